@@ -1,0 +1,131 @@
+/** Facts of the cluster as the meta store keeps them. Plain data, frozen once in a view. */
+
+export type NodeId = number;
+export type TableId = number;
+export type OperationId = number;
+
+/**
+ * joining → active ⇄ decommissioning → decommissioned. Ids are never used again.
+ * `draining` (leaders away, still a member) is a flag beside it.
+ */
+export type NodeState = 'joining' | 'active' | 'decommissioning' | 'decommissioned';
+
+/** One `key=value` of `--locality`, most general first, as in `region=eu,zone=a,rack=1`. */
+export interface LocalityTier {
+  readonly key: string;
+  readonly value: string;
+}
+
+export interface NodeRecord {
+  readonly id: NodeId;
+  readonly state: NodeState;
+  readonly draining: boolean;
+  /** HOST:PORT others use for SQL and the admin API (`--advertise-addr`, default `--listen-addr`). */
+  readonly address: string;
+  /** HOST:PORT of the HTTP endpoint. */
+  readonly httpAddress: string;
+  /** Where this node's PostgreSQL listens for the other nodes. */
+  readonly postgresHost: string;
+  readonly postgresPort: number;
+  readonly locality: readonly LocalityTier[];
+  readonly attrs: readonly string[];
+  readonly build: string;
+  readonly startMode: StartMode;
+  /** ISO 8601, UTC. */
+  readonly startedAt: string;
+}
+
+export type StartMode = 'start' | 'start-single-replica';
+
+/** joining: being copied. ready: follows (or is) the leader. stale: missed rows, has to be copied again. leaving: being removed. */
+export type ReplicaState = 'joining' | 'ready' | 'stale' | 'leaving';
+
+export interface Replica {
+  readonly node: NodeId;
+  readonly state: ReplicaState;
+}
+
+export interface Partition {
+  readonly tid: TableId;
+  readonly pid: number;
+  /** Raised at every change of leader. */
+  readonly epoch: number;
+  readonly leader: NodeId;
+  /** Leader included; at most one per node; sorted by node id. */
+  readonly replicas: readonly Replica[];
+}
+
+export type TableState = 'creating' | 'ready' | 'dropping';
+
+export interface TableRecord {
+  readonly tid: TableId;
+  readonly schema: string;
+  readonly name: string;
+  readonly state: TableState;
+  /** The distribution key: the column whose hash chooses the partition. */
+  readonly distributeBy: string;
+  readonly partitionCount: number;
+  /** Wanted number of replicas per partition. */
+  readonly replicaCount: number;
+  /** SQL statements that make the table's parent on a node; see postgres/sql/table.ts. */
+  readonly definition: TableDefinition;
+  /** Indexed by pid. */
+  readonly partitions: readonly Partition[];
+}
+
+/** A table's shape, read back from PostgreSQL after it has parsed the user's CREATE TABLE. */
+export interface TableDefinition {
+  readonly columns: readonly ColumnDefinition[];
+  /** In key order; contains `distributeBy`. */
+  readonly primaryKey: readonly string[];
+  /** Name and `pg_get_constraintdef()` of CHECK constraints. */
+  readonly checks: readonly { readonly name: string; readonly definition: string }[];
+  /** Secondary indexes and UNIQUE constraints, as what follows `CREATE [UNIQUE] INDEX name ON table`: `USING btree (city)`. */
+  readonly indexes: readonly { readonly unique: boolean; readonly definition: string }[];
+}
+
+export interface ColumnDefinition {
+  readonly name: string;
+  /** As `format_type()` prints it, with `COLLATE` where it is not the type's default. */
+  readonly type: string;
+  readonly notNull: boolean;
+  readonly default: string | null;
+}
+
+export interface Settings {
+  /** Data comes by itself to a node that joins, and imbalance is repaired. */
+  readonly 'rebalance.auto': boolean;
+  /** Budget for one swing: lock and catch-up, milliseconds. */
+  readonly 'move.max_pause': number;
+  /** Fewest nodes a scale-in may leave. */
+  readonly min_nodes: number;
+  /** Moves that may run at once in the cluster, and that may touch one node. */
+  readonly 'move.concurrency': number;
+  readonly 'move.concurrency_per_node': number;
+  /** Free share of a target's disk that no plan may use up, percent. */
+  readonly 'disk.margin': number;
+}
+
+/** Everything a pure decision may look at. `revision` is the meta store's. */
+export interface ClusterView {
+  readonly clusterId: string;
+  readonly startMode: StartMode;
+  readonly nodes: ReadonlyMap<NodeId, NodeRecord>;
+  readonly tables: ReadonlyMap<TableId, TableRecord>;
+  readonly settings: Settings;
+}
+
+/** What heartbeats and size queries last said: never journaled, always a moment old. */
+export interface NodeLoad {
+  readonly node: NodeId;
+  /** The process beat and its PostgreSQL answered within the liveness window. */
+  readonly alive: boolean;
+  readonly diskTotalBytes: number;
+  readonly diskFreeBytes: number;
+}
+
+export interface LoadView {
+  readonly nodes: ReadonlyMap<NodeId, NodeLoad>;
+  /** Bytes of one copy of a partition, by `partitionKey(tid, pid)`; absent means unknown: taken as 0. */
+  readonly partitionBytes: ReadonlyMap<string, number>;
+}

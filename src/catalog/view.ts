@@ -1,0 +1,33 @@
+import type { ClusterView, NodeId, NodeRecord, Partition, Replica, TableRecord } from './model.ts';
+
+/** `4/0`: how a partition is named in keys, locks and messages. */
+export function partitionKey(tid: number, pid: number): string {
+  return `${tid}/${pid}`;
+}
+
+/** Nodes that may hold replicas and take new ones, by id. */
+export function memberNodes(view: ClusterView): NodeRecord[] {
+  return [...view.nodes.values()].filter((n) => n.state === 'active').sort((a, b) => a.id - b.id);
+}
+
+/** Nodes whose PostgreSQL is part of the cluster: they hold hinges, whether or not they may take replicas. */
+export function connectedNodes(view: ClusterView): NodeRecord[] {
+  return [...view.nodes.values()].filter((n) => n.state !== 'decommissioned').sort((a, b) => a.id - b.id);
+}
+
+export function replicaOn(partition: Partition, node: NodeId): Replica | undefined {
+  return partition.replicas.find((r) => r.node === node);
+}
+
+export function partitionOf(view: ClusterView, tid: number, pid: number): Partition | undefined {
+  return view.tables.get(tid)?.partitions[pid];
+}
+
+export function* allPartitions(view: ClusterView): Generator<{ table: TableRecord; partition: Partition }> {
+  for (const table of view.tables.values()) for (const partition of table.partitions) yield { table, partition };
+}
+
+/** `public.acct`, or `acct` where the schema is public and `short` is asked for. */
+export function tableName(table: Pick<TableRecord, 'schema' | 'name'>): string {
+  return table.schema === 'public' ? table.name : `${table.schema}.${table.name}`;
+}

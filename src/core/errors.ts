@@ -1,0 +1,66 @@
+import { apiErrors } from './errors/api.ts';
+import { clusterErrors } from './errors/cluster.ts';
+import type { ErrorEntry } from './errors/entry.ts';
+import { nodeErrors } from './errors/node.ts';
+import { operationErrors } from './errors/operation.ts';
+import { tableErrors } from './errors/table.ts';
+
+/** Every error a user can meet, by its stable code. `docs/errors.md` is tested against it. */
+export const CATALOGUE = { ...apiErrors, ...clusterErrors, ...nodeErrors, ...operationErrors, ...tableErrors };
+
+export type ErrorCode = keyof typeof CATALOGUE;
+export type ErrorDetails<C extends ErrorCode> = (typeof CATALOGUE)[C] extends ErrorEntry<infer D> ? D : never;
+
+/** An error with a stable code. It travels over the API as `ErrorBody` and is the only kind of error shown to users. */
+export class TideError extends Error {
+  readonly code: ErrorCode;
+  readonly details: Readonly<Record<string, unknown>>;
+  readonly hint: string;
+  readonly retry: ErrorEntry<object>['retry'];
+  readonly sqlstate: string;
+
+  constructor(body: ErrorBody, options?: { cause?: unknown }) {
+    super(body.message, options);
+    this.name = 'TideError';
+    this.code = body.code;
+    this.details = body.details;
+    this.hint = body.hint;
+    this.retry = body.retry;
+    this.sqlstate = body.sqlstate;
+  }
+
+  toBody(): ErrorBody {
+    const { code, message, hint, retry, sqlstate, details } = this;
+    return { code, message, hint, retry, sqlstate, details };
+  }
+}
+
+export interface ErrorBody {
+  code: ErrorCode;
+  message: string;
+  hint: string;
+  retry: ErrorEntry<object>['retry'];
+  sqlstate: string;
+  details: Readonly<Record<string, unknown>>;
+}
+
+/** Builds (does not throw) the error `code`, its text and hint made from `details`. */
+export function tideError<C extends ErrorCode>(code: C, details: ErrorDetails<C>, cause?: unknown): TideError {
+  const found = CATALOGUE[code] as unknown as ErrorEntry<ErrorDetails<C>>;
+  const body: ErrorBody = {
+    code,
+    message: found.text(details),
+    hint: found.hint(details),
+    retry: found.retry,
+    sqlstate: found.sqlstate,
+    details: details as Readonly<Record<string, unknown>>,
+  };
+  return new TideError(body, cause === undefined ? undefined : { cause });
+}
+
+/** The message of anything that was thrown; a connection refused on several addresses has an empty message of its own. */
+export function messageOf(error: unknown): string {
+  if (error instanceof AggregateError && error.errors.length > 0) return messageOf(error.errors[0]);
+  if (error instanceof Error) return error.message || error.name;
+  return String(error);
+}
