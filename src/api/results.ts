@@ -1,0 +1,213 @@
+import type { AdminVerb } from './commands.ts';
+
+/** What each admin command answers. Bytes are bytes, times are ISO 8601 UTC, durations say their unit in their name. */
+
+export interface NodeStatusRow {
+  id: number;
+  address: string;
+  sqlAddress: string;
+  httpAddress: string;
+  build: string;
+  startedAt: string;
+  updatedAt: string | null;
+  locality: string;
+  attrs: string;
+  startMode: string;
+  /** It beats, its PostgreSQL answers, and it has not been decommissioned. */
+  isAvailable: boolean;
+  isLive: boolean;
+  isManager: boolean;
+  state: string;
+  /** Replicas on it, whatever their state; from the catalog. */
+  replicas: number;
+  leaders: number;
+  isDecommissioning: boolean;
+  isDraining: boolean;
+  partitionsUnavailable: number;
+  partitionsUnderReplicated: number;
+  bytes: number;
+  diskTotalBytes: number | null;
+  diskFreeBytes: number | null;
+}
+
+export interface MoveRow {
+  kind: string;
+  table: string;
+  pid: number;
+  from: number | null;
+  to: number | null;
+  bytes: number;
+  reason: string;
+}
+
+export interface BalanceRow {
+  node: number;
+  replicasBefore: number;
+  replicasAfter: number;
+  leadersBefore: number;
+  leadersAfter: number;
+  bytesBefore: number;
+  bytesAfter: number;
+}
+
+export interface PlanResult {
+  moves: MoveRow[];
+  balance: BalanceRow[];
+  bytesMoved: number;
+  bytesMinimal: number;
+  /** Replicas for which no target exists, each with why. */
+  blocked: { table: string; pid: number; node: number | null; why: string }[];
+}
+
+/** A command that starts work answers with its operation; a dry run with the plan and no operation. */
+export interface StartedResult {
+  operation: number | null;
+  plan: PlanResult | null;
+}
+
+export interface TableRow {
+  tid: number;
+  schema: string;
+  name: string;
+  state: string;
+  distributeBy: string;
+  partitions: number;
+  replicas: number;
+  rows: number | null;
+  bytes: number | null;
+}
+
+export interface PartitionRow {
+  table: string;
+  tid: number;
+  pid: number;
+  node: number;
+  endpoint: string;
+  role: 'leader' | 'follower';
+  state: string;
+  isAlive: boolean;
+  epoch: number;
+  /** Replayed position in the leader node's WAL, as PostgreSQL prints an LSN; null where unknown. */
+  offset: string | null;
+  lagBytes: number | null;
+  rows: number | null;
+  bytes: number | null;
+}
+
+/** What an operation waits for: shown by op ls, op show and op watch. */
+export interface WaitReason {
+  kind: 'transaction' | 'slot' | 'disk' | 'no-target' | 'limit' | 'node' | 'lag' | 'lock' | 'copy' | 'children';
+  text: string;
+  node: number | null;
+  pid: number | null;
+  user: string | null;
+  query: string | null;
+  ageSeconds: number | null;
+}
+
+export interface OperationRow {
+  id: number;
+  parent: number | null;
+  kind: string;
+  /** `acct 3: n1 → n4`, `nodes 3,4` */
+  subject: string;
+  status: 'queued' | 'running' | 'undoing' | 'done' | 'failed' | 'cancelled';
+  /** Name of the step under way. */
+  step: string | null;
+  percent: number;
+  bytesDone: number;
+  bytesTotal: number;
+  bytesPerSecond: number | null;
+  secondsLeft: number | null;
+  waitsFor: WaitReason | null;
+  createdAt: string;
+  startedAt: string | null;
+  endedAt: string | null;
+  error: { code: string; message: string; hint: string } | null;
+}
+
+export interface PauseSummary {
+  count: number;
+  p50: number;
+  p99: number;
+  max: number;
+}
+
+/** One attempt to swing a hinge: writers of that partition waited `pauseMs`. */
+export interface PauseRow {
+  table: string;
+  pid: number;
+  node: number;
+  purpose: 'leader' | 'hinge';
+  outcome: 'done' | 'backed-off';
+  pauseMs: number;
+  at: string;
+}
+
+export interface OperationResult extends OperationRow {
+  steps: { name: string; status: 'pending' | 'running' | 'done' | 'undone' | 'skipped'; noReturn: boolean }[];
+  children: OperationRow[];
+  pauses: PauseRow[];
+  pauseMs: PauseSummary | null;
+  plan: PlanResult | null;
+  claims: { kind: string; node: number; name: string }[];
+}
+
+export interface EventRow {
+  seq: number;
+  at: string;
+  kind: string;
+  node: number | null;
+  operation: number | null;
+  text: string;
+}
+
+export interface SettingRow {
+  key: string;
+  value: string;
+  default: string;
+  description: string;
+}
+
+export interface DoctorRow {
+  node: number;
+  kind: string;
+  name: string;
+  why: string;
+  fixed: boolean;
+}
+
+export interface DoctorResult {
+  findings: DoctorRow[];
+  /** Nodes that could not be asked, with the reason: what is on them is not known. */
+  unreachable: { node: number; why: string }[];
+}
+
+export interface Results {
+  'node-status': NodeStatusRow[];
+  'node-decommission': StartedResult;
+  'node-recommission': StartedResult;
+  'node-drain': StartedResult;
+  'node-undrain': StartedResult;
+  'scale-out': StartedResult;
+  'scale-in': StartedResult;
+  plan: PlanResult;
+  'table-create': { operation: number; table: string; tid: number };
+  'table-drop': { operation: number; table: string };
+  'table-ls': TableRow[];
+  'partition-ls': PartitionRow[];
+  'partition-migrate': { operations: number[] };
+  'partition-change-leader': { operations: number[] };
+  'partition-add-replica': { operations: number[] };
+  'partition-del-replica': { operations: number[] };
+  'op-ls': OperationRow[];
+  'op-show': OperationResult;
+  'op-cancel': OperationRow;
+  events: EventRow[];
+  'setting-ls': SettingRow[];
+  'setting-set': SettingRow;
+  doctor: DoctorResult;
+}
+
+/** Compiles only while every verb has a result and every result a verb. */
+export type ResultOf<V extends AdminVerb> = Results[V];
