@@ -3,10 +3,18 @@ import { clusterErrors } from './errors/cluster.ts';
 import type { ErrorEntry } from './errors/entry.ts';
 import { nodeErrors } from './errors/node.ts';
 import { operationErrors } from './errors/operation.ts';
+import { settingErrors } from './errors/setting.ts';
 import { tableErrors } from './errors/table.ts';
 
 /** Every error a user can meet, by its stable code. `docs/errors.md` is tested against it. */
-export const CATALOGUE = { ...apiErrors, ...clusterErrors, ...nodeErrors, ...operationErrors, ...tableErrors };
+export const CATALOGUE = {
+  ...apiErrors,
+  ...clusterErrors,
+  ...nodeErrors,
+  ...operationErrors,
+  ...settingErrors,
+  ...tableErrors,
+};
 
 export type ErrorCode = keyof typeof CATALOGUE;
 export type ErrorDetails<C extends ErrorCode> = (typeof CATALOGUE)[C] extends ErrorEntry<infer D> ? D : never;

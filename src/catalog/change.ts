@@ -1,0 +1,116 @@
+import { assert, must } from '../core/assert.ts';
+import type {
+  ClusterView,
+  NodeId,
+  NodeRecord,
+  Partition,
+  ReplicaState,
+  Settings,
+  TableRecord,
+  TableState,
+} from './model.ts';
+import { partitionKey, replicaOn } from './view.ts';
+
+/** Every way the catalog can change. The manager journals the result; the planner and the tests apply the same function. */
+export type CatalogChange =
+  | { kind: 'node-put'; node: NodeRecord }
+  | { kind: 'table-put'; table: TableRecord }
+  | { kind: 'table-state'; tid: number; state: TableState }
+  | { kind: 'table-removed'; tid: number }
+  | { kind: 'replica-put'; tid: number; pid: number; node: NodeId; state: ReplicaState }
+  | { kind: 'replica-removed'; tid: number; pid: number; node: NodeId }
+  | { kind: 'leader-changed'; tid: number; pid: number; leader: NodeId }
+  | { kind: 'setting-put'; key: keyof Settings; value: number | boolean };
+
+/** What a change touched: the store writes only these. */
+export interface Touched {
+  nodes: Set<NodeId>;
+  tables: Set<number>;
+  /** partitionKey */
+  partitions: Set<string>;
+  settings: boolean;
+}
+
+/** Applies one change and checks the invariants of what it touched. Throws on a broken one: the caller's decision was wrong. */
+export function applyChange(view: ClusterView, change: CatalogChange): { view: ClusterView; touched: Touched } {
+  const touched: Touched = { nodes: new Set(), tables: new Set(), partitions: new Set(), settings: false };
+  switch (change.kind) {
+    case 'node-put': {
+      const nodes = new Map(view.nodes).set(change.node.id, change.node);
+      touched.nodes.add(change.node.id);
+      return { view: { ...view, nodes }, touched };
+    }
+    case 'table-put': {
+      const tables = new Map(view.tables).set(change.table.tid, change.table);
+      touched.tables.add(change.table.tid);
+      for (const p of change.table.partitions) {
+        checkPartition(view, p);
+        touched.partitions.add(partitionKey(p.tid, p.pid));
+      }
+      return { view: { ...view, tables }, touched };
+    }
+    case 'table-state': {
+      const table = must(view.tables.get(change.tid), `table ${change.tid}`);
+      touched.tables.add(change.tid);
+      return {
+        view: { ...view, tables: new Map(view.tables).set(change.tid, { ...table, state: change.state }) },
+        touched,
+      };
+    }
+    case 'table-removed': {
+      const tables = new Map(view.tables);
+      for (const p of must(tables.get(change.tid), `table ${change.tid}`).partitions) {
+        touched.partitions.add(partitionKey(p.tid, p.pid));
+      }
+      tables.delete(change.tid);
+      touched.tables.add(change.tid);
+      return { view: { ...view, tables }, touched };
+    }
+    case 'setting-put':
+      touched.settings = true;
+      return { view: { ...view, settings: { ...view.settings, [change.key]: change.value } }, touched };
+    default: {
+      const next = changePartition(view, change);
+      checkPartition(view, next);
+      touched.partitions.add(partitionKey(next.tid, next.pid));
+      return { view: withPartition(view, next), touched };
+    }
+  }
+}
+
+type PartitionChange = Extract<CatalogChange, { kind: 'replica-put' | 'replica-removed' | 'leader-changed' }>;
+
+function changePartition(view: ClusterView, change: PartitionChange): Partition {
+  const partition = must(view.tables.get(change.tid)?.partitions[change.pid], `partition ${change.tid}/${change.pid}`);
+  switch (change.kind) {
+    case 'replica-put': {
+      const others = partition.replicas.filter((r) => r.node !== change.node);
+      const replicas = [...others, { node: change.node, state: change.state }].sort((a, b) => a.node - b.node);
+      return { ...partition, replicas };
+    }
+    case 'replica-removed':
+      return { ...partition, replicas: partition.replicas.filter((r) => r.node !== change.node) };
+    case 'leader-changed':
+      return { ...partition, leader: change.leader, epoch: partition.epoch + 1 };
+  }
+}
+
+function withPartition(view: ClusterView, partition: Partition): ClusterView {
+  const table = must(view.tables.get(partition.tid), `table ${partition.tid}`);
+  const partitions = table.partitions.with(partition.pid, partition);
+  return { ...view, tables: new Map(view.tables).set(table.tid, { ...table, partitions }) };
+}
+
+function checkPartition(view: ClusterView, partition: Partition): void {
+  const name = `partition ${partitionKey(partition.tid, partition.pid)}`;
+  const nodes = partition.replicas.map((r) => r.node);
+  assert(new Set(nodes).size === nodes.length, `${name} has two replicas on one node`);
+  assert(
+    nodes.every((n) => view.nodes.has(n)),
+    `${name} has a replica on an unknown node`,
+  );
+  assert(
+    replicaOn(partition, partition.leader)?.state === 'ready',
+    `${name}: its leader ${partition.leader} is not ready`,
+  );
+}

@@ -1,0 +1,43 @@
+import type { NodeId } from './model.ts';
+
+/** Names of everything pgtide makes inside a PostgreSQL server. One place, so that `tide doctor` can tell ours from the user's. */
+
+export const SCHEMAS = { own: 'tide', hinge: 'tide_hinge', data: 'tide_data', remote: 'tide_remote' } as const;
+
+/** `t4_p0`: the hinge in `tide_hinge` and the replica table in `tide_data`. */
+export function partitionTable(tid: number, pid: number): string {
+  return `t${tid}_p${pid}`;
+}
+
+/** `t4_p0_n2` in `tide_remote`: foreign table to node 2's hinge. */
+export function remoteTable(tid: number, pid: number, node: NodeId): string {
+  return `${partitionTable(tid, pid)}_n${node}`;
+}
+
+/**
+ * Foreign table and server that lead from the old leader to the new leader's replica table while a swing settles. A server of its own, because
+ * postgres_fdw keeps one REPEATABLE READ transaction per server: statements through this one see the new leader as it is after the swing.
+ */
+export function forwardName(tid: number, pid: number, epoch: number): string {
+  return `${partitionTable(tid, pid)}_fwd_e${epoch}`;
+}
+
+/** postgres_fdw server of a node, the same name everywhere. */
+export function serverName(node: NodeId): string {
+  return `tide_n${node}`;
+}
+
+/** Publication on the sending node. */
+export function publicationName(to: NodeId): string {
+  return `tide_to_${to}`;
+}
+
+/** Subscription on the receiving node and the slot on the sending one. */
+export function subscriptionName(from: NodeId, to: NodeId): string {
+  return `tide_${from}_${to}`;
+}
+
+export function parsePartitionTable(name: string): { tid: number; pid: number } | null {
+  const match = /^t(\d+)_p(\d+)(?:_|$)/.exec(name);
+  return match ? { tid: Number(match[1]), pid: Number(match[2]) } : null;
+}

@@ -1,0 +1,64 @@
+import { type Database, open, type RootDatabase } from 'lmdb';
+import type { Condition, Entry, MetaStore, Write } from './meta-store.ts';
+
+/** Raised when a stored format changes; an older program refuses a newer store. */
+const FORMAT_VERSION = 1;
+
+interface Stored {
+  v: unknown;
+  r: number;
+}
+
+/** The meta store in an LMDB file: one process, durable at every transaction. */
+export class LmdbStore implements MetaStore {
+  readonly #root: RootDatabase;
+  readonly #entries: Database<Stored, string>;
+  readonly #facts: Database<number, string>;
+
+  private constructor(root: RootDatabase) {
+    this.#root = root;
+    this.#entries = root.openDB<Stored, string>({ name: 'entries', encoding: 'json' });
+    this.#facts = root.openDB<number, string>({ name: 'facts', encoding: 'json' });
+  }
+
+  /** Opens or makes the store in `directory`. Throws where its format is newer than this program. */
+  static async open(directory: string): Promise<LmdbStore> {
+    const store = new LmdbStore(open({ path: directory, maxDbs: 4 }));
+    const format = store.#facts.get('format');
+    if (format === undefined) await store.#facts.put('format', FORMAT_VERSION);
+    else if (format > FORMAT_VERSION) {
+      await store.close();
+      throw new Error(`its format is ${format}, and this program reads up to ${FORMAT_VERSION}`);
+    }
+    return store;
+  }
+
+  async get(key: string): Promise<Entry | null> {
+    const found = this.#entries.get(key);
+    return found ? { key, value: found.v, revision: found.r } : null;
+  }
+
+  async range(prefix: string): Promise<Entry[]> {
+    const found = this.#entries.getRange({ start: prefix, end: `${prefix}\uffff` });
+    return [...found.map(({ key, value }) => ({ key, value: value.v, revision: value.r }))];
+  }
+
+  async txn({ when, write }: { when: Condition[]; write: Write[] }): Promise<{ ok: boolean; revision: number }> {
+    const result = await this.#root.transaction(() => {
+      const revision = this.#facts.get('revision') ?? 0;
+      if (!when.every((c) => (this.#entries.get(c.key)?.r ?? 0) === c.revision)) return { ok: false, revision };
+      for (const w of write) {
+        if ('delete' in w) this.#entries.remove(w.delete);
+        else this.#entries.put(w.put, { v: w.value, r: revision + 1 });
+      }
+      this.#facts.put('revision', revision + 1);
+      return { ok: true, revision: revision + 1 };
+    });
+    await this.#root.flushed;
+    return result;
+  }
+
+  async close(): Promise<void> {
+    await this.#root.close();
+  }
+}

@@ -1,0 +1,26 @@
+/**
+ * The meta store: cluster facts and the journal. Keys are paths, values JSON. Every write raises the store's revision by one, and each
+ * key remembers the revision that wrote it, so that a writer who decided on old facts is refused (compare etcd's `mod_revision`).
+ */
+export interface MetaStore {
+  get(key: string): Promise<Entry | null>;
+  /** All entries whose key starts with `prefix`, in key order. */
+  range(prefix: string): Promise<Entry[]>;
+  /** Applies all of `write` at once if every condition of `when` holds; durable when it returns. */
+  txn(request: { when: Condition[]; write: Write[] }): Promise<{ ok: boolean; revision: number }>;
+  close(): Promise<void>;
+}
+
+export interface Entry {
+  key: string;
+  value: unknown;
+  revision: number;
+}
+
+/** The key was last written at `revision`; 0: it does not exist. */
+export interface Condition {
+  key: string;
+  revision: number;
+}
+
+export type Write = { put: string; value: unknown } | { delete: string };
