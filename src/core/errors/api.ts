@@ -26,6 +26,49 @@ export const apiErrors = {
     text: (d) => `the manager at ${d.manager} does not answer: ${d.why}`,
     hint: () => 'data is still served; start the node that holds the meta store, and repeat the command',
   }),
+  USAGE: entry<{ problem: string; command: string; suggestion: string | null }>({
+    retry: 'never',
+    sqlstate: '42601',
+    text: (d) => d.problem,
+    hint: (d) => (d.suggestion === null ? `${d.command} --help shows what it takes` : `did you mean ${d.suggestion}?`),
+  }),
+  PIDS_INVALID: entry<{ value: string; why: string }>({
+    retry: 'never',
+    sqlstate: '22023',
+    text: (d) => `'${d.value}' does not name partitions: ${d.why}`,
+    hint: () => 'name one partition (3), a list (1,3,5) or a range (1-5)',
+  }),
+  INSECURE_REQUIRED: entry<{ listenAddr: string }>({
+    retry: 'never',
+    sqlstate: '0A000',
+    text: (d) => `a node at ${d.listenAddr} would have no certificates: this version runs insecure clusters only`,
+    hint: () =>
+      'say --insecure if everybody who can reach the address may use the data, and keep it to 127.0.0.1 or a private network',
+  }),
+  FILE_UNREADABLE: entry<{ file: string; why: string }>({
+    retry: 'never',
+    sqlstate: '58P01',
+    text: (d) => `the file ${d.file} cannot be read: ${d.why}`,
+    hint: () => 'check its name and permissions; - reads from standard input',
+  }),
+  OP_NOT_DONE: entry<{ id: number; subject: string; status: string; why: string; next: string }>({
+    retry: 'when-cluster-changes',
+    sqlstate: 'TD001',
+    text: (d) => `operation ${d.id} (${d.subject}) ${d.status}${d.why === '' ? '' : `: ${d.why}`}`,
+    hint: (d) => d.next,
+  }),
+  WAIT_LOST: entry<{ id: string; address: string; seconds: number; why: string }>({
+    retry: 'later',
+    sqlstate: '08006',
+    text: (d) => `lost sight of operation ${d.id}: ${d.address} has not answered for ${d.seconds} s (${d.why})`,
+    hint: (d) => `it is journaled and goes on by itself; tide op watch ${d.id} --host=HOST:PORT of a live node`,
+  }),
+  QUIT_UNFINISHED: entry<{ address: string; seconds: number }>({
+    retry: 'later',
+    sqlstate: '57P03',
+    text: (d) => `the node at ${d.address} still answers ${d.seconds} s after it was told to quit`,
+    hint: () => 'its log says what it waits for; SIGTERM to its process asks for the same',
+  }),
   INTERNAL: entry<{ why: string }>({
     retry: 'later',
     sqlstate: 'XX000',

@@ -1,0 +1,34 @@
+// `npm test`: set up, check types and style, run the tests. Arguments go to vitest. The last line counts the tests.
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { setUp } from './setup.mjs';
+
+const cwd = fileURLToPath(new URL('..', import.meta.url));
+const run = (command, args) => spawnSync(command, args, { cwd, stdio: 'inherit' }).status ?? 1;
+
+setUp();
+const checked = run('npm', ['run', '--silent', 'check']);
+
+const scratch = mkdtempSync(join(tmpdir(), 'pgtide-test-'));
+const report = join(scratch, 'vitest.json');
+const vitest = join(cwd, 'node_modules', 'vitest', 'vitest.mjs');
+const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
+const tested = run(process.execPath, [vitest, 'run', ...reporters, ...process.argv.slice(2)]);
+
+const { passed, failed, skipped } = counts();
+rmSync(scratch, { recursive: true, force: true });
+process.stdout.write(`\n${passed} passed, ${failed} failed, ${skipped} skipped\n`);
+process.exit(tested || checked);
+
+function counts() {
+  try {
+    const { numPassedTests, numFailedTests, numPendingTests, numTodoTests } = JSON.parse(readFileSync(report, 'utf8'));
+    return { passed: numPassedTests, failed: numFailedTests, skipped: numPendingTests + numTodoTests };
+  } catch {
+    process.stderr.write('vitest ended without a report\n');
+    return { passed: 0, failed: 0, skipped: 0 };
+  }
+}

@@ -1,0 +1,36 @@
+/** What `tide start` and `tide demo` were asked for: flags as parsed and checked for form, before anything is opened. */
+
+/** One node. Addresses are HOST:PORT; `store` is a directory. */
+export interface StartOptions {
+  store: string;
+  listenAddr: string;
+  httpAddr: string;
+  /** What other nodes and clients use; `listenAddr` where absent. */
+  advertiseAddr?: string;
+  /** Addresses of live nodes; empty starts a new cluster. */
+  join: string[];
+  insecure: boolean;
+  /** `key=value,…`, most general first. */
+  locality?: string;
+  /** `ssd,…` */
+  attrs?: string;
+  /** A free port is chosen where absent. */
+  postgresPort?: number;
+  /** Directory with `postgres` and `initdb`; the embedded PostgreSQL where absent. */
+  postgresBin?: string;
+  singleReplica: boolean;
+  /** First value of the setting `min_nodes`; only for the node that starts a cluster. */
+  minNodes?: number;
+  background: boolean;
+}
+
+export interface DemoOptions {
+  /** Stop everything after the proof instead of leaving the cluster up until Ctrl-C. */
+  exit: boolean;
+  /** File for the result as JSON. */
+  report?: string;
+  /** Rows to load; all cities where absent. */
+  rows?: number;
+  /** How long the traffic lasts at least. */
+  seconds?: number;
+}

@@ -1,0 +1,118 @@
+import type { Command } from 'commander';
+import type { NodeStatusRow } from '../../api/results.ts';
+import { tideError } from '../../core/errors.ts';
+import { type CliRun, defineClient, onClient, type WaitFlags, withWait } from '../command.ts';
+import { resolveNode, resolveNodes } from '../nodes.ts';
+import { type Column, columns } from '../output.ts';
+import type { Session } from '../session.ts';
+import { finishStarted } from '../work.ts';
+import { addDecommission, memberColumns } from './decommission.ts';
+
+interface StatusFlags {
+  decommission?: true;
+  ranges?: true;
+  stats?: true;
+  all?: true;
+}
+
+type Row = NodeStatusRow;
+const base = [
+  ...columns<Row>('id', 'address', 'sqlAddress', 'build', 'startedAt:time', 'updatedAt:time', 'locality', 'startMode'),
+  ...columns<Row>('isAvailable', 'isLive'),
+];
+const ranges = columns<Row>('leaders', 'replicas', 'partitionsUnavailable', 'partitionsUnderReplicated');
+const stats = columns<Row>('bytes:bytes', 'diskTotalBytes:bytes', 'diskFreeBytes:bytes');
+const decommission = columns<Row>('replicas', 'isDecommissioning', 'isDraining');
+const rest = columns<Row>('state', 'isManager', 'httpAddress', 'attrs');
+
+/** `tide node …`: verbs, columns and texts as KWDB has them. */
+export function addNode(program: Command, run: CliRun): void {
+  const node = program.command('node').description('look at nodes, take them out of service and back');
+  addStatus(node, run);
+  addDecommission(node, run);
+  addRecommission(node, run);
+  addDrain(node, run);
+}
+
+function addStatus(node: Command, run: CliRun): void {
+  const status = defineClient(node, {
+    usage: 'status [id]',
+    summary: 'the nodes of the cluster; without flags those that are gone for good are left out',
+    examples: ['tide node status', 'tide node status 3 --all', 'tide node status --decommission --format=json'],
+  })
+    .option('--decommission', 'with replicas left, is_decommissioning, is_draining; decommissioned nodes too')
+    .option('--ranges', 'with leaders, replicas, partitions unavailable and short of replicas')
+    .option('--stats', 'with bytes and disk')
+    .option('--all', 'with everything');
+  onClient<StatusFlags, [id?: string]>(run, status, async ({ session, flags, args: [name] }) => {
+    const nodes = await session.call({ do: 'node-status' });
+    const rows = name === undefined ? visible(nodes, flags) : await only(session, nodes, name);
+    session.show(rows, statusColumns(flags));
+    return 0;
+  });
+}
+
+/** The columns of the asked groups, each once. */
+function statusColumns(flags: StatusFlags): Column<Row>[] {
+  const all = [
+    ...base,
+    ...(flags.ranges || flags.all ? ranges : []),
+    ...(flags.stats || flags.all ? stats : []),
+    ...(flags.decommission || flags.all ? decommission : []),
+    ...(flags.all ? rest : []),
+  ];
+  return all.filter((column, at) => all.findIndex((other) => other.name === column.name) === at);
+}
+
+/** KWDB's rule: a node that was decommissioned and has gone is history, shown only when asked for. */
+function visible(nodes: readonly Row[], flags: StatusFlags): Row[] {
+  const history = flags.decommission || flags.all;
+  return nodes.filter((node) => history || node.isLive || node.state !== 'decommissioned');
+}
+
+async function only(session: Session, nodes: readonly Row[], name: string): Promise<Row[]> {
+  const id = await resolveNode(session, name);
+  const found = nodes.filter((node) => node.id === id);
+  if (found.length > 0) return found;
+  throw tideError('NODE_UNKNOWN', { node: name, known: nodes.map((each) => `n${each.id}`).join(', ') });
+}
+
+function addRecommission(node: Command, run: CliRun): void {
+  const recommission = withWait(
+    defineClient(node, {
+      usage: 'recommission <ids...>',
+      summary: 'cancel a decommission: the nodes take replicas again and get back what they had',
+      examples: ['tide node recommission 3', 'tide node recommission 3 4'],
+    }),
+  );
+  onClient<WaitFlags>(run, recommission, async ({ session, flags, args }) => {
+    const ids = await resolveNodes(session, args);
+    const started = await session.call({ do: 'node-recommission', nodes: ids });
+    await finishStarted(session, started, flags.wait);
+    const nodes = await session.call({ do: 'node-status' });
+    if (session.format !== 'json')
+      session.show(
+        nodes.filter((each) => ids.includes(each.id)),
+        memberColumns,
+      );
+    return 0;
+  });
+}
+
+function addDrain(node: Command, run: CliRun): void {
+  const texts = {
+    drain: 'move all leaders off a node; it stays a member and keeps following',
+    undrain: 'let a drained node lead again',
+  };
+  for (const verb of ['drain', 'undrain'] as const) {
+    const command = withWait(
+      defineClient(node, { usage: `${verb} <id>`, summary: texts[verb], examples: [`tide node ${verb} 2`] }),
+    );
+    onClient<WaitFlags, [id: string]>(run, command, async ({ session, flags, args: [name] }) => {
+      const started = await session.call({ do: `node-${verb}`, node: await resolveNode(session, name) });
+      await finishStarted(session, started, flags.wait);
+      session.say('ok');
+      return 0;
+    });
+  }
+}

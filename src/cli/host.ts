@@ -1,0 +1,47 @@
+import { setTimeout as wait } from 'node:timers/promises';
+import type { DemoOptions, StartOptions } from '../api/start-options.ts';
+
+/** What the CLI writes to; `process.stdout` and `process.stderr` fit. */
+export interface CliStream {
+  write(text: string): unknown;
+  isTTY?: boolean;
+  columns?: number;
+}
+
+/** Everything the CLI touches outside itself, so that a test can run it without processes, terminals or waiting. */
+export interface CliHost {
+  /** Runs a node until it ends (with `background`: until it is ready); resolves with the exit status. */
+  startNode(options: StartOptions): Promise<number>;
+  runDemo(options: DemoOptions): Promise<number>;
+  stdout: CliStream;
+  stderr: CliStream;
+  env: Readonly<Record<string, string | undefined>>;
+  /** Milliseconds of a clock that does not go backwards. */
+  now(): number;
+  sleep(ms: number): Promise<void>;
+  /** Standard input to its end. */
+  readStdin(): Promise<string>;
+  /** Calls `handler` at Ctrl-C instead of ending the process, until the returned function is called. */
+  onInterrupt(handler: () => void): () => void;
+}
+
+/** The host of a real process. */
+export function processHost(parts: Pick<CliHost, 'startNode' | 'runDemo'>): CliHost {
+  return {
+    ...parts,
+    stdout: process.stdout,
+    stderr: process.stderr,
+    env: process.env,
+    now: () => performance.now(),
+    sleep: (ms) => wait(ms),
+    readStdin: async () => {
+      const chunks: Buffer[] = [];
+      for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
+      return Buffer.concat(chunks).toString();
+    },
+    onInterrupt: (handler) => {
+      process.on('SIGINT', handler);
+      return () => process.off('SIGINT', handler);
+    },
+  };
+}

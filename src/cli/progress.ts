@@ -1,0 +1,53 @@
+import type { OperationRow } from '../api/results.ts';
+import { humanBytes, humanSeconds, secondsBetween } from './units.ts';
+
+/** One line per operation: pure, the operation in, text out. */
+
+const BAR_CELLS = 20;
+
+/** `operation 12 migrate acct 3: n1 → n4: copy, 43 %, 1.20 GiB of 2.80 GiB, 84.0 MiB/s, 19 s left; waits for …` */
+export function progressLine(op: OperationRow, options: { bar: boolean }): string {
+  const name = `operation ${op.id} ${op.kind} ${op.subject}`;
+  if (isEnded(op)) return `${name}: ${ending(op)}`;
+  const parts = [phase(op), options.bar ? bar(op.percent) : percent(op.percent)];
+  if (op.bytesTotal > 0) parts.push(`${humanBytes(op.bytesDone)} of ${humanBytes(op.bytesTotal)}`);
+  if (op.bytesPerSecond !== null) parts.push(`${humanBytes(op.bytesPerSecond)}/s`);
+  if (op.secondsLeft !== null) parts.push(`${humanSeconds(op.secondsLeft)} left`);
+  const waits = op.waitsFor === null ? '' : `; waits for ${op.waitsFor.text}`;
+  return `${name}: ${parts.join(', ')}${waits}`;
+}
+
+/** Differs between two states of an operation where a reader would want a new line. */
+export function milestone(op: OperationRow): string {
+  return [op.status, op.step, op.waitsFor?.text].join('|');
+}
+
+/** Nothing more will happen to it. */
+export function isEnded(op: OperationRow): boolean {
+  return op.status === 'done' || op.status === 'failed' || op.status === 'cancelled';
+}
+
+/** Cuts a line to a terminal's width: a wrapped line cannot be overwritten. */
+export function cutTo(line: string, width: number): string {
+  return line.length <= width ? line : `${line.slice(0, Math.max(0, width - 1))}…`;
+}
+
+function phase(op: OperationRow): string {
+  if (op.status === 'undoing') return op.step === null ? 'undoing' : `undoing ${op.step}`;
+  return op.step ?? op.status;
+}
+
+function ending(op: OperationRow): string {
+  const took = op.startedAt !== null && op.endedAt !== null ? secondsBetween(op.startedAt, op.endedAt) : null;
+  const after = took === null ? '' : ` after ${humanSeconds(took)}`;
+  return `${op.status}${after}${op.error === null ? '' : `: ${op.error.message}`}`;
+}
+
+function percent(value: number): string {
+  return `${Math.floor(value)} %`;
+}
+
+function bar(value: number): string {
+  const full = Math.min(BAR_CELLS, Math.floor((value / 100) * BAR_CELLS));
+  return `[${'#'.repeat(full)}${'.'.repeat(BAR_CELLS - full)}] ${percent(value).padStart(5)}`;
+}
