@@ -1,0 +1,328 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmod, mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import pg from 'pg';
+import { admin, type CallOptions, post } from '../api/client.ts';
+import type { AdminRequest } from '../api/commands.ts';
+import type { OperationResult, Results } from '../api/results.ts';
+import { must } from '../core/assert.ts';
+import { messageOf, TideError, tideError } from '../core/errors.ts';
+import { freePorts } from './free-ports.ts';
+import { endProcess, isAlive, postmasterPid, removeCluster, trySignal } from './processes.ts';
+
+/** Both are found from `src/demo` and from `dist/demo`. The reaper has to be compiled, as Node 20 runs no TypeScript. */
+const TIDE = fileURLToPath(new URL('../../bin/tide', import.meta.url));
+const REAPER = fileURLToPath(new URL('../../dist/demo/reaper.js', import.meta.url));
+
+const START_MS = 90_000;
+const STOP_MS = 30_000;
+const POLL_MS = 100;
+const OUTPUT_LINES = 40;
+/** An operation goes on while the node that is asked about it restarts. */
+const SILENCE_MS = 60_000;
+
+export interface AddNodeOptions {
+  /** As for `tide start --locality`. */
+  locality?: string;
+  /** Further flags of `tide start`. */
+  flags?: readonly string[];
+}
+
+export interface LocalNode {
+  readonly id: number;
+  readonly store: string;
+  /** HOST:PORT for SQL and the admin API. */
+  readonly address: string;
+  readonly httpAddress: string;
+  readonly postgresPort: number;
+}
+
+interface Member extends LocalNode {
+  readonly arguments: readonly string[];
+  child: ChildProcess | null;
+  output: string[];
+  gateway: pg.Pool | null;
+  postgres: pg.Pool | null;
+}
+
+/**
+ * A cluster on this machine, for the demo, tests and benchmarks: free loopback ports, stores in one temporary directory, every node a child
+ * process of its own. `close()` ends and removes all of it; when the owner dies first, the reaper does.
+ */
+export class LocalCluster {
+  readonly dir: string;
+  readonly #members = new Map<number, Member>();
+  readonly #reaper: ChildProcess;
+  #started = 0;
+  #closing: Promise<void> | null = null;
+
+  private constructor(dir: string, reaper: ChildProcess) {
+    this.dir = dir;
+    this.#reaper = reaper;
+  }
+
+  static async create(): Promise<LocalCluster> {
+    const dir = await mkdtemp(join(tmpdir(), 'pgtide-'));
+    // Run by root, PostgreSQL is somebody else and has to get through.
+    await chmod(dir, 0o755);
+    const reaper = spawn(process.execPath, [REAPER, dir], { detached: true, stdio: ['pipe', 'ignore', 'ignore'] });
+    reaper.unref();
+    // A reaper that is gone already has nothing left to do: writing to it then is no failure.
+    reaper.stdin?.on('error', () => {});
+    return new LocalCluster(dir, reaper);
+  }
+
+  /** Nodes in the order of their start, stopped ones included. */
+  get nodes(): LocalNode[] {
+    return [...this.#members.values()];
+  }
+
+  node(id: number): LocalNode {
+    return this.#member(id);
+  }
+
+  isRunning(id: number): boolean {
+    const { child } = this.#member(id);
+    return child?.pid !== undefined && isAlive(child.pid);
+  }
+
+  /** Pid of the node's own process, null when it does not run. */
+  nodePid(id: number): number | null {
+    return this.isRunning(id) ? (this.#member(id).child?.pid ?? null) : null;
+  }
+
+  postgresPid(id: number): number | null {
+    return postmasterPid(join(this.#member(id).store, 'pgdata'));
+  }
+
+  /** The last lines that the node's process has printed. */
+  output(id: number): string {
+    return this.#member(id).output.join('\n');
+  }
+
+  /** Starts a node (the first starts the cluster, every further one joins it) and waits until it is live. */
+  async addNode(options: AddNodeOptions = {}): Promise<LocalNode> {
+    const [listen, http, postgresPort] = await freePorts(3);
+    const store = join(this.dir, `node-${++this.#started}`);
+    const address = `127.0.0.1:${listen}`;
+    const httpAddress = `127.0.0.1:${http}`;
+    const peers = [...this.#members.values()].filter((m) => this.isRunning(m.id)).map((m) => m.address);
+    const args = [
+      'start',
+      `--store=${store}`,
+      `--listen-addr=${address}`,
+      `--http-addr=${httpAddress}`,
+      '--insecure',
+      `--postgres-port=${postgresPort}`,
+      ...(peers.length > 0 ? [`--join=${peers.join(',')}`] : []),
+      ...(options.locality === undefined ? [] : [`--locality=${options.locality}`]),
+      ...(options.flags ?? []),
+    ];
+    const starting = { store, address, httpAddress, postgresPort: must(postgresPort, 'port'), arguments: args };
+    const process = this.#spawn(args);
+    const id = await this.#untilLive(address, process);
+    const member: Member = { ...starting, ...process, id, gateway: null, postgres: null };
+    this.#members.set(id, member);
+    return member;
+  }
+
+  /** Starts a stopped or killed node again on its store and waits until it is live. */
+  async restartNode(id: number, flags: readonly string[] = []): Promise<void> {
+    const member = this.#member(id);
+    const process = this.#spawn([...member.arguments, ...flags]);
+    Object.assign(member, process);
+    await this.#untilLive(member.address, process);
+  }
+
+  /** Ends a node in good order (SIGTERM) and its PostgreSQL with it. */
+  async stopNode(id: number): Promise<void> {
+    await this.#stopNode(this.#member(id), 'SIGTERM');
+  }
+
+  /** `tide quit`: the node ends itself. */
+  async quitNode(id: number): Promise<void> {
+    const member = this.#member(id);
+    await post(member.address, '/api/v1/quit', {});
+    await this.#stopNode(member, null);
+  }
+
+  /** Signals the node's process only: its PostgreSQL lives on. Returns at once, SIGKILL after the death. */
+  async killNode(id: number, signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
+    const { child } = this.#member(id);
+    if (child?.pid === undefined || !trySignal(child.pid, signal)) return;
+    if (signal === 'SIGKILL' && child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+  }
+
+  /** Signals the node's postmaster. */
+  killPostgres(id: number, signal: NodeJS.Signals = 'SIGKILL'): void {
+    const pid = this.postgresPid(id);
+    if (pid !== null) trySignal(pid, signal);
+  }
+
+  /** Sends a command to a running node: the named one, or the first. */
+  async admin<R extends AdminRequest>(
+    command: R,
+    options: CallOptions & { node?: number } = {},
+  ): Promise<Results[R['do']]> {
+    const id = options.node ?? this.nodes.find((n) => this.isRunning(n.id))?.id;
+    if (id === undefined) throw tideError('INTERNAL', { why: 'no node of the local cluster runs any more' });
+    return await admin(this.#member(id).address, command, options);
+  }
+
+  /** Polls an operation until it is done; throws when it fails, is cancelled, or is still running after `timeoutMs`. */
+  async waitForOperation(
+    id: number,
+    onProgress: (operation: OperationResult) => void = () => {},
+    timeoutMs = 180_000,
+  ): Promise<OperationResult> {
+    const until = performance.now() + timeoutMs;
+    let answered = performance.now();
+    for (;;) {
+      const operation = await this.admin({ do: 'op-show', id }).catch((error: unknown) => {
+        const passing = error instanceof TideError && error.retry === 'later' && this.#closing === null;
+        if (!passing || performance.now() - answered > SILENCE_MS) throw error;
+        return null;
+      });
+      if (operation) {
+        answered = performance.now();
+        onProgress(operation);
+        if (operation.status === 'done') return operation;
+        if (operation.status === 'failed' || operation.status === 'cancelled') throw operationFailure(operation);
+        if (performance.now() > until) throw operationTimeout(operation, timeoutMs);
+      }
+      await sleep(POLL_MS);
+    }
+  }
+
+  /** Connections through the node's listen port. */
+  sql(id: number): pg.Pool {
+    const member = this.#member(id);
+    member.gateway ??= openPool(Number(member.address.split(':')[1]));
+    return member.gateway;
+  }
+
+  /** Connections straight to the node's PostgreSQL. */
+  postgres(id: number): pg.Pool {
+    const member = this.#member(id);
+    member.postgres ??= openPool(member.postgresPort);
+    return member.postgres;
+  }
+
+  /** Ends every process of the cluster and removes its directory. May be called more than once. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all([...this.#members.values()].map(closePools));
+    await removeCluster(this.dir, [...this.#pids]);
+    this.#reaper.stdin?.end('done\n');
+  }
+
+  readonly #pids = new Set<number>();
+
+  #member(id: number): Member {
+    return must(this.#members.get(id), `node ${id} of the local cluster`);
+  }
+
+  /** In a process group of its own: Ctrl-C on a terminal ends the owner, which then ends the nodes in good order. */
+  #spawn(args: readonly string[]): { child: ChildProcess; output: string[] } {
+    if (this.#closing) throw tideError('INTERNAL', { why: 'the local cluster is being closed' });
+    const child = spawn(process.execPath, [TIDE, ...args], { detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+    const pid = must(child.pid, 'pid of the started node');
+    this.#pids.add(pid);
+    this.#reaper.stdin?.write(`+${pid}\n`);
+    child.once('exit', () => {
+      this.#pids.delete(pid);
+      this.#reaper.stdin?.write(`-${pid}\n`);
+    });
+    const output: string[] = [];
+    for (const stream of [child.stdout, child.stderr]) {
+      stream?.setEncoding('utf8').on('data', (text: string) => {
+        output.push(...text.split('\n').filter((line) => line.trim() !== ''));
+        output.splice(0, output.length - OUTPUT_LINES);
+      });
+    }
+    return { child, output };
+  }
+
+  async #untilLive(address: string, started: { child: ChildProcess; output: string[] }): Promise<number> {
+    const until = performance.now() + START_MS;
+    for (;;) {
+      if (started.child.exitCode !== null || started.child.signalCode !== null) {
+        const end = started.child.exitCode ?? started.child.signalCode;
+        throw tideError('INTERNAL', { why: `the node at ${address} ended (${end}):\n${started.output.join('\n')}` });
+      }
+      const rows = await admin(address, { do: 'node-status' }, { timeoutMs: 5_000 }).catch(() => []);
+      const row = rows.find((r) => r.address === address);
+      if (row?.isLive) return row.id;
+      if (performance.now() > until) {
+        throw tideError('INTERNAL', {
+          why: `the node at ${address} is not live after ${START_MS / 1000} s:\n${started.output.join('\n')}`,
+        });
+      }
+      await sleep(POLL_MS);
+    }
+  }
+
+  async #stopNode(member: Member, signal: 'SIGTERM' | null): Promise<void> {
+    await closePools(member);
+    const pid = member.child?.pid;
+    if (pid === undefined) return;
+    const steps = [[signal ?? 'SIGCONT', STOP_MS]] as const;
+    await endProcess(pid, steps);
+    if (isAlive(pid)) {
+      throw tideError('INTERNAL', {
+        why: `node ${member.id} still runs ${STOP_MS / 1000} s after it was told to stop:\n${member.output.join('\n')}`,
+      });
+    }
+    member.child = null;
+  }
+}
+
+async function closePools(member: Member): Promise<void> {
+  const pools = [member.gateway, member.postgres];
+  member.gateway = null;
+  member.postgres = null;
+  await Promise.all(pools.map((pool) => pool?.end()));
+}
+
+function openPool(port: number): pg.Pool {
+  const pool = new pg.Pool({
+    host: '127.0.0.1',
+    port,
+    user: 'tide',
+    database: 'tide',
+    max: 10,
+    connectionTimeoutMillis: 10_000,
+    application_name: 'tide-local',
+  });
+  // A server that goes away ends idle connections; the next use opens new ones.
+  pool.on('error', () => {});
+  return pool;
+}
+
+function operationFailure(operation: OperationResult): TideError {
+  const why = operation.error ? `${operation.error.message} (${operation.error.hint})` : 'no reason given';
+  return tideError('INTERNAL', {
+    why: `operation ${operation.id} (${operation.kind} ${operation.subject}) ${operation.status}: ${why}`,
+  });
+}
+
+function operationTimeout(operation: OperationResult, timeoutMs: number): TideError {
+  const waits = operation.waitsFor ? `; it waits for: ${operation.waitsFor.text}` : '';
+  const where = `at step ${operation.step ?? '-'}, ${operation.percent} %${waits}`;
+  return tideError('INTERNAL', {
+    why: `operation ${operation.id} (${operation.kind} ${operation.subject}) is not done after ${timeoutMs / 1000} s: ${where}`,
+  });
+}
+
+/** The sentence to show for anything that went wrong in the harness. */
+export function failureText(error: unknown): string {
+  return error instanceof TideError ? `${error.message}\nhint: ${error.hint}` : messageOf(error);
+}
