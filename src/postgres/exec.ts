@@ -1,0 +1,53 @@
+import { spawn } from 'node:child_process';
+import type { RunAs } from './privileges.ts';
+
+export interface ExecResult {
+  /** Exit status; null where a signal ended it or it could not be started. */
+  status: number | null;
+  stdout: string;
+  stderr: string;
+  /** Why it could not be started (`EACCES`, `ENOENT`, …). */
+  startError: NodeJS.ErrnoException | null;
+}
+
+export interface ExecOptions {
+  runAs?: RunAs | null;
+  input?: string;
+  /** Default `/`: the caller's directory may be closed to `runAs`. */
+  cwd?: string;
+}
+
+/**
+ * The environment of PostgreSQL's programs: the caller's without `PG*` (PGDATA, PGPORT and PGOPTIONS would win over the
+ * configuration) and without its locale (messages are read by program).
+ */
+export function cleanEnvironment(): NodeJS.ProcessEnv {
+  const kept = Object.entries(process.env).filter(([name]) => !/^(PG[A-Z]|LC_|LANG)/.test(name));
+  return { ...Object.fromEntries(kept), LC_ALL: 'C' };
+}
+
+/** Runs a program to its end. Never rejects: what went wrong is in the result. */
+export function exec(file: string, args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
+  return new Promise((resolve) => {
+    const identity = options.runAs ? { uid: options.runAs.uid, gid: options.runAs.gid } : {};
+    const result: ExecResult = { status: null, stdout: '', stderr: '', startError: null };
+    let child: ReturnType<typeof spawn>;
+    try {
+      child = spawn(file, args, { cwd: options.cwd ?? '/', env: cleanEnvironment(), ...identity });
+    } catch (error) {
+      resolve({ ...result, startError: error as NodeJS.ErrnoException });
+      return;
+    }
+    child.stdout?.on('data', (chunk: Buffer) => {
+      result.stdout += chunk;
+    });
+    child.stderr?.on('data', (chunk: Buffer) => {
+      result.stderr += chunk;
+    });
+    child.on('error', (error) => resolve({ ...result, startError: error as NodeJS.ErrnoException }));
+    child.on('close', (status) => resolve({ ...result, status }));
+    // A program that ends without reading its input is judged by its exit status, not by the broken pipe.
+    child.stdin?.on('error', () => {});
+    child.stdin?.end(options.input ?? '');
+  });
+}

@@ -1,0 +1,109 @@
+import { readFileSync } from 'node:fs';
+import { readFile, readlink, realpath } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Client } from 'pg';
+import { messageOf } from '../core/errors.ts';
+import { TIDE_DATABASE, TIDE_USER } from './config.ts';
+import { exec } from './exec.ts';
+
+/** What `postmaster.pid` says; layout: PostgreSQL's src/include/utils/pidfile.h. */
+export interface PostmasterFile {
+  readonly pid: number;
+  readonly dataDir: string;
+  readonly port: number;
+  /** `starting`, `ready`, `stopping` or `standby`; empty while the file is being written. */
+  readonly status: string;
+}
+
+export function parsePostmasterFile(text: string): PostmasterFile | null {
+  const lines = text.split('\n');
+  const pid = Number(lines[0]);
+  if (!Number.isInteger(pid) || pid <= 0) return null;
+  return { pid, dataDir: lines[1] ?? '', port: Number(lines[3] ?? 0), status: (lines[7] ?? '').trim() };
+}
+
+/**
+ * The living server of `dataDir` by its pid file; null where there is none. A pid that was given to another process since
+ * (usual after a container starts again) is told by its working directory, which is the data directory for a postmaster;
+ * where the system does not show that, by its name.
+ */
+export async function findPostmaster(dataDir: string): Promise<PostmasterFile | null> {
+  const text = await readFile(postmasterFile(dataDir), 'utf8').catch(() => '');
+  const found = parsePostmasterFile(text);
+  if (found === null || !isAlive(found.pid)) return null;
+  const workDir = await readlink(`/proc/${found.pid}/cwd`).catch(() => null);
+  const isPostmaster = workDir === null ? await isNamedPostgres(found.pid) : workDir === (await realpath(dataDir));
+  return isPostmaster ? found : null;
+}
+
+export function postmasterFile(dataDir: string): string {
+  return join(dataDir, 'postmaster.pid');
+}
+
+async function isNamedPostgres(pid: number): Promise<boolean> {
+  return (await exec('ps', ['-o', 'comm=', '-p', String(pid)])).stdout.includes('postgres');
+}
+
+/** False also for a zombie, which a container without an init process keeps for ever. */
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EPERM') return false;
+  }
+  return processState(pid) !== 'Z';
+}
+
+/** The state letter in `/proc/PID/stat` (proc(5)), which follows the name in brackets; null where there is no such file. */
+function processState(pid: number): string | null {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return stat[stat.lastIndexOf(')') + 2] ?? null;
+  } catch {
+    return null;
+  }
+}
+
+export type Probe =
+  | { kind: 'ready'; version: string }
+  /** It answers, but as SQLSTATE 57P03: starting, recovering, or shutting down. */
+  | { kind: 'not-yet'; why: string }
+  /** Somebody else's server listens on the port. */
+  | { kind: 'foreign'; dataDir: string }
+  | { kind: 'no-answer'; why: string };
+
+const PROBE_TIMEOUT_MS = 3_000;
+
+/** Asks the server on loopback port `port` whether it accepts connections and whose data it serves. */
+export async function probe(port: number, dataDir: string): Promise<Probe> {
+  const client = new Client({
+    host: '127.0.0.1',
+    port,
+    user: TIDE_USER,
+    database: TIDE_DATABASE,
+    ssl: false,
+    application_name: 'pgtide start',
+    connectionTimeoutMillis: PROBE_TIMEOUT_MS,
+    query_timeout: PROBE_TIMEOUT_MS,
+  });
+  // A connection that breaks after the answer is of no interest; without a listener it would end the process.
+  client.on('error', () => {});
+  try {
+    await client.connect();
+    const { rows } = await client.query<{ dir: string; version: string }>(
+      "SELECT current_setting('data_directory') AS dir, current_setting('server_version') AS version",
+    );
+    const [row] = rows;
+    const served = await realpath(row?.dir ?? '').catch(() => row?.dir ?? '');
+    if (served !== (await realpath(dataDir))) return { kind: 'foreign', dataDir: served };
+    return { kind: 'ready', version: (row?.version ?? '').split(' ')[0] ?? '' };
+  } catch (error) {
+    const { code } = error as { code?: string };
+    if (code === '57P03') return { kind: 'not-yet', why: messageOf(error) };
+    // Another cluster's server does not know our user or database, or does not let us in.
+    if (code !== undefined && /^(28|3D)/.test(code)) return { kind: 'foreign', dataDir: 'unknown' };
+    return { kind: 'no-answer', why: messageOf(error) };
+  } finally {
+    await client.end().catch(() => {});
+  }
+}

@@ -1,0 +1,277 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chown, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { must } from '../core/assert.ts';
+import { tideError } from '../core/errors.ts';
+import type { PostgresBinaries } from './binaries.ts';
+import { CONFIG_FILE, type PostgresSettings, renderConfig, socketPath } from './config.ts';
+import { cleanEnvironment } from './exec.ts';
+import { logEnd, logTail, startFailure, storeError } from './failures.ts';
+import { findPostmaster, isAlive, parsePostmasterFile, postmasterFile, probe } from './postmaster.ts';
+import { giveTo, type RunAs, requireReachable } from './privileges.ts';
+
+export interface PostgresServerOptions {
+  readonly binaries: PostgresBinaries;
+  readonly dataDir: string;
+  readonly logFile: string;
+  readonly runAs: RunAs | null;
+  readonly settings: PostgresSettings;
+  /** Told every few seconds what a slow start waits for. */
+  readonly onWait?: (text: string) => void;
+}
+
+export interface StartReport {
+  /** `adopted`: the server was already running, left behind by a node process that died. */
+  readonly how: 'started' | 'adopted';
+  readonly pid: number;
+  readonly tookMs: number;
+}
+
+export interface ServerExit {
+  readonly pid: number;
+  /** `status 1`, `signal SIGKILL`, or `gone` for an adopted server, whose status nobody gets. */
+  readonly exit: string;
+  readonly logTail: string;
+}
+
+/** `smart` waits for clients to leave, `fast` sends them away, `immediate` does not even write a checkpoint (crash recovery follows). */
+export type StopMode = 'smart' | 'fast' | 'immediate';
+
+const STOP_SIGNALS = { smart: 'SIGTERM', fast: 'SIGINT', immediate: 'SIGQUIT' } as const;
+
+/** A server without a pid file after this time is not going to make one. */
+const FIRST_SIGN_MS = 60_000;
+/** Crash recovery reads the WAL since the last checkpoint; it goes on after we have stopped waiting. */
+const RECOVERY_MS = 600_000;
+const WAIT_REPORT_MS = 5_000;
+const POLL_MS = 25;
+/** How often an adopted server, which is not our child, is looked after. */
+const ADOPTED_POLL_MS = 500;
+const LOG_KEEP_BYTES = 64 << 20;
+
+/**
+ * One PostgreSQL server. It runs in a session of its own, so that neither Ctrl-C nor the death of the node process ends it: clients and
+ * replication go on, and the next node process adopts it.
+ */
+export class PostgresServer {
+  readonly options: PostgresServerOptions;
+  readonly #exitListeners = new Set<(exit: ServerExit) => void>();
+  #running: { pid: number; gone: Promise<string> } | null = null;
+  #stopping = false;
+
+  constructor(options: PostgresServerOptions) {
+    this.options = options;
+  }
+
+  get pid(): number | null {
+    return this.#running?.pid ?? null;
+  }
+
+  get port(): number {
+    return this.options.settings.port;
+  }
+
+  /** Where clients on this machine connect fastest: the Unix socket where there is one, else loopback. */
+  get localEndpoint(): { path: string } | { host: string; port: number } {
+    const { socketDir, port } = this.options.settings;
+    return socketDir === null ? { host: '127.0.0.1', port } : { path: socketPath(socketDir, port) };
+  }
+
+  isRunning(): boolean {
+    return this.#running !== null;
+  }
+
+  /** Calls `listener` whenever the server ends without `stop` having been called. Gives back what unsubscribes it. */
+  onExit(listener: (exit: ServerExit) => void): () => void {
+    this.#exitListeners.add(listener);
+    return () => this.#exitListeners.delete(listener);
+  }
+
+  /**
+   * Adopts the running server of this data directory or starts one, and returns when it accepts connections. One that runs with other
+   * settings (or an older minor version) than wanted is restarted. Throws PORT_IN_USE, STORE_FULL, STORE_READ_ONLY, STORE_UNREACHABLE,
+   * POSTGRES_CONFIG_BAD, POSTGRES_START_FAILED, POSTGRES_START_TIMEOUT.
+   */
+  async start(): Promise<StartReport> {
+    const begunMs = performance.now();
+    const report = (how: StartReport['how']): StartReport => {
+      const pid = must(this.pid, 'pid of the started server');
+      return { how, pid, tookMs: Math.round(performance.now() - begunMs) };
+    };
+    if (this.isRunning()) return report('adopted');
+    const found = await findPostmaster(this.options.dataDir);
+    if (found !== null) {
+      this.#watch(found.pid, pollUntilGone(found.pid));
+      const outcome = await this.#waitReady(found.pid, 0);
+      if (outcome === 'ready' && (await this.#isAsWanted())) return report('adopted');
+      if (outcome === 'ready') await this.stop('fast');
+    }
+    await this.#spawn();
+    return report('started');
+  }
+
+  /** Ends the server and returns when it is gone. One that does not obey within `timeoutMs` is stopped by `immediate`, then killed. */
+  async stop(mode: StopMode = 'fast', timeoutMs = 60_000): Promise<void> {
+    const running = this.#running;
+    if (running === null) return;
+    this.#stopping = true;
+    try {
+      const attempts = [
+        { signal: STOP_SIGNALS[mode], waitMs: timeoutMs },
+        { signal: STOP_SIGNALS.immediate, waitMs: 10_000 },
+        { signal: 'SIGKILL', waitMs: 10_000 },
+      ] as const;
+      for (const { signal, waitMs } of attempts) {
+        signalIfAlive(running.pid, signal);
+        if (await endsWithin(running.gone, waitMs)) return;
+      }
+    } finally {
+      this.#stopping = false;
+    }
+  }
+
+  async #isAsWanted(): Promise<boolean> {
+    const { dataDir, settings, binaries } = this.options;
+    const written = await readFile(join(dataDir, CONFIG_FILE), 'utf8').catch(() => '');
+    if (written !== renderConfig(settings)) return false;
+    const answer = await probe(settings.port, dataDir);
+    return answer.kind === 'ready' && answer.version === binaries.version;
+  }
+
+  async #spawn(): Promise<void> {
+    const { dataDir, logFile, binaries, runAs } = this.options;
+    await requireReachable(dirname(dataDir), runAs);
+    await this.#prepareFiles();
+    const log = await open(logFile, 'a').catch((error) => Promise.reject(storeError(logFile, error)));
+    const from = await logEnd(logFile);
+    try {
+      const identity = runAs === null ? {} : { uid: runAs.uid, gid: runAs.gid };
+      const child = spawn(binaries.postgres, ['-D', dataDir], {
+        cwd: '/',
+        env: cleanEnvironment(),
+        detached: true,
+        stdio: ['ignore', log.fd, log.fd],
+        ...identity,
+      });
+      await once(child, 'spawn').catch((error: Error) => {
+        throw tideError('POSTGRES_UNUSABLE', { where: binaries.binDir, why: error.message }, error);
+      });
+      child.unref();
+      const pid = must(child.pid, 'pid of the spawned server');
+      const gone = childExit(child);
+      this.#watch(pid, gone);
+      if ((await this.#waitReady(pid, from)) === 'gone') throw await this.#failure(await gone, from);
+    } finally {
+      await log.close();
+    }
+  }
+
+  /** Only called while no server runs: what `pgtide.conf` says is then always what a running server was started with. */
+  async #prepareFiles(): Promise<void> {
+    const { dataDir, logFile, runAs, settings } = this.options;
+    const config = join(dataDir, CONFIG_FILE);
+    try {
+      await giveTo(dataDir, runAs);
+      // Its pid may belong to a process of the same user by now, which PostgreSQL would take for a running server.
+      await rm(postmasterFile(dataDir), { force: true });
+      await writeFile(config, renderConfig(settings));
+      if (settings.socketDir !== null) await mkdir(settings.socketDir, { recursive: true, mode: 0o700 });
+      if (runAs !== null) {
+        await chown(config, runAs.uid, runAs.gid);
+        if (settings.socketDir !== null) await chown(settings.socketDir, runAs.uid, runAs.gid);
+      }
+      await mkdir(dirname(logFile), { recursive: true });
+      if ((await logEnd(logFile)) > LOG_KEEP_BYTES) await rename(logFile, `${logFile}.1`);
+    } catch (error) {
+      throw storeError(dataDir, error);
+    }
+  }
+
+  /**
+   * Follows the status in `postmaster.pid`, and connects only when that says ready: connecting earlier would write a line to the log
+   * each time and push out those that matter.
+   */
+  async #waitReady(pid: number, logFrom: number): Promise<'ready' | 'gone'> {
+    const { dataDir, logFile, onWait } = this.options;
+    const begunMs = performance.now();
+    let reportedMs = begunMs;
+    while (this.pid === pid) {
+      const file = parsePostmasterFile(await readFile(postmasterFile(dataDir), 'utf8').catch(() => ''));
+      const isOwn = file?.pid === pid;
+      let waitsFor = isOwn
+        ? `the server (pid ${pid}), which is ${file.status || 'starting'}`
+        : `the server (pid ${pid}) to begin`;
+      if (isOwn && file.status === 'ready') {
+        const answer = await probe(file.port, dataDir);
+        if (answer.kind === 'ready') return 'ready';
+        if (answer.kind === 'foreign') throw await this.#portTaken();
+        waitsFor = `the server (pid ${pid}) to accept connections: ${answer.why}`;
+      }
+      const nowMs = performance.now();
+      if (nowMs - begunMs > (isOwn ? RECOVERY_MS : FIRST_SIGN_MS)) {
+        const details = { waitedMs: nowMs - begunMs, waitsFor, logFile, logTail: await logTail(logFile, logFrom) };
+        throw tideError('POSTGRES_START_TIMEOUT', details);
+      }
+      if (nowMs - reportedMs > WAIT_REPORT_MS) {
+        reportedMs = nowMs;
+        onWait?.(`waiting for ${waitsFor}`);
+      }
+      await sleep(POLL_MS);
+    }
+    return 'gone';
+  }
+
+  /** PostgreSQL starts as soon as one of its addresses is free; on loopback somebody else had the port. */
+  async #portTaken(): Promise<Error> {
+    await this.stop('fast');
+    return tideError('PORT_IN_USE', { flag: '--postgres-port', address: `127.0.0.1:${this.port}` });
+  }
+
+  async #failure(exit: string, logFrom: number): Promise<Error> {
+    const { dataDir, logFile, settings } = this.options;
+    const address = `${settings.listenHosts[0] ?? '127.0.0.1'}:${settings.port}`;
+    return startFailure({ dataDir, address, exit, logFile, logTail: await logTail(logFile, logFrom) });
+  }
+
+  #watch(pid: number, gone: Promise<string>): void {
+    const ended = gone.then(async (exit) => {
+      const isExpected = this.#stopping;
+      this.#running = null;
+      if (isExpected || this.#exitListeners.size === 0) return exit;
+      const tail = await logTail(this.options.logFile);
+      for (const listener of this.#exitListeners) listener({ pid, exit, logTail: tail });
+      return exit;
+    });
+    this.#running = { pid, gone: ended };
+  }
+}
+
+function childExit(child: ChildProcess): Promise<string> {
+  return new Promise((resolve) => {
+    child.once('exit', (status, signal) => resolve(signal === null ? `status ${status}` : `signal ${signal}`));
+  });
+}
+
+async function pollUntilGone(pid: number): Promise<string> {
+  while (isAlive(pid)) await sleep(ADOPTED_POLL_MS, undefined, { ref: false });
+  return 'gone';
+}
+
+function signalIfAlive(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
+
+/** Keeps the process alive while it waits: the timer is referenced. */
+async function endsWithin(gone: Promise<string>, waitMs: number): Promise<boolean> {
+  const timer = new AbortController();
+  const late = sleep(waitMs, false, { signal: timer.signal }).catch(() => false);
+  const inTime = await Promise.race([gone.then(() => true), late]);
+  timer.abort();
+  return inTime;
+}

@@ -1,0 +1,340 @@
+import { execFile, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmod, cp, mkdir, mkdtemp, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { Client } from 'pg';
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { freePorts } from '../../src/node/ports.ts';
+import { prepareStore, type StoreDir } from '../../src/node/store-dir.ts';
+import { findBinaries, type PostgresBinaries } from '../../src/postgres/binaries.ts';
+import { socketDirFor } from '../../src/postgres/config.ts';
+import { embeddedBinDir } from '../../src/postgres/embedded.ts';
+import { ensureDataDir } from '../../src/postgres/initdb.ts';
+import { isAlive } from '../../src/postgres/postmaster.ts';
+import { chooseUser, type RunAs } from '../../src/postgres/privileges.ts';
+import { PostgresServer } from '../../src/postgres/server.ts';
+import { type SupervisorEvent, supervise } from '../../src/postgres/supervise.ts';
+
+const isRoot = process.getuid?.() === 0;
+
+let dir: string;
+let runAs: RunAs | null;
+let binaries: PostgresBinaries;
+let template: StoreDir;
+let port: number;
+const servers = new Set<PostgresServer>();
+
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'pgtide-server-'));
+  await chmod(dir, 0o755);
+  runAs = await chooseUser();
+  binaries = await findBinaries({ runAs });
+  template = await prepareStore(join(dir, 'template'), runAs);
+  expect(await ensureDataDir(template.pgdata, binaries, runAs)).toBe('made');
+  expect(await ensureDataDir(template.pgdata, binaries, runAs)).toBe('present');
+}, 60_000);
+afterEach(async () => {
+  for (const server of servers) await server.stop('immediate');
+  servers.clear();
+});
+afterAll(() => rm(dir, { recursive: true, force: true }));
+
+/** A store of its own with a copy of the template's data directory (initdb takes seconds). */
+async function freshStore(name: string): Promise<StoreDir> {
+  const store = await prepareStore(join(dir, name), runAs);
+  await cp(template.pgdata, store.pgdata, { recursive: true });
+  await chmod(store.pgdata, 0o700);
+  [port] = (await freePorts(1)) as [number];
+  return store;
+}
+
+function serverOf(store: StoreDir, more: { port?: number; sharedBuffersMb?: number } = {}): PostgresServer {
+  const wanted = { port, ...more };
+  const server = new PostgresServer({
+    binaries,
+    dataDir: store.pgdata,
+    logFile: store.postgresLog,
+    runAs,
+    settings: { listenHosts: ['127.0.0.1'], socketDir: socketDirFor(store.run, wanted.port), ...wanted },
+  });
+  servers.add(server);
+  return server;
+}
+
+async function ask(server: PostgresServer, sql: string): Promise<unknown> {
+  const endpoint = server.localEndpoint;
+  const host = 'path' in endpoint ? dirname(endpoint.path) : endpoint.host;
+  const client = new Client({ host, port: server.port, user: 'tide', database: 'tide' });
+  client.on('error', () => {});
+  await client.connect();
+  try {
+    const { rows } = await client.query({ text: sql, rowMode: 'array' });
+    return rows[0]?.[0];
+  } finally {
+    await client.end();
+  }
+}
+
+/** A small file system of its own, or null where this machine does not let us mount one. */
+async function mountTmpfs(name: string, sizeMb: number): Promise<string | null> {
+  const at = join(dir, name);
+  await mkdir(at);
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${sizeMb}m,mode=755`, 'none', at], { stdio: 'ignore' });
+  } catch {
+    return null;
+  }
+  onTestFinished(async () => {
+    for (const server of servers) await server.stop('immediate');
+    execFileSync('umount', ['-l', at]);
+  });
+  return at;
+}
+
+describe('life of a server', () => {
+  it('starts configured, stops, and can be asked through its socket', async () => {
+    const server = serverOf(await freshStore('life'));
+    const { how, pid, tookMs } = await server.start();
+    expect(how).toBe('started');
+    expect(server.pid).toBe(pid);
+    expect(tookMs).toBeLessThan(20_000);
+    expect(server.localEndpoint).toHaveProperty('path');
+    expect(await ask(server, 'SHOW wal_level')).toBe('logical');
+    expect(await ask(server, 'SHOW data_checksums')).toBe('on');
+    expect(await ask(server, 'SHOW timezone')).toBe('UTC');
+    expect(await ask(server, 'SELECT datlocale FROM pg_database WHERE datname = current_database()')).toBe('C.UTF-8');
+    expect(await ask(server, 'CREATE EXTENSION postgres_fdw')).toBeUndefined();
+    expect(await ask(server, "SELECT 1 FROM pg_create_logical_replication_slot('s', 'pgoutput')")).toBe(1);
+    await server.stop();
+    expect(server.isRunning()).toBe(false);
+    expect(isAlive(pid)).toBe(false);
+  });
+
+  it('tells of an exit nobody asked for, and the supervisor restarts it, data and all', async () => {
+    const server = serverOf(await freshStore('killed'));
+    const { pid } = await server.start();
+    await ask(server, 'CREATE TABLE kept AS SELECT 42 AS answer');
+    const events: SupervisorEvent[] = [];
+    const supervisor = supervise(server, (event) => events.push(event));
+    process.kill(pid, 'SIGKILL');
+    await expect.poll(() => events.map((event) => event.kind), { timeout: 30_000 }).toContain('restarted');
+    expect(events[0]).toMatchObject({ kind: 'exited', pid, exit: 'signal SIGKILL' });
+    expect(await ask(server, 'SELECT answer FROM kept')).toBe(42);
+    await supervisor.end();
+    await server.stop();
+    expect(events.filter((event) => event.kind === 'exited')).toHaveLength(1);
+  });
+
+  it('adopts a server whose node process died, and sees it end', async () => {
+    const store = await freshStore('adopt');
+    const first = serverOf(store);
+    const { pid } = await first.start();
+    const client = new Client({ host: '127.0.0.1', port, user: 'tide', database: 'tide' });
+    await client.connect();
+    const second = serverOf(store);
+    expect(await second.start()).toMatchObject({ how: 'adopted', pid });
+    expect((await client.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
+    await client.end();
+    const exit = new Promise((resolve) => second.onExit(resolve));
+    process.kill(pid, 'SIGKILL');
+    expect(await exit).toMatchObject({ pid, exit: 'gone' });
+    expect((await second.start()).how).toBe('started');
+  });
+
+  it('outlives the process that started it, and its Ctrl-C', async () => {
+    const store = await freshStore('session');
+    const server = serverOf(store);
+    const { pid } = await server.start();
+    const { stdout } = await promisify(execFile)('ps', ['-o', 'sid=,pgid=', '-p', String(pid)]);
+    expect(stdout.trim().split(/\s+/).map(Number)).toEqual([pid, pid]);
+  });
+
+  it('restarts a server that runs with other settings than wanted', async () => {
+    const store = await freshStore('settings');
+    const { pid } = await serverOf(store).start();
+    const [other] = (await freePorts(1)) as [number];
+    const changed = serverOf(store, { port: other, sharedBuffersMb: 32 });
+    const report = await changed.start();
+    expect(report.how).toBe('started');
+    expect(report.pid).not.toBe(pid);
+    expect(await ask(changed, 'SHOW shared_buffers')).toBe('32MB');
+    expect(isAlive(pid)).toBe(false);
+  });
+
+  it('is not stopped by a stale pid file, even where the pid is taken again', async () => {
+    const store = await freshStore('stale');
+    const sleeper =
+      runAs === null ? spawn('sleep', ['60']) : spawn('sleep', ['60'], { uid: runAs.uid, gid: runAs.gid });
+    await once(sleeper, 'spawn');
+    await writeFile(
+      join(store.pgdata, 'postmaster.pid'),
+      `${sleeper.pid}\n${store.pgdata}\n1\n${port}\n\n*\n1 1\nready\n`,
+    );
+    const server = serverOf(store);
+    expect((await server.start()).how).toBe('started');
+    sleeper.kill();
+  });
+
+  it('comes through an interrupted initdb', async () => {
+    const store = await prepareStore(join(dir, 'interrupted'), runAs);
+    await mkdir(`${store.pgdata}.new`);
+    await writeFile(join(`${store.pgdata}.new`, 'PG_VERSION'), '18\n');
+    expect(await ensureDataDir(store.pgdata, binaries, runAs)).toBe('made');
+  }, 60_000);
+});
+
+describe('starts that fail say why', () => {
+  it('port in use by another program, and by another PostgreSQL', async () => {
+    const store = await freshStore('port');
+    const taken = createServer();
+    await new Promise<void>((resolve) => taken.listen(port, '127.0.0.1', resolve));
+    await expect(serverOf(store).start()).rejects.toMatchObject({
+      code: 'PORT_IN_USE',
+      details: { flag: '--postgres-port' },
+    });
+    taken.close();
+    await serverOf(store).start();
+    const taker = port;
+    const other = await freshStore('port2');
+    await expect(serverOf(other, { port: taker }).start()).rejects.toMatchObject({ code: 'PORT_IN_USE' });
+  });
+
+  it('bad configuration, with the line that is bad', async () => {
+    const store = await freshStore('config');
+    await writeFile(join(store.pgdata, 'postgresql.auto.conf'), 'work_mem = lots\n');
+    await expect(serverOf(store).start()).rejects.toMatchObject({
+      code: 'POSTGRES_CONFIG_BAD',
+      message: expect.stringContaining('work_mem'),
+    });
+  });
+
+  it('damaged data, with the end of the log', async () => {
+    const store = await freshStore('damaged');
+    await writeFile(join(store.pgdata, 'global', 'pg_control'), 'x');
+    const failed = expect.objectContaining({
+      code: 'POSTGRES_START_FAILED',
+      message: expect.stringMatching(/pg_control/),
+    });
+    await expect(serverOf(store).start()).rejects.toEqual(failed);
+  });
+
+  it('data of another version', async () => {
+    const store = await freshStore('old');
+    await writeFile(join(store.pgdata, 'PG_VERSION'), '17\n');
+    await expect(ensureDataDir(store.pgdata, binaries, runAs)).rejects.toMatchObject({ code: 'POSTGRES_DATA_VERSION' });
+  });
+
+  it('full disk', async (context) => {
+    const at = await mountTmpfs('full', 20);
+    if (at === null) return context.skip('no file system of a small size could be mounted');
+    const store = await prepareStore(join(at, 'store'), runAs);
+    await expect(ensureDataDir(store.pgdata, binaries, runAs)).rejects.toMatchObject({ code: 'STORE_FULL' });
+    await expect(readFile(`${store.pgdata}.new/PG_VERSION`)).rejects.toMatchObject({ code: 'ENOENT' });
+  }, 60_000);
+
+  it('read-only store, new and used', async (context) => {
+    const at = await mountTmpfs('readonly', 200);
+    if (at === null) return context.skip('no file system could be mounted');
+    const store = await prepareStore(join(at, 'store'), runAs);
+    await cp(template.pgdata, store.pgdata, { recursive: true });
+    execFileSync('mount', ['-o', 'remount,ro', at]);
+    await expect(prepareStore(join(at, 'new'), runAs)).rejects.toMatchObject({ code: 'STORE_READ_ONLY' });
+    await expect(serverOf(store).start()).rejects.toMatchObject({ code: 'STORE_READ_ONLY' });
+  });
+});
+
+describe('binaries', () => {
+  async function fakeBin(name: string, says: string): Promise<string> {
+    const bin = join(dir, name, 'bin');
+    await mkdir(bin, { recursive: true });
+    for (const tool of ['postgres', 'initdb'])
+      await writeFile(join(bin, tool), `#!/bin/sh\n${says}\n`, { mode: 0o755 });
+    return bin;
+  }
+
+  it.each([
+    [
+      'seventeen',
+      "echo 'postgres (PostgreSQL) 17.5 (Debian 17.5-1)'",
+      'POSTGRES_WRONG_VERSION',
+      /is PostgreSQL 17\.5, but pgtide needs PostgreSQL 18/,
+    ],
+    ['bare', "echo 'postgres (PostgreSQL) 18.4'", 'POSTGRES_INCOMPLETE', /lacks postgres_fdw, pgoutput/],
+    ['broken', 'echo libz missing >&2; exit 127', 'POSTGRES_UNUSABLE', /libz missing/],
+  ])('refuses %s', async (name, says, code, message) => {
+    const postgresBin = await fakeBin(name, says);
+    const failed = findBinaries({ postgresBin, runAs });
+    await expect(failed).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
+  });
+
+  it('refuses a directory without PostgreSQL, and takes a complete one, through a link too', async () => {
+    await expect(findBinaries({ postgresBin: dir, runAs })).rejects.toMatchObject({ code: 'POSTGRES_MISSING' });
+    const bin = join(dir, 'links');
+    await mkdir(bin);
+    for (const tool of ['postgres', 'initdb']) await symlink(join(binaries.binDir, tool), join(bin, tool));
+    expect(await findBinaries({ postgresBin: bin, runAs })).toEqual(binaries);
+  });
+
+  it.runIf(isRoot)('copies a package that PostgreSQL cannot get to, once, links included', async () => {
+    const root = join(dir, 'closed-package');
+    const cache = join(dir, 'cache');
+    await mkdir(root, { mode: 0o700 });
+    await cp(dirname(dirname(binaries.binDir)), root, { recursive: true, verbatimSymlinks: true });
+    await rm(join(root, 'native/lib/libpq.so.5'), { force: true });
+    const [first, second] = await Promise.all([
+      embeddedBinDir(runAs, root, [cache]),
+      embeddedBinDir(runAs, root, [cache]),
+    ]);
+    expect(first.startsWith(`${cache}/postgres-18.`)).toBe(true);
+    expect(second).toBe(first);
+    expect(await readdir(cache)).toHaveLength(1);
+    expect(await readlink(join(dirname(first), 'lib/libpq.so.5'))).toBe('libpq.so.5.18');
+    expect(await findBinaries({ postgresBin: first, runAs })).toMatchObject({
+      binDir: first,
+      version: binaries.version,
+    });
+    // A copy that somebody else may have filled is not run.
+    await chmod(dirname(dirname(first)), 0o777);
+    await expect(embeddedBinDir(runAs, root, [cache])).rejects.toMatchObject({ code: 'POSTGRES_UNUSABLE' });
+  });
+});
+
+describe.runIf(isRoot)('as root', () => {
+  it('names the parent that keeps PostgreSQL from its store', async () => {
+    const closed = join(dir, 'closed');
+    await mkdir(join(closed, 'below'), { recursive: true });
+    await chmod(closed, 0o700);
+    await expect(prepareStore(join(closed, 'below', 'store'), runAs)).rejects.toMatchObject({
+      code: 'STORE_UNREACHABLE',
+      details: { parent: closed },
+    });
+  });
+
+  it('opens a store directory that is closed itself', async () => {
+    const store = join(dir, 'mine');
+    await mkdir(store, { mode: 0o700 });
+    await prepareStore(store, runAs);
+  });
+
+  it('takes the user from PGTIDE_USER, and refuses root and unknown ones', async () => {
+    expect(await chooseUser({ PGTIDE_USER: 'nobody' })).toMatchObject({ user: 'nobody' });
+    await expect(chooseUser({ PGTIDE_USER: 'root' })).rejects.toMatchObject({ code: 'NO_UNPRIVILEGED_USER' });
+    await expect(chooseUser({ PGTIDE_USER: 'no-such-user' })).rejects.toMatchObject({ code: 'NO_UNPRIVILEGED_USER' });
+  });
+
+  it('gives the data to another user when that changes', async () => {
+    const store = await freshStore('given');
+    const nobody = await chooseUser({ PGTIDE_USER: 'nobody' });
+    const previous = runAs;
+    runAs = nobody;
+    onTestFinished(() => {
+      runAs = previous;
+    });
+    await serverOf(store).start();
+    await sleep(10);
+  });
+});
