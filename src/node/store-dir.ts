@@ -1,0 +1,190 @@
+import { chmod, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import * as z from 'zod';
+import type { StartMode } from '../catalog/model.ts';
+import { messageOf, tideError } from '../core/errors.ts';
+import { CONFIG_FILE } from '../postgres/config.ts';
+import { storeError } from '../postgres/failures.ts';
+import { type RunAs, requireReachable } from '../postgres/privileges.ts';
+import { lockStore, type StoreLock } from './store-lock.ts';
+
+/** Format of the store that this pgtide writes; it refuses to start a newer one. */
+export const STORE_FORMAT = 1;
+
+const identitySchema = z.strictObject({
+  formatVersion: z.literal(STORE_FORMAT),
+  nodeId: z.int().positive(),
+  clusterId: z.string().min(1),
+  startMode: z.enum(['start', 'start-single-replica']),
+  /** `decommissioned`: the node has left for good and must not start again. */
+  state: z.enum(['member', 'decommissioned']),
+  /** HOST:PORT, as flags gave them at the last start. */
+  listenAddress: z.string(),
+  advertiseAddress: z.string(),
+  httpAddress: z.string(),
+  postgresPort: z.int().positive(),
+});
+
+/** Who the node is: what `node.json` keeps. Written only when the cluster has given the node its id. */
+export type NodeIdentity = z.infer<typeof identitySchema>;
+
+/** The directory that `--store` names: `{node.json, node.lock, pgdata/, run/, meta/, logs/}`. */
+export interface StoreDir {
+  readonly root: string;
+  readonly pgdata: string;
+  /** The Unix socket of PostgreSQL. */
+  readonly run: string;
+  readonly meta: string;
+  readonly postgresLog: string;
+  readonly nodeLog: string;
+}
+
+const OWN_NAMES = new Set([
+  'node.json',
+  'node.json.new',
+  'pgdata',
+  'pgdata.new',
+  'run',
+  'meta',
+  'logs',
+  'lost+found',
+  '.DS_Store',
+]);
+
+export function storePaths(dir: string): StoreDir {
+  const root = resolve(dir);
+  return {
+    root,
+    pgdata: join(root, 'pgdata'),
+    run: join(root, 'run'),
+    meta: join(root, 'meta'),
+    postgresLog: join(root, 'logs', 'postgresql.log'),
+    nodeLog: join(root, 'logs', 'node.log'),
+  };
+}
+
+/**
+ * Makes the store's directories where they are missing and checks that PostgreSQL's user gets there. Changes nothing in a directory that
+ * holds something else. Throws STORE_NOT_EMPTY, STORE_READ_ONLY, STORE_FULL, STORE_UNUSABLE, STORE_UNREACHABLE.
+ */
+export async function prepareStore(dir: string, runAs: RunAs | null): Promise<StoreDir> {
+  const store = storePaths(dir);
+  try {
+    await makeDir(store.root);
+    await requireOwnOrEmpty(store);
+    await mkdir(store.meta, { recursive: true, mode: 0o700 });
+    await mkdir(join(store.root, 'logs'), { recursive: true });
+    // The store itself is ours to open; directories above it are the user's, and only named.
+    if (runAs !== null) await chmod(store.root, (await stat(store.root)).mode | 0o011);
+  } catch (error) {
+    throw storeError(store.root, error);
+  }
+  await requireReachable(store.root, runAs);
+  return store;
+}
+
+/** `mkdir` with its parents. Node's own recursive one says ENOENT where the truth is a read-only file system. */
+async function makeDir(dir: string): Promise<void> {
+  try {
+    await mkdir(dir);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST') return;
+    if (code !== 'ENOENT') throw error;
+    await makeDir(dirname(dir));
+    await mkdir(dir);
+  }
+}
+
+/** Holds the store for this process until released (or until it dies). Throws STORE_IN_USE, STORE_READ_ONLY, STORE_FULL. */
+export async function holdStore(store: StoreDir): Promise<StoreLock> {
+  return lockStore(join(store.root, 'node.lock')).catch((error) => {
+    throw storeError(store.root, error);
+  });
+}
+
+async function requireOwnOrEmpty(store: StoreDir): Promise<void> {
+  const names = await readdir(store.root);
+  const foreign = names.filter((name) => !OWN_NAMES.has(name) && !/^(node\.lock|stale\.)/.test(name));
+  // A data directory without a node.json is ours while a first start was interrupted, and somebody else's without our settings in it.
+  if (names.includes('pgdata') && !names.includes('node.json')) {
+    const inside = await readdir(store.pgdata).catch((): string[] => []);
+    if (!inside.includes(CONFIG_FILE)) foreign.push('pgdata');
+  }
+  if (foreign.length === 0) return;
+  const shown = foreign.sort().slice(0, 3).join(', ');
+  const found = foreign.length > 3 ? `${shown} and ${foreign.length - 3} more` : shown;
+  throw tideError('STORE_NOT_EMPTY', { path: store.root, found });
+}
+
+/** The identity in the store, null in a new one. Throws STORE_TOO_NEW, STORE_DAMAGED, STORE_READ_ONLY. */
+export async function readIdentity(store: StoreDir): Promise<NodeIdentity | null> {
+  const file = join(store.root, 'node.json');
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw storeError(file, error);
+  }
+  const value = parseJson(file, text);
+  const found = (value as { formatVersion?: unknown } | null)?.formatVersion;
+  if (typeof found === 'number' && found > STORE_FORMAT) {
+    throw tideError('STORE_TOO_NEW', { path: store.root, found, known: STORE_FORMAT });
+  }
+  const parsed = identitySchema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const why = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('; ');
+  throw tideError('STORE_DAMAGED', { file, why });
+}
+
+function parseJson(file: string, text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw tideError('STORE_DAMAGED', { file, why: messageOf(error) });
+  }
+}
+
+/** Writes the identity so that a crash leaves the old or the new one, whole and on disk. Throws STORE_FULL, STORE_READ_ONLY. */
+export async function writeIdentity(store: StoreDir, identity: NodeIdentity): Promise<void> {
+  const file = join(store.root, 'node.json');
+  const fresh = `${file}.new`;
+  try {
+    const handle = await open(fresh, 'w');
+    try {
+      await handle.writeFile(`${JSON.stringify(identity, null, 2)}\n`);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(fresh, file);
+    await syncDir(store.root);
+  } catch (error) {
+    await rm(fresh, { force: true }).catch(() => {});
+    throw storeError(file, error);
+  }
+}
+
+async function syncDir(dir: string): Promise<void> {
+  const handle = await open(dir, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Whether a node with this identity may start so. Throws STORE_DECOMMISSIONED, STORE_MODE_MISMATCH. */
+export function requireStartable(store: StoreDir, identity: NodeIdentity, wantedMode: StartMode): void {
+  const path = store.root;
+  const { nodeId, startMode } = identity;
+  if (identity.state === 'decommissioned') throw tideError('STORE_DECOMMISSIONED', { path, nodeId });
+  if (startMode !== wantedMode) throw tideError('STORE_MODE_MISMATCH', { path, storeMode: startMode, wantedMode });
+}
+
+/** Whether the cluster that `--join` reached is the store's own. Throws STORE_OTHER_CLUSTER. */
+export function requireSameCluster(store: StoreDir, identity: NodeIdentity, joinCluster: string): void {
+  if (identity.clusterId === joinCluster) return;
+  throw tideError('STORE_OTHER_CLUSTER', { path: store.root, storeCluster: identity.clusterId, joinCluster });
+}

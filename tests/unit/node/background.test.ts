@@ -1,0 +1,53 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { tideError } from '../../../src/core/errors.ts';
+import { startInBackground } from '../../../src/node/background.ts';
+
+let dir: string;
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'pgtide-background-'));
+});
+afterEach(() => rm(dir, { recursive: true, force: true }));
+
+/** A child in plain JavaScript that speaks the messages of `reportReady` and `reportFailed`: Node 20 does not run TypeScript itself. */
+async function child(body: string): Promise<string> {
+  const file = join(dir, 'child.mjs');
+  await writeFile(file, body);
+  return file;
+}
+
+it('returns what the child says when it is ready, and leaves it running', async () => {
+  const script = await child(`
+    console.log('log line', process.env.PGTIDE_BACKGROUND_CHILD);
+    process.send({ pgtide: 'ready', text: 'banner ' + process.argv[2] }, () => process.disconnect());
+    setTimeout(() => {}, 20000);`);
+  const { pid, text } = await startInBackground([script, 'x'], join(dir, 'node.log'));
+  expect(text).toBe('banner x');
+  process.kill(pid, 0);
+  process.kill(pid, 'SIGKILL');
+  expect(await readFile(join(dir, 'node.log'), 'utf8')).toBe('log line 1\n');
+});
+
+it("throws the child's own error", async () => {
+  const error = tideError('STORE_IN_USE', { path: '/x', pid: 7 }).toBody();
+  const script = await child(
+    `process.send({ pgtide: 'failed', error: ${JSON.stringify(error)} }, () => process.exit(3));`,
+  );
+  await expect(startInBackground([script], join(dir, 'node.log'))).rejects.toMatchObject({
+    code: 'STORE_IN_USE',
+    details: { pid: 7 },
+  });
+});
+
+it('quotes the log of a child that just ends', async () => {
+  const script = await child(`throw new Error('no such module');`);
+  await expect(startInBackground([script], join(dir, 'node.log'))).rejects.toMatchObject({
+    code: 'BACKGROUND_FAILED',
+    details: { exit: 'exit status 1', logTail: expect.stringContaining('no such module') },
+  });
+  const missing = startInBackground([pathToFileURL(dir).href], join(dir, 'no', 'node.log'));
+  await expect(missing).rejects.toMatchObject({ code: 'STORE_UNUSABLE' });
+});

@@ -1,0 +1,161 @@
+import { once } from 'node:events';
+import { createServer as createHttp, request } from 'node:http';
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Client } from 'pg';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createMux, type Mux } from '../../../src/node/mux.ts';
+import { freePorts } from '../../../src/node/ports.ts';
+import { nextStartup } from '../../../src/node/refuse.ts';
+
+/** A startup packet of protocol 3.0 without parameters. */
+const STARTUP = Buffer.from([0, 0, 0, 9, 0, 3, 0, 0, 0]);
+
+let port: number;
+let mux: Mux;
+let http: ReturnType<typeof createHttp>;
+let upstream: Server;
+let upstreamSockets: Socket[];
+let target: { host: string; port: number };
+
+beforeEach(async () => {
+  upstreamSockets = [];
+  upstream = createServer({ allowHalfOpen: true }, (socket) => {
+    upstreamSockets.push(socket);
+    socket.on('error', () => {});
+    socket.pipe(socket);
+  });
+  upstream.listen(0, '127.0.0.1');
+  await once(upstream, 'listening');
+  target = { host: '127.0.0.1', port: (upstream.address() as AddressInfo).port };
+  http = createHttp((incoming, response) => {
+    const chunks: Buffer[] = [];
+    incoming.on('data', (chunk: Buffer) => chunks.push(chunk));
+    incoming.on('end', () => response.end(`${incoming.method} ${Buffer.concat(chunks).length}`));
+  });
+  mux = createMux({
+    onHttp: (socket) => http.emit('connection', socket),
+    postgresTarget: () => target,
+    firstByteMs: 200,
+  });
+  [port] = (await freePorts(1)) as [number];
+  await mux.listen('--listen-addr', { host: '127.0.0.1', port });
+});
+afterEach(async () => {
+  await mux.close(0);
+  http.closeAllConnections();
+  for (const socket of upstreamSockets) socket.destroy();
+  upstream.close();
+});
+
+function dial(): Socket {
+  const socket = connect({ host: '127.0.0.1', port, allowHalfOpen: true });
+  socket.on('error', () => {});
+  return socket;
+}
+
+async function readAll(socket: Socket): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of socket) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks);
+}
+
+async function post(body: Buffer): Promise<string> {
+  const call = request({ host: '127.0.0.1', port, method: 'POST', agent: false });
+  call.write(body.subarray(0, 10));
+  await sleep(20);
+  call.end(body.subarray(10));
+  const [response] = await once(call, 'response');
+  return (await readAll(response)).toString();
+}
+
+describe('mux', () => {
+  it('hands HTTP to the HTTP server, bodies in pieces included', async () => {
+    expect(await post(Buffer.alloc(300_000, 'x'))).toBe('POST 300000');
+    expect(mux.openSessions).toBe(0);
+  });
+
+  it('pipes PostgreSQL both ways, through backpressure and half-close', async () => {
+    const client = dial();
+    const body = Buffer.alloc(20 << 20, 7);
+    client.write(STARTUP);
+    client.end(body);
+    const got = await readAll(client);
+    expect(got.length).toBe(STARTUP.length + body.length);
+    await expect.poll(() => mux.openSessions).toBe(0);
+  });
+
+  it('takes a startup packet that comes byte by byte', async () => {
+    const client = dial();
+    for (const byte of STARTUP) {
+      client.write(Buffer.from([byte]));
+      await sleep(2);
+    }
+    client.end();
+    expect(await readAll(client)).toEqual(STARTUP);
+  });
+
+  it('ends either side with the other', async () => {
+    const first = dial();
+    first.write(STARTUP);
+    await once(first, 'data');
+    upstreamSockets[0]?.destroy();
+    await once(first, 'end');
+    first.destroy();
+    const second = dial();
+    second.write(STARTUP);
+    await once(second, 'data');
+    second.resetAndDestroy();
+    await once(upstreamSockets[1] as Socket, 'close');
+    await expect.poll(() => mux.openSessions).toBe(0);
+  });
+
+  it('closes silent and foreign clients', async () => {
+    const silent = dial();
+    const foreign = dial();
+    foreign.write(Buffer.from([0x16, 3, 1]));
+    expect(await readAll(silent)).toHaveLength(0);
+    expect(await readAll(foreign)).toHaveLength(0);
+  });
+
+  it('answers 57P03 while PostgreSQL is away', async () => {
+    [target.port] = (await freePorts(1)) as [number];
+    const client = new Client({ host: '127.0.0.1', port, user: 'tide', database: 'tide' });
+    await expect(client.connect()).rejects.toMatchObject({ code: '57P03', severity: 'FATAL' });
+    const withSsl = dial();
+    withSsl.write(Buffer.from([0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f]));
+    expect((await once(withSsl, 'data'))[0].toString()).toBe('N');
+    withSsl.write(STARTUP);
+    expect((await once(withSsl, 'data'))[0].toString()).toContain('C57P03');
+    withSsl.destroy();
+    await expect.poll(() => mux.openSessions).toBe(0);
+  });
+
+  it('drains: waits for sessions, takes no new ones; close cuts them', async () => {
+    const client = dial();
+    client.write(STARTUP);
+    await once(client, 'data');
+    expect(mux.openSessions).toBe(1);
+    let drained = false;
+    const drain = mux.drain().then(() => {
+      drained = true;
+    });
+    const late = dial();
+    await new Promise((resolve) => late.once('close', resolve));
+    expect(drained).toBe(false);
+    await mux.close(10);
+    await drain;
+    expect(mux.openSessions).toBe(0);
+    client.destroy();
+  });
+});
+
+describe('nextStartup', () => {
+  it('waits for whole messages and refuses absurd lengths', () => {
+    expect(nextStartup(STARTUP)).toEqual({ bytes: 9, code: 196_608 });
+    for (let length = 0; length < STARTUP.length; length++)
+      expect(nextStartup(STARTUP.subarray(0, length))).toBe('partial');
+    expect(nextStartup(Buffer.from([0, 0, 0, 7, 0, 3, 0, 0]))).toBe('broken');
+    expect(nextStartup(Buffer.from([0, 0xff, 0, 9, 0, 3, 0, 0]))).toBe('broken');
+  });
+});
