@@ -135,7 +135,7 @@ class DemoRun {
 
   #startTraffic(book: CityBook): Traffic {
     const traffic = new Traffic(book, this.#ledger);
-    for (const node of this.#cluster.nodes) takeIn(traffic, node);
+    for (const node of this.#cluster.nodes) traffic.addNode(node.id, node.address);
     this.#enter('three nodes', traffic);
     traffic.start();
     this.#traffic = traffic;
@@ -151,7 +151,7 @@ class DemoRun {
     const begin = performance.now();
     const before = new Set((await this.#cluster.admin({ do: 'op-ls', all: true })).map((o) => o.id));
     const node = await this.#cluster.addNode();
-    takeIn(traffic, node);
+    traffic.addNode(node.id, node.address);
     this.#say(`Node ${node.id} joined at ${node.address}: its share of the data comes by itself.`);
     await this.#untilSpread(node, before);
     const status = must(
@@ -328,11 +328,6 @@ class DemoRun {
     };
     this.#terminal.draw(render(view, this.#terminal));
   }
-}
-
-function takeIn(traffic: Traffic, node: LocalNode): void {
-  const [host, port] = node.address.split(':');
-  traffic.addNode(node.id, must(host, 'host'), Number(port));
 }
 
 function sayHowToConnect(cluster: LocalCluster, terminal: Terminal): void {

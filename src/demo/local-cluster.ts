@@ -1,8 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { chmod, mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
@@ -14,9 +15,13 @@ import { messageOf, TideError, tideError } from '../core/errors.ts';
 import { freePorts } from './free-ports.ts';
 import { endProcess, isAlive, postmasterPid, removeCluster, trySignal } from './processes.ts';
 
-/** Both are found from `src/demo` and from `dist/demo`. The reaper has to be compiled, as Node 20 runs no TypeScript. */
-const TIDE = fileURLToPath(new URL('../../bin/tide', import.meta.url));
-const REAPER = fileURLToPath(new URL('../../dist/demo/reaper.js', import.meta.url));
+/**
+ * What was built, started without `bin/tide`, which builds anew when a source has changed: a checkout that is edited during a run
+ * would mix builds in one cluster.
+ */
+const DIST = join(packageRoot(fileURLToPath(import.meta.url)), 'dist');
+const MAIN = join(DIST, 'main.js');
+const REAPER = join(DIST, 'demo', 'reaper.js');
 
 const START_MS = 90_000;
 const STOP_MS = 30_000;
@@ -233,7 +238,7 @@ export class LocalCluster {
   /** In a process group of its own: Ctrl-C on a terminal ends the owner, which then ends the nodes in good order. */
   #spawn(args: readonly string[]): { child: ChildProcess; output: string[] } {
     if (this.#closing) throw tideError('INTERNAL', { why: 'the local cluster is being closed' });
-    const child = spawn(process.execPath, [TIDE, ...args], { detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, [MAIN, ...args], { detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
     const pid = must(child.pid, 'pid of the started node');
     this.#pids.add(pid);
     this.#reaper.stdin?.write(`+${pid}\n`);
@@ -283,6 +288,12 @@ export class LocalCluster {
     }
     member.child = null;
   }
+}
+
+/** Tests run this file from `src`, the demo from `dist`, benchmarks from a build of their own. */
+function packageRoot(file: string): string {
+  const dir = dirname(file);
+  return existsSync(join(dir, 'package.json')) ? dir : packageRoot(dir);
 }
 
 async function closePools(member: Member): Promise<void> {

@@ -62,11 +62,12 @@ export class Traffic {
     this.#ledger = ledger;
   }
 
-  /** Takes a node into rotation. */
-  addNode(id: number, host: string, port: number): void {
+  /** Takes the node at `address` (HOST:PORT) into rotation. */
+  addNode(id: number, address: string): void {
+    const [host, port] = address.split(':');
     const pool = new pg.Pool({
-      host,
-      port,
+      host: must(host, 'host'),
+      port: Number(port),
       user: 'tide',
       database: 'tide',
       max: CLERKS + 3,
