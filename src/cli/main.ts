@@ -27,24 +27,36 @@ export async function runCli(argv: string[], host: CliHost): Promise<number> {
     if (error instanceof CommanderError && error.code.startsWith('commander.help'))
       return error.exitCode * USAGE_STATUS;
     if (error instanceof CommanderError && error.exitCode === 0) return 0;
-    const known = asTideError(error, program, argv);
+    const known = await asTideError(error, program, argv, host);
     host.stderr.write(wantsJson(argv) ? `${JSON.stringify(known.toBody(), null, 2)}\n` : errorText(known));
     return USAGE_CODES.includes(known.code) ? USAGE_STATUS : 1;
   }
 }
 
-function asTideError(error: unknown, program: Command, argv: string[]): TideError {
+async function asTideError(error: unknown, program: Command, argv: string[], host: CliHost): Promise<TideError> {
   if (error instanceof TideError) return error;
-  if (error instanceof CommanderError) return usageError(error, program, argv);
-  return tideError('INTERNAL', { why: messageOf(error) }, error);
+  if (!(error instanceof CommanderError)) return tideError('INTERNAL', { why: messageOf(error) }, error);
+  const { problem, suggestion } = await usage(error, argv, host);
+  return tideError('USAGE', { problem, command: commandPath(program, argv), suggestion });
 }
 
 /** Commander writes `error: unknown option '--hots'`, and below it `(Did you mean --host?)`. */
-function usageError(error: CommanderError, program: Command, argv: string[]): TideError {
+async function usage(error: CommanderError, argv: string[], host: CliHost) {
   const [first = '', ...more] = error.message.split('\n');
-  const suggestion = /Did you mean (?:one of )?(.*)\?\)/.exec(more.join(' '))?.[1] ?? null;
-  const problem = first.replace(/^error: /, '');
-  return tideError('USAGE', { problem, command: commandPath(program, argv), suggestion });
+  const withValue = /^error: unknown option '((--[^=]+)=.*)'$/.exec(first);
+  const message = withValue ? await withoutValue(argv, withValue[1] ?? '', withValue[2] ?? '', host) : error.message;
+  const suggestion = /Did you mean (?:one of )?(.*)\?\)/.exec(withValue ? message : more.join(' '))?.[1] ?? null;
+  return { problem: (message.split('\n')[0] ?? '').replace(/^error: /, ''), suggestion };
+}
+
+/** Commander compares `--hots=value` as a whole and finds nothing alike; without the value it does. */
+async function withoutValue(argv: string[], word: string, flag: string, host: CliHost): Promise<string> {
+  const program = buildProgram({ host, status: 0 });
+  const cut = argv.slice(0, argv.indexOf(word));
+  return program.parseAsync([...cut, flag], { from: 'user' }).then(
+    () => '',
+    (error: unknown) => messageOf(error),
+  );
 }
 
 /** `tide node status`: the words of the command line that name a command. */

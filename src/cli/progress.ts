@@ -1,20 +1,21 @@
 import type { OperationRow } from '../api/results.ts';
 import { humanBytes, humanSeconds, secondsBetween } from './units.ts';
 
-/** One line per operation: pure, the operation in, text out. */
+/** What an operation under way looks like: pure, the operation in, text out. */
 
 const BAR_CELLS = 20;
 
 /** `operation 12 migrate acct 3: n1 → n4: copy, 43 %, 1.20 GiB of 2.80 GiB, 84.0 MiB/s, 19 s left; waits for …` */
-export function progressLine(op: OperationRow, options: { bar: boolean }): string {
-  const name = `operation ${op.id} ${op.kind} ${op.subject}`;
-  if (isEnded(op)) return `${name}: ${ending(op)}`;
-  const parts = [phase(op), options.bar ? bar(op.percent) : percent(op.percent)];
-  if (op.bytesTotal > 0) parts.push(`${humanBytes(op.bytesDone)} of ${humanBytes(op.bytesTotal)}`);
-  if (op.bytesPerSecond !== null) parts.push(`${humanBytes(op.bytesPerSecond)}/s`);
-  if (op.secondsLeft !== null) parts.push(`${humanSeconds(op.secondsLeft)} left`);
+export function progressLine(op: OperationRow): string {
+  if (isEnded(op)) return `${nameOf(op)}: ${ending(op)}`;
   const waits = op.waitsFor === null ? '' : `; waits for ${op.waitsFor.text}`;
-  return `${name}: ${parts.join(', ')}${waits}`;
+  return `${nameOf(op)}: ${[phase(op), percent(op.percent), ...amounts(op)].join(', ')}${waits}`;
+}
+
+/** The same for a terminal, where lines are short: what it is, a bar, and what it waits for, each on its own line. */
+export function progressLines(op: OperationRow): string[] {
+  const lines = [`${nameOf(op)}: ${phase(op)}`, `  ${[bar(op.percent), ...amounts(op)].join(', ')}`];
+  return op.waitsFor === null ? lines : [...lines, `  waits for ${op.waitsFor.text}`];
 }
 
 /** Differs between two states of an operation where a reader would want a new line. */
@@ -30,6 +31,18 @@ export function isEnded(op: OperationRow): boolean {
 /** Cuts a line to a terminal's width: a wrapped line cannot be overwritten. */
 export function cutTo(line: string, width: number): string {
   return line.length <= width ? line : `${line.slice(0, Math.max(0, width - 1))}…`;
+}
+
+function nameOf(op: OperationRow): string {
+  return `operation ${op.id} ${op.kind} ${op.subject}`;
+}
+
+function amounts(op: OperationRow): string[] {
+  return [
+    ...(op.bytesTotal > 0 ? [`${humanBytes(op.bytesDone)} of ${humanBytes(op.bytesTotal)}`] : []),
+    ...(op.bytesPerSecond !== null ? [`${humanBytes(op.bytesPerSecond)}/s`] : []),
+    ...(op.secondsLeft !== null ? [`${humanSeconds(op.secondsLeft)} left`] : []),
+  ];
 }
 
 function phase(op: OperationRow): string {

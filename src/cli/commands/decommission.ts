@@ -1,6 +1,7 @@
 import { type Command, Option } from 'commander';
 import type { NodeStatusRow } from '../../api/results.ts';
 import { type CliRun, defineClient, onClient, type WaitFlags, withWait } from '../command.ts';
+import type { Display } from '../display.ts';
 import { resolveNodes } from '../nodes.ts';
 import { columns } from '../output.ts';
 import type { Session } from '../session.ts';
@@ -29,7 +30,6 @@ export const memberColumns = columns<NodeStatusRow>('id', 'isLive', 'replicas', 
 
 /** KWDB's last sentence, for the scripts that wait for it. */
 const DONE = '\nNo more data reported on target nodes. Please verify cluster health before removing the nodes.';
-const DOT_EVERY_MS = 1_000;
 
 /** `tide node decommission`: moves everything off the nodes, all of them in one plan, and reports as KWDB does. */
 export function addDecommission(node: Command, run: CliRun): void {
@@ -68,11 +68,9 @@ async function report(
     if (operation !== null) session.warn(`operation ${operation} goes on: tide op watch ${operation}`);
     return;
   }
-  const ops = await waitForOperations(session, [operation], async (display) => {
-    await rows.printChanged(() => display.clear());
-  });
+  const ops = await waitForOperations(session, [operation], (display) => rows.printMeanwhile(display));
   if (session.format === 'json') session.show(ops, []);
-  else await rows.printLast();
+  else await rows.print();
   requireDone(ops);
   session.say(DONE);
 }
@@ -82,57 +80,27 @@ class MemberRows {
   readonly #session: Session;
   readonly #ids: readonly number[];
   #printed = '';
-  #dotMs = 0;
-  #dots = false;
 
   constructor(session: Session, ids: readonly number[]) {
     this.#session = session;
     this.#ids = ids;
   }
 
-  async print(): Promise<void> {
-    this.#write(await this.#fetch());
-  }
-
-  async printChanged(before: () => void): Promise<void> {
-    const quiet = this.#session.host.stderr.isTTY === true && this.#printed !== '';
-    if (quiet || this.#session.format === 'json') return;
-    const rows = await this.#fetch();
-    if (JSON.stringify(rows.map(essence)) !== this.#printed) {
-      before();
-      this.#write(rows);
-    } else this.#dot();
-  }
-
-  async printLast(): Promise<void> {
-    const rows = await this.#fetch();
-    if (JSON.stringify(rows.map(essence)) !== this.#printed) this.#write(rows);
-    else if (this.#dots) this.#session.host.stderr.write('\n');
-  }
-
-  async #fetch(): Promise<NodeStatusRow[]> {
+  async print(display?: Display): Promise<void> {
     const all = await this.#session.call({ do: 'node-status' });
-    return all.filter((node) => this.#ids.includes(node.id));
+    const rows = all.filter((node) => this.#ids.includes(node.id));
+    const seen = JSON.stringify(rows.map((node) => memberColumns.map((column) => column.value(node))));
+    if (seen === this.#printed) display?.dot();
+    else {
+      display?.clear();
+      this.#session.show(rows, memberColumns);
+      this.#printed = seen;
+    }
   }
 
-  #write(rows: NodeStatusRow[]): void {
-    const { host } = this.#session;
-    if (this.#dots) host.stderr.write('\n');
-    this.#dots = false;
-    this.#dotMs = host.now();
-    this.#session.show(rows, memberColumns);
-    this.#printed = JSON.stringify(rows.map(essence));
+  /** While work goes on; json is one document, at the end. */
+  async printMeanwhile(display: Display): Promise<void> {
+    const progressLineIsEnough = this.#session.host.stderr.isTTY === true && this.#printed !== '';
+    if (this.#session.format !== 'json' && !progressLineIsEnough) await this.print(display);
   }
-
-  #dot(): void {
-    const { host } = this.#session;
-    if (host.now() - this.#dotMs < DOT_EVERY_MS) return;
-    host.stderr.write('.');
-    this.#dotMs = host.now();
-    this.#dots = true;
-  }
-}
-
-function essence(node: NodeStatusRow) {
-  return memberColumns.map((column) => column.value(node));
 }

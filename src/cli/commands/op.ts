@@ -52,7 +52,7 @@ interface Fact {
 function facts(op: OperationResult): Fact[] {
   const pauses = op.pauseMs;
   const all: [string, string | null | undefined][] = [
-    ['operation', progressLine(op, { bar: false })],
+    ['operation', progressLine(op)],
     ['status', op.status],
     ['parent', op.parent === null ? null : String(op.parent)],
     ['created_at', op.createdAt],

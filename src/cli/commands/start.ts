@@ -7,7 +7,7 @@ import { address, addresses, attributes, given, hostOf, integer, locality, posit
 const SQL_PORT = 26257;
 const HTTP_PORT = 8080;
 
-type StartFlags = Omit<StartOptions, 'httpAddr'> & { httpAddr?: string };
+type StartFlags = Omit<StartOptions, 'store' | 'httpAddr'> & { store?: string; httpAddr?: string };
 
 /** `tide start`: names and defaults follow KWDB, but an address without a host is 127.0.0.1, not every interface. */
 export function addStart(program: Command, run: CliRun): void {
@@ -21,7 +21,7 @@ export function addStart(program: Command, run: CliRun): void {
       'tide start --store=/data/n3 --insecure --listen-addr=10.0.0.3 --join=10.0.0.1,10.0.0.2 --locality=zone=c --background',
     ],
   })
-    .requiredOption('--store <dir>', 'directory of this node alone; made where it is missing')
+    .option('--store <dir>', 'directory of this node alone; made where it is missing')
     .option(
       '--listen-addr <host:port>',
       'for PostgreSQL clients, nodes and the CLI; without a host it is 127.0.0.1, for every interface say 0.0.0.0:PORT',
@@ -60,6 +60,13 @@ export function addStart(program: Command, run: CliRun): void {
 
 function startOptions(flags: StartFlags): StartOptions {
   const { store, listenAddr, join, insecure, singleReplica, background, httpAddr, ...optional } = flags;
+  if (!store) throw storeMissing();
   const http = httpAddr ?? `${hostOf(listenAddr)}:${HTTP_PORT}`;
   return { store, listenAddr, httpAddr: http, join, insecure, singleReplica, background, ...given(optional) };
+}
+
+/** Not commander's required option: that one is reported before a misspelt `--stroe`. */
+function storeMissing() {
+  const problem = 'a node needs a directory for its data: --store=DIR';
+  return tideError('USAGE', { problem, command: 'tide start', suggestion: null });
 }

@@ -1,0 +1,275 @@
+import { expect, test } from 'vitest';
+import { runCli } from '../../../src/cli/main.ts';
+import { FakeHost } from './support/fake-host.ts';
+import { tide, words } from './support/run.ts';
+
+/** What docs/commands.md does not show: mistakes, waits that take long, machines as readers. */
+
+const TERMINAL = { terminals: { stdout: true, stderr: true } };
+const PIPE = { terminals: { stdout: false, stderr: false } };
+
+test.each([
+  ['nod status', "ERROR: unknown command 'nod'\nhint: did you mean node?\ncode: USAGE\n"],
+  ['node statu', "ERROR: unknown command 'statu'\nhint: did you mean status?\ncode: USAGE\n"],
+  ['node status --formt json', "ERROR: unknown option '--formt'\nhint: did you mean --format?\ncode: USAGE\n"],
+  ['start --stroe=/data --insecure', "ERROR: unknown option '--stroe'\nhint: did you mean --store?\ncode: USAGE\n"],
+  ['op show', "ERROR: missing required argument 'id'\nhint: tide op show --help shows what it takes\ncode: USAGE\n"],
+  [
+    'plan',
+    'ERROR: a plan of what? name --add=N, --remove=IDS or --rebalance\nhint: tide plan --help shows what it takes\ncode: USAGE\n',
+  ],
+  [
+    'start --insecure',
+    'ERROR: a node needs a directory for its data: --store=DIR\nhint: tide start --help shows what it takes\ncode: USAGE\n',
+  ],
+])('%s is not understood: exit status 2', async (line, stderr) => {
+  expect(await tide(line)).toMatchObject({ status: 2, stdout: '', stderr });
+});
+
+test.each([
+  ['start --store=d --insecure --listen-addr=127.0.0.1:99999', 'Port 99999 is not between 1 and 65535.'],
+  ['start --store=d --insecure --listen-addr=http://x', 'It has to be HOST:PORT.'],
+  ['start --store=d --insecure --locality=zone', "'zone' is not KEY=VALUE."],
+  ['start --store=d --insecure --min-nodes=0', 'It has to be a whole number from 1'],
+  ['node status --timeout=soon', 'It has to be a whole number'],
+  ['node status --format=xml', 'Allowed choices are table, json, csv, tsv.'],
+  ['node decommission 4 --checks=maybe', 'Allowed choices are enabled, strict, skip.'],
+  ['op show twelve', 'It has to be a whole number'],
+])('%s is refused, and says why', async (line, why) => {
+  const ran = await tide(line);
+  expect(ran).toMatchObject({ status: 2, asked: [] });
+  expect(ran.stderr).toContain(why);
+});
+
+test('tide without a command shows the help and fails; --help and --version do not fail', async () => {
+  expect((await tide('node')).status).toBe(2);
+  expect((await tide('node')).stderr).toContain('Usage: tide node [options] [command]');
+  const help = await tide('node decommission --help');
+  expect(help).toMatchObject({ status: 0, stderr: '' });
+  expect(help.stdout).toContain('$ tide node decommission 3 --dry-run');
+  expect((await tide('--version')).stdout).toBe((await tide('version')).stdout);
+});
+
+test('--format=json gives errors as JSON', async () => {
+  const ran = await tide('op show 100 --format=json');
+  expect({ ...ran, stderr: JSON.parse(ran.stderr) }).toMatchObject({
+    status: 1,
+    stdout: '',
+    stderr: { code: 'OP_UNKNOWN', message: 'operation 100 does not exist', retry: 'never', details: { id: 100 } },
+  });
+});
+
+test('nobody answers: exit status 1 and what to do', async () => {
+  const host = new FakeHost({ TIDE_HOST: '127.0.0.1:1' }, PIPE.terminals);
+  expect(await runCli(['node', 'status'], host)).toBe(1);
+  expect(host.err).toContain('ERROR: no pgtide node answers at 127.0.0.1:1');
+  expect(host.err).toContain('code: UNREACHABLE');
+});
+
+test('start: defaults, and everything that can be said', async () => {
+  const first = await tide('start --store=/data/n1 --insecure');
+  expect(first.host.started).toEqual([
+    {
+      store: '/data/n1',
+      listenAddr: '127.0.0.1:26257',
+      httpAddr: '127.0.0.1:8080',
+      join: [],
+      insecure: true,
+      singleReplica: false,
+      background: false,
+    },
+  ]);
+  const all = await tide(
+    'start --store=d --insecure --listen-addr=:7000 --advertise-addr=db1 --join=a,b:7001 --join=[::1]:7002 ' +
+      '--locality=zone=a,rack=1 --attrs=ssd --postgres-port=5433 --postgres-bin=/pg/bin --single-replica --min-nodes=2 --background',
+  );
+  expect(all.host.started).toEqual([
+    {
+      store: 'd',
+      listenAddr: '127.0.0.1:7000',
+      httpAddr: '127.0.0.1:8080',
+      advertiseAddr: 'db1:26257',
+      join: ['a:26257', 'b:7001', '[::1]:7002'],
+      insecure: true,
+      locality: 'zone=a,rack=1',
+      attrs: 'ssd',
+      postgresPort: 5433,
+      postgresBin: '/pg/bin',
+      singleReplica: true,
+      minNodes: 2,
+      background: true,
+    },
+  ]);
+});
+
+test('demo: stays only where somebody can press Ctrl-C', async () => {
+  expect((await tide('demo --rows=1000', PIPE)).host.demos).toEqual([{ exit: true, rows: 1000 }]);
+  expect((await tide('demo')).host.demos).toEqual([{ exit: false }]);
+  expect((await tide('demo --exit --report=r.json')).host.demos).toEqual([{ exit: true, report: 'r.json' }]);
+});
+
+test('commands become admin requests', async () => {
+  const table = 'acct';
+  const asked = async (line: string) => (await tide(line, PIPE)).asked.find((command) => !LOOKS.includes(command.do));
+  expect(await asked('partition migrate acct 1-3 1 127.0.0.1:26260')).toEqual({
+    do: 'partition-migrate',
+    table,
+    pids: [1, 2, 3],
+    from: 1,
+    to: 4,
+  });
+  expect(await asked('partition change-leader acct 3')).toEqual({
+    do: 'partition-change-leader',
+    table,
+    pid: 3,
+    to: 'auto',
+  });
+  expect(await asked('partition change-leader acct 3 n2')).toEqual({
+    do: 'partition-change-leader',
+    table,
+    pid: 3,
+    to: 2,
+  });
+  expect(await asked('partition add-replica acct 1,3 4')).toEqual({
+    do: 'partition-add-replica',
+    table,
+    pids: [1, 3],
+    node: 4,
+  });
+  expect(await asked('node decommission 3 127.0.0.1:26260 --checks=strict')).toEqual({
+    do: 'node-decommission',
+    nodes: [3, 4],
+    dryRun: false,
+    checks: 'strict',
+  });
+  expect(await asked('plan --add=2 --remove=3,4')).toEqual({ do: 'plan', add: 2, remove: [3, 4] });
+  expect(await asked("table create 'CREATE TABLE t (k int)' --partitions=8 --distribute-by=k")).toEqual({
+    do: 'table-create',
+    sql: 'CREATE TABLE t (k int)',
+    partitions: 8,
+    distributeBy: 'k',
+  });
+  expect(await asked('scale in 4 --dry-run')).toMatchObject({ do: 'scale-in', dryRun: true });
+});
+
+const LOOKS = ['node-status', 'op-show', 'op-ls'];
+
+test('table create reads - and @FILE', async () => {
+  const stdin = await tide('table create -', { given: (_, host) => (host.stdin = 'CREATE TABLE x ()') });
+  expect(stdin.asked[0]).toMatchObject({ do: 'table-create', sql: 'CREATE TABLE x ()' });
+  const missing = await tide('table create @/nowhere/x.sql');
+  expect(missing.status).toBe(1);
+  expect(missing.stderr).toContain('code: FILE_UNREADABLE');
+});
+
+test('a node nobody knows', async () => {
+  const ran = await tide('node decommission 10.0.0.9:26257');
+  expect(ran.status).toBe(1);
+  expect(ran.stderr).toContain('ERROR: node 10.0.0.9:26257 does not exist (this cluster has n1 127.0.0.1:26257, n2 ');
+});
+
+test('a failed decommission: exit status 1, why, and what to do', async () => {
+  const ran = await tide('node decommission 4', { given: (world) => (world.ending = 'failed') });
+  expect(ran.status).toBe(1);
+  expect(ran.stdout).not.toContain('No more data');
+  expect(ran.stderr).toContain(`
+ERROR: operation 12 (nodes 4) failed: node 2 ran out of disk (0 B free) at copy
+hint: make room on node 2 and repeat the command
+code: OP_NOT_DONE
+`);
+});
+
+test('a cancelled operation: exit status 1', async () => {
+  const ran = await tide('op watch 13', { given: (world) => (world.ending = 'cancelled') });
+  expect(ran.status).toBe(1);
+  expect(ran.stderr).toContain(
+    'ERROR: operation 13 (5 moves) was cancelled\nhint: tide op show 13 tells what was undone\n',
+  );
+});
+
+test('waiting has a reason, and silence never lasts longer than 10 s', async () => {
+  const ran = await tide('op watch 13', { ...PIPE, given: (world) => (world.waitingLooks = 80) });
+  const waits = 'operation 13 rebalance 5 moves: change-leader, 43 %, 1.07 GiB of 2.50 GiB, 84.0 MiB/s, 17 s left';
+  const reason = '; waits for transaction of app (pid 4711 on n1, open for 62 s)';
+  expect(ran.stderr).toBe(`operation 13 rebalance 5 moves: change-leader, 0 %, 0 B of 2.50 GiB${reason}
+${waits}${reason}
+${waits}${reason}
+operation 13 rebalance 5 moves: copy, 43 %, 1.07 GiB of 2.50 GiB, 84.0 MiB/s, 17 s left
+operation 13 rebalance 5 moves: done after 1 min 13 s
+`);
+  expect(ran.stdout).toBe(
+    'id\tkind\tsubject\tstatus\tbytes_done\tended_at\n13\trebalance\t5 moves\tdone\t2684354560\t2026-03-01 09:30:14.000+00:00\n',
+  );
+});
+
+test('a terminal has lines that are rewritten and taken away', async () => {
+  const ran = await tide('scale out', TERMINAL);
+  const name = 'operation 13 rebalance 5 moves: copy\n';
+  const first = `${name}  [....................]   0 %, 0 B of 2.50 GiB\n`;
+  const second = `${name}  [########............]  43 %, 1.07 GiB of 2.50 GiB, 84.0 MiB/s, 17 s left\n`;
+  const away = '\x1b[2A\x1b[J';
+  expect(ran.stderr).toBe(`${first}${away}${second}${away}`);
+});
+
+test('a decommission on a terminal prints the nodes at the start and at the end', async () => {
+  const ran = await tide('node decommission 4', { ...TERMINAL, given: (world) => (world.waitingLooks = 5) });
+  expect(ran.stdout.match(/is_decommissioning/g)).toHaveLength(2);
+});
+
+test('where nothing changes, a decommission prints dots', async () => {
+  const ran = await tide('node decommission 4', { ...PIPE, given: (world) => (world.waitingLooks = 12) });
+  expect(ran.stderr).toMatch(/\n\.\.\noperation 12 .*\noperation 12 .* done after 1 min 13 s\n$/);
+  expect(ran.stdout).toBe(
+    'id\tis_live\treplicas\tis_decommissioning\tis_draining\n4\ttrue\t6\ttrue\ttrue\n' +
+      'id\tis_live\treplicas\tis_decommissioning\tis_draining\n4\ttrue\t0\ttrue\ttrue\n' +
+      '\nNo more data reported on target nodes. Please verify cluster health before removing the nodes.\n',
+  );
+});
+
+test('json while waiting is one document: the operations', async () => {
+  const ran = await tide('node decommission 4 --format=json');
+  expect(JSON.parse(ran.stdout)).toMatchObject([{ id: 12, status: 'done', bytesTotal: 2.5 * 1024 ** 3 }]);
+  const none = await tide('node decommission 4 --dry-run --format=json');
+  expect(JSON.parse(none.stdout)).toMatchObject({ operation: null, plan: { bytesMinimal: 160 * 1024 ** 2 } });
+});
+
+test('Ctrl-C ends the waiting and says how to go on', async () => {
+  const ran = await tide('scale out', { given: (_, host) => (host.interruptAfterSleeps = 1) });
+  expect(ran.status).toBe(130);
+  expect(ran.stderr).toContain("operation 13 goes on: 'tide op watch 13' shows it, 'tide op cancel 13' cancels it\n");
+});
+
+test('a node that hangs up is asked again', async () => {
+  const ran = await tide('op watch 13', { ...PIPE, given: (_, __, node) => (node.hangUps = 5) });
+  expect(ran.status).toBe(0);
+  expect(ran.stderr.split('\n')[0]).toBe(
+    'no pgtide node answers at 127.0.0.1:26257: socket hang up; the operation goes on, asking again for 60 s',
+  );
+});
+
+test('a node that stays away for 60 s is given up', async () => {
+  const ran = await tide('op watch 13', { ...PIPE, given: (_, __, node) => (node.hangUps = 10_000) });
+  expect(ran.status).toBe(1);
+  expect(ran.stderr.match(/asking again/g)).toHaveLength(6);
+  expect(ran.stderr).toContain('ERROR: lost sight of operation 13: 127.0.0.1:26257 has not answered for 60 s');
+});
+
+test('events --follow goes on until Ctrl-C, one JSON object a line', async () => {
+  const ran = await tide('events --follow --format=json', { given: (_, host) => (host.interruptAfterSleeps = 3) });
+  expect(ran.status).toBe(0);
+  expect(
+    ran.stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line).seq),
+  ).toEqual([1, 2]);
+});
+
+test('doctor: something left over is exit status 1, unless it was removed', async () => {
+  expect((await tide('doctor')).status).toBe(1);
+  expect((await tide('doctor --fix')).status).toBe(0);
+});
+
+test('words of a command line', () => {
+  expect(words("table create 'a b' --x=1")).toEqual(['table', 'create', 'a b', '--x=1']);
+});
