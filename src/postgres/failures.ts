@@ -2,7 +2,7 @@ import { open, stat } from 'node:fs/promises';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
 
 /** How much of a log's end is quoted to users. */
-const LOG_TAIL_LINES = 8;
+const LOG_TAIL_LINES = 12;
 const LOG_TAIL_BYTES = 8192;
 
 /** The last lines written to `logFile` after byte `from`; empty where there are none. */
@@ -69,8 +69,10 @@ export interface FailedStart {
 /** Reads the reason of a failed start out of what PostgreSQL logged. */
 export function startFailure(failed: FailedStart): TideError {
   const { logFile, logTail: said, exit } = failed;
-  if (/could not bind .*: Address already in use|could not create any TCP\/IP sockets/.test(said)) {
-    return tideError('PORT_IN_USE', { flag: '--postgres-port', address: failed.address });
+  if (portWasTaken(said)) return tideError('PORT_IN_USE', { flag: '--postgres-port', address: failed.address });
+  if (/could not create any TCP\/IP sockets/.test(said)) {
+    const why = lineWith(said, /could not bind|could not translate/);
+    return tideError('ADDRESS_UNAVAILABLE', { flag: '--postgres-port', address: failed.address, why });
   }
   const disk = diskFailure(failed.dataDir, said);
   if (disk !== null) return disk;
@@ -82,6 +84,11 @@ export function startFailure(failed: FailedStart): TideError {
     return tideError('POSTGRES_CONFIG_BAD', { logFile, logTail: said });
   }
   return tideError('POSTGRES_START_FAILED', { exit, logFile, logTail: said });
+}
+
+/** Also said by a server that started: one of several addresses is enough for it. */
+export function portWasTaken(said: string): boolean {
+  return /could not bind .*: Address already in use/.test(said);
 }
 
 function lineWith(text: string, pattern: RegExp): string {

@@ -8,7 +8,7 @@ import { tideError } from '../core/errors.ts';
 import type { PostgresBinaries } from './binaries.ts';
 import { CONFIG_FILE, type PostgresSettings, renderConfig, socketPath } from './config.ts';
 import { cleanEnvironment } from './exec.ts';
-import { logEnd, logTail, startFailure, storeError } from './failures.ts';
+import { logEnd, logTail, portWasTaken, startFailure, storeError } from './failures.ts';
 import { findPostmaster, isAlive, parsePostmasterFile, postmasterFile, probe } from './postmaster.ts';
 import { giveTo, type RunAs, requireReachable } from './privileges.ts';
 
@@ -163,6 +163,7 @@ export class PostgresServer {
       const gone = childExit(child);
       this.#watch(pid, gone);
       if ((await this.#waitReady(pid, from)) === 'gone') throw await this.#failure(await gone, from);
+      if (portWasTaken(await logTail(logFile, from))) throw await this.#portTaken();
     } finally {
       await log.close();
     }
@@ -223,16 +224,19 @@ export class PostgresServer {
     return 'gone';
   }
 
-  /** PostgreSQL starts as soon as one of its addresses is free; on loopback somebody else had the port. */
+  /** PostgreSQL starts as soon as one of its addresses is free; on another one, somebody else has the port and would get our clients. */
   async #portTaken(): Promise<Error> {
     await this.stop('fast');
-    return tideError('PORT_IN_USE', { flag: '--postgres-port', address: `127.0.0.1:${this.port}` });
+    return tideError('PORT_IN_USE', { flag: '--postgres-port', address: this.#address() });
+  }
+
+  #address(): string {
+    return `${this.options.settings.listenHosts[0] ?? '127.0.0.1'}:${this.port}`;
   }
 
   async #failure(exit: string, logFrom: number): Promise<Error> {
-    const { dataDir, logFile, settings } = this.options;
-    const address = `${settings.listenHosts[0] ?? '127.0.0.1'}:${settings.port}`;
-    return startFailure({ dataDir, address, exit, logFile, logTail: await logTail(logFile, logFrom) });
+    const { dataDir, logFile } = this.options;
+    return startFailure({ dataDir, address: this.#address(), exit, logFile, logTail: await logTail(logFile, logFrom) });
   }
 
   #watch(pid: number, gone: Promise<string>): void {

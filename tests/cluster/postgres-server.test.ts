@@ -52,7 +52,10 @@ async function freshStore(name: string): Promise<StoreDir> {
   return store;
 }
 
-function serverOf(store: StoreDir, more: { port?: number; sharedBuffersMb?: number } = {}): PostgresServer {
+function serverOf(
+  store: StoreDir,
+  more: { port?: number; sharedBuffersMb?: number; listenHosts?: string[] } = {},
+): PostgresServer {
   const wanted = { port, ...more };
   const server = new PostgresServer({
     binaries,
@@ -202,6 +205,22 @@ describe('starts that fail say why', () => {
     const other = await freshStore('port2');
     await expect(serverOf(other, { port: taker }).start()).rejects.toMatchObject({ code: 'PORT_IN_USE' });
   });
+
+  it.runIf(process.platform === 'linux')(
+    'port in use on the address of the other nodes, though free on loopback',
+    async () => {
+      const store = await freshStore('port3');
+      const taken = createServer();
+      await new Promise<void>((resolve) => taken.listen(port, '127.0.0.2', resolve));
+      const server = serverOf(store, { listenHosts: ['127.0.0.2'] });
+      await expect(server.start()).rejects.toMatchObject({
+        code: 'PORT_IN_USE',
+        details: { address: `127.0.0.2:${port}` },
+      });
+      expect(server.isRunning()).toBe(false);
+      taken.close();
+    },
+  );
 
   it('bad configuration, with the line that is bad', async () => {
     const store = await freshStore('config');

@@ -41,6 +41,10 @@ it.each([
     'LOG:  could not bind IPv4 address "127.0.0.1": Address already in use\nFATAL:  could not create any TCP/IP sockets',
     'PORT_IN_USE',
   ],
+  [
+    'LOG:  could not bind IPv4 address "127.0.0.1": Permission denied\nFATAL:  could not create any TCP/IP sockets',
+    'ADDRESS_UNAVAILABLE',
+  ],
   ['FATAL:  could not write lock file "postmaster.pid": No space left on device', 'STORE_FULL'],
   ['FATAL:  could not open file "x": Read-only file system', 'STORE_READ_ONLY'],
   [
