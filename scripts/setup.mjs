@@ -1,7 +1,16 @@
 // Makes a checkout ready to run: dependencies installed, sources built. Does nothing where both are so already.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  unlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { argv } from 'node:process';
 import { fileURLToPath } from 'node:url';
@@ -10,6 +19,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const path = (...parts) => join(root, ...parts);
 const stamp = path('dist', '.built-from');
 const lock = path('dist', '.setup-lock');
+const installedList = path('node_modules', '.package-lock.json');
 
 const LOCK_WAIT_MAX_MS = 300_000;
 const LOCK_POLL_MS = 200;
@@ -28,14 +38,21 @@ export function setUp() {
   }
 }
 
-/** npm writes node_modules/.package-lock.json at the end of every install. */
+/** npm keeps a list of what it installed; `install` sets its time, which npm itself leaves alone when nothing changed. */
 function isInstalled() {
-  const installed = modifiedMs(path('node_modules', '.package-lock.json'));
+  const installed = modifiedMs(installedList);
   return installed !== null && installed >= (modifiedMs(path('package-lock.json')) ?? 0);
 }
 
+/**
+ * `npm ci` refuses a lock file that leaves out another platform's optional packages (one written where the registry did not
+ * have them); `npm install` takes it, installs the same versions, and with --no-save leaves the lock file as it is.
+ */
 function install() {
-  run('installing dependencies', existsSync(path('package-lock.json')) ? ['ci'] : ['install']);
+  process.stderr.write('pgtide: installing dependencies …\n');
+  if (!existsSync(path('package-lock.json'))) mustSucceed('installing', npm('install'));
+  else if (npm('ci').status !== 0) mustSucceed('installing', npm('install', '--no-save'));
+  utimesSync(installedList, new Date(), new Date());
 }
 
 function isBuilt() {
@@ -44,8 +61,9 @@ function isBuilt() {
 
 /** The hash is taken first: what changes during the build is built the next time. */
 function build() {
+  process.stderr.write('pgtide: building …\n');
   const hash = sourcesHash();
-  run('building', ['run', 'build']);
+  mustSucceed('building', npm('run', 'build'));
   writeFileSync(stamp, hash);
 }
 
@@ -71,15 +89,15 @@ function modifiedMs(file) {
   return statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? null;
 }
 
-/** Runs npm silently; what it said is shown only when it fails. */
-function run(what, args) {
-  process.stderr.write(`pgtide: ${what} …\n`);
-  const { status, stdout, stderr, error } = spawnSync('npm', args, { cwd: root, encoding: 'utf8', maxBuffer: 1 << 26 });
+function npm(...args) {
+  return spawnSync('npm', args, { cwd: root, encoding: 'utf8', maxBuffer: 1 << 26 });
+}
+
+/** What npm says is shown only when it fails. */
+function mustSucceed(what, { status, stdout, stderr, error }) {
   if (status === 0) return;
-  process.stderr.write(`${stdout ?? ''}${stderr ?? ''}`);
-  process.stderr.write(
-    `ERROR: ${what} failed: npm ${args.join(' ')} ${error ? error.message : `ended with status ${status}`}\n`,
-  );
+  const why = error ? error.message : `npm ended with status ${status}`;
+  process.stderr.write(`${stdout ?? ''}${stderr ?? ''}ERROR: ${what} failed: ${why}\n`);
   unlinkSync(lock);
   process.exit(1);
 }
