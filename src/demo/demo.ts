@@ -92,7 +92,14 @@ class DemoRun {
       await this.#hold('three nodes again');
       await traffic.stop();
       this.#phase = 'proof';
-      return await this.#prove(book, traffic);
+      const { report, all } = await this.#prove(book, traffic);
+      await watcher.stop();
+      this.#terminal.draw([]);
+      this.#sayResult(report, all, traffic.stats.latency.percentileMs(0.99));
+      if (this.#options.report !== undefined) {
+        await writeFile(this.#options.report, `${JSON.stringify(report, null, 2)}\n`);
+      }
+      return all.every((v) => v.holds) ? 0 : 1;
     } finally {
       await Promise.all([watcher.stop(), this.#traffic?.stop()]);
     }
@@ -225,7 +232,7 @@ class DemoRun {
     await sleep(holdMs, undefined, { signal: this.#interrupted });
   }
 
-  async #prove(book: CityBook, { stats }: Traffic): Promise<number> {
+  async #prove(book: CityBook, { stats }: Traffic): Promise<{ report: DemoReport; all: Verdict[] }> {
     this.#say('Traffic has ended. Comparing everything with everything.');
     const cluster = this.#cluster;
     const nodes = cluster.nodes.filter((n) => cluster.isRunning(n.id));
@@ -252,12 +259,7 @@ class DemoRun {
       replicasDiffer: proof.replicasDiffer,
       nodesAtEnd: live.length,
     };
-    const all = verdicts(report, proof, stats, 3);
-    this.#terminal.draw([]);
-    this.#sayResult(report, all, stats.latency.percentileMs(0.99));
-    if (this.#options.report !== undefined)
-      await writeFile(this.#options.report, `${JSON.stringify(report, null, 2)}\n`);
-    return all.every((v) => v.holds) ? 0 : 1;
+    return { report, all: verdicts(report, proof, stats, 3) };
   }
 
   async #allOperations(): Promise<OperationResult[]> {
@@ -278,7 +280,7 @@ class DemoRun {
       `${v.holds ? '✓' : '✗'} ${v.text}`,
       ...(v.holds ? [] : v.details.map((d) => `    ${d}`)),
     ]);
-    this.#say(['', ...proven, ...figures.map((f) => `  ${f}`), ''].join('\n'));
+    this.#say(['The proof:', ...proven, ...figures.map((f) => `  ${f}`)].join('\n'));
     this.#say(all.every((v) => v.holds) ? 'Everything holds.' : 'Not everything holds: see the lines with ✗.');
   }
 

@@ -37,7 +37,7 @@ export function pauseSummary(operations: readonly OperationResult[]): { p50: num
   // A parent may show its children's pauses as its own.
   const byAttempt = new Map<string, number>();
   for (const { table, pid, node, purpose, at, pauseMs } of operations.flatMap((o) => o.pauses)) {
-    byAttempt.set(`${table}/${pid}/${node}/${purpose}/${at}`, pauseMs);
+    byAttempt.set(`${table}/${pid}/${node}/${purpose}/${at}`, Math.round(pauseMs * 10) / 10);
   }
   const pauses = [...byAttempt.values()];
   return { p50: percentile(pauses, 0.5), p99: percentile(pauses, 0.99), max: percentile(pauses, 1) };

@@ -65,7 +65,8 @@ function picture({ nodes, partitions }: View, paint: Paint): string[] {
       String(node.leaders).padStart(7),
       humanBytes(node.bytes).padStart(9),
     ];
-    return `${`n${node.id}`.padEnd(8)}${groups.join('  ')}  ${figures.join('  ')}  ${paint(nodeNote(node), 'cyan')}`.trimEnd();
+    const note = nodeNote(node);
+    return `${`n${node.id}`.padEnd(8)}${groups.join('  ')}  ${figures.join('  ')}${note && `  ${paint(note, 'cyan')}`}`;
   });
   const legend = `${CELLS.leader} leader  ${CELLS.follower} follower  ${CELLS.copying} being copied  ${CELLS.leaving} leaving  ${CELLS.none} not here`;
   return [paint(head, 'dim'), ...rows, paint(`${' '.repeat(8)}${legend}`, 'dim')];
