@@ -8,4 +8,123 @@ export const clusterErrors = {
     text: (d) => `node ${d.node} does not exist (this cluster has ${d.known})`,
     hint: () => 'tide node status lists the nodes',
   }),
+  NODE_ALREADY_DECOMMISSIONING: entry<{ node: number; state: string }>({
+    retry: 'never',
+    sqlstate: '55000',
+    text: (d) => `node ${d.node} is already ${d.state}`,
+    hint: (d) =>
+      d.state === 'decommissioned'
+        ? 'nothing is left to do: stop its process, or clear its store and let it join as a new node'
+        : 'tide op ls shows how far it is; tide node recommission cancels it',
+  }),
+  NODE_NOT_ALIVE: entry<{ nodes: string }>({
+    retry: 'when-cluster-changes',
+    sqlstate: '57P03',
+    text: (d) => `${d.nodes} not alive: no heartbeat, or PostgreSQL does not answer`,
+    hint: () => 'start what is down (tide start with its old store) and repeat the command',
+  }),
+  NODE_NOT_ELIGIBLE: entry<{ node: number; state: string; what: string }>({
+    retry: 'when-cluster-changes',
+    sqlstate: '55000',
+    text: (d) => `node ${d.node} is ${d.state} and cannot ${d.what}`,
+    hint: () => 'choose a node that tide node status shows as active and not draining',
+  }),
+  PARTITION_UNKNOWN: entry<{ table: string; pid: number; count: number }>({
+    retry: 'never',
+    sqlstate: '42704',
+    text: (d) => `table ${d.table} has no partition ${d.pid} (it has 0 to ${d.count - 1})`,
+    hint: () => 'tide partition ls lists the partitions',
+  }),
+  PARTITION_UNAVAILABLE: entry<{ partitions: string; count: number }>({
+    retry: 'when-cluster-changes',
+    sqlstate: '57P03',
+    text: (d) => `no live leader: ${d.partitions}`,
+    hint: () => 'start the nodes that lead these partitions; data can only be copied from a live leader',
+  }),
+  PARTITION_UNDER_REPLICATED: entry<{ partitions: string; count: number }>({
+    retry: 'when-cluster-changes',
+    sqlstate: '55000',
+    text: (d) => `short of live, complete replicas: ${d.partitions}`,
+    hint: () => 'wait until running operations have ended and all nodes are up (tide op ls, tide node status)',
+  }),
+  TOO_FEW_NODES_FOR_REPLICAS: entry<{ subject: string; replicas: number; nodes: number }>({
+    retry: 'when-cluster-changes',
+    sqlstate: '53000',
+    text: (d) =>
+      `${d.subject} wants ${d.replicas} replicas, each on a node of its own, and ${d.nodes} ${d.nodes === 1 ? 'node' : 'nodes'} would hold them`,
+    hint: () => 'start more nodes first (tide start --join=…), or ask for fewer',
+  }),
+  BELOW_MIN_NODES: entry<{ left: number; minNodes: number }>({
+    retry: 'when-cluster-changes',
+    sqlstate: '53000',
+    text: (d) => `${d.left} active nodes would be left, and the setting min_nodes wants ${d.minNodes}`,
+    hint: () => 'start more nodes first, lower the setting (tide settings set min_nodes N), or use --checks=skip',
+  }),
+  SCALE_IN_RUNNING: entry<{ nodes: string }>({
+    retry: 'when-cluster-changes',
+    sqlstate: '55000',
+    text: (d) => `another scale-in is under way: ${d.nodes}`,
+    hint: () => 'wait until it has ended (tide op ls), or use --checks=enabled to let both run',
+  }),
+  NO_DISK_ROOM: entry<{ what: string; bytesNeeded: number; bytesThere: number; nodes: string; marginPercent: number }>({
+    retry: 'when-cluster-changes',
+    sqlstate: '53100',
+    text: (d) =>
+      `${d.what}: ${size(d.bytesNeeded)} needed, ${size(d.bytesThere)} there on ${d.nodes} above the margin of ${d.marginPercent} %`,
+    hint: () => 'free or add disk space, or start another node; the margin is the setting disk.margin',
+  }),
+  NO_TARGET: entry<{ replicas: string; count: number }>({
+    retry: 'when-cluster-changes',
+    sqlstate: '53000',
+    text: (d) => `${d.count} ${d.count === 1 ? 'replica has' : 'replicas have'} nowhere to go: ${d.replicas}`,
+    hint: () => 'start another node, or make the named nodes able to take replicas; nothing has been changed',
+  }),
+  LOCALITY_WORSE: entry<{ partitions: string; count: number }>({
+    retry: 'when-cluster-changes',
+    sqlstate: '55000',
+    text: (d) => `replicas would share a locality that they do not share now: ${d.partitions}`,
+    hint: () => 'start a node in the locality that would be lost, or use --checks=enabled to accept it',
+  }),
+  REPLICA_EXISTS: entry<{ partition: string; node: number }>({
+    retry: 'never',
+    sqlstate: '42710',
+    text: (d) => `node ${d.node} already holds a replica of ${d.partition}`,
+    hint: () => 'choose a node that holds none (tide partition ls)',
+  }),
+  REPLICA_MISSING: entry<{ partition: string; node: number; holders: string }>({
+    retry: 'never',
+    sqlstate: '42704',
+    text: (d) => `node ${d.node} holds no replica of ${d.partition} (held by ${d.holders})`,
+    hint: () => 'tide partition ls shows which nodes hold it',
+  }),
+  BELOW_REPLICA_COUNT: entry<{ partition: string; left: number; wanted: number }>({
+    retry: 'when-cluster-changes',
+    sqlstate: '55000',
+    text: (d) => `${d.partition} would have ${d.left} of the ${d.wanted} replicas that its table wants`,
+    hint: () => 'add a replica on another node first, or migrate this one',
+  }),
+  LEADER_NOT_REMOVABLE: entry<{ partition: string; node: number; fate: string }>({
+    retry: 'when-cluster-changes',
+    sqlstate: '55000',
+    text: (d) => `node ${d.node} leads ${d.partition}: its replica cannot be ${d.fate}`,
+    hint: () => 'change the leader first (tide partition change-leader)',
+  }),
+  NOT_A_FOLLOWER: entry<{ partition: string; node: number; why: string }>({
+    retry: 'when-cluster-changes',
+    sqlstate: '55000',
+    text: (d) => `node ${d.node} cannot become the leader of ${d.partition}: ${d.why}`,
+    hint: () => 'choose a node whose replica is a follower in state ready (tide partition ls)',
+  }),
 };
+
+/** `1.5 GB`, in powers of 1000 as disks are sold. */
+function size(bytes: number): string {
+  const units = ['bytes', 'kB', 'MB', 'GB', 'TB', 'PB'];
+  let value = Math.max(0, bytes);
+  let unit = 0;
+  while (value >= 1000 && unit < units.length - 1) {
+    value /= 1000;
+    unit++;
+  }
+  return `${unit === 0 ? Math.floor(value) : value.toFixed(1)} ${units[unit]}`;
+}
