@@ -1,0 +1,69 @@
+import { assert, must } from '../core/assert.ts';
+import { KeyedMutex } from '../core/mutex.ts';
+import type { MetaStore } from '../store/meta-store.ts';
+import type { OperationRecord } from './operation.ts';
+
+const PREFIX = '/op/';
+const keyOf = (id: number) => `${PREFIX}${String(id).padStart(10, '0')}`;
+
+/** The operations as the meta store holds them. A record is written before the effect it announces. */
+export class Journal {
+  readonly #store: MetaStore;
+  readonly #records = new Map<number, OperationRecord>();
+  readonly #revisions = new Map<number, number>();
+  readonly #writers = new KeyedMutex();
+  #lastId = 0;
+
+  private constructor(store: MetaStore) {
+    this.#store = store;
+  }
+
+  static async open(store: MetaStore): Promise<Journal> {
+    const journal = new Journal(store);
+    for (const entry of await store.range(PREFIX)) {
+      const record = entry.value as OperationRecord;
+      journal.#records.set(record.id, record);
+      journal.#revisions.set(record.id, entry.revision);
+      journal.#lastId = Math.max(journal.#lastId, record.id);
+    }
+    return journal;
+  }
+
+  all(): OperationRecord[] {
+    return [...this.#records.values()];
+  }
+
+  get(id: number): OperationRecord | undefined {
+    return this.#records.get(id);
+  }
+
+  /** Writes a new operation under the next id. */
+  async append(make: (id: number) => OperationRecord): Promise<OperationRecord> {
+    this.#lastId += 1;
+    const record = make(this.#lastId);
+    await this.#put(record, 0);
+    return record;
+  }
+
+  /**
+   * Changes a record, one writer after the other. Throws when another process has written it: this one is not its owner any more.
+   */
+  async update(id: number, edit: (record: OperationRecord) => OperationRecord): Promise<OperationRecord> {
+    return this.#writers.run(String(id), async () => {
+      const record = edit(must(this.#records.get(id), `operation ${id}`));
+      await this.#put(record, must(this.#revisions.get(id), `operation ${id}`));
+      return record;
+    });
+  }
+
+  async #put(record: OperationRecord, seen: number): Promise<void> {
+    const key = keyOf(record.id);
+    const { ok, revision } = await this.#store.txn({
+      when: [{ key, revision: seen }],
+      write: [{ put: key, value: record }],
+    });
+    assert(ok, `operation ${record.id} was written by another manager`);
+    this.#records.set(record.id, record);
+    this.#revisions.set(record.id, revision);
+  }
+}

@@ -1,0 +1,239 @@
+import type { NodeId, NodeRecord } from '../../catalog/model.ts';
+import { allPartitions, connectedNodes, replicaOn } from '../../catalog/view.ts';
+import { must } from '../../core/assert.ts';
+import type { WantedPlacement } from '../../placement/moves.ts';
+import type { Goal } from '../../placement/plan.ts';
+import { again, DONE, nothingToUndo, operationKind, type Step, type StepContext } from '../operation.ts';
+import { carryOut } from '../steps/carry-out.ts';
+import { disconnectIdlePairs } from '../steps/partition.ts';
+import { waitFor } from '../waiting.ts';
+
+/** Nodes coming and going. */
+
+interface JoinInput {
+  node: NodeId;
+}
+
+const joining = (c: StepContext<JoinInput>) => must(c.view.nodes.get(c.input.node), `node ${c.input.node}`);
+
+const prepareDatabase: Step<JoinInput> = {
+  name: 'prepare-database',
+  done: async (c) => joining(c).state !== 'joining',
+  run: async (c) => {
+    await c.plane.bootstrap(c.input.node);
+    return DONE;
+  },
+  undo: async (c) => setNode(c, c.input.node, { state: 'decommissioned' }),
+};
+
+/** Servers in both directions; a node that is away gets its own when it is back. */
+const linkServers: Step<JoinInput> = {
+  name: 'link-servers',
+  done: async (c) => joining(c).state !== 'joining',
+  run: async (c) => {
+    for (const other of connectedNodes(c.view).filter((n) => n.id !== c.input.node)) {
+      await c.plane.ensureServer(c.input.node, other.id);
+      if (c.alive(other.id)) await c.plane.ensureServer(other.id, c.input.node);
+    }
+    return DONE;
+  },
+  undo: async (c) => {
+    for (const other of connectedNodes(c.view).filter((n) => n.id !== c.input.node && c.alive(n.id))) {
+      await c.plane.dropServer(other.id, c.input.node);
+    }
+    return DONE;
+  },
+};
+
+const createTables: Step<JoinInput> = {
+  name: 'create-tables',
+  done: async (c) => joining(c).state !== 'joining',
+  run: async (c) => {
+    for (const table of c.view.tables.values()) {
+      if (table.state === 'ready') await c.plane.createParent(c.input.node, table);
+    }
+    return DONE;
+  },
+  undo: nothingToUndo('an empty store is cleared by its owner'),
+};
+
+const openNode: Step<JoinInput> = {
+  name: 'open-node',
+  noReturn: true,
+  done: async (c) => joining(c).state !== 'joining',
+  run: async (c) => {
+    await c.commit({ kind: 'node-put', node: { ...joining(c), state: 'active' } });
+    await c.event('node-joined', `node ${c.input.node} at ${joining(c).address}`, c.input.node);
+    return DONE;
+  },
+  undo: nothingToUndo('behind the point of no return'),
+};
+
+export const joinNode = operationKind<JoinInput>({
+  kind: 'join-node',
+  subject: (input) => `node ${input.node}`,
+  locks: (input) => ['schema', `node:${input.node}`],
+  movesOn: () => [],
+  steps: [prepareDatabase, linkServers, createTables, openNode],
+});
+
+interface RebalanceInput {
+  goal: 'balance' | 'repair';
+  why: string;
+}
+
+const rebalanceGoal = (c: StepContext<RebalanceInput>): Goal => ({ kind: c.input.goal });
+
+export const rebalance = operationKind<RebalanceInput>({
+  kind: 'rebalance',
+  subject: (input) => input.why,
+  locks: () => ['rebalance'],
+  movesOn: () => [],
+  steps: [
+    {
+      name: 'move-replicas',
+      done: async () => false,
+      run: (c) => carryOut(c, rebalanceGoal(c)),
+      undo: async (c) => stopChildren(c),
+    },
+  ],
+});
+
+interface DrainInput {
+  node: NodeId;
+  draining: boolean;
+}
+
+const markDraining: Step<DrainInput> = {
+  name: 'mark-draining',
+  done: async (c) => c.view.nodes.get(c.input.node)?.draining === c.input.draining,
+  run: async (c) => setNode(c, c.input.node, { draining: c.input.draining }),
+  undo: async (c) => setNode(c, c.input.node, { draining: !c.input.draining }),
+};
+
+const moveLeaders: Step<DrainInput> = {
+  name: 'move-leaders',
+  done: async () => false,
+  run: async (c) => {
+    if (!c.input.draining) return carryOut(c, { kind: 'balance' }, ['change-leader']);
+    const led = [...allPartitions(c.view)].filter(({ partition }) => partition.leader === c.input.node).length;
+    const result = await carryOut(c, { kind: 'repair' }, ['change-leader']);
+    if (result.kind === 'done' && led > 0) {
+      // Partitions with no second replica have nobody to lead them: they stay, and the listing shows it.
+      await c.event(
+        'node-drained',
+        `node ${c.input.node} still leads ${led} partitions that have no other replica`,
+        c.input.node,
+      );
+    }
+    return result;
+  },
+  undo: async (c) => stopChildren(c),
+};
+
+export const drainNode = operationKind<DrainInput>({
+  kind: 'drain-node',
+  subject: (input) => `node ${input.node}${input.draining ? '' : ' takes leaders again'}`,
+  locks: (input) => [`node:${input.node}`],
+  movesOn: () => [],
+  steps: [markDraining, moveLeaders],
+});
+
+interface DecommissionInput {
+  nodes: NodeId[];
+  /** The configuration before, by partitionKey: where a recommission goes back to. */
+  placement: Record<string, WantedPlacement>;
+}
+
+const replicasOn = (c: StepContext<unknown>, nodes: readonly NodeId[]) =>
+  [...allPartitions(c.view)].filter(({ partition }) => nodes.some((n) => replicaOn(partition, n))).length;
+
+const markDecommissioning: Step<DecommissionInput> = {
+  name: 'mark-decommissioning',
+  done: async (c) => c.input.nodes.every((id) => c.view.nodes.get(id)?.state !== 'active'),
+  run: async (c) => {
+    for (const id of c.input.nodes) await setNode(c, id, { state: 'decommissioning' });
+    for (const id of c.input.nodes) await c.event('node-decommissioning', `node ${id} gives its replicas away`, id);
+    return DONE;
+  },
+  undo: async (c) => {
+    for (const id of c.input.nodes) await c.event('node-recommissioned', `node ${id} is a full member again`, id);
+    return DONE;
+  },
+};
+
+const moveReplicasAway: Step<DecommissionInput> = {
+  name: 'move-replicas',
+  done: async (c) => replicasOn(c, c.input.nodes) === 0 && c.children().every((child) => child.endedMs !== null),
+  run: async (c) => {
+    const result = await carryOut(c, { kind: 'repair' });
+    if (result.kind === 'again' || replicasOn(c, c.input.nodes) === 0) return result;
+    return again(500, waitFor('no-target', `${replicasOn(c, c.input.nodes)} replicas have nowhere to go yet`));
+  },
+  undo: async (c) => {
+    // First members again, or no plan could bring anything back to them.
+    for (const id of c.input.nodes) await setNode(c, id, { state: 'active' });
+    if (c.data.restoring !== true) {
+      const stopped = await stopChildren(c);
+      if (stopped.kind === 'again') return stopped;
+      await c.remember({ restoring: true });
+    }
+    return carryOut(c, { kind: 'restore', placement: new Map(Object.entries(c.input.placement)) });
+  },
+};
+
+/** The last hinges that lead to a leaving node are pointed past it before it goes. */
+const leaveNoTrace: Step<DecommissionInput> = {
+  name: 'leave-no-trace',
+  noReturn: true,
+  done: async (c) => c.input.nodes.every((id) => c.view.nodes.get(id)?.state === 'decommissioned'),
+  run: async (c) => {
+    const staying = connectedNodes(c.view).filter((n) => !c.input.nodes.includes(n.id));
+    for (const { table, partition } of allPartitions(c.view)) {
+      for (const node of staying.filter((n) => c.alive(n.id))) {
+        const target = await c.plane.readHinge(node.id, partition);
+        if (target?.kind !== 'node' || !c.input.nodes.includes(target.node)) continue;
+        const budgetMs = c.view.settings['move.max_pause'];
+        const to = { kind: 'node', node: partition.leader } as const;
+        const attempt = await c.plane.pointHinge(node.id, table, partition.pid, to, budgetMs);
+        if (attempt.outcome === 'backed-off') {
+          return again(
+            300,
+            waitFor('lock', `a hinge on node ${node.id} still leads to a leaving node and is in use`, node.id),
+          );
+        }
+      }
+    }
+    for (const id of c.input.nodes) await disconnectIdlePairs(c, id);
+    for (const id of c.input.nodes) {
+      for (const node of staying.filter((n) => c.alive(n.id))) await c.plane.dropServer(node.id, id);
+    }
+    for (const id of c.input.nodes) await setNode(c, id, { state: 'decommissioned' });
+    for (const id of c.input.nodes)
+      await c.event('node-decommissioned', `node ${id} holds nothing and may be stopped`, id);
+    return DONE;
+  },
+  undo: nothingToUndo('behind the point of no return'),
+};
+
+export const decommission = operationKind<DecommissionInput>({
+  kind: 'decommission',
+  subject: (input) => `${input.nodes.length === 1 ? 'node' : 'nodes'} ${input.nodes.join(', ')}`,
+  locks: (input) => input.nodes.map((n) => `node:${n}`),
+  movesOn: () => [],
+  steps: [markDecommissioning, moveReplicasAway, leaveNoTrace],
+});
+
+async function setNode(c: StepContext<unknown>, id: NodeId, change: Partial<NodeRecord>) {
+  const node = must(c.view.nodes.get(id), `node ${id}`);
+  await c.commit({ kind: 'node-put', node: { ...node, ...change } });
+  return DONE;
+}
+
+/** Cancels what can still be cancelled and waits for the rest. */
+async function stopChildren(c: StepContext<unknown>) {
+  await c.cancelChildren();
+  const left = c.children().filter((child) => child.endedMs === null);
+  if (left.length === 0) return DONE;
+  return again(200, waitFor('children', `${left.length} moves are ending`));
+}

@@ -1,0 +1,94 @@
+import type { NodeId, ReplicaState } from '../../catalog/model.ts';
+import { replicaOn, tableName } from '../../catalog/view.ts';
+import { type TideError, tideError } from '../../core/errors.ts';
+import { type MoveRequest, preflightMove } from '../../placement/preflight.ts';
+import { DONE, nothingToUndo, operationKind, partitionLock, type Step, type StepContext } from '../operation.ts';
+import type { PartitionRef } from '../ports.ts';
+import { type AddInput, addReplicaSteps } from '../steps/add-replica.ts';
+import { changeLeaderSteps, type LeaderInput } from '../steps/change-leader.ts';
+import { partitionNow, refOf } from '../steps/partition.ts';
+import { type RemoveInput, removeReplicaSteps } from '../steps/remove-replica.ts';
+
+/** The operations on one partition; a planned move of each kind is an operation of the same name. */
+
+type View = StepContext<unknown>['view'];
+
+function named(view: View, ref: PartitionRef): string {
+  const table = view.tables.get(ref.tid);
+  return `${table ? tableName(table) : `t${ref.tid}`} ${ref.pid}`;
+}
+
+/** The planner's own rules, asked again when the operation's turn comes. */
+const refuse =
+  (kind: MoveRequest['kind']) =>
+  (input: PartitionRef, view: View, load: StepContext<unknown>['load']): TideError | undefined => {
+    if (!view.tables.has(input.tid)) return tideError('TABLE_UNKNOWN', { table: `t${input.tid}` });
+    return preflightMove(view, load, { ...input, kind } as MoveRequest)[0];
+  };
+
+const locks = (input: PartitionRef) => [partitionLock(input.tid, input.pid)];
+
+export const addReplica = operationKind<AddInput>({
+  kind: 'add-replica',
+  refuse: refuse('add-replica'),
+  subject: (input, view) => `${named(view, input)}: → n${input.to}`,
+  locks,
+  movesOn: (input) => [input.to],
+  steps: addReplicaSteps,
+});
+
+export const removeReplica = operationKind<RemoveInput>({
+  kind: 'remove-replica',
+  refuse: refuse('remove-replica'),
+  subject: (input, view) => `${named(view, input)}: n${input.from} →`,
+  locks,
+  movesOn: (input) => [input.from],
+  steps: removeReplicaSteps,
+});
+
+export const changeLeader = operationKind<LeaderInput>({
+  kind: 'change-leader',
+  refuse: refuse('change-leader'),
+  subject: (input, view) => `${named(view, input)}: leader n${input.from} → n${input.to}`,
+  locks,
+  movesOn: (input) => [input.from, input.to],
+  steps: changeLeaderSteps,
+});
+
+/** Add on `to`, hand leadership over where `from` leads, remove on `from`: never below the replica count on the way. */
+export const moveReplica = operationKind<AddInput & LeaderInput & RemoveInput>({
+  kind: 'move-replica',
+  refuse: refuse('move-replica'),
+  subject: (input, view) => `${named(view, input)}: n${input.from} → n${input.to}`,
+  locks,
+  movesOn: (input) => [input.from, input.to],
+  steps: [...addReplicaSteps, ...changeLeaderSteps, ...removeReplicaSteps],
+});
+
+const stateOf = (c: StepContext<AddInput>): ReplicaState | undefined => replicaOn(partitionNow(c), c.input.to)?.state;
+
+/** Throws away what a replica that missed rows still has; the steps of add-replica then fill it again. */
+const emptyStaleReplica: Step<AddInput> = {
+  name: 'empty-stale-replica',
+  done: async (c) => stateOf(c) !== 'stale',
+  run: async (c) => {
+    const others: NodeId[] = partitionNow(c).replicas.map((r) => r.node);
+    for (const other of others.filter((n) => n !== c.input.to && c.alive(n))) {
+      await c.plane.stopStream(other, c.input.to, refOf(c));
+      await c.plane.stopStream(c.input.to, other, refOf(c));
+    }
+    await c.plane.dropReplica(c.input.to, refOf(c));
+    await c.commit({ kind: 'replica-put', ...refOf(c), node: c.input.to, state: 'joining' });
+    return DONE;
+  },
+  undo: nothingToUndo('a stale replica is worth nothing; without it the planner makes a new one'),
+};
+
+export const resyncReplica = operationKind<AddInput>({
+  kind: 'resync-replica',
+  refuse: refuse('resync-replica'),
+  subject: (input, view) => `${named(view, input)}: n${input.to} again`,
+  locks,
+  movesOn: (input) => [input.to],
+  steps: [emptyStaleReplica, ...addReplicaSteps],
+});

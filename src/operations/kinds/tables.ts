@@ -1,0 +1,190 @@
+import type { NodeId, TableRecord } from '../../catalog/model.ts';
+import { partitionTable } from '../../catalog/names.ts';
+import { connectedNodes, tableName } from '../../catalog/view.ts';
+import { must } from '../../core/assert.ts';
+import {
+  type Claim,
+  DONE,
+  nothingToUndo,
+  operationKind,
+  partitionLock,
+  type Step,
+  type StepContext,
+} from '../operation.ts';
+import type { PartitionRef } from '../ports.ts';
+import { disconnectIdlePairs } from '../steps/partition.ts';
+
+/** Making and dropping a distributed table. Rows' tables and streams come first, what users see last; dropping goes the other way. */
+
+interface CreateInput {
+  table: TableRecord;
+}
+
+interface DropInput {
+  tid: number;
+  name: string;
+  partitions: number;
+}
+
+const recordOf = (c: StepContext<CreateInput>) => c.view.tables.get(c.input.table.tid);
+
+const registerTable: Step<CreateInput> = {
+  name: 'register-table',
+  done: async (c) => recordOf(c) !== undefined,
+  run: async (c) => {
+    await c.commit({ kind: 'table-put', table: c.input.table });
+    return DONE;
+  },
+  undo: async (c) => {
+    if (recordOf(c)) await c.commit({ kind: 'table-removed', tid: c.input.table.tid });
+    for (const node of nodesOf(c.input.table)) await disconnectIdlePairs(c, node);
+    return DONE;
+  },
+};
+
+const createReplicas: Step<CreateInput> = {
+  name: 'create-replicas',
+  done: async (c) => recordOf(c)?.state === 'ready',
+  run: async (c) => {
+    const { table } = c.input;
+    await c.claim(
+      ...everyReplica(table).map(
+        ({ node, pid }): Claim => ({ kind: 'replica-table', node, name: partitionTable(table.tid, pid) }),
+      ),
+    );
+    const onNode = (node: NodeId) => everyReplica(table).filter((r) => r.node === node);
+    await eachAtOnce(nodesOf(table), async (node) => {
+      for (const { pid } of onNode(node)) await c.plane.createReplica(node, table, pid);
+    });
+    return DONE;
+  },
+  undo: async (c) => {
+    for (const { node, pid } of everyReplica(c.input.table)) {
+      await c.plane.dropReplica(node, { tid: c.input.table.tid, pid });
+    }
+    return DONE;
+  },
+};
+
+const startStreams: Step<CreateInput> = {
+  name: 'start-streams',
+  done: async (c) => recordOf(c)?.state === 'ready',
+  run: async (c) => {
+    await eachAtOnce(pairsOf(c.input.table), async ({ from, to, refs }) => {
+      await c.plane.connectPair(from, to);
+      await c.plane.startStreams(from, to, refs, false);
+    });
+    return DONE;
+  },
+  undo: async (c) => {
+    for (const { from, to, refs } of pairsOf(c.input.table)) {
+      if (!(await c.plane.hasStream(from, to))) continue;
+      for (const ref of refs) await c.plane.stopStream(from, to, ref);
+    }
+    return DONE;
+  },
+};
+
+const createParents: Step<CreateInput> = {
+  name: 'create-parents',
+  done: async (c) => recordOf(c)?.state === 'ready',
+  run: async (c) => {
+    const nodes = connectedNodes(c.view).filter((n) => c.alive(n.id));
+    await c.claim(...nodes.map((n): Claim => ({ kind: 'parent', node: n.id, name: tableName(c.input.table) })));
+    for (const node of nodes) await c.plane.createParent(node.id, c.input.table);
+    return DONE;
+  },
+  undo: async (c) => {
+    for (const node of connectedNodes(c.view)) await c.plane.dropParent(node.id, c.input.table);
+    return DONE;
+  },
+};
+
+const openTable: Step<CreateInput> = {
+  name: 'open-table',
+  noReturn: true,
+  done: async (c) => recordOf(c)?.state === 'ready',
+  run: async (c) => {
+    await c.commit({ kind: 'table-state', tid: c.input.table.tid, state: 'ready' });
+    await c.event('table-created', `${tableName(c.input.table)}: ${c.input.table.partitionCount} partitions`);
+    return DONE;
+  },
+  undo: nothingToUndo('behind the point of no return'),
+};
+
+export const createTable = operationKind<CreateInput>({
+  kind: 'create-table',
+  subject: (input) => tableName(input.table),
+  locks: () => ['schema'],
+  movesOn: () => [],
+  steps: [registerTable, createReplicas, startStreams, createParents, openTable],
+});
+
+const dropping = (c: StepContext<DropInput>) => c.view.tables.get(c.input.tid);
+
+const closeTable: Step<DropInput> = {
+  name: 'close-table',
+  noReturn: true,
+  done: async (c) => dropping(c)?.state !== 'ready',
+  run: async (c) => {
+    await c.commit({ kind: 'table-state', tid: c.input.tid, state: 'dropping' });
+    return DONE;
+  },
+  undo: nothingToUndo('behind the point of no return'),
+};
+
+const dropEverywhere: Step<DropInput> = {
+  name: 'drop-everywhere',
+  done: async (c) => dropping(c) === undefined,
+  run: async (c) => {
+    const table = must(dropping(c), `table ${c.input.tid}`);
+    const nodes = connectedNodes(c.view);
+    // A node that is away would bring its copy back; this waits for it, and says so.
+    for (const node of nodes) await c.plane.dropParent(node.id, table);
+    for (const { from, to, refs } of pairsOf(table)) for (const ref of refs) await c.plane.stopStream(from, to, ref);
+    for (const { node, pid } of everyReplica(table)) await c.plane.dropReplica(node, { tid: table.tid, pid });
+    await c.commit({ kind: 'table-removed', tid: table.tid });
+    for (const node of nodesOf(table)) await disconnectIdlePairs(c, node);
+    await c.event('table-dropped', c.input.name);
+    return DONE;
+  },
+  undo: nothingToUndo('behind the point of no return'),
+};
+
+export const dropTable = operationKind<DropInput>({
+  kind: 'drop-table',
+  subject: (input) => input.name,
+  locks: (input) => ['schema', ...Array.from({ length: input.partitions }, (_, pid) => partitionLock(input.tid, pid))],
+  movesOn: () => [],
+  steps: [closeTable, dropEverywhere],
+});
+
+function everyReplica(table: TableRecord): { node: NodeId; pid: number }[] {
+  return table.partitions.flatMap((p) => p.replicas.map((r) => ({ node: r.node, pid: p.pid })));
+}
+
+function nodesOf(table: TableRecord): NodeId[] {
+  return [...new Set(everyReplica(table).map((r) => r.node))].sort((a, b) => a - b);
+}
+
+/** Every ordered pair of nodes that share partitions of the table, with those partitions. */
+function pairsOf(table: TableRecord): { from: NodeId; to: NodeId; refs: PartitionRef[] }[] {
+  const pairs = new Map<string, { from: NodeId; to: NodeId; refs: PartitionRef[] }>();
+  for (const { tid, pid, replicas } of table.partitions) {
+    for (const a of replicas) {
+      for (const b of replicas) {
+        if (a.node === b.node) continue;
+        const key = `${a.node}>${b.node}`;
+        const pair = pairs.get(key) ?? { from: a.node, to: b.node, refs: [] };
+        pair.refs.push({ tid, pid });
+        pairs.set(key, pair);
+      }
+    }
+  }
+  return [...pairs.values()];
+}
+
+async function eachAtOnce<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+  const results = await Promise.allSettled(items.map(work));
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
+}

@@ -1,0 +1,136 @@
+import type { CatalogChange } from '../catalog/change.ts';
+import type { ClusterView, LoadView, NodeId, OperationId } from '../catalog/model.ts';
+import type { Clock } from '../core/clock.ts';
+import type { TideError } from '../core/errors.ts';
+import type { DataPlane } from './ports.ts';
+
+/** What an operation waits for; the same shape the API shows. */
+export interface WaitReason {
+  kind: 'transaction' | 'slot' | 'disk' | 'no-target' | 'limit' | 'node' | 'lag' | 'lock' | 'copy' | 'children';
+  text: string;
+  node: number | null;
+  pid: number | null;
+  user: string | null;
+  query: string | null;
+  ageSeconds: number | null;
+}
+
+export type OperationStatus = 'queued' | 'running' | 'undoing' | 'done' | 'failed' | 'cancelled';
+
+/** A thing made on a server for an operation, written down before it is made (`tide doctor` finds what nobody claims). */
+export interface Claim {
+  kind: 'replica-table' | 'stream' | 'forward' | 'parent' | 'server';
+  node: NodeId;
+  name: string;
+}
+
+/** One attempt to swing a hinge, kept for ever with its operation. */
+export interface PauseRecord {
+  tid: number;
+  pid: number;
+  node: NodeId;
+  purpose: 'leader' | 'hinge';
+  outcome: 'done' | 'backed-off';
+  pauseMs: number;
+  atMs: number;
+}
+
+/** The journaled state of an operation: everything a restarted manager needs. Times are milliseconds since 1970. */
+export interface OperationRecord {
+  readonly id: OperationId;
+  readonly parent: OperationId | null;
+  readonly kind: string;
+  readonly input: Readonly<Record<string, unknown>>;
+  readonly subject: string;
+  readonly status: OperationStatus;
+  /** Index of the step under way. */
+  readonly step: number;
+  readonly passedNoReturn: boolean;
+  readonly cancelRequested: boolean;
+  /** Facts that steps have to remember. */
+  readonly data: Readonly<Record<string, unknown>>;
+  readonly claims: readonly Claim[];
+  readonly pauses: readonly PauseRecord[];
+  readonly createdMs: number;
+  readonly startedMs: number | null;
+  readonly endedMs: number | null;
+  readonly bytesDone: number;
+  readonly bytesTotal: number;
+  readonly error: { readonly code: string; readonly message: string; readonly hint: string } | null;
+}
+
+export type StepResult = { kind: 'done' } | { kind: 'again'; afterMs: number; waitsFor?: WaitReason };
+
+/**
+ * One idempotent step. `done` asks the world "is it already so?", so that a resumed operation never relies on memory; `run` makes it so or
+ * says what it waits for; `undo` takes it back. Once a `noReturn` step is done there is no undo, only forward.
+ */
+export interface Step<I> {
+  readonly name: string;
+  readonly noReturn?: true;
+  done(context: StepContext<I>): Promise<boolean>;
+  run(context: StepContext<I>): Promise<StepResult>;
+  undo: ((context: StepContext<I>) => Promise<StepResult>) | NothingToUndo;
+}
+
+/** An explicit reason in place of an undo. */
+export interface NothingToUndo {
+  nothingToUndo: string;
+}
+
+export function nothingToUndo(why: string): NothingToUndo {
+  return { nothingToUndo: why };
+}
+
+export const DONE: StepResult = { kind: 'done' };
+
+export function again(afterMs: number, waitsFor?: WaitReason): StepResult {
+  return waitsFor ? { kind: 'again', afterMs, waitsFor } : { kind: 'again', afterMs };
+}
+
+export interface StepContext<I> {
+  readonly id: OperationId;
+  readonly input: I;
+  readonly data: Readonly<Record<string, unknown>>;
+  readonly view: ClusterView;
+  readonly load: LoadView;
+  readonly plane: DataPlane;
+  readonly clock: Clock;
+  readonly random: () => number;
+  /** Changes the catalog, atomically and durably. */
+  commit(...changes: CatalogChange[]): Promise<void>;
+  /** Journals facts that the rest of the operation needs. */
+  remember(facts: Record<string, unknown>): Promise<void>;
+  claim(...claims: Claim[]): Promise<void>;
+  progress(bytesDone: number, bytesTotal: number): void;
+  pause(record: Omit<PauseRecord, 'atMs'>): Promise<void>;
+  alive(node: NodeId): boolean;
+  /** Operations this one started; they end with it. */
+  children(): OperationRecord[];
+  /** All that run now in the cluster. */
+  running(): OperationRecord[];
+  start(kind: string, input: object): Promise<OperationId>;
+  cancelChildren(): Promise<void>;
+  event(kind: string, text: string, node?: NodeId): Promise<void>;
+}
+
+/** A kind of operation: what it needs for itself, what it checks, and its steps. */
+export interface OperationKind<I> {
+  readonly kind: string;
+  /** `acct 3: n1 → n4` */
+  subject(input: I, view: ClusterView): string;
+  /** Names nobody else may hold while it runs: `partition:4/0`, `schema`, `node:3`. */
+  locks(input: I): string[];
+  /** Nodes whose move limit it counts against. */
+  movesOn(input: I): NodeId[];
+  /** What speaks against starting it now: checked when its turn comes, since the cluster may have changed while it was queued. */
+  refuse?(input: I, view: ClusterView, load: LoadView): TideError | undefined;
+  readonly steps: readonly Step<I>[];
+}
+
+/** Keeps the type of the input while kinds of many inputs stand in one registry. */
+export function operationKind<I>(definition: OperationKind<I>): OperationKind<unknown> {
+  return definition as unknown as OperationKind<unknown>;
+}
+
+export const partitionLock = (tid: number, pid: number) => `partition:${tid}/${pid}`;

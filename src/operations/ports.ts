@@ -1,0 +1,79 @@
+import type { NodeId, TableRecord } from '../catalog/model.ts';
+
+/** What operations ask of the servers. `postgres/data-plane.ts` does it on real ones. Every call is idempotent and bounded in time. */
+
+/** Where a hinge leads: to the replica on its own node, to another node's hinge, or straight to the new leader's replica table. */
+export type HingeTarget = { kind: 'local' } | { kind: 'node'; node: NodeId } | { kind: 'forward'; epoch: number };
+
+/** One try to swing a hinge. Whether or not it came through, statements on the partition waited `pauseMs` at most. */
+export interface SwingAttempt {
+  outcome: 'done' | 'backed-off';
+  pauseMs: number;
+  /** Why it backed off: somebody's lock, a follower that did not catch up, or the budget ran out. */
+  why?: 'lock' | 'lag' | 'timeout';
+}
+
+/** Somebody's transaction that an operation has to wait for. */
+export interface Blocker {
+  pid: number;
+  user: string | null;
+  query: string | null;
+  state: string | null;
+  /** `psql`, or `tide n3 pid 4711` for a statement that came through node 3. */
+  application: string | null;
+  ageMs: number;
+}
+
+export interface PartitionRef {
+  tid: number;
+  pid: number;
+}
+
+export interface DataPlane {
+  /** Schemas, guard and DDL refusal in a node's database. */
+  bootstrap(node: NodeId): Promise<void>;
+  /** The server through which `from` reaches `to`. */
+  ensureServer(from: NodeId, to: NodeId): Promise<void>;
+  dropServer(from: NodeId, to: NodeId): Promise<void>;
+
+  createParent(node: NodeId, table: TableRecord): Promise<void>;
+  parentExists(node: NodeId, table: TableRecord): Promise<boolean>;
+  dropParent(node: NodeId, table: TableRecord): Promise<void>;
+
+  createReplica(node: NodeId, table: TableRecord, pid: number): Promise<void>;
+  replicaExists(node: NodeId, ref: PartitionRef): Promise<boolean>;
+  dropReplica(node: NodeId, ref: PartitionRef): Promise<void>;
+  setGuard(node: NodeId, ref: PartitionRef, on: boolean): Promise<void>;
+  replicaBytes(node: NodeId, ref: PartitionRef): Promise<number>;
+
+  /** Publication on `from` and subscription on `to`. */
+  connectPair(from: NodeId, to: NodeId): Promise<void>;
+  hasStream(from: NodeId, to: NodeId): Promise<boolean>;
+  /** Takes both away; a side that is `gone` is not asked. */
+  disconnectPair(from: NodeId, to: NodeId, gone?: NodeId): Promise<void>;
+  /** `none`: not in the stream. `copying`: its rows are on the way. `ready`: it flows. */
+  streamState(from: NodeId, to: NodeId, ref: PartitionRef): Promise<'none' | 'copying' | 'ready'>;
+  startStreams(from: NodeId, to: NodeId, refs: readonly PartitionRef[], copy: boolean): Promise<void>;
+  stopStream(from: NodeId, to: NodeId, ref: PartitionRef): Promise<void>;
+  /** Only the sender's side: for a receiver that does not answer. */
+  stopSending(from: NodeId, to: NodeId, ref: PartitionRef): Promise<void>;
+  writeMarker(node: NodeId): Promise<string>;
+  awaitMarker(at: NodeId, from: NodeId, value: string, timeoutMs: number): Promise<boolean>;
+
+  readHinge(node: NodeId, ref: PartitionRef): Promise<HingeTarget | null>;
+  createForward(from: NodeId, to: NodeId, table: TableRecord, pid: number, epoch: number): Promise<void>;
+  dropForward(from: NodeId, ref: PartitionRef, epoch: number): Promise<void>;
+  /** The swing of DESIGN 4.2: after it, `ref` is led elsewhere. `followers`: all that have to have every row before it. */
+  swingLeader(
+    source: NodeId,
+    ref: PartitionRef,
+    swing: { epoch: number; followers: readonly NodeId[]; budgetMs: number },
+  ): Promise<SwingAttempt>;
+  /** Points a hinge elsewhere; `node` targets get their foreign table made first, and one that is left behind goes. */
+  pointHinge(node: NodeId, table: TableRecord, pid: number, to: HingeTarget, budgetMs: number): Promise<SwingAttempt>;
+
+  lockHolders(node: NodeId, ref: PartitionRef): Promise<Blocker[]>;
+  olderSnapshots(node: NodeId, since: string): Promise<Blocker[]>;
+  oldestWriter(node: NodeId): Promise<Blocker | null>;
+  serverTime(node: NodeId): Promise<string>;
+}

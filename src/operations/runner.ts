@@ -1,0 +1,365 @@
+import type { CatalogChange } from '../catalog/change.ts';
+import type { ClusterView, LoadView, NodeId } from '../catalog/model.ts';
+import { must } from '../core/assert.ts';
+import type { Clock } from '../core/clock.ts';
+import { messageOf, TideError, tideError } from '../core/errors.ts';
+import type { Journal } from './journal.ts';
+import { advance, hasEnded, type OperationEvent } from './machine.ts';
+import type {
+  Claim,
+  OperationKind,
+  OperationRecord,
+  PauseRecord,
+  Step,
+  StepContext,
+  StepResult,
+  WaitReason,
+} from './operation.ts';
+import type { DataPlane } from './ports.ts';
+import { waitFor } from './waiting.ts';
+
+/** Everything the runner needs from outside: time, chance, the catalog and the servers. */
+export interface RunnerPorts {
+  clock: Clock;
+  random: () => number;
+  plane: DataPlane;
+  view(): ClusterView;
+  load(): LoadView;
+  alive(node: NodeId): boolean;
+  commit(changes: CatalogChange[]): Promise<void>;
+  event(entry: { kind: string; text: string; node?: NodeId; operation?: number }): Promise<void>;
+  log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
+}
+
+/** What is known of a running operation beside its journal record. */
+export interface Live {
+  waitsFor: WaitReason | null;
+  bytesDone: number;
+  bytesTotal: number;
+  /** Samples for the rate: bytes and time. */
+  since: { bytes: number; ms: number } | null;
+}
+
+/** A step that fails for a reason that is not known to pass is tried this often before the operation is undone. */
+const ATTEMPTS_MAX = 5;
+const RETRY_MS = 500;
+const RETRY_MS_MAX = 10_000;
+
+/**
+ * Runs operations: one loop owns admission, retry, undo and the journal; it never names a step. Whatever a step does has been journaled
+ * before, and a restarted manager goes on from the record (`resume`).
+ */
+export class Runner {
+  readonly #journal: Journal;
+  readonly #ports: RunnerPorts;
+  readonly #kinds: ReadonlyMap<string, OperationKind<unknown>>;
+  readonly #live = new Map<number, Live>();
+  readonly #wake = new Map<number, AbortController>();
+  readonly #loops = new Set<Promise<void>>();
+  #stopped = false;
+
+  constructor(journal: Journal, kinds: ReadonlyMap<string, OperationKind<unknown>>, ports: RunnerPorts) {
+    this.#journal = journal;
+    this.#kinds = kinds;
+    this.#ports = ports;
+  }
+
+  /** Takes up everything that had not ended when the last manager did. */
+  resume(): void {
+    for (const record of this.#journal.all()) if (!hasEnded(record)) this.#launch(record.id);
+  }
+
+  /** Lets go of all operations where they are; the journal has them. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    for (const controller of this.#wake.values()) controller.abort();
+    await Promise.allSettled(this.#loops);
+  }
+
+  get(id: number): OperationRecord | undefined {
+    return this.#journal.get(id);
+  }
+
+  all(): OperationRecord[] {
+    return this.#journal.all();
+  }
+
+  live(id: number): Live | undefined {
+    return this.#live.get(id);
+  }
+
+  kindOf(record: OperationRecord): OperationKind<unknown> {
+    return must(this.#kinds.get(record.kind), `operation kind ${record.kind}`);
+  }
+
+  unended(): OperationRecord[] {
+    return this.#journal.all().filter((r) => !hasEnded(r));
+  }
+
+  /** The unended operation that holds a lock, queued ones included. */
+  holderOf(lock: string): OperationRecord | undefined {
+    return this.unended().find((r) => this.kindOf(r).locks(r.input).includes(lock));
+  }
+
+  /** Journals a new operation, with facts its steps may need, and starts its loop. */
+  async submit(kind: string, input: object, parent: number | null = null, data: object = {}): Promise<OperationRecord> {
+    const definition = must(this.#kinds.get(kind), `operation kind ${kind}`);
+    const record = await this.#journal.append((id) => ({
+      id,
+      parent,
+      kind,
+      input: input as Record<string, unknown>,
+      subject: definition.subject(input, this.#ports.view()),
+      status: 'queued',
+      step: 0,
+      passedNoReturn: false,
+      cancelRequested: false,
+      data: data as Record<string, unknown>,
+      claims: [],
+      pauses: [],
+      createdMs: this.#ports.clock.nowMs(),
+      startedMs: null,
+      endedMs: null,
+      bytesDone: 0,
+      bytesTotal: 0,
+      error: null,
+    }));
+    this.#launch(record.id);
+    return record;
+  }
+
+  /**
+   * Asks an operation to undo itself. Throws OP_UNKNOWN, OP_ENDED or OP_PAST_NO_RETURN. A step that may have passed the point of no
+   * return already is asked first (`done`), in the operation's own loop.
+   */
+  async cancel(id: number): Promise<OperationRecord> {
+    const record = this.#journal.get(id);
+    if (!record) throw tideError('OP_UNKNOWN', { id });
+    if (hasEnded(record)) throw tideError('OP_ENDED', { id, status: record.status });
+    if (record.passedNoReturn) {
+      const step = this.kindOf(record).steps[record.step]?.name ?? 'last';
+      throw tideError('OP_PAST_NO_RETURN', { id, step });
+    }
+    const asked = await this.#journal.update(id, (r) => ({ ...r, cancelRequested: true }));
+    this.#wake.get(id)?.abort();
+    return asked;
+  }
+
+  #launch(id: number): void {
+    const loop = this.#drive(id)
+      .catch((error) => {
+        if (!this.#stopped)
+          this.#ports.log('error', 'operation loop ended', { operation: id, error: messageOf(error) });
+      })
+      .finally(() => {
+        this.#loops.delete(loop);
+        this.#live.delete(id);
+        this.#wake.delete(id);
+      });
+    this.#loops.add(loop);
+  }
+
+  #record(id: number): OperationRecord {
+    return must(this.#journal.get(id), `operation ${id}`);
+  }
+
+  async #apply(id: number, event: OperationEvent): Promise<void> {
+    const live = this.#live.get(id);
+    if (live) live.waitsFor = null;
+    const next = await this.#journal.update(id, (record) => {
+      const counted = live ? { ...record, bytesDone: live.bytesDone, bytesTotal: live.bytesTotal } : record;
+      return advance(counted, event, this.#ports.clock.nowMs());
+    });
+    if (hasEnded(next)) {
+      const why = next.error ? `: ${next.error.message}` : '';
+      await this.#ports.event({
+        kind: `operation-${next.status}`,
+        text: `${next.kind} ${next.subject}${why}`,
+        operation: id,
+      });
+    }
+  }
+
+  async #drive(id: number): Promise<void> {
+    const first = this.#record(id);
+    this.#live.set(id, { waitsFor: null, bytesDone: first.bytesDone, bytesTotal: first.bytesTotal, since: null });
+    let failures = 0;
+    for (;;) {
+      const record = this.#record(id);
+      if (this.#stopped || hasEnded(record)) return;
+      if (record.status === 'queued') {
+        await this.#admit(record);
+        continue;
+      }
+      const step = must(this.kindOf(record).steps[record.step], `step ${record.step} of operation ${id}`);
+      try {
+        if (record.status === 'undoing') await this.#undoStep(record, step);
+        else await this.#runStep(record, step);
+        failures = 0;
+      } catch (error) {
+        if (this.#stopped) return;
+        failures += 1;
+        await this.#failed(this.#record(id), step, error, failures);
+      }
+    }
+  }
+
+  async #admit(record: OperationRecord): Promise<void> {
+    if (record.cancelRequested) return this.#apply(record.id, { kind: 'cancel' });
+    const obstacle = this.#obstacle(record);
+    if (obstacle === null) {
+      const refusal = this.kindOf(record).refuse?.(record.input, this.#ports.view(), this.#ports.load());
+      if (!refusal) return this.#apply(record.id, { kind: 'admitted' });
+      const { code, message, hint } = refusal;
+      return this.#apply(record.id, { kind: 'step-failed', error: { code, message, hint } });
+    }
+    await this.#pauseFor(record.id, 200, obstacle);
+  }
+
+  /** Why a queued operation cannot start yet: an older operation holds one of its locks, or a node has its fill of moves. */
+  #obstacle(record: OperationRecord): WaitReason | null {
+    const kind = this.kindOf(record);
+    const locks = kind.locks(record.input);
+    const others = this.unended().filter((r) => r.id !== record.id);
+    const holder = others.find(
+      (r) =>
+        r.id < record.id &&
+        this.kindOf(r)
+          .locks(r.input)
+          .some((l) => locks.includes(l)),
+    );
+    if (holder) return waitFor('lock', `operation ${holder.id} (${holder.kind} ${holder.subject}) goes first`);
+    const view = this.#ports.view();
+    const limit = view.settings['move.concurrency_per_node'];
+    const active = others.filter((r) => r.status !== 'queued');
+    for (const node of kind.movesOn(record.input)) {
+      const busy = active.filter((r) => this.kindOf(r).movesOn(r.input).includes(node)).length;
+      if (busy >= limit) {
+        return waitFor(
+          'limit',
+          `node ${node} has ${busy} moves under way (move.concurrency_per_node is ${limit})`,
+          node,
+        );
+      }
+    }
+    return null;
+  }
+
+  async #runStep(record: OperationRecord, step: Step<unknown>): Promise<void> {
+    const context = this.#context(record.id);
+    const stepDone = { kind: 'step-done', steps: this.kindOf(record).steps.length } as const;
+    const already = await step.done(context);
+    if (record.cancelRequested && !record.passedNoReturn && !(already && step.noReturn)) {
+      return this.#apply(record.id, { kind: 'cancel' });
+    }
+    // A skipped step has changed nothing, but the world may be past it because an earlier run of it was cut off: look at its own mark.
+    if (already) {
+      return this.#apply(record.id, {
+        ...stepDone,
+        noReturn: step.noReturn === true && record.data.began === step.name,
+      });
+    }
+    if (step.noReturn && record.data.began !== step.name) await context.remember({ began: step.name });
+    const result = await step.run(context);
+    if (result.kind === 'done') return this.#apply(record.id, { ...stepDone, noReturn: step.noReturn === true });
+    await this.#pauseFor(record.id, result.afterMs, result.waitsFor ?? null);
+  }
+
+  async #undoStep(record: OperationRecord, step: Step<unknown>): Promise<void> {
+    const undo = step.undo;
+    const result: StepResult = 'nothingToUndo' in undo ? { kind: 'done' } : await undo(this.#context(record.id));
+    if (result.kind === 'done') return this.#apply(record.id, { kind: 'step-undone' });
+    await this.#pauseFor(record.id, result.afterMs, result.waitsFor ?? null);
+  }
+
+  /** Before the point of no return an error that does not pass undoes the operation; an undo and what lies behind the point only repeat. */
+  async #failed(record: OperationRecord, step: Step<unknown>, error: unknown, failures: number): Promise<void> {
+    const facts = { operation: record.id, step: step.name, error: messageOf(error), failures };
+    this.#ports.log('warn', 'step failed', { ...facts, stack: error instanceof Error ? error.stack : undefined });
+    const passing = error instanceof TideError ? error.retry !== 'never' : failures < ATTEMPTS_MAX;
+    const mayGiveUp = record.status === 'running' && !record.passedNoReturn && record.data.began !== step.name;
+    if (!passing && mayGiveUp) {
+      const { code, message, hint } =
+        error instanceof TideError ? error : tideError('INTERNAL', { why: `${step.name}: ${messageOf(error)}` });
+      return this.#apply(record.id, { kind: 'step-failed', error: { code, message, hint } });
+    }
+    const node = error instanceof TideError && typeof error.details.node === 'number' ? error.details.node : null;
+    const reason = waitFor(
+      node === null ? 'lock' : 'node',
+      `${step.name}: ${messageOf(error)} (try ${failures})`,
+      node,
+    );
+    if (record.cancelRequested && record.status === 'running' && mayGiveUp)
+      return this.#apply(record.id, { kind: 'cancel' });
+    await this.#pauseFor(record.id, Math.min(RETRY_MS * 2 ** Math.min(failures - 1, 6), RETRY_MS_MAX), reason);
+  }
+
+  async #pauseFor(id: number, ms: number, waitsFor: WaitReason | null): Promise<void> {
+    const live = this.#live.get(id);
+    if (live) live.waitsFor = waitsFor;
+    const controller = new AbortController();
+    this.#wake.set(id, controller);
+    if (!this.#stopped) await this.#ports.clock.sleep(ms, controller.signal);
+  }
+
+  #context(id: number): StepContext<unknown> {
+    const ports = this.#ports;
+    const change = async (edit: (record: OperationRecord) => OperationRecord) => {
+      await this.#journal.update(id, edit);
+    };
+    const record = () => this.#record(id);
+    return {
+      id,
+      input: record().input,
+      get data() {
+        return record().data;
+      },
+      get view() {
+        return ports.view();
+      },
+      get load() {
+        return ports.load();
+      },
+      plane: ports.plane,
+      clock: ports.clock,
+      random: ports.random,
+      alive: (node) => ports.alive(node),
+      commit: (...changes) => ports.commit(changes),
+      remember: (facts) => change((r) => ({ ...r, data: { ...r.data, ...facts } })),
+      claim: (...claims) => change((r) => ({ ...r, claims: mergeClaims(r.claims, claims) })),
+      progress: (bytesDone, bytesTotal) => this.#progress(id, bytesDone, bytesTotal),
+      pause: (pause) =>
+        change((r) => ({ ...r, pauses: keepPauses([...r.pauses, { ...pause, atMs: ports.clock.nowMs() }]) })),
+      children: () => this.#journal.all().filter((r) => r.parent === id),
+      running: () => this.unended().filter((r) => r.id !== id),
+      start: async (kind, input) => (await this.submit(kind, input, id)).id,
+      cancelChildren: async () => {
+        for (const child of this.#journal.all().filter((r) => r.parent === id && !hasEnded(r) && !r.passedNoReturn)) {
+          await this.cancel(child.id).catch(() => {});
+        }
+      },
+      event: (kind, text, node) => ports.event({ kind, text, operation: id, ...(node === undefined ? {} : { node }) }),
+    };
+  }
+
+  /** Bytes never go backwards: a copy that starts anew is caught up with before the figure moves again. */
+  #progress(id: number, bytesDone: number, bytesTotal: number): void {
+    const live = this.#live.get(id);
+    if (!live) return;
+    live.since ??= { bytes: live.bytesDone, ms: this.#ports.clock.nowMs() };
+    live.bytesDone = Math.max(live.bytesDone, bytesDone);
+    live.bytesTotal = Math.max(bytesTotal, live.bytesDone);
+  }
+}
+
+function mergeClaims(have: readonly Claim[], more: readonly Claim[]): Claim[] {
+  const known = new Set(have.map((c) => JSON.stringify(c)));
+  return [...have, ...more.filter((c) => !known.has(JSON.stringify(c)))];
+}
+
+const PAUSES_MAX = 1_000;
+
+/** An operation that backs off for days keeps its newest pauses. */
+function keepPauses(pauses: PauseRecord[]): PauseRecord[] {
+  return pauses.slice(-PAUSES_MAX);
+}

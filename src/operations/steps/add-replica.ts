@@ -1,0 +1,185 @@
+import type { NodeId } from '../../catalog/model.ts';
+import { partitionTable } from '../../catalog/names.ts';
+import { partitionKey, replicaOn } from '../../catalog/view.ts';
+import { tideError } from '../../core/errors.ts';
+import { again, DONE, nothingToUndo, type Step, type StepContext } from '../operation.ts';
+import type { PartitionRef } from '../ports.ts';
+import { waitFor, waitForTransaction } from '../waiting.ts';
+import { disconnectIdlePairs, partitionNow, readyNodes, refOf, tableOf } from './partition.ts';
+
+/**
+ * DESIGN 4.1: claim → make the table → connect the nodes → copy and catch up → connect the other followers → count it.
+ * PostgreSQL's own table synchronisation copies and catches up; a marker written afterwards proves that the stream has arrived.
+ */
+export interface AddInput extends PartitionRef {
+  to: NodeId;
+}
+
+const stateOn = (c: StepContext<AddInput>) => replicaOn(partitionNow(c), c.input.to)?.state;
+
+const claimReplica: Step<AddInput> = {
+  name: 'claim-replica',
+  done: async (c) => stateOn(c) === 'joining' || stateOn(c) === 'ready',
+  run: async (c) => {
+    await c.claim({ kind: 'replica-table', node: c.input.to, name: partitionTable(c.input.tid, c.input.pid) });
+    await c.commit({ kind: 'replica-put', ...refOf(c), node: c.input.to, state: 'joining' });
+    return DONE;
+  },
+  undo: async (c) => {
+    if (stateOn(c) === 'joining') await c.commit({ kind: 'replica-removed', ...refOf(c), node: c.input.to });
+    await disconnectIdlePairs(c, c.input.to);
+    return DONE;
+  },
+};
+
+const createReplicaTable: Step<AddInput> = {
+  name: 'create-replica-table',
+  done: (c) => c.plane.replicaExists(c.input.to, refOf(c)),
+  run: async (c) => {
+    await c.plane.createReplica(c.input.to, tableOf(c), c.input.pid);
+    return DONE;
+  },
+  undo: async (c) => {
+    await c.plane.dropReplica(c.input.to, refOf(c));
+    return DONE;
+  },
+};
+
+const connectNodes: Step<AddInput> = {
+  name: 'connect-nodes',
+  done: async () => false,
+  run: async (c) => {
+    const others = partitionNow(c).replicas.map((r) => r.node);
+    for (const other of others.filter((n) => n !== c.input.to && c.alive(n))) {
+      const slow = await slotBlocker(c, other);
+      if (slow) return slow;
+      await c.plane.connectPair(other, c.input.to);
+      await c.plane.connectPair(c.input.to, other);
+    }
+    return DONE;
+  },
+  undo: nothingToUndo('streams without a partition in common go when the replica is removed from the catalog'),
+};
+
+/** Making a slot waits for every older write transaction of that server; better to name it than to hang in CREATE SUBSCRIPTION. */
+async function slotBlocker(c: StepContext<AddInput>, other: NodeId) {
+  if ((await c.plane.hasStream(other, c.input.to)) && (await c.plane.hasStream(c.input.to, other))) return null;
+  for (const node of [other, c.input.to]) {
+    const writer = await c.plane.oldestWriter(node);
+    if (writer) {
+      return again(500, {
+        ...waitForTransaction(node, writer, 'a replication slot starts when it ends'),
+        kind: 'slot',
+      });
+    }
+  }
+  return null;
+}
+
+const copyRows: Step<AddInput> = {
+  name: 'copy-rows',
+  done: async (c) => (await c.plane.streamState(partitionNow(c).leader, c.input.to, refOf(c))) === 'ready',
+  run: async (c) => {
+    const leader = partitionNow(c).leader;
+    await requireRoom(c);
+    const [copied, total] = await Promise.all([
+      c.plane.replicaBytes(c.input.to, refOf(c)),
+      c.plane.replicaBytes(leader, refOf(c)),
+    ]);
+    const state = await c.plane.streamState(leader, c.input.to, refOf(c));
+    c.progress(state === 'ready' ? total : Math.min(copied, total), total);
+    if (state === 'ready') return DONE;
+    if (state === 'none') {
+      await c.plane.startStreams(leader, c.input.to, [refOf(c)], true);
+      return again(100, waitFor('copy', 'the copy starts', c.input.to));
+    }
+    // A quiet stream hands over only when something passes through it.
+    await c.plane.writeMarker(leader);
+    const writer = await c.plane.oldestWriter(leader);
+    if (writer) {
+      return again(300, {
+        ...waitForTransaction(leader, writer, "the copy's snapshot may have to wait for it"),
+        kind: 'slot',
+      });
+    }
+    return again(150, waitFor('copy', `copying from node ${leader}`, c.input.to));
+  },
+  undo: async (c) => {
+    await c.plane.stopStream(partitionNow(c).leader, c.input.to, refOf(c));
+    return DONE;
+  },
+};
+
+/** Looks at the target's disk while the copy runs: it stops before the disk is full, not after. */
+async function requireRoom(c: StepContext<AddInput>): Promise<void> {
+  const disk = c.load.nodes.get(c.input.to);
+  if (!disk || disk.diskTotalBytes === 0) return;
+  const freePercent = (100 * disk.diskFreeBytes) / disk.diskTotalBytes;
+  const margin = c.view.settings['disk.margin'];
+  if (freePercent < Math.min(margin, 3)) {
+    throw tideError('DISK_FULL', { node: c.input.to, freePercent: Math.round(freePercent * 10) / 10 });
+  }
+}
+
+const catchUp: Step<AddInput> = {
+  name: 'catch-up',
+  done: async (c) => stateOn(c) === 'ready',
+  run: async (c) => {
+    const leader = partitionNow(c).leader;
+    const marker = await c.plane.writeMarker(leader);
+    if (await c.plane.awaitMarker(c.input.to, leader, marker, 2_000)) return DONE;
+    return again(200, waitFor('lag', `node ${c.input.to} has not caught up with node ${leader}`, c.input.to));
+  },
+  undo: nothingToUndo('waiting changes nothing'),
+};
+
+/**
+ * Streams between the new replica and the other followers, both ways: any of them may lead next. They carry nothing now, so nothing is
+ * copied. A follower that does not answer is left out; a change of leader looks again.
+ */
+const connectFollowers: Step<AddInput> = {
+  name: 'connect-followers',
+  done: async (c) => stateOn(c) === 'ready',
+  run: async (c) => {
+    for (const other of readyNodes(partitionNow(c)).filter((n) => n !== c.input.to && c.alive(n))) {
+      await c.plane.startStreams(c.input.to, other, [refOf(c)], false);
+      await c.plane.startStreams(other, c.input.to, [refOf(c)], false);
+    }
+    return DONE;
+  },
+  undo: async (c) => {
+    for (const other of partitionNow(c).replicas.filter((r) => r.node !== c.input.to && c.alive(r.node))) {
+      await c.plane.stopStream(c.input.to, other.node, refOf(c));
+      await c.plane.stopStream(other.node, c.input.to, refOf(c));
+    }
+    return DONE;
+  },
+};
+
+const countReplica: Step<AddInput> = {
+  name: 'count-replica',
+  done: async (c) => stateOn(c) === 'ready',
+  run: async (c) => {
+    await c.commit({ kind: 'replica-put', ...refOf(c), node: c.input.to, state: 'ready' });
+    await c.event(
+      'replica-added',
+      `${partitionKey(c.input.tid, c.input.pid)} has a replica on node ${c.input.to}`,
+      c.input.to,
+    );
+    return DONE;
+  },
+  undo: async (c) => {
+    await c.commit({ kind: 'replica-put', ...refOf(c), node: c.input.to, state: 'joining' });
+    return DONE;
+  },
+};
+
+export const addReplicaSteps: readonly Step<AddInput>[] = [
+  claimReplica,
+  createReplicaTable,
+  connectNodes,
+  copyRows,
+  catchUp,
+  connectFollowers,
+  countReplica,
+];

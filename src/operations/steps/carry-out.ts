@@ -1,0 +1,66 @@
+import { type Goal, type Move, planNext, type RunningMove } from '../../placement/plan.ts';
+import { again, DONE, type OperationRecord, type StepContext, type StepResult } from '../operation.ts';
+import { waitFor } from '../waiting.ts';
+
+const MOVE_KINDS: ReadonlySet<string> = new Set<Move['kind']>([
+  'add-replica',
+  'move-replica',
+  'remove-replica',
+  'resync-replica',
+  'change-leader',
+]);
+
+/** A move may fail (its target died); this often in a row the whole operation fails with its reason. */
+const FAILURES_MAX = 5;
+
+/**
+ * Carries out a plan by moves of its own: starts what the planner lets start beside everything that runs now, and is done when there is
+ * nothing left to plan. It plans anew each time, so that a node that joins or dies meanwhile is part of the same plan, not of the next.
+ * `only` restricts it to some kinds of moves.
+ */
+export async function carryOut(c: StepContext<unknown>, goal: Goal, only?: Move['kind'][]): Promise<StepResult> {
+  const children = c.children();
+  showProgress(c, children);
+  const failed = lastFailures(children);
+  if (failed && failed.count >= FAILURES_MAX) {
+    return again(
+      5_000,
+      waitFor('children', `move ${failed.id} failed ${failed.count} times in a row: ${failed.message}`),
+    );
+  }
+  const running = c.running().filter((r) => MOVE_KINDS.has(r.kind));
+  const next = planNext(c.view, c.load, goal, running.map(asRunningMove));
+  const wanted = only ? next.start.filter((m) => only.includes(m.kind)) : next.start;
+  const waiting = only ? next.waiting.filter((w) => only.includes(w.move.kind)) : next.waiting;
+  for (const move of wanted) {
+    const { kind, ...input } = move;
+    await c.start(kind, input);
+  }
+  const mine = running.filter((r) => r.parent === c.id).length + wanted.length;
+  if (mine > 0)
+    return again(failed ? 1_000 : 150, waitFor('children', `${mine} moves under way, ${waiting.length} planned`));
+  const [first] = waiting;
+  if (first) return again(300, waitFor('limit', `${waiting.length} moves wait: ${first.because}`));
+  const [blocked] = next.blocked;
+  if (blocked && !only && goal.kind !== 'balance') return again(1_000, waitFor('no-target', blocked.why, blocked.node));
+  return DONE;
+}
+
+function asRunningMove(record: OperationRecord): RunningMove {
+  const bytes = Math.max(0, record.bytesTotal - record.bytesDone);
+  return { operation: record.id, move: { bytes, reason: '', ...record.input, kind: record.kind } as Move };
+}
+
+function showProgress(c: StepContext<unknown>, children: readonly OperationRecord[]): void {
+  const planned = typeof c.data.bytesPlanned === 'number' ? c.data.bytesPlanned : 0;
+  const done = children.reduce((sum, r) => sum + (r.status === 'done' ? r.bytesTotal : r.bytesDone), 0);
+  c.progress(done, Math.max(planned, done));
+}
+
+function lastFailures(children: readonly OperationRecord[]): { id: number; count: number; message: string } | null {
+  const ended = children.filter((r) => r.status === 'failed' || r.status === 'done').sort((a, b) => b.id - a.id);
+  const count = ended.findIndex((r) => r.status === 'done');
+  const failures = count === -1 ? ended.length : count;
+  const [newest] = ended;
+  return failures > 0 && newest?.error ? { id: newest.id, count: failures, message: newest.error.message } : null;
+}

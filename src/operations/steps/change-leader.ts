@@ -1,0 +1,248 @@
+import type { NodeId } from '../../catalog/model.ts';
+import { forwardName } from '../../catalog/names.ts';
+import { partitionKey, replicaOn } from '../../catalog/view.ts';
+import { must } from '../../core/assert.ts';
+import { TideError, tideError } from '../../core/errors.ts';
+import { again, DONE, nothingToUndo, type Step, type StepContext, type StepResult } from '../operation.ts';
+import type { HingeTarget, PartitionRef } from '../ports.ts';
+import { waitFor, waitForTransaction } from '../waiting.ts';
+import { partitionNow, readyNodes, refOf, tableOf } from './partition.ts';
+
+/**
+ * DESIGN 4.2. The swing of the old leader's hinge, one local commit, is the change of leader; everything after it only shortens the way:
+ *
+ *   before   A: hinge → rows                              B: hinge → A
+ *   swing    A: hinge ⇒ B's rows (own connection)         B: hinge → A
+ *   settle   A: hinge → B's hinge                         B: hinge → rows
+ *
+ * The forward has a postgres_fdw server of its own: a transaction at A that has looked at B before keeps an older view of B on its ordinary
+ * connection, and must not find the partition there. For the same reason B's own hinge and A's ordinary one wait until every snapshot that
+ * was open on B at the swing is gone. In a move whose source does not lead, all these steps are skipped.
+ */
+export interface LeaderInput extends PartitionRef {
+  from: NodeId;
+  to: NodeId;
+}
+
+/** Transactions at least this many pause budgets old are waited for without touching the lock: trying would only make others wait. */
+const OLD_IN_BUDGETS = 2;
+const BACKOFF_MS = 60;
+const BACKOFF_MS_MAX = 3_000;
+
+/** The old leader, once the change has begun; undefined where this operation changes no leader. */
+const begun = (c: StepContext<LeaderInput>) => c.data.source as NodeId | undefined;
+const epochOf = (c: StepContext<LeaderInput>) => must(c.data.epoch as number | undefined, 'epoch of the change');
+const notMine = (c: StepContext<LeaderInput>) => begun(c) === undefined && partitionNow(c).leader !== c.input.from;
+const hasSwung = (c: StepContext<LeaderInput>) => partitionNow(c).epoch >= (c.data.epoch as number);
+
+const beginChange: Step<LeaderInput> = {
+  name: 'begin-change',
+  done: async (c) => notMine(c) || begun(c) !== undefined,
+  run: async (c) => {
+    const partition = partitionNow(c);
+    if (replicaOn(partition, c.input.to)?.state !== 'ready') {
+      throw tideError('NOT_A_FOLLOWER', {
+        partition: partitionKey(partition.tid, partition.pid),
+        node: c.input.to,
+        why: 'it has no replica in step with the leader',
+      });
+    }
+    await c.remember({ source: partition.leader, epoch: partition.epoch + 1 });
+    return DONE;
+  },
+  undo: nothingToUndo('only a note in the journal'),
+};
+
+/** The next leader has to reach every follower, the present leader included, before it leads. */
+const connectTarget: Step<LeaderInput> = {
+  name: 'connect-target',
+  done: async (c) => notMine(c) || hasSwung(c),
+  run: async (c) => {
+    await leaveDeadBehind(c);
+    for (const follower of readyNodes(partitionNow(c)).filter((n) => n !== c.input.to)) {
+      await c.plane.connectPair(c.input.to, follower);
+      await c.plane.startStreams(c.input.to, follower, [refOf(c)], false);
+    }
+    return DONE;
+  },
+  undo: nothingToUndo('streams among followers belong to the replicas, not to this change'),
+};
+
+/**
+ * A follower that does not beat cannot follow two streams in order, and must not hold up the change: it is taken out of the streams of
+ * both leaders and copied again when it is back.
+ */
+async function leaveDeadBehind(c: StepContext<LeaderInput>): Promise<void> {
+  const source = must(begun(c), 'source');
+  for (const node of readyNodes(partitionNow(c))) {
+    if (node === source || node === c.input.to || c.alive(node)) continue;
+    await c.plane.stopSending(source, node, refOf(c));
+    await c.plane.stopSending(c.input.to, node, refOf(c));
+    await c.commit({ kind: 'replica-put', ...refOf(c), node, state: 'stale' });
+    await c.event(
+      'replica-stale',
+      `${partitionKey(c.input.tid, c.input.pid)} on node ${node} does not answer and will be copied again`,
+      node,
+    );
+  }
+}
+
+const prepareForward: Step<LeaderInput> = {
+  name: 'prepare-forward',
+  done: async (c) => notMine(c) || hasSwung(c),
+  run: async (c) => {
+    const source = must(begun(c), 'source');
+    await c.claim({ kind: 'forward', node: source, name: forwardName(c.input.tid, c.input.pid, epochOf(c)) });
+    await c.plane.createForward(source, c.input.to, tableOf(c), c.input.pid, epochOf(c));
+    await c.plane.setGuard(c.input.to, refOf(c), false);
+    return DONE;
+  },
+  undo: async (c) => {
+    if (begun(c) === undefined) return DONE;
+    if (replicaOn(partitionNow(c), c.input.to)) await c.plane.setGuard(c.input.to, refOf(c), true);
+    await c.plane.dropForward(must(begun(c), 'source'), refOf(c), epochOf(c));
+    return DONE;
+  },
+};
+
+const swing: Step<LeaderInput> = {
+  name: 'swing',
+  noReturn: true,
+  done: async (c) => {
+    if (notMine(c) || hasSwung(c)) return true;
+    const target = await c.plane.readHinge(must(begun(c), 'source'), refOf(c));
+    return target !== null && target.kind === 'forward' && target.epoch === epochOf(c);
+  },
+  run: async (c) => {
+    const source = must(begun(c), 'source');
+    const budgetMs = c.view.settings['move.max_pause'];
+    await leaveDeadBehind(c);
+    const followers = readyNodes(partitionNow(c)).filter((n) => n !== source);
+    const wait = (await oldHolder(c, source, budgetMs)) ?? (await lagging(c, source, followers, budgetMs));
+    if (wait) return wait;
+    const attempt = await c.plane.swingLeader(source, refOf(c), { epoch: epochOf(c), followers, budgetMs });
+    await c.pause({ ...refOf(c), node: source, purpose: 'leader', outcome: attempt.outcome, pauseMs: attempt.pauseMs });
+    if (attempt.outcome === 'done') return DONE;
+    return backOff(c, source, attempt.why === 'lag' ? 'lag' : 'lock');
+  },
+  undo: nothingToUndo('nothing was changed before the commit, and behind it there is no undo'),
+};
+
+/** Waits, without the lock, for a transaction that will not end within the budget. */
+async function oldHolder(c: StepContext<LeaderInput>, node: NodeId, budgetMs: number): Promise<StepResult | null> {
+  const [oldest] = await c.plane.lockHolders(node, refOf(c));
+  if (!oldest || oldest.ageMs < budgetMs * OLD_IN_BUDGETS) return null;
+  return again(200, waitForTransaction(node, oldest, 'a transaction that has used the partition is open'));
+}
+
+/** Tries the catch-up without the lock first. */
+async function lagging(
+  c: StepContext<LeaderInput>,
+  source: NodeId,
+  followers: readonly NodeId[],
+  budgetMs: number,
+): Promise<StepResult | null> {
+  const marker = await c.plane.writeMarker(source);
+  const checks = followers.map(async (node) => {
+    const arrived = await c.plane.awaitMarker(node, source, marker, budgetMs / 3).catch(passingAsFalse);
+    return arrived ? null : node;
+  });
+  const late = (await Promise.all(checks)).filter((n) => n !== null);
+  if (late.length === 0) return null;
+  const names = late.map((n) => `node ${n}`).join(', ');
+  return again(
+    100,
+    waitFor('lag', `${names} would not catch up within a third of the ${budgetMs} ms budget`, late[0] ?? null),
+  );
+}
+
+function passingAsFalse(error: unknown): false {
+  if (error instanceof TideError) return false;
+  throw error;
+}
+
+/** Waits longer with every failed try, and never in step with anybody else. */
+function backOff(c: StepContext<LeaderInput>, node: NodeId, kind: 'lag' | 'lock'): StepResult {
+  const tries = (c.data.tries as number | undefined) ?? 0;
+  void c.remember({ tries: tries + 1 });
+  const ms = Math.min(BACKOFF_MS * 2 ** Math.min(tries, 8), BACKOFF_MS_MAX) * (0.5 + c.random());
+  const why = kind === 'lag' ? 'a follower did not catch up in time' : 'the lock was not free in time';
+  return again(ms, waitFor(kind, `backed off ${tries + 1} times: ${why}; tries again`, node));
+}
+
+/** The world has changed; now the catalog says so, under a higher epoch. */
+const publishLeader: Step<LeaderInput> = {
+  name: 'publish-leader',
+  done: async (c) => begun(c) === undefined || (hasSwung(c) && c.data.swungAt !== undefined),
+  run: async (c) => {
+    if (!hasSwung(c)) await c.commit({ kind: 'leader-changed', ...refOf(c), leader: c.input.to });
+    await c.remember({ swungAt: await c.plane.serverTime(c.input.to), tries: 0 });
+    await c.event(
+      'leader-changed',
+      `${partitionKey(c.input.tid, c.input.pid)}: node ${begun(c)} → node ${c.input.to}`,
+      c.input.to,
+    );
+    return DONE;
+  },
+  undo: nothingToUndo('behind the point of no return'),
+};
+
+/** Points a hinge once nobody can look at the new leader with eyes from before the swing. */
+function settle(
+  name: string,
+  at: (c: StepContext<LeaderInput>) => NodeId,
+  to: (c: StepContext<LeaderInput>) => HingeTarget,
+): Step<LeaderInput> {
+  return {
+    name,
+    done: async (c) => {
+      if (begun(c) === undefined) return true;
+      const target = await c.plane.readHinge(at(c), refOf(c));
+      return target !== null && target.kind === to(c).kind;
+    },
+    run: async (c) => {
+      const budgetMs = c.view.settings['move.max_pause'];
+      const [older] = await c.plane.olderSnapshots(c.input.to, c.data.swungAt as string);
+      if (older)
+        return again(
+          100,
+          waitForTransaction(c.input.to, older, 'a transaction older than the change of leader is open'),
+        );
+      const wait = await oldHolder(c, at(c), budgetMs);
+      if (wait) return wait;
+      const attempt = await c.plane.pointHinge(at(c), tableOf(c), c.input.pid, to(c), budgetMs);
+      await c.pause({ ...refOf(c), node: at(c), purpose: 'hinge', outcome: attempt.outcome, pauseMs: attempt.pauseMs });
+      return attempt.outcome === 'done' ? DONE : backOff(c, at(c), 'lock');
+    },
+    undo: nothingToUndo('behind the point of no return'),
+  };
+}
+
+const dropForward: Step<LeaderInput> = {
+  name: 'drop-forward',
+  done: async (c) => begun(c) === undefined,
+  run: async (c) => {
+    await c.plane.dropForward(must(begun(c), 'source'), refOf(c), epochOf(c));
+    return DONE;
+  },
+  undo: nothingToUndo('behind the point of no return'),
+};
+
+export const changeLeaderSteps: readonly Step<LeaderInput>[] = [
+  beginChange,
+  connectTarget,
+  prepareForward,
+  swing,
+  publishLeader,
+  settle(
+    'localise-target',
+    (c) => c.input.to,
+    () => ({ kind: 'local' }),
+  ),
+  settle(
+    'repoint-source',
+    (c) => must(begun(c), 'source'),
+    (c) => ({ kind: 'node', node: c.input.to }),
+  ),
+  dropForward,
+];

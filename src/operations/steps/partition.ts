@@ -1,0 +1,42 @@
+import type { NodeId, Partition, TableRecord } from '../../catalog/model.ts';
+import { allPartitions, connectedNodes, partitionOf, replicaOn } from '../../catalog/view.ts';
+import { must } from '../../core/assert.ts';
+import type { StepContext } from '../operation.ts';
+import type { PartitionRef } from '../ports.ts';
+
+/** Look-ups that steps share. */
+
+export function tableOf(c: StepContext<PartitionRef>): TableRecord {
+  return must(c.view.tables.get(c.input.tid), `table ${c.input.tid}`);
+}
+
+export function partitionNow(c: StepContext<PartitionRef>): Partition {
+  return must(partitionOf(c.view, c.input.tid, c.input.pid), `partition ${c.input.tid}/${c.input.pid}`);
+}
+
+export function refOf(c: StepContext<PartitionRef>): PartitionRef {
+  return { tid: c.input.tid, pid: c.input.pid };
+}
+
+/** Nodes whose replica is in step with the leader, the leader included. */
+export function readyNodes(partition: Partition): NodeId[] {
+  return partition.replicas.filter((r) => r.state === 'ready').map((r) => r.node);
+}
+
+/**
+ * Takes away the streams between a node and every node it shares no partition with any more. The catalog is asked and the stream's lock is
+ * queued for in the same moment, so that an operation which claims a replica there meanwhile connects after this has disconnected.
+ */
+export async function disconnectIdlePairs(c: StepContext<unknown>, node: NodeId): Promise<void> {
+  for (const other of connectedNodes(c.view)) {
+    if (other.id === node || !c.alive(other.id) || pairNeeded(c, node, other.id)) continue;
+    await Promise.all([c.plane.disconnectPair(node, other.id), c.plane.disconnectPair(other.id, node)]);
+  }
+}
+
+function pairNeeded(c: StepContext<unknown>, a: NodeId, b: NodeId): boolean {
+  for (const { partition } of allPartitions(c.view)) {
+    if (replicaOn(partition, a) && replicaOn(partition, b)) return true;
+  }
+  return false;
+}

@@ -1,0 +1,79 @@
+import type { NodeId } from '../../catalog/model.ts';
+import { partitionKey, replicaOn } from '../../catalog/view.ts';
+import { tideError } from '../../core/errors.ts';
+import { DONE, nothingToUndo, type Step, type StepContext } from '../operation.ts';
+import type { PartitionRef } from '../ports.ts';
+import { disconnectIdlePairs, partitionNow, refOf } from './partition.ts';
+
+/** DESIGN 4.3: out of the streams both ways, then the rows, then the catalog forgets it. */
+export interface RemoveInput extends PartitionRef {
+  from: NodeId;
+}
+
+const gone = (c: StepContext<RemoveInput>) => replicaOn(partitionNow(c), c.input.from) === undefined;
+
+const retireReplica: Step<RemoveInput> = {
+  name: 'retire-replica',
+  noReturn: true,
+  done: async (c) => gone(c) || replicaOn(partitionNow(c), c.input.from)?.state === 'leaving',
+  run: async (c) => {
+    const partition = partitionNow(c);
+    if (partition.leader === c.input.from) {
+      throw tideError('LEADER_NOT_REMOVABLE', {
+        partition: partitionKey(partition.tid, partition.pid),
+        node: c.input.from,
+        fate: 'removed',
+      });
+    }
+    await c.commit({ kind: 'replica-put', ...refOf(c), node: c.input.from, state: 'leaving' });
+    return DONE;
+  },
+  undo: nothingToUndo('the replica misses rows from here on; a new one would be copied'),
+};
+
+const stopStreams: Step<RemoveInput> = {
+  name: 'stop-streams',
+  done: async (c) => gone(c),
+  run: async (c) => {
+    for (const other of partitionNow(c)
+      .replicas.map((r) => r.node)
+      .filter((n) => n !== c.input.from)) {
+      if (c.alive(other)) {
+        await c.plane.stopStream(other, c.input.from, refOf(c));
+        await c.plane.stopStream(c.input.from, other, refOf(c));
+      } else await c.plane.stopSending(c.input.from, other, refOf(c));
+    }
+    return DONE;
+  },
+  undo: nothingToUndo('behind the point of no return'),
+};
+
+const dropRows: Step<RemoveInput> = {
+  name: 'drop-rows',
+  done: async (c) => !(await c.plane.replicaExists(c.input.from, refOf(c))),
+  run: async (c) => {
+    await c.plane.dropReplica(c.input.from, refOf(c));
+    return DONE;
+  },
+  undo: nothingToUndo('behind the point of no return'),
+};
+
+const forgetReplica: Step<RemoveInput> = {
+  name: 'forget-replica',
+  done: async () => false,
+  run: async (c) => {
+    if (!gone(c)) {
+      await c.commit({ kind: 'replica-removed', ...refOf(c), node: c.input.from });
+      await c.event(
+        'replica-removed',
+        `${partitionKey(c.input.tid, c.input.pid)} left node ${c.input.from}`,
+        c.input.from,
+      );
+    }
+    await disconnectIdlePairs(c, c.input.from);
+    return DONE;
+  },
+  undo: nothingToUndo('behind the point of no return'),
+};
+
+export const removeReplicaSteps: readonly Step<RemoveInput>[] = [retireReplica, stopStreams, dropRows, forgetReplica];

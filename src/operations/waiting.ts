@@ -1,0 +1,26 @@
+import type { NodeId } from '../catalog/model.ts';
+import type { WaitReason } from './operation.ts';
+import type { Blocker } from './ports.ts';
+
+/** Sentences for what an operation waits for. */
+
+export function waitFor(kind: WaitReason['kind'], text: string, node: NodeId | null = null): WaitReason {
+  return { kind, text, node, pid: null, user: null, query: null, ageSeconds: null };
+}
+
+/** Names the transaction in the way: where, which process, who, how old, and its statement. */
+export function waitForTransaction(node: NodeId, blocker: Blocker, why: string): WaitReason {
+  const ageSeconds = Math.max(0, Math.round(blocker.ageMs / 100) / 10);
+  const via = blocker.application ? ` (${blocker.application})` : '';
+  const doing = blocker.state ? `, ${blocker.state}` : '';
+  const query = blocker.query?.replaceAll(/\s+/g, ' ') ?? null;
+  return {
+    kind: 'transaction',
+    text: `${why}: pid ${blocker.pid} of ${blocker.user ?? 'unknown'}${via} on node ${node}, open for ${ageSeconds} s${doing}${query ? `: ${query}` : ''}`,
+    node,
+    pid: blocker.pid,
+    user: blocker.user,
+    query,
+    ageSeconds,
+  };
+}

@@ -1,0 +1,233 @@
+import type { NodeId, TableRecord } from '../catalog/model.ts';
+import { partitionTable } from '../catalog/names.ts';
+import { KeyedMutex } from '../core/mutex.ts';
+import type { DataPlane, HingeTarget, PartitionRef, SwingAttempt } from '../operations/ports.ts';
+import * as blockers from './sql/blockers.ts';
+import { bootstrapDatabase } from './sql/bootstrap.ts';
+import type { Address, NodeConnections } from './sql/client.ts';
+import * as hinge from './sql/hinge.ts';
+import * as mesh from './sql/mesh.ts';
+import * as replica from './sql/replica.ts';
+import * as table from './sql/table.ts';
+
+/**
+ * The data plane on real servers. Work on one stream is taken one after the other (`#pairs`): a REFRESH takes up everything new in the
+ * publication, and must find only what its own caller put there.
+ */
+export class PostgresDataPlane implements DataPlane {
+  readonly #connections: NodeConnections;
+  readonly #addressOf: (node: NodeId) => Address;
+  readonly #pairs = new KeyedMutex();
+
+  constructor(connections: NodeConnections, addressOf: (node: NodeId) => Address) {
+    this.#connections = connections;
+    this.#addressOf = addressOf;
+  }
+
+  #on(node: NodeId) {
+    return this.#connections.on(node);
+  }
+
+  async bootstrap(node: NodeId): Promise<void> {
+    await bootstrapDatabase(this.#on(node));
+  }
+
+  async ensureServer(from: NodeId, to: NodeId): Promise<void> {
+    await hinge.ensureServer(this.#on(from), from, to, this.#addressOf(to));
+  }
+
+  async dropServer(from: NodeId, to: NodeId): Promise<void> {
+    await hinge.dropServer(this.#on(from), to);
+  }
+
+  async createParent(node: NodeId, record: TableRecord): Promise<void> {
+    await table.createParent(this.#on(node), node, record);
+  }
+
+  async parentExists(node: NodeId, record: TableRecord): Promise<boolean> {
+    return table.parentExists(this.#on(node), record);
+  }
+
+  async dropParent(node: NodeId, record: TableRecord): Promise<void> {
+    await table.dropParent(this.#on(node), record);
+  }
+
+  async createReplica(node: NodeId, record: TableRecord, pid: number): Promise<void> {
+    await replica.createReplica(this.#on(node), record, pid);
+  }
+
+  async replicaExists(node: NodeId, { tid, pid }: PartitionRef): Promise<boolean> {
+    return replica.replicaExists(this.#on(node), tid, pid);
+  }
+
+  async dropReplica(node: NodeId, { tid, pid }: PartitionRef): Promise<void> {
+    await replica.dropReplica(this.#on(node), node, tid, pid);
+  }
+
+  async setGuard(node: NodeId, { tid, pid }: PartitionRef, on: boolean): Promise<void> {
+    await this.#on(node).query(`SET LOCAL lock_timeout = '2s'; ${hinge.guardSql(tid, pid, on)}`);
+  }
+
+  async replicaBytes(node: NodeId, { tid, pid }: PartitionRef): Promise<number> {
+    return mesh.copyProgress(this.#on(node), tid, pid);
+  }
+
+  async connectPair(from: NodeId, to: NodeId): Promise<void> {
+    await this.#pairs.run(`${from}>${to}`, async () => {
+      await mesh.ensurePublication(this.#on(from), from, to);
+      await mesh.ensureSubscription(this.#on(to), from, to, this.#addressOf(from));
+    });
+  }
+
+  async hasStream(from: NodeId, to: NodeId): Promise<boolean> {
+    return mesh.subscriptionExists(this.#on(to), from, to);
+  }
+
+  async disconnectPair(from: NodeId, to: NodeId, gone?: NodeId): Promise<void> {
+    await this.#pairs.run(`${from}>${to}`, async () => {
+      if (to !== gone) await mesh.dropSubscription(this.#on(to), from, to);
+      if (from !== gone) await mesh.dropSender(this.#on(from), from, to);
+    });
+  }
+
+  async streamState(from: NodeId, to: NodeId, { tid, pid }: PartitionRef): Promise<'none' | 'copying' | 'ready'> {
+    const name = partitionTable(tid, pid);
+    if (!(await mesh.publishedTables(this.#on(from), to)).has(name)) return 'none';
+    const state = (await mesh.subscribedTables(this.#on(to), from, to)).get(name);
+    if (state === undefined) return 'none';
+    return state === 'r' ? 'ready' : 'copying';
+  }
+
+  async startStreams(from: NodeId, to: NodeId, refs: readonly PartitionRef[], copy: boolean): Promise<void> {
+    const names = refs.map((r) => partitionTable(r.tid, r.pid));
+    await this.#pairs.run(`${from}>${to}`, async () => {
+      const published = await mesh.publishedTables(this.#on(from), to);
+      const subscribed = await mesh.subscribedTables(this.#on(to), from, to);
+      const missing = names.filter((n) => !published.has(n) || !subscribed.has(n));
+      if (missing.length === 0) return;
+      // A crash between publishing and refreshing leaves tables that this refresh would take up with the wrong `copy_data`.
+      const strangers = [...published].filter((t) => !missing.includes(t) && !subscribed.has(t));
+      // Subscribed, but no longer published: what was missed meanwhile would be missing for ever. Forget it and start anew.
+      const forgotten = missing.filter((n) => subscribed.has(n));
+      await mesh.unpublish(this.#on(from), to, strangers);
+      if (forgotten.length > 0) await mesh.refresh(this.#on(to), from, to, false);
+      await mesh.publish(
+        this.#on(from),
+        to,
+        missing.filter((n) => !published.has(n)),
+      );
+      await mesh.refresh(this.#on(to), from, to, copy);
+    });
+  }
+
+  async stopStream(from: NodeId, to: NodeId, ref: PartitionRef): Promise<void> {
+    await this.#pairs.run(`${from}>${to}`, async () => {
+      await this.#unpublish(from, to, ref);
+      const subscribed = await mesh.subscribedTables(this.#on(to), from, to);
+      if (subscribed.has(partitionTable(ref.tid, ref.pid))) await mesh.refresh(this.#on(to), from, to, false);
+    });
+  }
+
+  async stopSending(from: NodeId, to: NodeId, ref: PartitionRef): Promise<void> {
+    await this.#pairs.run(`${from}>${to}`, () => this.#unpublish(from, to, ref));
+  }
+
+  async #unpublish(from: NodeId, to: NodeId, { tid, pid }: PartitionRef): Promise<void> {
+    const name = partitionTable(tid, pid);
+    const published = await mesh.publishedTables(this.#on(from), to);
+    if (published.has(name)) await mesh.unpublish(this.#on(from), to, [name]);
+  }
+
+  async writeMarker(node: NodeId): Promise<string> {
+    return mesh.writeMarker(this.#on(node), node);
+  }
+
+  async awaitMarker(at: NodeId, from: NodeId, value: string, timeoutMs: number): Promise<boolean> {
+    return mesh.awaitMarker(this.#on(at), from, value, timeoutMs);
+  }
+
+  async readHinge(node: NodeId, ref: PartitionRef): Promise<HingeTarget | null> {
+    const hinges = await hinge.readHinges(this.#on(node), ref);
+    return hinges.get(partitionTable(ref.tid, ref.pid)) ?? null;
+  }
+
+  async createForward(from: NodeId, to: NodeId, record: TableRecord, pid: number, epoch: number): Promise<void> {
+    await hinge.createForward(this.#on(from), record, pid, { epoch, from, to: this.#addressOf(to) });
+  }
+
+  async dropForward(from: NodeId, { tid, pid }: PartitionRef, epoch: number): Promise<void> {
+    await hinge.dropForward(this.#on(from), tid, pid, epoch);
+  }
+
+  async swingLeader(
+    source: NodeId,
+    ref: PartitionRef,
+    swing: { epoch: number; followers: readonly NodeId[]; budgetMs: number },
+  ): Promise<SwingAttempt> {
+    const everyFollowerHasAll = async (leftMs: number) => {
+      // What the commit itself takes has to fit into the budget too.
+      const untilMs = performance.now() + leftMs - COMMIT_RESERVE_MS;
+      const marker = await this.writeMarker(source);
+      const waitMs = untilMs - performance.now();
+      const arrivals = swing.followers.map((f) => this.awaitMarker(f, source, marker, waitMs).catch(() => false));
+      const arrived = await Promise.race([Promise.all(arrivals), tooLate(waitMs)]);
+      return arrived.every(Boolean);
+    };
+    return this.#connections.session(source, (sql) =>
+      hinge.swingHinge(
+        sql,
+        { ...ref, from: { kind: 'local' }, to: { kind: 'forward', epoch: swing.epoch }, budgetMs: swing.budgetMs },
+        everyFollowerHasAll,
+        [hinge.guardSql(ref.tid, ref.pid, true)],
+      ),
+    );
+  }
+
+  async pointHinge(
+    node: NodeId,
+    record: TableRecord,
+    pid: number,
+    to: HingeTarget,
+    budgetMs: number,
+  ): Promise<SwingAttempt> {
+    const ref = { tid: record.tid, pid };
+    const from = await this.readHinge(node, ref);
+    if (from === null || sameTarget(from, to)) return { outcome: 'done', pauseMs: 0 };
+    if (to.kind === 'node') {
+      await this.ensureServer(node, to.node);
+      await this.#on(node).query(hinge.foreignTableSql(record, pid, to.node).create);
+    }
+    // The foreign table that nothing leads through any more goes in the same transaction: its lock is held already.
+    const finish = from.kind === 'node' ? [hinge.dropRemoteSql(record.tid, pid, from.node)] : [];
+    return this.#connections.session(node, (sql) =>
+      hinge.swingHinge(sql, { ...ref, from, to, budgetMs }, async () => true, finish),
+    );
+  }
+
+  async lockHolders(node: NodeId, { tid, pid }: PartitionRef) {
+    return blockers.lockHolders(this.#on(node), tid, pid);
+  }
+
+  async olderSnapshots(node: NodeId, since: string) {
+    return blockers.olderSnapshots(this.#on(node), since);
+  }
+
+  async oldestWriter(node: NodeId) {
+    return blockers.oldestWriter(this.#on(node));
+  }
+
+  async serverTime(node: NodeId): Promise<string> {
+    return blockers.serverTime(this.#on(node));
+  }
+}
+
+const COMMIT_RESERVE_MS = 15;
+
+/** A frozen follower does not even answer that it has nothing yet. */
+function tooLate(ms: number): Promise<boolean[]> {
+  return new Promise((resolve) => setTimeout(() => resolve([false]), Math.max(0, ms)));
+}
+
+export function sameTarget(a: HingeTarget, b: HingeTarget): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
+}

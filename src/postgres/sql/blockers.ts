@@ -1,0 +1,66 @@
+import { partitionTable } from '../../catalog/names.ts';
+import type { Blocker } from '../../operations/ports.ts';
+import type { Sql } from './client.ts';
+
+const COLUMNS = `a.pid, a.usename as user, left(a.query, 200) as query, a.state, a.application_name as application,
+  (extract(epoch from clock_timestamp() - coalesce(a.xact_start, a.query_start)) * 1000)::float8 as "ageMs"`;
+
+/** Who holds a lock on the partition's hinge or replica on this node, oldest first. */
+export async function lockHolders(sql: Sql, tid: number, pid: number): Promise<Blocker[]> {
+  return sql.query<Blocker>(
+    `select ${COLUMNS} from pg_stat_activity a
+      where a.pid in (
+        select l.pid from pg_locks l join pg_class c on c.oid = l.relation
+         where l.granted and c.relname = $1 and l.database = (select oid from pg_database where datname = current_database())
+           and c.relnamespace in ('tide_hinge'::regnamespace, 'tide_data'::regnamespace))
+        and a.pid <> pg_backend_pid() and a.backend_type not in ${WORKERS}
+      order by a.xact_start nulls last`,
+    [partitionTable(tid, pid)],
+  );
+}
+
+/** Prepared transactions hold locks without a backend; they are found by their gid. */
+export async function preparedHolders(sql: Sql, tid: number, pid: number): Promise<string[]> {
+  const rows = await sql.query<{ gid: string }>(
+    `select distinct p.gid from pg_locks l join pg_class c on c.oid = l.relation
+       join pg_prepared_xacts p on l.virtualtransaction = '-1/' || p.transaction
+      where c.relname = $1 and l.pid is null`,
+    [partitionTable(tid, pid)],
+  );
+  return rows.map((r) => r.gid);
+}
+
+/**
+ * Sessions whose transaction began before `since` (that server's clock) and holds a snapshot. A REPEATABLE READ transaction, as every
+ * postgres_fdw one is, would look at a partition with eyes from before it came here.
+ */
+export async function olderSnapshots(sql: Sql, since: string): Promise<Blocker[]> {
+  return sql.query<Blocker>(
+    `select ${COLUMNS} from pg_stat_activity a
+      where a.backend_xmin is not null and a.xact_start <= $1::timestamptz and a.pid <> pg_backend_pid()
+        and a.backend_type not in ${WORKERS}
+      order by a.xact_start`,
+    [since],
+  );
+}
+
+/** The oldest transaction that has written: logical decoding starts a slot only when it has ended. */
+export async function oldestWriter(sql: Sql): Promise<Blocker | null> {
+  const [row] = await sql.query<Blocker>(
+    `select ${COLUMNS} from pg_stat_activity a
+      where a.backend_xid is not null and a.pid <> pg_backend_pid() and a.backend_type not in ${WORKERS}
+        and a.xact_start < clock_timestamp() - interval '1 second'
+      order by a.xact_start limit 1`,
+  );
+  return row ?? null;
+}
+
+/** Workers of PostgreSQL that take part in no user's transaction. */
+const WORKERS = `('walsender', 'logical replication apply worker', 'logical replication parallel worker',
+  'logical replication tablesync worker', 'logical replication launcher', 'autovacuum worker', 'autovacuum launcher')`;
+
+/** The server's clock now, as text that comes back unchanged. */
+export async function serverTime(sql: Sql): Promise<string> {
+  const [row] = await sql.query<{ now: string }>('select clock_timestamp()::text as now');
+  return row?.now ?? '';
+}

@@ -1,0 +1,90 @@
+import type { Sql } from './client.ts';
+
+/**
+ * What pgtide needs in a node's database before any table: schemas, the marker table, the guard, and the refusal of DDL that would make
+ * nodes differ. Idempotent, one transaction.
+ *
+ * SQLSTATEs: TD001 a write reached a follower; TD002 DDL on a distributed table outside `tide`; TD003 an update of the distribution key.
+ */
+export async function bootstrapDatabase(sql: Sql): Promise<void> {
+  await sql.query(BOOTSTRAP);
+}
+
+const BOOTSTRAP = `
+begin;
+select pg_advisory_xact_lock(7461646501);
+create extension if not exists postgres_fdw with schema public;
+create schema if not exists tide;
+create schema if not exists tide_hinge;
+create schema if not exists tide_data;
+create schema if not exists tide_remote;
+
+create table if not exists tide.marker (src int primary key, value bigint not null);
+create table if not exists tide.distributed (relid oid primary key, tid int not null unique);
+
+-- True once everything node "source" wrote before its marker "wanted" has been applied here. Waits inside the server: one round trip.
+create or replace function tide.await_marker(source int, wanted bigint, timeout_ms int) returns boolean
+language plpgsql volatile set search_path = pg_catalog as $body$
+declare deadline timestamptz := clock_timestamp() + timeout_ms * interval '1 millisecond';
+begin
+  loop
+    if exists (select from tide.marker where src = source and value >= wanted) then return true; end if;
+    if clock_timestamp() >= deadline then return false; end if;
+    perform pg_sleep(0.001);
+  end loop;
+end $body$;
+
+create or replace function tide.not_the_leader() returns trigger language plpgsql as $body$
+begin
+  raise exception 'this node is not the leader of %.%', tg_table_schema, tg_table_name
+    using errcode = 'TD001', hint = 'write through the distributed table; it leads to the leader';
+end $body$;
+
+create or replace function tide.fixed_key() returns trigger language plpgsql as $body$
+begin
+  raise exception 'column % is the distribution key of its table and cannot be changed by UPDATE', tg_argv[0]
+    using errcode = 'TD003', hint = 'delete the row and insert it with the new key, in one transaction';
+end $body$;
+
+create or replace function tide.refuse_ddl() returns event_trigger language plpgsql set search_path = pg_catalog as $body$
+declare found record;
+begin
+  if current_setting('tide.internal', true) = 'on' then return; end if;
+  select c.object_identity as name, tg_tag as tag into found
+    from pg_event_trigger_ddl_commands() c
+   where c.schema_name in ('tide', 'tide_hinge', 'tide_data', 'tide_remote')
+      or (c.classid = 'pg_class'::regclass and exists (select from tide.distributed d where d.relid = c.objid))
+      or (c.classid = 'pg_class'::regclass and exists (
+            select from pg_index i join tide.distributed d on d.relid = i.indrelid where i.indexrelid = c.objid))
+      or (c.classid = 'pg_trigger'::regclass and exists (
+            select from pg_trigger t join tide.distributed d on d.relid = t.tgrelid where t.oid = c.objid))
+   limit 1;
+  if found then
+    raise exception '% on % has to be the same on every node, and this statement would reach one', found.tag, found.name
+      using errcode = 'TD002', hint = 'pgtide carries CREATE TABLE, its indexes and DROP TABLE: tide table create, tide table drop';
+  end if;
+end $body$;
+
+create or replace function tide.refuse_drop() returns event_trigger language plpgsql set search_path = pg_catalog as $body$
+declare found record;
+begin
+  if current_setting('tide.internal', true) = 'on' then return; end if;
+  select o.object_identity as name into found
+    from pg_event_trigger_dropped_objects() o
+   where (o.schema_name in ('tide', 'tide_hinge', 'tide_data', 'tide_remote') and o.original)
+      or (o.classid = 'pg_class'::regclass and exists (select from tide.distributed d where d.relid = o.objid))
+   limit 1;
+  if found then
+    raise exception 'dropping % has to happen on every node, and this statement would reach one', found.name
+      using errcode = 'TD002', hint = 'tide table drop removes a distributed table';
+  end if;
+end $body$;
+
+do $do$ begin
+  if not exists (select from pg_event_trigger where evtname = 'tide_refuse_ddl') then
+    create event trigger tide_refuse_ddl on ddl_command_end execute function tide.refuse_ddl();
+    create event trigger tide_refuse_drop on sql_drop execute function tide.refuse_drop();
+  end if;
+end $do$;
+commit;
+`;

@@ -1,0 +1,158 @@
+import pg from 'pg';
+import { messageOf, TideError, tideError } from '../../core/errors.ts';
+
+export interface Address {
+  host: string;
+  port: number;
+}
+
+/** What runs statements: a pooled connection's shorthand or one session. */
+export interface Sql {
+  query<R extends pg.QueryResultRow = pg.QueryResultRow>(text: string, values?: unknown[]): Promise<R[]>;
+}
+
+const CONNECT_TIMEOUT_MS = 3_000;
+const STATEMENT_TIMEOUT_MS = 15_000;
+
+/**
+ * Connections of the manager to the PostgreSQL of every node. Each statement is bounded on both sides: a frozen server cannot hang an
+ * operation, and a vanished client cannot leave a statement behind. `synchronous_commit = local`: these sessions repair the quorum
+ * that they would otherwise wait for (DESIGN section 3).
+ */
+export class NodeConnections {
+  readonly #addressOf: (node: number) => Address;
+  readonly #alive: (node: number) => boolean;
+  readonly #pools = new Map<number, { address: Address; pool: pg.Pool }>();
+
+  /** `alive`: what heartbeats say; a statement on a node that stops beating is given up at once. */
+  constructor(addressOf: (node: number) => Address, alive: (node: number) => boolean) {
+    this.#addressOf = addressOf;
+    this.#alive = alive;
+  }
+
+  /** Statements on a node; NODE_UNREACHABLE where its PostgreSQL does not answer in time. */
+  on(node: number): Sql {
+    return {
+      query: async (text, values) => {
+        const client = await this.#connect(node);
+        return this.#run(node, client, text, values, (broken) => client.release(broken));
+      },
+    };
+  }
+
+  /** One session for several statements, as transactions need. A session that failed is closed, never reused. */
+  async session<T>(node: number, work: (sql: Sql) => Promise<T>): Promise<T> {
+    const client = await this.#connect(node);
+    let broken = true;
+    try {
+      const result = await work({
+        query: (text, values) => this.#run(node, client, text, values, () => {}),
+      });
+      broken = false;
+      return result;
+    } finally {
+      client.release(broken);
+    }
+  }
+
+  /** Forgets a node's connections, e.g. because it was found frozen. */
+  async close(node?: number): Promise<void> {
+    const chosen = [...this.#pools.entries()].filter(([id]) => node === undefined || id === node);
+    for (const [id] of chosen) this.#pools.delete(id);
+    await Promise.all(chosen.map(([, entry]) => entry.pool.end().catch(() => {})));
+  }
+
+  async #connect(node: number): Promise<pg.PoolClient> {
+    try {
+      return await this.#pool(node).connect();
+    } catch (error) {
+      throw tideError('NODE_UNREACHABLE', { node, why: messageOf(error) }, error);
+    }
+  }
+
+  async #run<R extends pg.QueryResultRow>(
+    node: number,
+    client: pg.PoolClient,
+    text: string,
+    values: unknown[] | undefined,
+    release: (broken: boolean) => void,
+  ): Promise<R[]> {
+    try {
+      const running = values === undefined ? client.query<R>(text) : client.query<R>(text, values);
+      const result = await this.#whileAlive(node, running);
+      release(false);
+      return result.rows ?? [];
+    } catch (error) {
+      // Not reused even after an ordinary error: a multi-statement text may have left its transaction open.
+      release(true);
+      if (error instanceof pg.DatabaseError && error.severity !== 'FATAL') throw error;
+      throw tideError('NODE_UNREACHABLE', { node, why: messageOf(error) }, error);
+    }
+  }
+
+  /** A frozen server keeps its connections open and says nothing; only its silence towards the manager tells. */
+  async #whileAlive<T>(node: number, work: Promise<T>): Promise<T> {
+    let timer: NodeJS.Timeout | undefined;
+    const silence = new Promise<never>((_, reject) => {
+      timer = setInterval(() => {
+        if (!this.#alive(node)) reject(new Error('the node stopped beating'));
+      }, 250);
+    });
+    work.catch(() => {});
+    try {
+      return await Promise.race([work, silence]);
+    } finally {
+      clearInterval(timer);
+    }
+  }
+
+  #pool(node: number): pg.Pool {
+    const address = this.#addressOf(node);
+    const found = this.#pools.get(node);
+    if (found && found.address.host === address.host && found.address.port === address.port) return found.pool;
+    if (found) found.pool.end().catch(() => {});
+    const pool = new pg.Pool({
+      ...address,
+      user: 'tide',
+      database: 'tide',
+      max: 12,
+      application_name: 'pgtide manager',
+      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+      idleTimeoutMillis: 30_000,
+      query_timeout: STATEMENT_TIMEOUT_MS + 2_000,
+      keepAlive: true,
+      options: [
+        '-c tide.internal=on',
+        '-c synchronous_commit=local',
+        `-c statement_timeout=${STATEMENT_TIMEOUT_MS}`,
+        '-c idle_session_timeout=0',
+        '-c idle_in_transaction_session_timeout=60000',
+        '-c search_path=pg_catalog',
+        '-c jit=off',
+      ].join(' '),
+    });
+    // Without a listener an idle connection that breaks would end the process; the next statement reports it.
+    pool.on('error', () => {});
+    this.#pools.set(node, { address, pool });
+    return pool;
+  }
+}
+
+/** The SQLSTATE of a PostgreSQL error, also of one that ended the session, or null for anything else. */
+export function sqlstateOf(error: unknown): string | null {
+  if (error instanceof TideError) return sqlstateOf(error.cause);
+  return error instanceof pg.DatabaseError ? (error.code ?? null) : null;
+}
+
+/** 55P03 lock_timeout, 57014 statement_timeout, 40P01 deadlock: the lock was not to be had now. */
+export function isLockFailure(error: unknown): boolean {
+  return ['55P03', '57014', '40P01'].includes(sqlstateOf(error) ?? '');
+}
+
+export const ident = pg.escapeIdentifier;
+export const literal = pg.escapeLiteral;
+
+/** `"tide_data"."t4_p0"` */
+export function qualified(schema: string, name: string): string {
+  return `${ident(schema)}.${ident(name)}`;
+}

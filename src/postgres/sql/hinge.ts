@@ -1,0 +1,167 @@
+import type { NodeId, TableRecord } from '../../catalog/model.ts';
+import { forwardName, partitionTable, remoteTable, SCHEMAS, serverName } from '../../catalog/names.ts';
+import type { HingeTarget, SwingAttempt } from '../../operations/ports.ts';
+import type { Address, Sql } from './client.ts';
+import { ident, isLockFailure, literal, qualified, sqlstateOf } from './client.ts';
+import { columnsSql } from './table.ts';
+
+export function foreignTableSql(table: TableRecord, pid: number, node: NodeId): { name: string; create: string } {
+  const name = qualified(SCHEMAS.remote, remoteTable(table.tid, pid, node));
+  const target = { schema: SCHEMAS.hinge, table: partitionTable(table.tid, pid) };
+  return { name, create: foreignSql(table, name, serverName(node), target) };
+}
+
+function foreignSql(table: TableRecord, name: string, server: string, to: { schema: string; table: string }): string {
+  const options = `schema_name ${literal(to.schema)}, table_name ${literal(to.table)}`;
+  return `CREATE FOREIGN TABLE IF NOT EXISTS ${name} (${columnsSql(table)}) SERVER ${ident(server)} OPTIONS (${options})`;
+}
+
+/** The name of what a hinge would lead to, quoted. */
+function targetName(tid: number, pid: number, target: HingeTarget): string {
+  switch (target.kind) {
+    case 'local':
+      return qualified(SCHEMAS.data, partitionTable(tid, pid));
+    case 'node':
+      return qualified(SCHEMAS.remote, remoteTable(tid, pid, target.node));
+    case 'forward':
+      return qualified(SCHEMAS.remote, forwardName(tid, pid, target.epoch));
+  }
+}
+
+function parseTarget(schema: string, name: string): HingeTarget {
+  if (schema === SCHEMAS.data) return { kind: 'local' };
+  const node = /_n(\d+)$/.exec(name);
+  if (node) return { kind: 'node', node: Number(node[1]) };
+  return { kind: 'forward', epoch: Number(/_e(\d+)$/.exec(name)?.[1] ?? 0) };
+}
+
+/** Every hinge on a node and where it leads, by `t4_p0`. */
+export async function readHinges(sql: Sql, only?: { tid: number; pid: number }): Promise<Map<string, HingeTarget>> {
+  const rows = await sql.query<{ hinge: string; schema: string; child: string }>(
+    `select h.relname as hinge, n.nspname as schema, c.relname as child
+       from pg_class h join pg_inherits i on i.inhparent = h.oid
+       join pg_class c on c.oid = i.inhrelid join pg_namespace n on n.oid = c.relnamespace
+      where h.relnamespace = 'tide_hinge'::regnamespace and ($1::text is null or h.relname = $1)`,
+    [only ? partitionTable(only.tid, only.pid) : null],
+  );
+  return new Map(rows.map((r) => [r.hinge, parseTarget(r.schema, r.child)]));
+}
+
+/**
+ * The postgres_fdw server of another node. Batching and asynchronous scans, because queries over all partitions go through it; the
+ * application name tells whoever looks at a lock there from which node and session it came (%p is the process id).
+ */
+export async function ensureServer(sql: Sql, from: NodeId, to: NodeId, address: Address): Promise<void> {
+  await ensureServerNamed(sql, serverName(to), from, address);
+}
+
+async function ensureServerNamed(sql: Sql, name: string, from: NodeId, address: Address): Promise<void> {
+  const wanted: Record<string, string> = {
+    host: address.host,
+    port: String(address.port),
+    dbname: 'tide',
+    application_name: `tide n${from} pid %p`,
+    connect_timeout: '5',
+    async_capable: 'true',
+    fetch_size: '1000',
+    batch_size: '100',
+  };
+  const [found] = await sql.query<{ options: string[] | null }>(
+    'select srvoptions as options from pg_foreign_server where srvname = $1',
+    [name],
+  );
+  if (!found) {
+    const options = Object.entries(wanted).map(([k, v]) => `${k} ${literal(v)}`);
+    await sql.query(
+      `CREATE SERVER ${ident(name)} FOREIGN DATA WRAPPER postgres_fdw OPTIONS (${options.join(', ')});
+       CREATE USER MAPPING FOR tide SERVER ${ident(name)} OPTIONS (user 'tide')`,
+    );
+    return;
+  }
+  const have = new Set(found.options ?? []);
+  const stale = Object.entries(wanted).filter(([k, v]) => !have.has(`${k}=${v}`));
+  if (stale.length === 0) return;
+  await sql.query(
+    `ALTER SERVER ${ident(name)} OPTIONS (${stale.map(([k, v]) => `SET ${k} ${literal(v)}`).join(', ')})`,
+  );
+}
+
+/** Drops a node's server with everything that still leads there; only for a node that has left. Idempotent. */
+export async function dropServer(sql: Sql, node: NodeId): Promise<void> {
+  await sql.query(`DROP SERVER IF EXISTS ${ident(serverName(node))} CASCADE`);
+}
+
+/** Server, mapping and foreign table through which the old leader will reach the new leader's replica table. Idempotent. */
+export async function createForward(
+  sql: Sql,
+  table: TableRecord,
+  pid: number,
+  forward: { epoch: number; from: NodeId; to: Address },
+): Promise<void> {
+  const name = forwardName(table.tid, pid, forward.epoch);
+  await ensureServerNamed(sql, name, forward.from, forward.to);
+  const target = { schema: SCHEMAS.data, table: partitionTable(table.tid, pid) };
+  await sql.query(foreignSql(table, qualified(SCHEMAS.remote, name), name, target));
+}
+
+export async function dropForward(sql: Sql, tid: number, pid: number, epoch: number): Promise<void> {
+  const name = forwardName(tid, pid, epoch);
+  await sql.query(
+    `SET LOCAL lock_timeout = '1s'; DROP FOREIGN TABLE IF EXISTS ${qualified(SCHEMAS.remote, name)};
+     DROP SERVER IF EXISTS ${ident(name)} CASCADE`,
+  );
+}
+
+export function dropRemoteSql(tid: number, pid: number, node: NodeId): string {
+  return `DROP FOREIGN TABLE IF EXISTS ${qualified(SCHEMAS.remote, remoteTable(tid, pid, node))}`;
+}
+
+/**
+ * Swings one hinge: inside one transaction and `budgetMs`, lock it, run `whileLocked`, exchange its child, commit. The bound is kept by the
+ * server itself (`transaction_timeout`): a manager that dies or freezes in between cannot hold the lock longer.
+ *
+ * `deadlock_timeout` is low so that an autovacuum in the way is cancelled at once (PostgreSQL manual, 24.1.6).
+ */
+export async function swingHinge(
+  sql: Sql,
+  swing: { tid: number; pid: number; from: HingeTarget; to: HingeTarget; budgetMs: number },
+  whileLocked: (leftMs: number) => Promise<boolean>,
+  finish: string[] = [],
+): Promise<SwingAttempt> {
+  const hinge = qualified(SCHEMAS.hinge, partitionTable(swing.tid, swing.pid));
+  const lockMs = Math.max(10, Math.floor(swing.budgetMs * 0.5));
+  const replica = targetName(swing.tid, swing.pid, { kind: 'local' });
+  const alsoLock = swing.to.kind === 'local' ? `, ${replica}` : '';
+  await sql.query(
+    `BEGIN; SET LOCAL lock_timeout = ${lockMs}; SET LOCAL deadlock_timeout = '5ms'; SET LOCAL transaction_timeout = ${swing.budgetMs}`,
+  );
+  const startMs = performance.now();
+  const elapsed = () => performance.now() - startMs;
+  try {
+    await sql.query(`LOCK TABLE ${hinge}${alsoLock} IN ACCESS EXCLUSIVE MODE`);
+    if (!(await whileLocked(swing.budgetMs - elapsed()))) {
+      await sql.query('ROLLBACK');
+      return { outcome: 'backed-off', pauseMs: elapsed(), why: 'lag' };
+    }
+    await sql.query(
+      [
+        `ALTER TABLE ${hinge} DETACH PARTITION ${targetName(swing.tid, swing.pid, swing.from)}`,
+        `ALTER TABLE ${hinge} ATTACH PARTITION ${targetName(swing.tid, swing.pid, swing.to)} FOR VALUES WITH (MODULUS 1, REMAINDER 0)`,
+        ...finish,
+        'COMMIT',
+      ].join(';\n'),
+    );
+    return { outcome: 'done', pauseMs: elapsed() };
+  } catch (error) {
+    if (!isLockFailure(error) && sqlstateOf(error) !== '25P04') throw error;
+    const pauseMs = elapsed();
+    await sql.query('ROLLBACK').catch(() => {});
+    return { outcome: 'backed-off', pauseMs, why: isLockFailure(error) ? 'lock' : 'timeout' };
+  }
+}
+
+/** The statements that turn the guard of a replica on (a follower: only the apply worker writes) or off (a leader). */
+export function guardSql(tid: number, pid: number, on: boolean): string {
+  const replica = qualified(SCHEMAS.data, partitionTable(tid, pid));
+  return `ALTER TABLE ${replica} ${on ? 'ENABLE' : 'DISABLE'} TRIGGER tide_guard`;
+}

@@ -1,0 +1,156 @@
+import type { NodeId } from '../../catalog/model.ts';
+import { partitionTable, publicationName, SCHEMAS, subscriptionName } from '../../catalog/names.ts';
+import type { Address, Sql } from './client.ts';
+import { ident, literal, qualified } from './client.ts';
+
+/**
+ * The replication mesh: one stream per ordered pair of nodes. `origin = none` sends only what was written at the sender itself, so that
+ * streams in both directions do not echo, and a change of leader changes no replication (DESIGN section 3).
+ */
+
+/** Publication with nothing but the sender's own marker row. Idempotent. */
+export async function ensurePublication(sql: Sql, from: NodeId, to: NodeId): Promise<void> {
+  const name = publicationName(to);
+  const [found] = await sql.query('select from pg_publication where pubname = $1', [name]);
+  if (found) return;
+  await sql.query(
+    `INSERT INTO tide.marker VALUES (${from}, 0) ON CONFLICT DO NOTHING;
+     CREATE PUBLICATION ${ident(name)} FOR TABLE tide.marker WHERE (src = ${from})`,
+  );
+}
+
+/**
+ * Subscription of `to` on `from`, and its slot there. The receiver seeds the sender's marker row, because an UPDATE of a row it does not
+ * have would be skipped; the publications' row filter keeps the seed from travelling on. Idempotent.
+ *
+ * Waits for the slot, and PostgreSQL makes a slot only when every older write transaction on the sender has ended.
+ */
+export async function ensureSubscription(sql: Sql, from: NodeId, to: NodeId, sender: Address): Promise<void> {
+  const name = subscriptionName(from, to);
+  const conninfo = `host=${sender.host} port=${sender.port} dbname=tide user=tide application_name=${name} connect_timeout=5`;
+  const [found] = await sql.query<{ conninfo: string }>(
+    `select subconninfo as conninfo from pg_subscription where subname = $1`,
+    [name],
+  );
+  if (found?.conninfo === conninfo) return;
+  if (found) {
+    await sql.query(`ALTER SUBSCRIPTION ${ident(name)} CONNECTION ${literal(conninfo)}`);
+    return;
+  }
+  await sql.query(`INSERT INTO tide.marker VALUES (${from}, 0) ON CONFLICT DO NOTHING`);
+  await sql.query(
+    `CREATE SUBSCRIPTION ${ident(name)} CONNECTION ${literal(conninfo)} PUBLICATION ${ident(publicationName(to))}
+     WITH (origin = none, binary = true, streaming = parallel, copy_data = false, synchronous_commit = off)`,
+  );
+}
+
+export async function subscriptionExists(sql: Sql, from: NodeId, to: NodeId): Promise<boolean> {
+  const rows = await sql.query('select from pg_subscription where subname = $1', [subscriptionName(from, to)]);
+  return rows.length > 0;
+}
+
+/** Drops the subscription without asking the sender for its slot, which `dropSlot` takes away there. Idempotent. */
+export async function dropSubscription(sql: Sql, from: NodeId, to: NodeId): Promise<void> {
+  if (!(await subscriptionExists(sql, from, to))) return;
+  const name = ident(subscriptionName(from, to));
+  await sql.query(`ALTER SUBSCRIPTION ${name} DISABLE`);
+  await sql.query(`ALTER SUBSCRIPTION ${name} SET (slot_name = NONE)`);
+  await sql.query(`DROP SUBSCRIPTION ${name}`);
+  await sql.query('DELETE FROM tide.marker WHERE src = $1', [from]);
+}
+
+/** Drops the slot and the publication on the sending side. A walsender that still holds the slot is ended first. Idempotent. */
+export async function dropSender(sql: Sql, from: NodeId, to: NodeId): Promise<void> {
+  await dropSlot(sql, subscriptionName(from, to));
+  await sql.query(`DROP PUBLICATION IF EXISTS ${ident(publicationName(to))}`);
+}
+
+export async function dropSlot(sql: Sql, name: string): Promise<void> {
+  await sql.query(
+    'select pg_terminate_backend(active_pid, 2000) from pg_replication_slots where slot_name = $1 and active_pid is not null',
+    [name],
+  );
+  await sql.query('select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1', [name]);
+}
+
+/** Replica tables in a publication, as `t4_p0`. */
+export async function publishedTables(sql: Sql, to: NodeId): Promise<Set<string>> {
+  const rows = await sql.query<{ name: string }>(
+    `select tablename as name from pg_publication_tables where pubname = $1 and schemaname = 'tide_data'`,
+    [publicationName(to)],
+  );
+  return new Set(rows.map((r) => r.name));
+}
+
+/** State of every replica table a subscription knows, as in pg_subscription_rel: i, d, f, s, r (ready). */
+export async function subscribedTables(sql: Sql, from: NodeId, to: NodeId): Promise<Map<string, string>> {
+  const rows = await sql.query<{ name: string; state: string }>(
+    `select c.relname as name, r.srsubstate::text as state
+       from pg_subscription s join pg_subscription_rel r on r.srsubid = s.oid join pg_class c on c.oid = r.srrelid
+      where s.subname = $1 and c.relnamespace = 'tide_data'::regnamespace`,
+    [subscriptionName(from, to)],
+  );
+  return new Map(rows.map((r) => [r.name, r.state]));
+}
+
+export async function publish(sql: Sql, to: NodeId, tables: string[]): Promise<void> {
+  await alterPublication(sql, to, 'ADD', tables);
+}
+
+export async function unpublish(sql: Sql, to: NodeId, tables: string[]): Promise<void> {
+  await alterPublication(sql, to, 'DROP', tables);
+}
+
+async function alterPublication(sql: Sql, to: NodeId, verb: 'ADD' | 'DROP', tables: string[]): Promise<void> {
+  if (tables.length === 0) return;
+  const list = tables.map((t) => qualified(SCHEMAS.data, t)).join(', ');
+  await sql.query(
+    `SET LOCAL lock_timeout = '3s'; ALTER PUBLICATION ${ident(publicationName(to))} ${verb} TABLE ${list}`,
+  );
+}
+
+/** Makes the receiver take up what the publication lists now; `copy`: tables new to it are copied first. */
+export async function refresh(sql: Sql, from: NodeId, to: NodeId, copy: boolean): Promise<void> {
+  await sql.query(
+    `ALTER SUBSCRIPTION ${ident(subscriptionName(from, to))} REFRESH PUBLICATION WITH (copy_data = ${copy})`,
+  );
+}
+
+/** Raises the node's marker and returns its new value: whatever the node wrote before has a lower place in every stream it sends. */
+export async function writeMarker(sql: Sql, node: NodeId): Promise<string> {
+  const [row] = await sql.query<{ value: string }>(
+    `insert into tide.marker as m values ($1, 1) on conflict (src) do update set value = m.value + 1 returning value`,
+    [node],
+  );
+  return row?.value ?? '0';
+}
+
+/** True once the receiver has applied the marker; false when `timeoutMs` ran out. */
+export async function awaitMarker(sql: Sql, from: NodeId, value: string, timeoutMs: number): Promise<boolean> {
+  const [row] = await sql.query<{ arrived: boolean }>('select tide.await_marker($1, $2, $3) as arrived', [
+    from,
+    value,
+    Math.max(0, Math.floor(timeoutMs)),
+  ]);
+  return row?.arrived ?? false;
+}
+
+/** Bytes the initial copy has written so far on the receiver. */
+export async function copyProgress(sql: Sql, tid: number, pid: number): Promise<number> {
+  const [row] = await sql.query<{ bytes: string }>(
+    `select coalesce(pg_total_relation_size(c.oid), 0) as bytes from pg_class c
+      where c.relnamespace = 'tide_data'::regnamespace and c.relname = $1`,
+    [partitionTable(tid, pid)],
+  );
+  return Number(row?.bytes ?? 0);
+}
+
+/** How far each receiver has replayed a sender's WAL, by application name. */
+export async function readLag(sql: Sql): Promise<Map<string, { replayLsn: string; lagBytes: number }>> {
+  const rows = await sql.query<{ name: string; lsn: string; lag: string }>(
+    `select application_name as name, coalesce(replay_lsn, '0/0')::text as lsn,
+            pg_wal_lsn_diff(pg_current_wal_lsn(), coalesce(replay_lsn, '0/0')) as lag
+       from pg_stat_replication where application_name like 'tide\\_%'`,
+  );
+  return new Map(rows.map((r) => [r.name, { replayLsn: r.lsn, lagBytes: Number(r.lag) }]));
+}

@@ -1,0 +1,96 @@
+import type { TableRecord } from '../../catalog/model.ts';
+import { partitionTable, SCHEMAS } from '../../catalog/names.ts';
+import { ident, literal, qualified, type Sql } from './client.ts';
+import { foreignTableSql } from './hinge.ts';
+
+/** `"id" bigint NOT NULL, "name" text DEFAULT 'x', CONSTRAINT …`: shared by parent, replicas and foreign tables, so that ATTACH finds them equal. */
+export function columnsSql(table: TableRecord): string {
+  const columns = table.definition.columns.map((c) => {
+    const defaultSql = c.default === null ? '' : ` DEFAULT ${c.default}`;
+    return `${ident(c.name)} ${c.type}${defaultSql}${c.notNull ? ' NOT NULL' : ''}`;
+  });
+  const checks = table.definition.checks.map((c) => `CONSTRAINT ${ident(c.name)} ${c.definition}`);
+  return [...columns, ...checks].join(', ');
+}
+
+/**
+ * Makes a table's parent, its hinges and what each leads to on one node, in one transaction: a hinge without a child would silently hide
+ * its partition from a query. Replica tables of partitions led here have to exist. Idempotent.
+ */
+export async function createParent(sql: Sql, node: number, table: TableRecord): Promise<void> {
+  const parent = qualified(table.schema, table.name);
+  const statements = [
+    'BEGIN',
+    `CREATE SCHEMA IF NOT EXISTS ${ident(table.schema)}`,
+    `CREATE TABLE ${parent} (${columnsSql(table)}) PARTITION BY HASH (${ident(table.distributeBy)})`,
+    `INSERT INTO tide.distributed (relid, tid) VALUES (${literal(parent)}::regclass, ${table.tid})`,
+  ];
+  for (const partition of table.partitions) {
+    const name = partitionTable(table.tid, partition.pid);
+    const hinge = qualified(SCHEMAS.hinge, name);
+    const bounds = `FOR VALUES WITH (MODULUS ${table.partitionCount}, REMAINDER ${partition.pid})`;
+    statements.push(
+      `CREATE TABLE ${hinge} PARTITION OF ${parent} ${bounds} PARTITION BY HASH (${ident(table.distributeBy)})`,
+    );
+    if (partition.leader === node) {
+      const replica = qualified(SCHEMAS.data, name);
+      statements.push(...partitionChecksSql(table, partition.pid));
+      statements.push(`ALTER TABLE ${hinge} ATTACH PARTITION ${replica} FOR VALUES WITH (MODULUS 1, REMAINDER 0)`);
+      statements.push(`ALTER TABLE ${replica} DISABLE TRIGGER tide_guard`);
+    } else {
+      const remote = foreignTableSql(table, partition.pid, partition.leader);
+      statements.push(remote.create);
+      statements.push(`ALTER TABLE ${hinge} ATTACH PARTITION ${remote.name} FOR VALUES WITH (MODULUS 1, REMAINDER 0)`);
+      if (partition.replicas.some((r) => r.node === node)) statements.push(...partitionChecksSql(table, partition.pid));
+    }
+  }
+  if (await parentExists(sql, table)) return;
+  await sql.query([...statements, 'COMMIT'].join(';\n'));
+}
+
+export async function parentExists(sql: Sql, table: Pick<TableRecord, 'tid'>): Promise<boolean> {
+  const rows = await sql.query('select from tide.distributed d join pg_class c on c.oid = d.relid where d.tid = $1', [
+    table.tid,
+  ]);
+  return rows.length > 0;
+}
+
+/** Removes the parent with everything that hangs on it on this node, attached replica tables and foreign tables included. Idempotent. */
+export async function dropParent(sql: Sql, table: TableRecord): Promise<void> {
+  const parent = qualified(table.schema, table.name);
+  const exists = await parentExists(sql, table);
+  const remotes = await sql.query<{ name: string }>(
+    `select c.relname as name from pg_class c where c.relnamespace = 'tide_remote'::regnamespace and c.relname like $1`,
+    [`t${table.tid}\\_p%`],
+  );
+  await sql.query(
+    [
+      'BEGIN',
+      "SET LOCAL lock_timeout = '5s'",
+      ...(exists ? [`DROP TABLE ${parent} CASCADE`] : []),
+      ...remotes.map((r) => `DROP FOREIGN TABLE IF EXISTS ${qualified(SCHEMAS.remote, r.name)}`),
+      `DELETE FROM tide.distributed WHERE tid = ${table.tid}`,
+      'COMMIT',
+    ].join(';\n'),
+  );
+}
+
+/**
+ * CHECK constraints equal to the partition constraints of the parent and of the hinge, with this node's oids: ATTACH then finds its
+ * constraint implied and does not scan the rows (PostgreSQL manual, ALTER TABLE, "ATTACH PARTITION").
+ */
+export function partitionChecksSql(table: TableRecord, pid: number): string[] {
+  const name = partitionTable(table.tid, pid);
+  const oidOf = (relation: string) => `'||${literal(relation)}::regclass::oid||'`;
+  const check = (relation: string, modulus: number, remainder: number) =>
+    `CHECK (satisfies_hash_partition(${oidOf(relation)}::oid, ${modulus}, ${remainder}, ${doubled(ident(table.distributeBy))}))`;
+  const alter =
+    `ALTER TABLE ${qualified(SCHEMAS.data, name)} ` +
+    `ADD CONSTRAINT tide_of_table ${check(qualified(table.schema, table.name), table.partitionCount, pid)}, ` +
+    `ADD CONSTRAINT tide_of_hinge ${check(qualified(SCHEMAS.hinge, name), 1, 0)}`;
+  return [`DO $tide$ BEGIN EXECUTE '${alter}'; END $tide$`];
+}
+
+function doubled(text: string): string {
+  return text.replaceAll("'", "''");
+}
