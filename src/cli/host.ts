@@ -27,6 +27,11 @@ export interface CliHost {
 
 /** The host of a real process. */
 export function processHost(parts: Pick<CliHost, 'startNode' | 'runDemo'>): CliHost {
+  // `tide events | head` closes the pipe when it has seen enough: nobody reads any more, so there is nothing left to do.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(0);
+    throw error;
+  });
   return {
     ...parts,
     stdout: process.stdout,
@@ -44,4 +49,12 @@ export function processHost(parts: Pick<CliHost, 'startNode' | 'runDemo'>): CliH
       return () => process.off('SIGINT', handler);
     },
   };
+}
+
+/**
+ * Ends the process once everything is written: a pipe takes more than it can hold only while the process lives. Not left to
+ * the event loop, because after Ctrl-C an unanswered request would keep it for the rest of its time.
+ */
+export function exitWhenWritten(status: number): void {
+  process.stdout.write('', () => process.stderr.write('', () => process.exit(status)));
 }
