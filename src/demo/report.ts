@@ -1,7 +1,7 @@
 import type { OperationResult } from '../api/results.ts';
 import { percentile } from './histogram.ts';
 import type { Proof } from './proof.ts';
-import type { Phase, TrafficStats } from './traffic-stats.ts';
+import type { Failure, Phase, TrafficStats } from './traffic-stats.ts';
 
 /** What `tide demo --report=FILE` writes. */
 export interface DemoReport {
@@ -60,11 +60,13 @@ export function verdicts(report: DemoReport, proof: Proof, stats: TrafficStats, 
     {
       holds: report.failed === 0,
       text: `${n(report.statements)} statements through all nodes, ${n(report.failed)} failed`,
-      details: stats.failures.map(
-        (f) => `${f.at} node ${f.node} ${f.kind}: ${f.message}${f.sqlstate ? ` (${f.sqlstate})` : ''}`,
-      ),
+      details: stats.failures.map(failureLine),
     },
-    { holds: report.incompleteReads === 0, text: `${n(report.incompleteReads)} reads that missed rows`, details: [] },
+    {
+      holds: report.incompleteReads === 0,
+      text: `${n(report.incompleteReads)} reads that missed rows`,
+      details: stats.misses.map(failureLine),
+    },
     {
       holds: report.lost === 0,
       text: `${n(report.acknowledged)} acknowledged writes, ${n(report.acknowledged - report.lost)} found through every node`,
@@ -93,6 +95,10 @@ export function verdicts(report: DemoReport, proof: Proof, stats: TrafficStats, 
     },
     { holds: thin.length === 0, text: 'traffic ran in every phase, on every node', details: thin },
   ];
+}
+
+function failureLine({ at, node, kind, message, sqlstate }: Failure): string {
+  return `${at} node ${node} ${kind}: ${message}${sqlstate ? ` (${sqlstate})` : ''}`;
 }
 
 function thinness(phase: Phase): string[] {

@@ -33,6 +33,7 @@ export class TrafficStats {
   /** Answers that missed rows: a count that is not the loaded number, a city or an own row that was not there. */
   incompleteReads = 0;
   readonly failures: Failure[] = [];
+  readonly misses: Failure[] = [];
   readonly latency = new Histogram();
   readonly phases: Phase[] = [];
   #marks: { atMs: number; statements: number }[] = [];
@@ -60,12 +61,12 @@ export class TrafficStats {
   /** A statement that ended in an error, or with a wrong value. */
   failure(node: number, kind: StatementKind, message: string, sqlstate: string | null): void {
     this.failed += 1;
-    this.#keep({ node, kind, sqlstate, message, at: new Date().toISOString() });
+    keep(this.failures, { node, kind, sqlstate, message, at: new Date().toISOString() });
   }
 
   incomplete(node: number, kind: StatementKind, message: string): void {
     this.incompleteReads += 1;
-    this.#keep({ node, kind, sqlstate: null, message, at: new Date().toISOString() });
+    keep(this.misses, { node, kind, sqlstate: null, message, at: new Date().toISOString() });
   }
 
   /** Statements per second over the last moments: between the calls of the last `RATE_MS`. */
@@ -78,8 +79,8 @@ export class TrafficStats {
     const elapsedMs = nowMs - (first?.atMs ?? nowMs);
     return elapsedMs === 0 ? 0 : ((this.statements - (first?.statements ?? 0)) / elapsedMs) * 1000;
   }
+}
 
-  #keep(failure: Failure): void {
-    if (this.failures.length < FAILURES_KEPT) this.failures.push(failure);
-  }
+function keep(kept: Failure[], failure: Failure): void {
+  if (kept.length < FAILURES_KEPT) kept.push(failure);
 }
