@@ -32,9 +32,9 @@ export function admit(
     if (taken.has(partitionKey(move.tid, move.pid))) return 'an earlier move of the same partition';
     // Leaders are evened out for where the replicas will be; changing them sooner would pause writers twice.
     if (stage === 'lead' && replicasOnTheWay) return 'leaders are evened out when all replicas are in place';
-    if (running.length + start.length >= limit) return `limit move.concurrency: ${limit} moves are running`;
+    if (running.length + start.length >= limit) return `the limit move.concurrency (${limit}) is reached`;
     const busy = nodesOf(move).find((n) => (atNode.get(n) ?? 0) >= limitPerNode);
-    if (busy !== undefined) return `limit move.concurrency_per_node: ${limitPerNode} moves are running on node ${busy}`;
+    if (busy !== undefined) return `the limit move.concurrency_per_node (${limitPerNode}) is reached on node ${busy}`;
     return shortage(view, load, move, arriving);
   };
 

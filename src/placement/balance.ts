@@ -38,7 +38,9 @@ export function balance(draft: Draft): void {
   for (let moved = true; moved; ) {
     moved = false;
     for (const side of ['under', 'over'] as const) {
-      for (const n of takers) if (level(draft, scales, ranking, n, side)) moved = true;
+      // The emptiest and the fullest nodes first: their moves often mend the others on the way.
+      const order = side === 'under' ? [...ranking.lightestFirst()] : [...ranking.heaviestFirst()];
+      for (const n of order) if (level(draft, scales, ranking, n, side)) moved = true;
     }
   }
 }
@@ -145,13 +147,17 @@ function crowds(draft: Draft, p: number, from: number, to: number): boolean {
 function reasonFor(draft: Draft, scales: Scales, n: number, need: number): string {
   const node = `node ${draft.id(n)} holds`;
   const round = (value: number) => String(Math.round(value * 10) / 10);
+  const replicas = (count: number) => `${count} ${count === 1 ? 'replica' : 'replicas'}`;
   if (need >= 0) {
     const table = draft.tables[need];
     const name = table ? tableName(table) : '';
-    return `${node} ${draft.tableReplicas(need, n)} replicas of ${name}, the mean is ${round(scales.meanOfTable[need] ?? 0)}`;
+    const mean = round(scales.meanOfTable[need] ?? 0);
+    return `${node} ${replicas(draft.tableReplicas(need, n))} of ${name}, the mean is ${mean}`;
   }
-  const countOff = Math.abs((draft.replicas[n] ?? 0) - scales.meanReplicas);
-  if (countOff > 0.5) return `${node} ${draft.replicas[n]} replicas, the mean is ${round(scales.meanReplicas)}`;
+  const count = draft.replicas[n] ?? 0;
+  if (Math.abs(count - scales.meanReplicas) > 0.5) {
+    return `${node} ${replicas(count)}, the mean is ${round(scales.meanReplicas)}`;
+  }
   const mb = (bytes: number) => `${Math.round(bytes / 1e6)} MB`;
   return `${node} ${mb(draft.bytes[n] ?? 0)}, the mean is ${mb(scales.meanBytes)}`;
 }

@@ -1,4 +1,4 @@
-import type { ClusterView, LoadView, NodeId, NodeRecord, Partition, TableRecord } from '../catalog/model.ts';
+import type { ClusterView, LoadView, NodeId, NodeRecord, Partition, TableId, TableRecord } from '../catalog/model.ts';
 import { connectedNodes, partitionKey, tableName } from '../catalog/view.ts';
 import { must } from '../core/assert.ts';
 import { Localities } from './localities.ts';
@@ -47,6 +47,7 @@ export class Draft {
   /** Partitions that two nodes share, by pair: where it is 0, another shared partition widens the scatter of both. */
   readonly #shared: Int32Array;
   readonly #notReady = new Set<number>();
+  readonly #firstOfTable = new Map<TableId, number>();
   readonly #nodeIndex: ReadonlyMap<NodeId, number>;
 
   constructor(view: ClusterView, load: LoadView, busy: ReadonlySet<string> = new Set()) {
@@ -77,6 +78,7 @@ export class Draft {
     this.leader = new Int32Array(count).fill(-1);
     let p = 0;
     this.tables.forEach((table, t) => {
+      this.#firstOfTable.set(table.tid, p);
       for (const partition of table.partitions) {
         const key = partitionKey(partition.tid, partition.pid);
         this.table[p] = t;
@@ -112,6 +114,11 @@ export class Draft {
 
   id(n: number): NodeId {
     return this.nodes[n]?.id ?? 0;
+  }
+
+  /** The number of a partition: those of one table are in a row, by pid. */
+  numberOf(partition: Partition): number {
+    return must(this.#firstOfTable.get(partition.tid), 'table') + partition.pid;
   }
 
   /** `acct 4`: a partition in sentences. */

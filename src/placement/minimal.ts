@@ -1,5 +1,5 @@
 import { partitionKey } from '../catalog/view.ts';
-import type { Draft } from './draft.ts';
+import type { Draft, StagedMove } from './draft.ts';
 import type { Balance } from './moves.ts';
 
 /**
@@ -15,11 +15,11 @@ import type { Balance } from './moves.ts';
  * One copy can serve both of the last two, so the bound is the greater of them, not their sum.
  * Going back to a given configuration (`restore`) has no choice: each of its copies is needed.
  */
-export function bytesMinimal(draft: Draft, before: Balance, after: Balance): number {
+export function bytesMinimal(draft: Draft, moves: readonly StagedMove[], before: Balance, after: Balance): number {
   let stale = 0;
   let must = 0;
   const mustSpread = new Map<string, number>();
-  for (const { stage, move } of draft.moves) {
+  for (const { stage, move } of moves) {
     const key = partitionKey(move.tid, move.pid);
     if (move.kind === 'resync-replica') stale += move.bytes;
     else if (stage === 'repair' || stage === 'drain' || stage === 'restore') {

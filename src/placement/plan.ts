@@ -9,6 +9,7 @@ import type { Blocked, Goal, Plan, RunningMove } from './moves.ts';
 import { loadDuring, viewAfter } from './outcome.ts';
 import { drain, repair } from './repair.ts';
 import { restore } from './restore.ts';
+import { shorten } from './shorten.ts';
 import { spread } from './spread.ts';
 import { summarize } from './summary.ts';
 
@@ -23,11 +24,12 @@ export function plan(view: ClusterView, load: LoadView, goal: Goal): Plan {
   const before = summarize(draft);
   const blocked = pursue(draft, goal);
   const after = summarize(draft);
-  const moves = draft.moves.map((staged) => staged.move);
+  const staged = shorten(draft, load);
+  const moves = staged.map((s) => s.move);
   return {
     moves,
     bytesMoved: moves.reduce((sum, move) => sum + move.bytes, 0),
-    bytesMinimal: bytesMinimal(draft, before, after),
+    bytesMinimal: bytesMinimal(draft, staged, before, after),
     before,
     after,
     blocked,
@@ -50,7 +52,7 @@ export function planNext(
   const during = loadDuring(load, moves);
   const draft = new Draft(viewAfter(view, moves), during, busy);
   const blocked = pursue(draft, goal);
-  return { ...admit(view, during, draft.moves, moves), blocked };
+  return { ...admit(view, during, shorten(draft, during), moves), blocked };
 }
 
 /**

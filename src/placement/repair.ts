@@ -39,8 +39,8 @@ export function drain(draft: Draft): Blocked[] {
   const scales = new Scales(draft, takers);
   for (const { p, from } of leavingReplicas(draft)) {
     const reason = `node ${draft.id(from)} is being decommissioned`;
-    const leads = draft.leader[p] === from;
-    if (!leads && draft.holdersOf(p).length > draft.tableOf(p).replicaCount && draft.alive[from] === 1) {
+    const spare = draft.leader[p] !== from && draft.holdersOf(p).length > draft.tableOf(p).replicaCount;
+    if (spare && draft.hasLiveLeader(p) && draft.alive[from] === 1) {
       draft.removeReplica(p, from, 'drain', `${reason} and ${draft.name(p)} has more replicas than it wants`);
       continue;
     }
