@@ -6,7 +6,7 @@ import { DONE, nothingToUndo, operationKind, partitionLock, type Step, type Step
 import type { PartitionRef } from '../ports.ts';
 import { type AddInput, addReplicaSteps } from '../steps/add-replica.ts';
 import { changeLeaderSteps, type LeaderInput } from '../steps/change-leader.ts';
-import { partitionNow, refOf } from '../steps/partition.ts';
+import { awaitArrivals, partitionNow, refOf } from '../steps/partition.ts';
 import { type RemoveInput, removeReplicaSteps } from '../steps/remove-replica.ts';
 
 /** The operations on one partition; a planned move of each kind is an operation of the same name. */
@@ -77,6 +77,8 @@ const emptyStaleReplica: Step<AddInput> = {
       await c.plane.stopStream(other, c.input.to, refOf(c));
       await c.plane.stopStream(c.input.to, other, refOf(c));
     }
+    const late = await awaitArrivals(c, c.input.to, others);
+    if (late) return late;
     await c.plane.dropReplica(c.input.to, refOf(c));
     await c.commit({ kind: 'replica-put', ...refOf(c), node: c.input.to, state: 'joining' });
     return DONE;

@@ -12,7 +12,7 @@ import {
   type StepContext,
 } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
-import { disconnectIdlePairs } from '../steps/partition.ts';
+import { awaitArrivals, disconnectIdlePairs } from '../steps/partition.ts';
 
 /** Making and dropping a distributed table. Rows' tables and streams come first, what users see last; dropping goes the other way. */
 
@@ -80,6 +80,8 @@ const startStreams: Step<CreateInput> = {
     for (const { from, to, refs } of pairsOf(c.input.table)) {
       if (!(await c.plane.hasStream(from, to))) continue;
       for (const ref of refs) await c.plane.stopStream(from, to, ref);
+      const late = await awaitArrivals(c, to, [from]);
+      if (late) return late;
     }
     return DONE;
   },
@@ -141,11 +143,25 @@ const dropEverywhere: Step<DropInput> = {
     const nodes = connectedNodes(c.view);
     // A node that is away would bring its copy back; this waits for it, and says so.
     for (const node of nodes) await c.plane.dropParent(node.id, table);
-    for (const { from, to, refs } of pairsOf(table)) for (const ref of refs) await c.plane.stopStream(from, to, ref);
+    for (const { from, to, refs } of pairsOf(table)) {
+      for (const ref of refs) await c.plane.stopStream(from, to, ref);
+      const late = await awaitArrivals(c, to, [from]);
+      if (late) return late;
+    }
     for (const { node, pid } of everyReplica(table)) await c.plane.dropReplica(node, { tid: table.tid, pid });
+    await c.remember({ nodes: nodesOf(table) });
     await c.commit({ kind: 'table-removed', tid: table.tid });
-    for (const node of nodesOf(table)) await disconnectIdlePairs(c, node);
     await c.event('table-dropped', c.input.name);
+    return DONE;
+  },
+  undo: nothingToUndo('behind the point of no return'),
+};
+
+const disconnectNodes: Step<DropInput> = {
+  name: 'disconnect-nodes',
+  done: async () => false,
+  run: async (c) => {
+    for (const node of (c.data.nodes as NodeId[] | undefined) ?? []) await disconnectIdlePairs(c, node);
     return DONE;
   },
   undo: nothingToUndo('behind the point of no return'),
@@ -156,7 +172,7 @@ export const dropTable = operationKind<DropInput>({
   subject: (input) => input.name,
   locks: (input) => ['schema', ...Array.from({ length: input.partitions }, (_, pid) => partitionLock(input.tid, pid))],
   movesOn: () => [],
-  steps: [closeTable, dropEverywhere],
+  steps: [closeTable, dropEverywhere, disconnectNodes],
 });
 
 function everyReplica(table: TableRecord): { node: NodeId; pid: number }[] {

@@ -5,7 +5,7 @@ import { tideError } from '../../core/errors.ts';
 import { again, DONE, nothingToUndo, type Step, type StepContext } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
 import { waitFor, waitForTransaction } from '../waiting.ts';
-import { disconnectIdlePairs, partitionNow, readyNodes, refOf, tableOf } from './partition.ts';
+import { awaitArrivals, disconnectIdlePairs, partitionNow, readyNodes, refOf, tableOf } from './partition.ts';
 
 /**
  * DESIGN 4.1: claim → make the table → connect the nodes → copy and catch up → connect the other followers → count it.
@@ -40,6 +40,9 @@ const createReplicaTable: Step<AddInput> = {
     return DONE;
   },
   undo: async (c) => {
+    const others = partitionNow(c).replicas.map((r) => r.node);
+    const late = await awaitArrivals(c, c.input.to, others);
+    if (late) return late;
     await c.plane.dropReplica(c.input.to, refOf(c));
     return DONE;
   },

@@ -1,8 +1,9 @@
 import type { NodeId, Partition, TableRecord } from '../../catalog/model.ts';
 import { allPartitions, connectedNodes, partitionOf, replicaOn } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
-import type { StepContext } from '../operation.ts';
+import { again, type StepContext, type StepResult } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
+import { waitFor } from '../waiting.ts';
 
 /** Look-ups that steps share. */
 
@@ -21,6 +22,27 @@ export function refOf(c: StepContext<PartitionRef>): PartitionRef {
 /** Nodes whose replica is in step with the leader, the leader included. */
 export function readyNodes(partition: Partition): NodeId[] {
   return partition.replicas.filter((r) => r.state === 'ready').map((r) => r.node);
+}
+
+const ARRIVAL_MS = 2_000;
+
+/**
+ * Asked before rows are dropped on `to`: null once everything that `senders` wrote has arrived there, else what to wait for. A row still on
+ * its way to a table that is gone stops the apply worker for good ("logical replication target relation … does not exist"), and with it
+ * the rows of every other partition in that stream.
+ */
+export async function awaitArrivals(
+  c: StepContext<unknown>,
+  to: NodeId,
+  senders: readonly NodeId[],
+): Promise<StepResult | null> {
+  for (const from of senders) {
+    if (from === to || !c.alive(from) || !(await c.plane.hasStream(from, to))) continue;
+    const marker = await c.plane.writeMarker(from);
+    if (await c.plane.awaitMarker(to, from, marker, ARRIVAL_MS)) continue;
+    return again(200, waitFor('lag', `rows that node ${from} wrote are still on their way to node ${to}`, to));
+  }
+  return null;
 }
 
 /**

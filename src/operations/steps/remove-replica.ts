@@ -3,7 +3,7 @@ import { partitionKey, replicaOn } from '../../catalog/view.ts';
 import { tideError } from '../../core/errors.ts';
 import { DONE, nothingToUndo, type Step, type StepContext } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
-import { disconnectIdlePairs, partitionNow, refOf } from './partition.ts';
+import { awaitArrivals, disconnectIdlePairs, partitionNow, refOf } from './partition.ts';
 
 /** DESIGN 4.3: out of the streams both ways, then the rows, then the catalog forgets it. */
 export interface RemoveInput extends PartitionRef {
@@ -52,6 +52,9 @@ const dropRows: Step<RemoveInput> = {
   name: 'drop-rows',
   done: async (c) => !(await c.plane.replicaExists(c.input.from, refOf(c))),
   run: async (c) => {
+    const others = partitionNow(c).replicas.map((r) => r.node);
+    const late = await awaitArrivals(c, c.input.from, others);
+    if (late) return late;
     await c.plane.dropReplica(c.input.from, refOf(c));
     return DONE;
   },
