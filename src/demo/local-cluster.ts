@@ -265,7 +265,7 @@ export class LocalCluster {
       }
       const rows = await admin(address, { do: 'node-status' }, { timeoutMs: 5_000 }).catch(() => []);
       const row = rows.find((r) => r.address === address);
-      if (row?.isLive) return row.id;
+      if (row?.isLive && (await takesStatements(address))) return row.id;
       if (performance.now() > until) {
         throw tideError('INTERNAL', {
           why: `the node at ${address} is not live after ${START_MS / 1000} s:\n${started.output.join('\n')}`,
@@ -287,6 +287,22 @@ export class LocalCluster {
       });
     }
     member.child = null;
+  }
+}
+
+/** A node is of use when its listen port lets sessions in, which is a little after its first heartbeat. */
+async function takesStatements(address: string): Promise<boolean> {
+  const [host, port] = address.split(':');
+  const client = new pg.Client({ host: must(host, 'host'), port: Number(port), user: 'tide', database: 'tide' });
+  client.on('error', () => {});
+  try {
+    await client.connect();
+    await client.query('SELECT 1');
+    return true;
+  } catch {
+    return false;
+  } finally {
+    await client.end().catch(() => {});
   }
 }
 
