@@ -43,9 +43,9 @@ export function pauseSummary(operations: readonly OperationResult[]): { p50: num
   return { p50: percentile(pauses, 0.5), p99: percentile(pauses, 0.99), max: percentile(pauses, 1) };
 }
 
-/** A parent's bytes are its children's: only operations without children are added up. */
+/** A parent's bytes are its children's: only operations without a parent are added up. */
 export function movedBytes(operations: readonly OperationResult[]): number {
-  return operations.filter((o) => o.children.length === 0).reduce((sum, o) => sum + o.bytesDone, 0);
+  return operations.filter((o) => o.parent === null).reduce((sum, o) => sum + o.bytesDone, 0);
 }
 
 export function minimalBytes(operations: readonly OperationResult[]): number {
