@@ -32,6 +32,7 @@ const COLOURS = { bold: '1', dim: '2', red: '31', green: '32', yellow: '33', blu
 const CELLS = { leader: '◆', follower: '○', copying: '▸', leaving: '◌', none: '·' } as const;
 const CELL_COLOURS = { leader: 'green', follower: 'blue', copying: 'yellow', leaving: 'dim', none: 'dim' } as const;
 const BAR_CELLS = 24;
+const NAME_WIDTH = 40;
 const OPERATIONS_SHOWN = 6;
 
 /** The live picture: partitions on nodes, running operations, traffic. A pure function of the moment. */
@@ -122,14 +123,13 @@ export function operationLine(op: OperationRow, paint: Paint): string {
   const bar = paint('█'.repeat(full), 'green') + paint('░'.repeat(BAR_CELLS - full), 'dim');
   const figures = [
     `${bar} ${String(Math.floor(op.percent)).padStart(3)} %`,
-    op.bytesPerSecond === null ? null : `${humanBytes(op.bytesPerSecond)}/s`,
+    op.bytesPerSecond === null || op.bytesPerSecond < 1 ? null : `${humanBytes(op.bytesPerSecond)}/s`,
     op.secondsLeft === null ? null : `${Math.ceil(op.secondsLeft)} s left`,
-    op.waitsFor === null || op.waitsFor.kind === 'children'
-      ? op.step
-      : paint(`waits for ${op.waitsFor.text}`, 'yellow'),
+    op.waitsFor === null || op.waitsFor.kind === 'children' ? op.step : paint(`waits: ${op.waitsFor.text}`, 'yellow'),
   ];
-  const name = `${op.kind} ${op.subject}`.padEnd(36);
-  return `${name} ${figures.filter((f) => f !== null).join('  ')}`;
+  const name = `${op.kind} ${op.subject}`;
+  const fitting = name.length > NAME_WIDTH ? `${name.slice(0, NAME_WIDTH - 1)}…` : name.padEnd(NAME_WIDTH);
+  return `${fitting} ${figures.filter((f) => f !== null).join('  ')}`;
 }
 
 function trafficLine(traffic: TrafficLine, paint: Paint): string {

@@ -90,7 +90,7 @@ const view: View = {
     row('traffic', 2, 0, 2, 'follower'),
   ],
   operations: [
-    operation(11, { kind: 'scale-out', subject: 'nodes 4' }),
+    operation(11, { kind: 'scale-out', subject: '12 moves; first: node 4 holds 0 replicas' }),
     operation(12, { parent: 11 }),
     operation(13, {
       parent: 11,
@@ -125,9 +125,9 @@ describe('the live picture', () => {
       n2      ○ ◆     ○               4        1    3.3 MiB  being decommissioned
       n4      · ▸     ·               1        0        0 B  joining
               ◆ leader  ○ follower  ▸ being copied  ◌ leaving  · not here
-      scale-out nodes 4                    ████████████░░░░░░░░░░░░  50 %  3.1 MiB/s  1 s left  copy
-      move-replica cities 1: n1 → n4       ████████████░░░░░░░░░░░░  50 %  3.1 MiB/s  1 s left  copy
-      change-leader cities 0: n1 → n2      ░░░░░░░░░░░░░░░░░░░░░░░░   0 %  waits for the transaction of pid 4711, open for 3 s
+      scale-out 12 moves; first: node 4 holds… ████████████░░░░░░░░░░░░  50 %  3.1 MiB/s  1 s left  copy
+      move-replica cities 1: n1 → n4           ████████████░░░░░░░░░░░░  50 %  3.1 MiB/s  1 s left  copy
+      change-leader cities 0: n1 → n2          ░░░░░░░░░░░░░░░░░░░░░░░░   0 %  waits: the transaction of pid 4711, open for 3 s
               1 more waiting their turn
       traffic 212/s  ·  12,345 statements  ·  0 failed  ·  2 incomplete  ·  4,321 writes acknowledged  ·  p99 12 ms
       "
