@@ -36,8 +36,3 @@ export function publicationName(to: NodeId): string {
 export function subscriptionName(from: NodeId, to: NodeId): string {
   return `tide_${from}_${to}`;
 }
-
-export function parsePartitionTable(name: string): { tid: number; pid: number } | null {
-  const match = /^t(\d+)_p(\d+)(?:_|$)/.exec(name);
-  return match ? { tid: Number(match[1]), pid: Number(match[2]) } : null;
-}

@@ -32,7 +32,7 @@ export function defaultSettings(overrides: Partial<Settings> = {}): Settings {
 
 /** Throws SETTING_UNKNOWN or SETTING_INVALID; the message says what the setting takes. */
 export function parseSetting(key: string, value: string): { key: keyof Settings; value: number | boolean } {
-  const spec = (SETTINGS as Record<string, SettingSpec | undefined>)[key];
+  const spec = Object.hasOwn(SETTINGS, key) ? SETTINGS[key as keyof Settings] : undefined;
   if (!spec) throw tideError('SETTING_UNKNOWN', { key, known: Object.keys(SETTINGS).join(', ') });
   const name = key as keyof Settings;
   if (typeof spec.default === 'boolean') {

@@ -172,7 +172,9 @@ const moveReplicasAway: Step<DecommissionInput> = {
   },
   undo: async (c) => {
     // First members again, or no plan could bring anything back to them.
-    for (const id of c.input.nodes) await setNode(c, id, { state: 'active' });
+    for (const id of c.input.nodes) {
+      if (c.view.nodes.get(id)?.state !== 'active') await setNode(c, id, { state: 'active' });
+    }
     if (c.data.restoring !== true) {
       const stopped = await stopChildren(c);
       if (stopped.kind === 'again') return stopped;

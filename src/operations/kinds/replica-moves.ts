@@ -1,5 +1,5 @@
 import type { NodeId, ReplicaState } from '../../catalog/model.ts';
-import { replicaOn, tableName } from '../../catalog/view.ts';
+import { partitionOf, replicaOn, tableName } from '../../catalog/view.ts';
 import { type TideError, tideError } from '../../core/errors.ts';
 import { type MoveRequest, preflightMove } from '../../placement/preflight.ts';
 import { DONE, nothingToUndo, operationKind, partitionLock, type Step, type StepContext } from '../operation.ts';
@@ -26,6 +26,15 @@ const refuse =
     return preflightMove(view, load, { ...input, kind } as MoveRequest)[0];
   };
 
+/** An older operation may have changed the leader meanwhile: then there is nothing to hand over, and "done" would be a lie. */
+function refuseLeader(input: LeaderInput, view: View, load: StepContext<unknown>['load']): TideError | undefined {
+  const refusal = refuse('change-leader')(input, view, load);
+  const leader = partitionOf(view, input.tid, input.pid)?.leader;
+  if (refusal || leader === input.from) return refusal;
+  const why = `node ${leader} leads it now, not node ${input.from}`;
+  return tideError('NOT_A_FOLLOWER', { partition: named(view, input), node: input.to, why });
+}
+
 const locks = (input: PartitionRef) => [partitionLock(input.tid, input.pid)];
 
 export const addReplica = operationKind<AddInput>({
@@ -48,7 +57,7 @@ export const removeReplica = operationKind<RemoveInput>({
 
 export const changeLeader = operationKind<LeaderInput>({
   kind: 'change-leader',
-  refuse: refuse('change-leader'),
+  refuse: refuseLeader,
   subject: (input, view) => `${named(view, input)}: leader n${input.from} → n${input.to}`,
   locks,
   movesOn: (input) => [input.from, input.to],
