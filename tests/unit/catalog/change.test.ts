@@ -1,0 +1,97 @@
+import { expect, test } from 'vitest';
+import { applyChange, type CatalogChange } from '../../../src/catalog/change.ts';
+import type { ClusterView } from '../../../src/catalog/model.ts';
+import { defaultSettings } from '../../../src/catalog/settings.ts';
+import { partitionOf } from '../../../src/catalog/view.ts';
+import { nodeRecord, tableRecord } from '../operations/support/world.ts';
+
+const REF = { tid: 1, pid: 0 };
+
+function after(...changes: CatalogChange[]): ClusterView {
+  const empty: ClusterView = {
+    clusterId: 'test',
+    startMode: 'start',
+    nodes: new Map(),
+    tables: new Map(),
+    settings: defaultSettings(),
+  };
+  return changes.reduce((view, change) => applyChange(view, change).view, empty);
+}
+
+const base: CatalogChange[] = [
+  ...[1, 2, 3].map((id): CatalogChange => ({ kind: 'node-put', node: nodeRecord(id) })),
+  {
+    kind: 'table-put',
+    table: tableRecord(1, 'acct', 2, [
+      [1, 2],
+      [2, 3],
+    ]),
+  },
+];
+
+test('a change leaves the view it was made from alone', () => {
+  const view = after(...base);
+  const before = structuredClone(view);
+  applyChange(view, { kind: 'replica-put', ...REF, node: 3, state: 'joining' });
+  applyChange(view, { kind: 'table-state', tid: 1, state: 'ready' });
+  applyChange(view, { kind: 'setting-put', key: 'min_nodes', value: 5 });
+  expect(view).toEqual(before);
+});
+
+test('a replica comes, counts and goes; replicas stay sorted', () => {
+  const view = after(...base, { kind: 'replica-put', tid: 1, pid: 1, node: 1, state: 'joining' });
+  expect(partitionOf(view, 1, 1)?.replicas.map((r) => `${r.node} ${r.state}`)).toEqual([
+    '1 joining',
+    '2 ready',
+    '3 ready',
+  ]);
+  const { view: ready } = applyChange(view, { kind: 'replica-put', tid: 1, pid: 1, node: 1, state: 'ready' });
+  expect(partitionOf(ready, 1, 1)?.replicas.map((r) => r.state)).toEqual(['ready', 'ready', 'ready']);
+  const { view: gone } = applyChange(ready, { kind: 'replica-removed', tid: 1, pid: 1, node: 3 });
+  expect(partitionOf(gone, 1, 1)?.replicas.map((r) => r.node)).toEqual([1, 2]);
+});
+
+test('every change of leader raises the epoch', () => {
+  const view = after(
+    ...base,
+    { kind: 'leader-changed', ...REF, leader: 2 },
+    { kind: 'leader-changed', ...REF, leader: 1 },
+  );
+  expect(partitionOf(view, 1, 0)).toMatchObject({ leader: 1, epoch: 3 });
+});
+
+test('a change says what it touched, and nothing else', () => {
+  const view = after(...base);
+  const touched = (change: CatalogChange) => {
+    const { nodes, tables, partitions, settings } = applyChange(view, change).touched;
+    return { nodes: [...nodes], tables: [...tables], partitions: [...partitions], settings };
+  };
+  const nothing = { nodes: [], tables: [], partitions: [], settings: false };
+  expect(touched({ kind: 'node-put', node: nodeRecord(2, 'decommissioning') })).toEqual({ ...nothing, nodes: [2] });
+  expect(touched({ kind: 'leader-changed', ...REF, leader: 2 })).toEqual({ ...nothing, partitions: ['1/0'] });
+  expect(touched({ kind: 'table-state', tid: 1, state: 'ready' })).toEqual({ ...nothing, tables: [1] });
+  expect(touched({ kind: 'table-removed', tid: 1 })).toEqual({ ...nothing, tables: [1], partitions: ['1/0', '1/1'] });
+  expect(touched({ kind: 'setting-put', key: 'min_nodes', value: 1 })).toEqual({ ...nothing, settings: true });
+});
+
+const broken: [string, CatalogChange, string][] = [
+  ['a leader without a replica', { kind: 'leader-changed', ...REF, leader: 3 }, 'leader 3 is not ready'],
+  ['a leader that is stale', { kind: 'replica-put', ...REF, node: 1, state: 'stale' }, 'leader 1 is not ready'],
+  ['a leader that is removed', { kind: 'replica-removed', ...REF, node: 1 }, 'leader 1 is not ready'],
+  ['a replica on an unknown node', { kind: 'replica-put', ...REF, node: 9, state: 'joining' }, 'unknown node'],
+  [
+    'a partition that does not exist',
+    { kind: 'leader-changed', tid: 1, pid: 7, leader: 1 },
+    'partition 1/7 is missing',
+  ],
+  ['a table that does not exist', { kind: 'table-state', tid: 9, state: 'ready' }, 'table 9 is missing'],
+  [
+    'two replicas on one node',
+    { kind: 'table-put', table: tableRecord(2, 'item', 2, [[1, 1]]) },
+    'two replicas on one node',
+  ],
+];
+
+test.each(broken)('%s is refused', (_name, change, message) => {
+  expect(() => applyChange(after(...base), change)).toThrow(message);
+});

@@ -1,0 +1,61 @@
+import { expect, test } from 'vitest';
+import { CatalogStore } from '../../../src/manager/catalog-store.ts';
+import { MemoryStore } from '../../../src/store/memory-store.ts';
+import { nodeRecord, tableRecord } from '../operations/support/world.ts';
+
+async function opened(store = new MemoryStore()): Promise<{ store: MemoryStore; catalog: CatalogStore }> {
+  await CatalogStore.initialise(store, { clusterId: 'test', startMode: 'start' });
+  return { store, catalog: await CatalogStore.open(store) };
+}
+
+test('a manager that starts anew sees what the last one committed', async () => {
+  const { store, catalog } = await opened();
+  const placement = Array.from({ length: 12 }, () => [1, 2]);
+  await catalog.commit([1, 2].map((id) => ({ kind: 'node-put', node: nodeRecord(id) })));
+  await catalog.commit([
+    { kind: 'table-put', table: tableRecord(await catalog.nextId('table'), 'acct', 2, placement) },
+  ]);
+  await catalog.commit([
+    { kind: 'table-put', table: tableRecord(await catalog.nextId('table'), 'gone', 2, placement) },
+  ]);
+  await catalog.commit([{ kind: 'leader-changed', tid: 1, pid: 11, leader: 2 }]);
+  await catalog.commit([{ kind: 'table-removed', tid: 2 }]);
+  await catalog.commit([{ kind: 'setting-put', key: 'min_nodes', value: 1 }]);
+  const again = await CatalogStore.open(store);
+  expect(again.view).toEqual(catalog.view);
+  expect(await again.nextId('table')).toBe(3);
+});
+
+test('changes are made together or not at all', async () => {
+  const { store, catalog } = await opened();
+  await catalog.commit([{ kind: 'node-put', node: nodeRecord(1) }]);
+  const before = catalog.view;
+  const bad = tableRecord(1, 'acct', 2, [[1, 9]]);
+  await expect(
+    catalog.commit([
+      { kind: 'setting-put', key: 'min_nodes', value: 7 },
+      { kind: 'table-put', table: bad },
+    ]),
+  ).rejects.toThrow('unknown node');
+  expect(catalog.view).toBe(before);
+  expect((await CatalogStore.open(store)).view).toEqual(before);
+});
+
+test('a manager that was replaced cannot write', async () => {
+  const { store, catalog: old } = await opened();
+  await old.commit([{ kind: 'node-put', node: nodeRecord(1) }]);
+  const young = await CatalogStore.open(store);
+  await young.commit([{ kind: 'node-put', node: nodeRecord(1, 'decommissioning') }]);
+  const late = old.commit([{ kind: 'node-put', node: { ...nodeRecord(1), draining: true } }]);
+  await expect(late).rejects.toThrow('another manager');
+  expect(old.view.nodes.get(1)?.draining).toBe(false);
+});
+
+test('a cluster is begun once, and a single-replica one has its own defaults', async () => {
+  const { store } = await opened();
+  await CatalogStore.initialise(store, { clusterId: 'other', startMode: 'start-single-replica' });
+  expect((await CatalogStore.open(store)).view).toMatchObject({ clusterId: 'test', settings: { min_nodes: 3 } });
+  const single = new MemoryStore();
+  await CatalogStore.initialise(single, { clusterId: 'one', startMode: 'start-single-replica' });
+  expect((await CatalogStore.open(single)).view.settings).toMatchObject({ 'rebalance.auto': false, min_nodes: 1 });
+});

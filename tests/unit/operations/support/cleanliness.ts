@@ -1,0 +1,88 @@
+import type { Partition } from '../../../../src/catalog/model.ts';
+import { partitionTable } from '../../../../src/catalog/names.ts';
+import { allPartitions, connectedNodes, replicaOn } from '../../../../src/catalog/view.ts';
+import { leftovers } from '../../../../src/manager/doctor.ts';
+import type { World } from './world.ts';
+
+/** Everything that is not as it has to be when no operation runs; empty: the world is clean. */
+export function faultsOf(world: World): string[] {
+  const { view, cluster } = world;
+  const faults = [...new Set(cluster.problems)];
+  // Until it is copied again, what a stale replica would send carries nothing and stays as it is.
+  const stale = [...allPartitions(view)]
+    .filter(({ partition }) => partition.replicas.some((r) => r.state === 'stale'))
+    .map(({ partition }) => partitionTable(partition.tid, partition.pid));
+  for (const node of connectedNodes(view).filter((n) => cluster.at(n.id).alive)) {
+    for (const row of leftovers(view, node.id, cluster.inventory(node.id), [])) {
+      if (stale.some((name) => row.kind === 'published-table' && row.name.endsWith(`.${name}`))) continue;
+      faults.push(`n${row.node}: leftover ${row.kind} ${row.name}`);
+    }
+    for (const table of view.tables.values()) {
+      if (!cluster.at(node.id).parents.has(table.tid)) faults.push(`n${node.id} lacks table ${table.name}`);
+    }
+  }
+  for (const { table, partition } of allPartitions(view)) {
+    if (table.state !== 'ready') faults.push(`table ${table.name} is ${table.state}`);
+    faults.push(...replicaFaults(world, partition), ...wayFaults(world, partition));
+  }
+  return faults;
+}
+
+/** Every replica counts, holds all acknowledged rows, the last one last, and is guarded unless it leads. */
+function replicaFaults({ cluster }: World, partition: Partition): string[] {
+  const name = partitionTable(partition.tid, partition.pid);
+  const faults: string[] = [];
+  for (const { node, state } of partition.replicas) {
+    const here = `${name} on n${node}`;
+    const leads = partition.leader === node;
+    if (state === 'stale') continue;
+    if (state !== 'ready') faults.push(`${here} is ${state}`);
+    const replica = cluster.at(node).replicas.get(name);
+    if (!replica) {
+      faults.push(`${here} has no rows`);
+      continue;
+    }
+    const leader = cluster.at(partition.leader).replicas.get(name);
+    if (replica.guarded === leads)
+      faults.push(`${here} ${leads ? 'leads and is guarded' : 'follows and is not guarded'}`);
+    if (replica.rows.size !== (cluster.acknowledged.get(name) ?? 0)) {
+      faults.push(`${here} has ${replica.rows.size} of ${cluster.acknowledged.get(name)} acknowledged rows`);
+    }
+    if (replica.last !== leader?.last) faults.push(`${here} has applied rows out of order`);
+    for (const other of partition.replicas.filter((r) => r.node !== node && r.state === 'ready')) {
+      const sync = cluster.at(other.node).subscriptions.get(node)?.tables.get(name);
+      const flows = sync?.copiedAtMs === null && cluster.at(node).publications.get(other.node)?.has(name);
+      if (!flows) faults.push(`${name} does not flow from n${node} to n${other.node}`);
+    }
+  }
+  return faults;
+}
+
+/** Statements on every node reach the leader; only the leader's hinge leads to rows of its own, and nothing is forwarded. */
+function wayFaults({ cluster, view }: World, partition: Partition): string[] {
+  const name = partitionTable(partition.tid, partition.pid);
+  return connectedNodes(view)
+    .filter((n) => cluster.at(n.id).alive)
+    .flatMap(({ id }) => {
+      const hinge = cluster.at(id).hinges.get(name);
+      if (hinge?.kind === 'forward') return [`n${id}: ${name} is still forwarded`];
+      if (replicaOn(partition, id) === undefined && hinge?.kind === 'local')
+        return [`n${id}: ${name} leads to rows that do not count`];
+      const reached = cluster.follow(id, name);
+      if (typeof reached === 'object' && 'node' in reached && reached.node === partition.leader) return [];
+      return [`${name} through n${id} reaches ${JSON.stringify(reached)}, not n${partition.leader}`];
+    });
+}
+
+/** Where everything stands: a cancelled operation has to bring it back. Epochs may rise. */
+export function placementOf(world: World): unknown {
+  const { nodes, tables } = world.view;
+  return {
+    nodes: [...nodes.values()].map((n) => `n${n.id} ${n.state}${n.draining ? ' draining' : ''}`),
+    partitions: [...tables.values()].map((t) =>
+      t.partitions.map(
+        (p) => `${partitionTable(p.tid, p.pid)}: ${p.leader} of ${p.replicas.map((r) => `${r.node} ${r.state}`)}`,
+      ),
+    ),
+  };
+}

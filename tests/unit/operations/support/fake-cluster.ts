@@ -1,0 +1,370 @@
+import type { NodeId, TableRecord } from '../../../../src/catalog/model.ts';
+import {
+  forwardName,
+  partitionTable,
+  publicationName,
+  remoteTable,
+  serverName,
+  subscriptionName,
+} from '../../../../src/catalog/names.ts';
+import { tideError } from '../../../../src/core/errors.ts';
+import type { Inventory } from '../../../../src/manager/ports.ts';
+import type { Blocker, HingeTarget } from '../../../../src/operations/ports.ts';
+import type { ManualClock } from './manual-clock.ts';
+
+/** A row or a marker on its way. `seq` orders all that was ever written. */
+interface Sent {
+  table: string | null;
+  seq: number;
+  atMs: number;
+}
+
+interface Replica {
+  guarded: boolean;
+  rows: Set<number>;
+  /** What the last row written or applied was: shows rows that arrive in the wrong order. */
+  last: number;
+}
+
+interface Sync {
+  /** null: the copy has ended. */
+  copiedAtMs: number | null;
+  /** Rows up to here came with the copy. */
+  since: number;
+  copied: Replica | null;
+  held: Sent[];
+}
+
+interface Subscription {
+  tables: Map<string, Sync>;
+  /** Place of the last marker that has arrived. */
+  marker: number;
+}
+
+/** One stock PostgreSQL with what pgtide keeps in it. */
+export class FakeServer {
+  readonly id: NodeId;
+  alive = true;
+  bootstrapped = false;
+  /** A receiver whose apply workers stand still. */
+  lagging = false;
+  readonly servers = new Set<string>();
+  readonly parents = new Map<number, TableRecord>();
+  readonly replicas = new Map<string, Replica>();
+  /** null: a hinge without a child, which hides its partition. */
+  readonly hinges = new Map<string, HingeTarget | null>();
+  readonly locked = new Set<string>();
+  /** Foreign tables by name, each with the node whose server it uses. */
+  readonly foreign = new Map<string, NodeId>();
+  readonly publications = new Map<NodeId, Set<string>>();
+  readonly slots = new Map<NodeId, Sent[]>();
+  readonly subscriptions = new Map<NodeId, Subscription>();
+  readonly holders = new Map<string, Blocker[]>();
+  readonly snapshots: (Blocker & { sinceMs: number })[] = [];
+  writer: Blocker | null = null;
+
+  constructor(id: NodeId) {
+    this.id = id;
+  }
+}
+
+const COPY_MS = 120;
+const LAG_MS = 5;
+
+/**
+ * Servers in memory with the semantics of real ones as far as operations depend on them: what a REFRESH takes up, what is sent to whom, that a
+ * copy into rows fails, that an apply worker stops at a row whose table is gone. Clients write and read through every node before each call.
+ */
+export class FakeCluster {
+  readonly clock: ManualClock;
+  readonly servers = new Map<NodeId, FakeServer>();
+  /** What went wrong that must not: failed statements, missing rows, streams that stopped. */
+  readonly problems: string[] = [];
+  /** Rows a client was told are written, by partition table. */
+  readonly acknowledged = new Map<string, number>();
+  /** Nodes and tables that clients use now. */
+  clients: () => { nodes: NodeId[]; tids: number[] } = () => ({ nodes: [], tids: [] });
+  #seq = 0;
+
+  constructor(clock: ManualClock, nodes: readonly NodeId[]) {
+    this.clock = clock;
+    for (const id of nodes) this.servers.set(id, new FakeServer(id));
+  }
+
+  /** The server, also where it is down. */
+  at(node: NodeId): FakeServer {
+    const server = this.servers.get(node);
+    if (!server) throw new Error(`there is no server ${node}`);
+    return server;
+  }
+
+  /** The server, for a caller that needs an answer. */
+  on(node: NodeId): FakeServer {
+    const server = this.at(node);
+    if (!server.alive) throw tideError('NODE_UNREACHABLE', { node, why: 'connection refused' });
+    return server;
+  }
+
+  // Clients.
+
+  /** One write and one count of every partition through every node. */
+  traffic(): void {
+    this.flow();
+    const { nodes, tids } = this.clients();
+    for (const node of nodes.filter((n) => this.at(n).alive)) {
+      for (const tid of tids) for (const name of this.#partitions(tid)) this.#statement(node, name);
+    }
+  }
+
+  #partitions(tid: number): string[] {
+    for (const { parents } of this.servers.values()) {
+      const table = parents.get(tid);
+      if (table) return table.partitions.map((p) => partitionTable(tid, p.pid));
+    }
+    return [];
+  }
+
+  #statement(via: NodeId, name: string): void {
+    const found = this.follow(via, name);
+    if (found === 'waits') return;
+    if ('problem' in found) {
+      this.problems.push(`a statement on ${name} through n${via} failed: ${found.problem}`);
+      return;
+    }
+    const replica = this.at(found.node).replicas.get(name);
+    const known = this.acknowledged.get(name) ?? 0;
+    if (!replica || replica.guarded) {
+      this.problems.push(`${name} through n${via}: n${found.node} ${replica ? 'is not the leader' : 'holds no rows'}`);
+    } else if (replica.rows.size !== known) {
+      this.problems.push(
+        `${name} through n${via}: a count at n${found.node} sees ${replica.rows.size} of ${known} rows`,
+      );
+    } else this.#write(found.node, replica, name);
+  }
+
+  #write(node: NodeId, replica: Replica, name: string): void {
+    this.#seq += 1;
+    replica.rows.add(this.#seq);
+    replica.last = this.#seq;
+    this.acknowledged.set(name, (this.acknowledged.get(name) ?? 0) + 1);
+    this.#send(node, name);
+  }
+
+  /** The node whose replica a statement on the hinge reaches; `waits` where it would queue behind a lock or a node that is down. */
+  follow(via: NodeId, name: string): { node: NodeId } | { problem: string } | 'waits' {
+    const way: NodeId[] = [];
+    for (let node = via; ; ) {
+      const server = this.at(node);
+      if (!server.alive || server.locked.has(name)) return 'waits';
+      if (way.includes(node)) return { problem: `hinges lead in a circle: ${[...way, node].join(' → ')}` };
+      way.push(node);
+      const target = server.hinges.get(name);
+      if (!target) return { problem: `n${node} has ${target === null ? 'a hinge without a child' : 'no hinge'}` };
+      if (target.kind === 'local') return { node };
+      if (target.kind === 'forward') {
+        const to = server.foreign.get(forwardOf(name, target.epoch));
+        return to === undefined ? { problem: `n${node} lacks its forward` } : { node: to };
+      }
+      node = target.node;
+    }
+  }
+
+  // Replication.
+
+  #send(from: NodeId, table: string | null): void {
+    const server = this.at(from);
+    for (const [to, slot] of server.slots) {
+      const published = server.publications.get(to);
+      if (published && (table === null || published.has(table))) {
+        slot.push({ table, seq: this.#seq, atMs: this.clock.nowMs() });
+      }
+    }
+  }
+
+  writeMarker(node: NodeId): number {
+    this.#seq += 1;
+    this.#send(node, null);
+    return this.#seq;
+  }
+
+  /** Delivers what has been on its way long enough and ends copies that are due. */
+  flow(): void {
+    for (const sender of this.servers.values()) {
+      for (const [to, slot] of sender.slots) {
+        const receiver = this.at(to);
+        const subscription = receiver.subscriptions.get(sender.id);
+        if (!sender.alive || !receiver.alive || receiver.lagging || !subscription) continue;
+        this.#endCopies(receiver, subscription);
+        while (slot[0] && slot[0].atMs + LAG_MS <= this.clock.nowMs()) {
+          if (!this.#apply(receiver, subscription, slot[0])) {
+            const what = `n${receiver.id} stopped at a row of ${slot[0].table}, whose table is gone there`;
+            if (!this.problems.includes(what)) this.problems.push(what);
+            break;
+          }
+          slot.shift();
+        }
+      }
+    }
+  }
+
+  #apply(receiver: FakeServer, subscription: Subscription, sent: Sent): boolean {
+    if (sent.table === null) {
+      subscription.marker = sent.seq;
+      return true;
+    }
+    const replica = receiver.replicas.get(sent.table);
+    if (!replica) return false;
+    const sync = subscription.tables.get(sent.table);
+    if (!sync || sent.seq <= sync.since) return true;
+    if (sync.copiedAtMs !== null) sync.held.push(sent);
+    else store(replica, sent);
+    return true;
+  }
+
+  #endCopies(receiver: FakeServer, subscription: Subscription): void {
+    for (const [name, sync] of subscription.tables) {
+      const replica = receiver.replicas.get(name);
+      if (!replica || sync.copiedAtMs === null || sync.copied === null || sync.copiedAtMs > this.clock.nowMs())
+        continue;
+      if (replica.rows.size > 0) {
+        this.problems.push(`n${receiver.id}: ${name} is copied into rows that are there`);
+        sync.copied = null;
+        continue;
+      }
+      for (const row of sync.copied.rows) replica.rows.add(row);
+      replica.last = sync.copied.last;
+      for (const sent of sync.held) store(replica, sent);
+      sync.copiedAtMs = null;
+    }
+  }
+
+  /** ALTER SUBSCRIPTION … REFRESH PUBLICATION. */
+  refresh(from: NodeId, to: NodeId, copy: boolean): void {
+    const published = this.on(from).publications.get(to);
+    const subscription = this.on(to).subscriptions.get(from);
+    if (!published || !subscription) throw new Error(`subscription ${subscriptionName(from, to)} does not exist`);
+    for (const name of subscription.tables.keys()) if (!published.has(name)) subscription.tables.delete(name);
+    for (const name of published) {
+      if (subscription.tables.has(name)) continue;
+      if (!this.on(to).replicas.has(name)) throw new Error(`relation tide_data.${name} does not exist on n${to}`);
+      const source = this.on(from).replicas.get(name);
+      const copied = copy && source ? { ...source, rows: new Set(source.rows) } : null;
+      const copiedAtMs = copy ? this.clock.nowMs() + COPY_MS : null;
+      subscription.tables.set(name, { copiedAtMs, since: copy ? this.#seq : 0, copied, held: [] });
+    }
+  }
+
+  subscribe(from: NodeId, to: NodeId): void {
+    if (this.on(from).slots.has(to)) throw new Error(`replication slot ${subscriptionName(from, to)} already exists`);
+    this.on(from).slots.set(to, []);
+    this.on(to).subscriptions.set(from, { tables: new Map(), marker: 0 });
+    this.refresh(from, to, false);
+  }
+
+  // Tables.
+
+  dropReplica(node: NodeId, name: string): void {
+    const server = this.on(node);
+    for (const [from, subscription] of server.subscriptions) {
+      const sync = subscription.tables.get(name);
+      if (sync && sync.copiedAtMs !== null) {
+        throw new Error(
+          `could not drop relation mapping of ${name} for ${subscriptionName(from, node)}: it is copying`,
+        );
+      }
+      subscription.tables.delete(name);
+    }
+    for (const published of server.publications.values()) published.delete(name);
+    server.replicas.delete(name);
+  }
+
+  createParent(node: NodeId, table: TableRecord): void {
+    const server = this.on(node);
+    if (server.parents.has(table.tid)) return;
+    for (const { pid, leader } of table.partitions) {
+      const name = partitionTable(table.tid, pid);
+      const replica = server.replicas.get(name);
+      if (leader === node && !replica) throw new Error(`tide_data.${name} does not exist on n${node}`);
+      if (leader !== node && !server.servers.has(serverName(leader)))
+        throw new Error(`n${node} has no server ${leader}`);
+    }
+    for (const { pid, leader } of table.partitions) {
+      const name = partitionTable(table.tid, pid);
+      const replica = server.replicas.get(name);
+      if (leader === node && replica) {
+        replica.guarded = false;
+        server.hinges.set(name, { kind: 'local' });
+      } else {
+        server.foreign.set(remoteTable(table.tid, pid, leader), leader);
+        server.hinges.set(name, { kind: 'node', node: leader });
+      }
+    }
+    server.parents.set(table.tid, structuredClone(table));
+  }
+
+  dropParent(node: NodeId, tid: number): void {
+    const server = this.on(node);
+    const mine = (name: string) => name.startsWith(`t${tid}_p`);
+    for (const [name, target] of server.hinges) {
+      if (!mine(name)) continue;
+      if (target?.kind === 'local') this.dropReplica(node, name);
+      server.hinges.delete(name);
+    }
+    for (const name of server.foreign.keys()) if (mine(name)) server.foreign.delete(name);
+    server.parents.delete(tid);
+  }
+
+  /** DROP FOREIGN TABLE, CASCADE or not, takes a partition away from its hinge without a word. */
+  dropForeign(node: NodeId, foreignName: string): void {
+    const server = this.on(node);
+    if (!server.foreign.delete(foreignName)) return;
+    for (const [name, target] of server.hinges) {
+      if (target && targetName(name, target) === foreignName) server.hinges.set(name, null);
+    }
+  }
+
+  dropServer(node: NodeId, name: string): void {
+    const server = this.on(node);
+    server.servers.delete(name);
+    for (const [foreignName, to] of server.foreign) {
+      const uses = foreignName.includes('_fwd_') ? foreignName : serverName(to);
+      if (uses === name) this.dropForeign(node, foreignName);
+    }
+  }
+
+  /** Everything of pgtide's kind on a server, as `tide doctor` reads it. */
+  inventory(node: NodeId): Inventory {
+    const server = this.at(node);
+    const attached = new Set([...server.hinges].map(([name, target]) => target && targetName(name, target)));
+    const orphans = [...this.servers.values()].flatMap((s) => [...s.slots.keys()].map((to) => [s.id, to] as const));
+    return {
+      publication: [...server.publications.keys()].map(publicationName),
+      'published-table': [...server.publications].flatMap(([to, t]) =>
+        [...t].map((n) => `${publicationName(to)}.${n}`),
+      ),
+      subscription: [...server.subscriptions.keys()].map((from) => subscriptionName(from, node)),
+      slot: orphans.filter(([from]) => from === node).map(([from, to]) => subscriptionName(from, to)),
+      origin: [],
+      'replica-table': [...server.replicas.keys()],
+      'foreign-table': [...server.foreign.keys()].filter((name) => !attached.has(name)),
+      server: [...server.servers],
+      parent: [...server.parents.keys()].map(String),
+    };
+  }
+}
+
+function store(replica: Replica, sent: Sent): void {
+  replica.rows.add(sent.seq);
+  replica.last = sent.seq;
+}
+
+function forwardOf(name: string, epoch: number): string {
+  const [tid = '', pid = ''] = name.slice(1).split('_p');
+  return forwardName(Number(tid), Number(pid), epoch);
+}
+
+/** The child through which a hinge leads to its target. */
+export function targetName(hinge: string, target: HingeTarget): string {
+  if (target.kind === 'local') return hinge;
+  return target.kind === 'node' ? `${hinge}_n${target.node}` : forwardOf(hinge, target.epoch);
+}

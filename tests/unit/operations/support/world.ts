@@ -1,0 +1,368 @@
+import type {
+  ClusterView,
+  LoadView,
+  NodeId,
+  NodeRecord,
+  NodeState,
+  TableRecord,
+} from '../../../../src/catalog/model.ts';
+import { partitionTable, serverName } from '../../../../src/catalog/names.ts';
+import { allPartitions, connectedNodes, partitionKey } from '../../../../src/catalog/view.ts';
+import { tideError } from '../../../../src/core/errors.ts';
+import { CatalogStore } from '../../../../src/manager/catalog-store.ts';
+import { Journal } from '../../../../src/operations/journal.ts';
+import { hasEnded } from '../../../../src/operations/machine.ts';
+import type { OperationRecord } from '../../../../src/operations/operation.ts';
+import { OPERATION_KINDS } from '../../../../src/operations/registry.ts';
+import { Runner, type RunnerPorts } from '../../../../src/operations/runner.ts';
+import { MemoryStore } from '../../../../src/store/memory-store.ts';
+import type { MetaStore } from '../../../../src/store/meta-store.ts';
+import { FakeCluster } from './fake-cluster.ts';
+import { type Effect, FakePlane } from './fake-plane.ts';
+import { ManualClock } from './manual-clock.ts';
+
+/**
+ * What befalls the effect of number `at` (1 is the first):
+ * - `fails`: it does not happen, for a reason that passes; `refused`: for one that does not
+ * - `answer-lost`: it happens, and the caller sees a broken connection
+ * - `manager-killed`: it happens, the manager dies, and a new one starts on the same store
+ * - `cancelled`: somebody cancels the operation at that moment
+ */
+export interface Fault {
+  readonly at: number;
+  readonly mode: 'fails' | 'refused' | 'answer-lost' | 'manager-killed' | 'cancelled';
+  /** Another fault, counted from the same beginning. */
+  readonly next?: Fault;
+}
+
+/** One manager process: everything it does stops for good when it is killed. */
+interface Manager {
+  killed: boolean;
+  catalog: CatalogStore;
+  runner: Runner;
+}
+
+const LIMIT_MS = 3_600_000;
+const never = new Promise<never>(() => {});
+
+export function nodeRecord(id: NodeId, state: NodeState = 'active'): NodeRecord {
+  return {
+    id,
+    state,
+    draining: false,
+    address: `10.0.0.${id}:26257`,
+    httpAddress: `10.0.0.${id}:8080`,
+    postgresHost: `10.0.0.${id}`,
+    postgresPort: 5432,
+    locality: [],
+    attrs: [],
+    build: 'test',
+    startMode: 'start',
+    startedAt: '2026-01-01T00:00:00.000Z',
+  };
+}
+
+/** A table whose replicas stand on the nodes named per partition, the leader's first. */
+export function tableRecord(
+  tid: number,
+  name: string,
+  replicaCount: number,
+  placement: readonly NodeId[][],
+): TableRecord {
+  return {
+    tid,
+    schema: 'public',
+    name,
+    state: 'creating',
+    distributeBy: 'id',
+    partitionCount: placement.length,
+    replicaCount,
+    definition: {
+      columns: [{ name: 'id', type: 'bigint', notNull: true, default: null }],
+      primaryKey: ['id'],
+      checks: [],
+      indexes: [],
+    },
+    partitions: placement.map((nodes, pid) => ({
+      tid,
+      pid,
+      epoch: 1,
+      leader: nodes[0] ?? 0,
+      replicas: [...nodes].sort((a, b) => a - b).map((node) => ({ node, state: 'ready' as const })),
+    })),
+  };
+}
+
+/** Fake servers, a memory store and real managers, one after the other, with the real journal, runner and kinds of operations. */
+export class World {
+  readonly clock = new ManualClock();
+  readonly store = new MemoryStore();
+  readonly cluster: FakeCluster;
+  /** Effects since the fault was armed, in order: what a golden shows and a fault counts. */
+  readonly effects: string[] = [];
+  readonly errors: string[] = [];
+  fault: Fault | null = null;
+  #manager: Manager | null = null;
+  #armed = false;
+  #root = 0;
+
+  private constructor(nodes: readonly NodeId[]) {
+    this.cluster = new FakeCluster(this.clock, nodes);
+  }
+
+  /** A settled cluster of these nodes and tables. */
+  static async settled(nodes: readonly NodeId[], tables: readonly TableRecord[] = []): Promise<World> {
+    const world = new World(nodes);
+    await CatalogStore.initialise(world.store, { clusterId: 'test', startMode: 'start' });
+    await world.boot();
+    for (const id of nodes) await world.addNode(id);
+    for (const table of tables) await world.addTable(table);
+    world.cluster.clients = () => ({
+      nodes: connectedNodes(world.view)
+        .filter((n) => n.state !== 'joining')
+        .map((n) => n.id),
+      tids: [...world.view.tables.values()].filter((t) => t.state === 'ready').map((t) => t.tid),
+    });
+    world.cluster.traffic();
+    world.arrive();
+    return world;
+  }
+
+  /** What is still on its way arrives. */
+  arrive(): void {
+    for (let round = 0; round < 5; round++) {
+      void this.clock.sleep(50);
+      this.clock.advance();
+      this.cluster.flow();
+    }
+  }
+
+  async addNode(id: NodeId): Promise<void> {
+    await this.catalog.commit([{ kind: 'node-put', node: nodeRecord(id) }]);
+    const plane = this.plane();
+    await plane.bootstrap(id);
+    for (const other of this.view.nodes.keys()) {
+      if (other === id) continue;
+      this.cluster.at(id).servers.add(serverName(other));
+      this.cluster.at(other).servers.add(serverName(id));
+    }
+  }
+
+  async addTable(table: TableRecord): Promise<void> {
+    const plane = this.plane();
+    for (const { tid, pid, replicas } of table.partitions) {
+      for (const a of replicas) await plane.createReplica(a.node, table, pid);
+      for (const a of replicas) {
+        for (const b of replicas.filter((r) => r.node !== a.node)) {
+          await plane.connectPair(a.node, b.node);
+          await plane.startStreams(a.node, b.node, [{ tid, pid }], false);
+        }
+      }
+    }
+    for (const node of this.view.nodes.keys()) await plane.createParent(node, table);
+    await this.catalog.commit([{ kind: 'table-put', table: { ...table, state: 'ready' } }]);
+  }
+
+  /** Calls that no fault befalls: what somebody else has done before. */
+  plane(): FakePlane {
+    return new FakePlane(this.cluster, async (_label, change) => change());
+  }
+
+  get catalog(): CatalogStore {
+    if (!this.#manager) throw new Error('no manager runs');
+    return this.#manager.catalog;
+  }
+
+  get view(): ClusterView {
+    return this.catalog.view;
+  }
+
+  get runner(): Runner {
+    if (!this.#manager) throw new Error('no manager runs');
+    return this.#manager.runner;
+  }
+
+  get root(): OperationRecord {
+    const record = this.runner.get(this.#root);
+    if (!record) throw new Error(`operation ${this.#root} is not in the journal`);
+    return record;
+  }
+
+  load(): LoadView {
+    const nodes = [...this.cluster.servers.values()].map(
+      ({ id, alive }) => [id, { node: id, alive, diskTotalBytes: 1e12, diskFreeBytes: 9e11 }] as const,
+    );
+    const bytes = [...allPartitions(this.view)].map(
+      ({ partition: { tid, pid } }) => [partitionKey(tid, pid), 8192] as const,
+    );
+    return { nodes: new Map(nodes), partitionBytes: new Map(bytes) };
+  }
+
+  /** A manager takes over: it knows what the store knows. */
+  async boot(): Promise<void> {
+    const manager = { killed: false } as Manager;
+    const store = this.#storeOf(manager);
+    manager.catalog = await CatalogStore.open(store);
+    const ports: RunnerPorts = {
+      clock: this.clock,
+      random: () => 0.5,
+      plane: new FakePlane(this.cluster, this.#effectOf(manager)),
+      view: () => manager.catalog.view,
+      load: () => this.load(),
+      alive: (node) => this.cluster.servers.get(node)?.alive ?? false,
+      commit: (changes) => manager.catalog.commit(changes),
+      event: async ({ kind, text }) => void (this.#armed && this.effects.push(`  event ${kind}: ${text}`)),
+      log: (level, message, facts) => {
+        if (level !== 'info' && !manager.killed)
+          this.errors.push(`${message} ${JSON.stringify({ ...facts, stack: undefined })}`);
+      },
+    };
+    manager.runner = new Runner(await Journal.open(store), OPERATION_KINDS, ports);
+    this.#manager = manager;
+    manager.runner.resume();
+  }
+
+  /** The manager dies between two effects, and another takes over. */
+  async restart(): Promise<void> {
+    if (this.#manager) this.#kill(this.#manager);
+    await this.boot();
+  }
+
+  /** The journal as a manager that starts now finds it. */
+  journal(): Promise<Journal> {
+    return Journal.open(this.store);
+  }
+
+  /** What a kill leaves behind: transactions of the dead manager are rolled back by the servers' own timeouts. */
+  #kill(manager: Manager): void {
+    manager.killed = true;
+    this.#manager = null;
+    this.clock.forget();
+    for (const server of this.cluster.servers.values()) server.locked.clear();
+  }
+
+  #storeOf(manager: Manager): MetaStore {
+    return {
+      get: (key) => (manager.killed ? never : this.store.get(key)),
+      range: (prefix) => (manager.killed ? never : this.store.range(prefix)),
+      close: async () => {},
+      txn: async (request) => {
+        if (manager.killed) return never;
+        const result = await this.store.txn(request);
+        for (const w of request.write) if ('put' in w) this.#note(storeLabel(w.put, w.value as never));
+        if (this.#struck('manager-killed')) {
+          this.#kill(manager);
+          return never;
+        }
+        return result;
+      },
+    };
+  }
+
+  #effectOf(manager: Manager): Effect {
+    return async (label, change) => {
+      await Promise.resolve();
+      if (manager.killed) return never;
+      this.cluster.traffic();
+      this.#note(label);
+      if (this.#struck('fails')) throw tideError('NODE_UNREACHABLE', { node: 1, why: 'connection reset' });
+      if (this.#struck('refused')) throw tideError('SQL_REFUSED', { why: 'no', sqlstate: '42501', statement: label });
+      if (this.#struck('cancelled')) await this.runner.cancel(this.#root).catch(() => {});
+      change();
+      if (this.#struck('answer-lost')) throw new Error('Connection terminated unexpectedly');
+      if (this.#struck('manager-killed')) {
+        this.#kill(manager);
+        return never;
+      }
+    };
+  }
+
+  #note(label: string): void {
+    if (this.#armed && label !== '') this.effects.push(label);
+  }
+
+  /** What a fault can befall: all effects but events, which change nothing. */
+  changes(): string[] {
+    return this.effects.filter((e) => !e.startsWith('  event'));
+  }
+
+  /** The fault befalls the effect that was noted last, once. */
+  #struck(mode: Fault['mode']): boolean {
+    if (!this.#armed || this.fault?.mode !== mode || this.changes().length !== this.fault.at) return false;
+    this.fault = this.fault.next ?? null;
+    return true;
+  }
+
+  /** Starts an operation and lets time go on until everything has ended, with new managers where the fault kills one. */
+  async run(kind: string, input: object, fault: Fault | null = null): Promise<OperationRecord> {
+    await this.begin(kind, input, fault);
+    return this.finish();
+  }
+
+  async begin(kind: string, input: object, fault: Fault | null = null): Promise<void> {
+    this.fault = fault;
+    this.#root = Math.max(0, ...this.runner.all().map((r) => r.id)) + 1;
+    this.#armed = true;
+    void this.runner.submit(kind, input).catch((error) => this.errors.push(String(error)));
+    await turn();
+  }
+
+  async finish(): Promise<OperationRecord> {
+    await this.until(() => this.runner.unended().length === 0);
+    this.arrive();
+    return this.root;
+  }
+
+  /** Lets time go on until `reached`. */
+  async until(reached: () => boolean): Promise<void> {
+    const limitMs = this.clock.nowMs() + LIMIT_MS;
+    for (;;) {
+      await turn();
+      if (!this.#manager) await this.boot();
+      else if (reached()) return;
+      else if (!this.clock.advance()) throw new Error(`nothing goes on: ${this.waits()}`);
+      else if (this.clock.nowMs() > limitMs) throw new Error(`no end after an hour: ${this.waits()}`);
+      this.cluster.flow();
+    }
+  }
+
+  /** What every operation waits for, for messages. */
+  waits(): string {
+    const said = this.runner.unended().map((r) => {
+      const step = this.runner.kindOf(r).steps[r.step]?.name;
+      return `${r.kind} ${r.subject} ${r.status} at ${step}: ${this.runner.live(r.id)?.waitsFor?.text ?? 'nothing'}`;
+    });
+    return [...said, ...this.errors.slice(-3)].join('\n');
+  }
+
+  allEnded(): boolean {
+    return this.runner.all().every(hasEnded);
+  }
+}
+
+/** Everything that can go on without time has gone on. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+/** `op 1 move-replica: running at swing`, or what the catalog says now. */
+function storeLabel(key: string, value: OperationRecord & { nodes?: unknown }): string {
+  if (key.startsWith('/op/')) {
+    const step = OPERATION_KINDS.get(value.kind)?.steps[value.step]?.name;
+    const at = value.status === 'running' || value.status === 'undoing' ? ` ${step}` : '';
+    return `op ${value.id} ${value.kind}: ${value.status}${at}`;
+  }
+  if (key.startsWith('/catalog/partition/')) {
+    const p = value as unknown as TableRecord['partitions'][number];
+    const role = (node: NodeId) => (node === p.leader ? '*' : '');
+    const replicas = p.replicas.map((r) => `n${r.node}${role(r.node)}${r.state === 'ready' ? '' : ` ${r.state}`}`);
+    return `catalog ${partitionTable(p.tid, p.pid)}: ${replicas.join(', ')}`;
+  }
+  if (key.startsWith('/catalog/node/')) {
+    const node = value as unknown as NodeRecord;
+    return `catalog n${node.id}: ${node.state}${node.draining ? ', draining' : ''}`;
+  }
+  if (key.startsWith('/catalog/table/'))
+    return `catalog table ${(value as unknown as TableRecord).name}: ${(value as unknown as TableRecord).state}`;
+  return `store ${key}`;
+}

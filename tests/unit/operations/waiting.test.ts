@@ -1,0 +1,193 @@
+import { expect, test } from 'vitest';
+import type { WaitReason } from '../../../src/operations/operation.ts';
+import type { Blocker } from '../../../src/operations/ports.ts';
+import { faultsOf, placementOf } from './support/cleanliness.ts';
+import { tableRecord, World } from './support/world.ts';
+
+/** What operations wait for, what they say meanwhile, and whom they do not wait for. */
+
+const REF = { tid: 1, pid: 0 };
+const threeReplicas = () => World.settled([1, 2, 3, 4], [tableRecord(1, 'acct', 2, [[1, 2, 3]])]);
+const session: Blocker = {
+  pid: 4711,
+  user: 'anna',
+  query: 'UPDATE acct\n   SET n = 1',
+  state: 'idle in transaction',
+  application: 'psql',
+  ageMs: 60_000,
+};
+
+const waits = (world: World): WaitReason | null => world.runner.live(world.root.id)?.waitsFor ?? null;
+const waitsFor = (world: World, kind: WaitReason['kind']) => world.until(() => waits(world)?.kind === kind);
+const swings = (world: World) => world.changes().filter((c) => c.startsWith('n1: swing'));
+
+test('an old transaction makes the swing wait, without touching the lock, and it is named', async () => {
+  const world = await threeReplicas();
+  world.cluster.at(1).holders.set('t1_p0', [session]);
+  await world.begin('change-leader', { ...REF, from: 1, to: 2 });
+  await waitsFor(world, 'transaction');
+  expect(waits(world)).toEqual({
+    kind: 'transaction',
+    text:
+      'a transaction that has used the partition is open: pid 4711 of anna (psql) on node 1, open for 60 s, ' +
+      'idle in transaction: UPDATE acct SET n = 1',
+    node: 1,
+    pid: 4711,
+    user: 'anna',
+    query: 'UPDATE acct SET n = 1',
+    ageSeconds: 60,
+  });
+  expect(world.root.pauses).toEqual([]);
+  world.cluster.at(1).holders.clear();
+  expect((await world.finish()).status).toBe('done');
+  expect(faultsOf(world)).toEqual([]);
+});
+
+test('it can be cancelled while it waits, and everything is as before', async () => {
+  const world = await threeReplicas();
+  const before = placementOf(world);
+  world.cluster.at(1).holders.set('t1_p0', [session]);
+  await world.begin('move-replica', { ...REF, from: 1, to: 4 });
+  await waitsFor(world, 'transaction');
+  await world.runner.cancel(world.root.id);
+  expect((await world.finish()).status).toBe('cancelled');
+  expect(swings(world)).toEqual([]);
+  expect(placementOf(world)).toEqual(before);
+  expect(faultsOf(world)).toEqual([]);
+});
+
+test('a manager that starts anew goes on waiting, and says so again', async () => {
+  const world = await threeReplicas();
+  world.cluster.at(1).holders.set('t1_p0', [session]);
+  await world.begin('change-leader', { ...REF, from: 1, to: 2 });
+  await waitsFor(world, 'transaction');
+  await world.restart();
+  await waitsFor(world, 'transaction');
+  world.cluster.at(1).holders.clear();
+  expect((await world.finish()).status).toBe('done');
+});
+
+test('a short transaction is tried, backed off from and kept as a pause', async () => {
+  const world = await threeReplicas();
+  world.cluster.at(1).holders.set('t1_p0', [{ ...session, ageMs: 20 }]);
+  await world.begin('change-leader', { ...REF, from: 1, to: 2 });
+  await world.until(() => world.root.pauses.length >= 3);
+  expect(waits(world)).toMatchObject({ kind: 'lock', text: expect.stringMatching(/^backed off \d times: the lock/) });
+  world.cluster.at(1).holders.clear();
+  const { pauses, status } = await world.finish();
+  expect(status).toBe('done');
+  expect(pauses.map((p) => `${p.purpose} on n${p.node}: ${p.outcome}`)).toEqual([
+    ...Array(pauses.length - 3).fill('leader on n1: backed-off'),
+    'leader on n1: done',
+    'hinge on n2: done',
+    'hinge on n1: done',
+  ]);
+  expect(Math.max(...pauses.map((p) => p.pauseMs))).toBeLessThanOrEqual(world.view.settings['move.max_pause']);
+});
+
+test('a follower that does not keep up is waited for without the lock', async () => {
+  const world = await threeReplicas();
+  world.cluster.at(3).lagging = true;
+  await world.begin('change-leader', { ...REF, from: 1, to: 2 });
+  await waitsFor(world, 'lag');
+  expect(waits(world)?.text).toBe('node 3 would not catch up within a third of the 200 ms budget');
+  expect(world.root.pauses).toEqual([]);
+  world.cluster.at(3).lagging = false;
+  expect((await world.finish()).status).toBe('done');
+  expect(faultsOf(world)).toEqual([]);
+});
+
+test('a follower that is not alive does not hold up the change: it is stale and will be copied again', async () => {
+  const world = await threeReplicas();
+  world.cluster.at(3).alive = false;
+  const record = await world.run('change-leader', { ...REF, from: 1, to: 2 });
+  expect(record.status).toBe('done');
+  expect(world.view.tables.get(1)?.partitions[0]).toMatchObject({
+    leader: 2,
+    replicas: [
+      { node: 1, state: 'ready' },
+      { node: 2, state: 'ready' },
+      { node: 3, state: 'stale' },
+    ],
+  });
+  expect(faultsOf(world)).toEqual([]);
+  world.cluster.at(3).alive = true;
+  expect((await world.run('resync-replica', { ...REF, to: 3 })).status).toBe('done');
+  expect(faultsOf(world)).toEqual([]);
+});
+
+test('a bystander that is down delays no move', async () => {
+  const world = await World.settled([1, 2, 3, 4], [tableRecord(1, 'acct', 2, [[1, 2]])]);
+  world.cluster.at(3).alive = false;
+  const record = await world.run('move-replica', { ...REF, from: 1, to: 4 });
+  expect(record.status).toBe('done');
+  expect(faultsOf(world)).toEqual([]);
+});
+
+test('hinges settle only when nobody looks at the new leader with eyes from before the swing', async () => {
+  const world = await threeReplicas();
+  world.cluster.at(2).snapshots.push({ ...session, sinceMs: 0 });
+  await world.begin('change-leader', { ...REF, from: 1, to: 2 });
+  await waitsFor(world, 'transaction');
+  expect(waits(world)).toMatchObject({ node: 2, pid: 4711 });
+  expect(waits(world)?.text).toContain('a transaction older than the change of leader is open');
+  expect(world.cluster.at(1).hinges.get('t1_p0')).toEqual({ kind: 'forward', epoch: 2 });
+  await expect(world.runner.cancel(world.root.id)).rejects.toMatchObject({ code: 'OP_PAST_NO_RETURN' });
+  world.cluster.traffic();
+  expect(world.cluster.problems).toEqual([]);
+  world.cluster.at(2).snapshots.length = 0;
+  expect((await world.finish()).status).toBe('done');
+  expect(faultsOf(world)).toEqual([]);
+});
+
+test('a copy says which writer its slot waits for', async () => {
+  const world = await threeReplicas();
+  world.cluster.at(1).writer = session;
+  await world.begin('add-replica', { ...REF, to: 4 });
+  await waitsFor(world, 'slot');
+  expect(waits(world)?.text).toContain('a replication slot starts when it ends: pid 4711 of anna');
+  world.cluster.at(1).writer = null;
+  expect((await world.finish()).status).toBe('done');
+});
+
+test('operations on one partition go one after the other, and the later one says for whom it waits', async () => {
+  const world = await threeReplicas();
+  world.cluster.at(1).holders.set('t1_p0', [session]);
+  await world.begin('change-leader', { ...REF, from: 1, to: 2 });
+  await waitsFor(world, 'transaction');
+  const second = await world.runner.submit('change-leader', { ...REF, from: 1, to: 3 });
+  await world.until(() => world.runner.live(second.id)?.waitsFor?.kind === 'lock');
+  expect(world.runner.live(second.id)?.waitsFor?.text).toBe(
+    'operation 1 (change-leader acct 0: leader n1 → n2) goes first',
+  );
+  world.cluster.at(1).holders.clear();
+  await world.finish();
+  expect(world.runner.get(second.id)).toMatchObject({
+    status: 'failed',
+    error: { message: 'node 3 cannot become the leader of acct 0: node 2 leads it now, not node 1' },
+  });
+  expect(world.view.tables.get(1)?.partitions[0]?.leader).toBe(2);
+  expect(faultsOf(world)).toEqual([]);
+});
+
+test('what is refused when its turn comes changes nothing and says why', async () => {
+  const world = await threeReplicas();
+  const record = await world.run('move-replica', { ...REF, from: 1, to: 2 });
+  expect(record).toMatchObject({ status: 'failed', startedMs: null, error: { code: 'REPLICA_EXISTS' } });
+  expect(world.changes().filter((c) => !c.startsWith('op '))).toEqual([]);
+});
+
+test('what has ended, or does not exist, cannot be cancelled', async () => {
+  const world = await threeReplicas();
+  const { id } = await world.run('change-leader', { ...REF, from: 1, to: 2 });
+  await expect(world.runner.cancel(id)).rejects.toMatchObject({ code: 'OP_ENDED' });
+  await expect(world.runner.cancel(99)).rejects.toMatchObject({ code: 'OP_UNKNOWN' });
+});
+
+test('two managers on one store: the second writer is refused, not merged', async () => {
+  const world = await threeReplicas();
+  const { id } = await world.run('change-leader', { ...REF, from: 1, to: 2 });
+  const [mine, theirs] = [await world.journal(), await world.journal()];
+  await mine.update(id, (r) => ({ ...r, bytesDone: 1 }));
+  await expect(theirs.update(id, (r) => ({ ...r, bytesDone: 2 }))).rejects.toThrow('another manager');
+});
