@@ -5,8 +5,8 @@ import { refuseSession } from './refuse.ts';
 export interface MuxOptions {
   /** Gets connections that speak HTTP, nothing read from them yet: `server.emit('connection', socket)`. */
   readonly onHttp: (socket: Socket) => void;
-  /** Where PostgreSQL listens; asked for every session, so that it may move. */
-  readonly postgresTarget: () => { path: string } | { host: string; port: number };
+  /** Where PostgreSQL listens; asked for every session, so that it may move. Null while the node lets no sessions in. */
+  readonly postgresTarget: () => { path: string } | { host: string; port: number } | null;
   /** How long a client may stay silent after connecting, milliseconds; default 60 s. */
   readonly firstByteMs?: number;
 }
@@ -104,7 +104,11 @@ function sortByFirstByte(socket: Socket, firstByteMs: number, to: { http: () => 
 }
 
 /** Joins a client to PostgreSQL: each side's end is passed on as an end, each side's failure ends the other. */
-function passThrough(client: Socket, target: { path: string } | { host: string; port: number }): void {
+function passThrough(client: Socket, target: ReturnType<MuxOptions['postgresTarget']>): void {
+  if (target === null) {
+    refuseSession(client);
+    return;
+  }
   const upstream = connect({ ...target, allowHalfOpen: true, noDelay: true });
   const refuse = () => {
     upstream.destroy();

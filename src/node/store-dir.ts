@@ -23,6 +23,10 @@ const identitySchema = z.strictObject({
   advertiseAddress: z.string(),
   httpAddress: z.string(),
   postgresPort: z.int().positive(),
+  /** The node keeps the embedded meta store in `meta/` and runs the manager. */
+  metaHome: z.boolean(),
+  /** HOST:PORT of the manager, as last heard. */
+  manager: z.string(),
 });
 
 /** Who the node is: what `node.json` keeps. Written only when the cluster has given the node its id. */

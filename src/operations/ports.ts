@@ -61,6 +61,8 @@ export interface DataPlane {
   awaitMarker(at: NodeId, from: NodeId, value: string, timeoutMs: number): Promise<boolean>;
 
   readHinge(node: NodeId, ref: PartitionRef): Promise<HingeTarget | null>;
+  /** Every hinge on a node, by `t4_p0`. */
+  readHinges(node: NodeId): Promise<Map<string, HingeTarget>>;
   createForward(from: NodeId, to: NodeId, table: TableRecord, pid: number, epoch: number): Promise<void>;
   dropForward(from: NodeId, ref: PartitionRef, epoch: number): Promise<void>;
   /** The swing of DESIGN 4.2: after it, `ref` is led elsewhere. `followers`: all that have to have every row before it. */

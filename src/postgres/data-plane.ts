@@ -75,6 +75,7 @@ export class PostgresDataPlane implements DataPlane {
   async connectPair(from: NodeId, to: NodeId): Promise<void> {
     await this.#pairs.run(`${from}>${to}`, async () => {
       await mesh.ensurePublication(this.#on(from), from, to);
+      if (!(await mesh.subscriptionExists(this.#on(to), from, to))) await mesh.createSlot(this.#on(from), from, to);
       await mesh.ensureSubscription(this.#on(to), from, to, this.#addressOf(from));
     });
   }
@@ -149,6 +150,10 @@ export class PostgresDataPlane implements DataPlane {
   async readHinge(node: NodeId, ref: PartitionRef): Promise<HingeTarget | null> {
     const hinges = await hinge.readHinges(this.#on(node), ref);
     return hinges.get(partitionTable(ref.tid, ref.pid)) ?? null;
+  }
+
+  async readHinges(node: NodeId): Promise<Map<string, HingeTarget>> {
+    return hinge.readHinges(this.#on(node));
   }
 
   async createForward(from: NodeId, to: NodeId, record: TableRecord, pid: number, epoch: number): Promise<void> {

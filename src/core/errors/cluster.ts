@@ -115,6 +115,42 @@ export const clusterErrors = {
     text: (d) => `node ${d.node} cannot become the leader of ${d.partition}: ${d.why}`,
     hint: () => 'choose a node whose replica is a follower in state ready (tide partition ls)',
   }),
+  META_HOME: entry<{ node: number }>({
+    retry: 'never',
+    sqlstate: '55000',
+    text: (d) => `node ${d.node} holds the embedded meta store, without which the cluster cannot be managed`,
+    hint: (d) => `take another node away, or only its leaders (tide node drain ${d.node})`,
+  }),
+  NODE_DECOMMISSIONED: entry<{ node: number }>({
+    retry: 'never',
+    sqlstate: '55000',
+    text: (d) => `node ${d.node} is decommissioned for good`,
+    hint: () => 'stop it (tide quit), clear its store and start it with --join: it gets a new id',
+  }),
+  NODE_NOT_DECOMMISSIONING: entry<{ node: number; state: string }>({
+    retry: 'never',
+    sqlstate: '55000',
+    text: (d) => `node ${d.node} is not being decommissioned: it is ${d.state}`,
+    hint: () => 'tide node status --decommission shows which nodes are',
+  }),
+  NODE_NOT_ACTIVE: entry<{ node: number; state: string }>({
+    retry: 'when-cluster-changes',
+    sqlstate: '55000',
+    text: (d) => `node ${d.node} is ${d.state}, not active`,
+    hint: () => 'tide node status shows the states',
+  }),
+  CLUSTER_MODE_MISMATCH: entry<{ cluster: string; node: string }>({
+    retry: 'never',
+    sqlstate: '22023',
+    text: (d) => `the cluster was started with ${d.cluster}, and this node with ${d.node}`,
+    hint: (d) => (d.cluster === 'start' ? 'leave --single-replica out' : 'start the node with --single-replica'),
+  }),
+  ADDRESS_TAKEN: entry<{ address: string; node: number }>({
+    retry: 'never',
+    sqlstate: '42710',
+    text: (d) => `the address ${d.address} belongs to node ${d.node} of the cluster`,
+    hint: () => 'give the new node another --advertise-addr, or decommission the old one first',
+  }),
 };
 
 /** `1.5 GB`, in powers of 1000 as disks are sold. */

@@ -179,5 +179,26 @@ const postgresErrors = {
   }),
 };
 
+const joinErrors = {
+  BAD_LOCALITY: entry<{ value: string; why: string }>({
+    retry: 'never',
+    sqlstate: '22023',
+    text: (d) => `--locality: "${d.value}": ${d.why}`,
+    hint: () => 'it takes key=value pairs, most general first: --locality=region=eu,zone=a',
+  }),
+  JOIN_UNREACHABLE: entry<{ addresses: string; why: string }>({
+    retry: 'later',
+    sqlstate: '08001',
+    text: (d) => `--join: no node of a cluster answers at ${d.addresses}: ${d.why}`,
+    hint: () => 'name the listen address of a live node; leave --join out to start a new cluster',
+  }),
+  JOIN_STOPPED: entry<{ node: number; why: string }>({
+    retry: 'later',
+    sqlstate: '58000',
+    text: (d) => `node ${d.node} was given its id but is not a member yet: ${d.why}`,
+    hint: () => 'start it again on the same store: it goes on where it was',
+  }),
+};
+
 /** Errors of starting and running one node: flags, ports, store, PostgreSQL. */
-export const nodeErrors = { ...flagErrors, ...storeErrors, ...postgresErrors };
+export const nodeErrors = { ...flagErrors, ...storeErrors, ...postgresErrors, ...joinErrors };

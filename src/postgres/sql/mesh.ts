@@ -20,16 +20,25 @@ export async function ensurePublication(sql: Sql, from: NodeId, to: NodeId): Pro
 }
 
 /**
- * Subscription of `to` on `from`, and its slot there. The receiver seeds the sender's marker row, because an UPDATE of a row it does not
- * have would be skipped; the publications' row filter keeps the seed from travelling on. Idempotent.
- *
- * Waits for the slot, and PostgreSQL makes a slot only when every older write transaction on the sender has ended.
+ * The slot on the sending node, made by itself: CREATE SUBSCRIPTION would make it inside a transaction of the receiver, and PostgreSQL makes a
+ * slot only when every older write transaction of the sender has ended; two nodes that subscribe to each other would wait for ever.
+ * A slot without a subscription is a crash's leftover and is made anew. Waits as PostgreSQL does, up to the statement's bound.
+ */
+export async function createSlot(sql: Sql, from: NodeId, to: NodeId): Promise<void> {
+  const name = subscriptionName(from, to);
+  await dropSlot(sql, name);
+  await sql.query(`select pg_create_logical_replication_slot($1, 'pgoutput')`, [name]);
+}
+
+/**
+ * Subscription of `to` on `from`; its slot has to be there. The receiver seeds the sender's marker row, because an UPDATE of a row it does
+ * not have would be skipped; the publications' row filter keeps the seed from travelling on. Idempotent.
  */
 export async function ensureSubscription(sql: Sql, from: NodeId, to: NodeId, sender: Address): Promise<void> {
   const name = subscriptionName(from, to);
-  const conninfo = `host=${sender.host} port=${sender.port} dbname=tide user=tide application_name=${name} connect_timeout=5`;
+  const conninfo = conninfoOf(name, sender);
   const [found] = await sql.query<{ conninfo: string }>(
-    `select subconninfo as conninfo from pg_subscription where subname = $1`,
+    'select subconninfo as conninfo from pg_subscription where subname = $1',
     [name],
   );
   if (found?.conninfo === conninfo) return;
@@ -40,8 +49,12 @@ export async function ensureSubscription(sql: Sql, from: NodeId, to: NodeId, sen
   await sql.query(`INSERT INTO tide.marker VALUES (${from}, 0) ON CONFLICT DO NOTHING`);
   await sql.query(
     `CREATE SUBSCRIPTION ${ident(name)} CONNECTION ${literal(conninfo)} PUBLICATION ${ident(publicationName(to))}
-     WITH (origin = none, binary = true, streaming = parallel, copy_data = false, synchronous_commit = off)`,
+     WITH (create_slot = false, origin = none, binary = true, streaming = parallel, copy_data = false, synchronous_commit = off)`,
   );
+}
+
+function conninfoOf(name: string, { host, port }: Address): string {
+  return `host=${host} port=${port} dbname=tide user=tide application_name=${name} connect_timeout=5`;
 }
 
 export async function subscriptionExists(sql: Sql, from: NodeId, to: NodeId): Promise<boolean> {

@@ -25,6 +25,8 @@ const identity: NodeIdentity = {
   advertiseAddress: 'db1:26257',
   httpAddress: ':8080',
   postgresPort: 27257,
+  metaHome: true,
+  manager: '127.0.0.1:26257',
 };
 
 let dir: string;

@@ -1,0 +1,53 @@
+import * as z from 'zod';
+
+/** What nodes and the manager say to each other: joining and beating. */
+
+const tier = z.strictObject({ key: z.string().min(1), value: z.string().min(1) });
+
+/** What a node tells about itself, when it joins and with every beat. */
+export const nodeFacts = z.strictObject({
+  address: z.string().min(1),
+  httpAddress: z.string().min(1),
+  postgresHost: z.string().min(1),
+  postgresPort: z.int().positive(),
+  locality: z.array(tier),
+  attrs: z.array(z.string().min(1)),
+  build: z.string(),
+  startedAt: z.string(),
+  startMode: z.enum(['start', 'start-single-replica']),
+});
+export type NodeFacts = z.infer<typeof nodeFacts>;
+
+export const joinRequest = nodeFacts;
+export type JoinRequest = NodeFacts;
+
+export interface JoinAnswer {
+  nodeId: number;
+  clusterId: string;
+  /** HOST:PORT of the manager. */
+  manager: string;
+}
+
+export const beatReport = z.strictObject({
+  node: z.int().positive(),
+  clusterId: z.string(),
+  postgresUp: z.boolean(),
+  diskTotalBytes: z.number().nonnegative(),
+  diskFreeBytes: z.number().nonnegative(),
+  facts: nodeFacts,
+});
+export type BeatReport = z.infer<typeof beatReport>;
+
+export interface BeatAnswer {
+  state: 'joining' | 'active' | 'decommissioning' | 'decommissioned';
+  /** Everything the node missed while it was away has been made up for. */
+  upToDate: boolean;
+}
+
+/** What any node answers to "who are you?": how a joining or restarted node finds the manager. */
+export interface WhoAmI {
+  nodeId: number;
+  clusterId: string;
+  startMode: 'start' | 'start-single-replica';
+  manager: string;
+}

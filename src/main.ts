@@ -1,0 +1,54 @@
+import { readFileSync } from 'node:fs';
+import { exitWhenWritten, processHost } from './cli/host.ts';
+import { runCli } from './cli/main.ts';
+import { systemClock } from './core/clock.ts';
+import { messageOf, tideError } from './core/errors.ts';
+import { runDemo } from './demo/demo.ts';
+import { CatalogStore } from './manager/catalog-store.ts';
+import { Manager } from './manager/manager.ts';
+import { runNode } from './node/daemon.ts';
+import type { StartManager } from './node/manager-handle.ts';
+import { PostgresDataPlane } from './postgres/data-plane.ts';
+import { PostgresInspector } from './postgres/inspector.ts';
+import { NodeConnections } from './postgres/sql/client.ts';
+import { LmdbStore } from './store/lmdb-store.ts';
+
+/** The only place that builds real adapters. */
+
+const startManager: StartManager = async ({ directory, home, clusterId, startMode, minNodes, log }) => {
+  const store = await LmdbStore.open(directory).catch((error) => {
+    throw tideError('STORE_DAMAGED', { file: directory, why: messageOf(error) }, error);
+  });
+  await CatalogStore.initialise(store, { clusterId, startMode, ...(minNodes === undefined ? {} : { minNodes }) });
+  return Manager.start(home, {
+    store,
+    clock: systemClock,
+    random: Math.random,
+    log,
+    servers: ({ addressOf, alive }) => {
+      const connections = new NodeConnections(addressOf, alive);
+      return {
+        plane: new PostgresDataPlane(connections, addressOf),
+        inspector: new PostgresInspector(connections),
+        close: () => connections.close(),
+      };
+    },
+  });
+};
+
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+  version: string;
+};
+
+const host = processHost({
+  startNode: (options) =>
+    runNode(options, {
+      startManager,
+      version,
+      stdout: (text) => process.stdout.write(text),
+      stderr: (text) => process.stderr.write(text),
+    }),
+  runDemo,
+});
+
+exitWhenWritten(await runCli(process.argv.slice(2), host));

@@ -1,0 +1,40 @@
+import type { ClusterView, LoadView } from '../catalog/model.ts';
+import type { Runner } from '../operations/runner.ts';
+import { type Plan, plan } from '../placement/plan.ts';
+
+/** Operations that move data by a plan of their own, or change what a plan would look at. */
+const PLANNERS = new Set(['rebalance', 'decommission', 'drain-node', 'join-node', 'create-table', 'drop-table']);
+
+/** A plan has to be wanted this often in a row: sizes are estimates, and a node that joins is not alone yet. */
+const ROUNDS = 2;
+
+/**
+ * Starts a rebalance when the cluster needs one and nobody else moves data: missing or stale replicas are repaired always, data spreads by
+ * itself where `rebalance.auto` is on.
+ */
+export class Balancer {
+  #wanted = 0;
+
+  async round(runner: Runner, view: ClusterView, load: LoadView): Promise<void> {
+    if (runner.unended().some((r) => PLANNERS.has(r.kind))) {
+      this.#wanted = 0;
+      return;
+    }
+    const goal = view.settings['rebalance.auto'] ? 'balance' : 'repair';
+    const wanted = plan(view, load, { kind: goal });
+    this.#wanted = wanted.moves.length === 0 ? 0 : this.#wanted + 1;
+    if (this.#wanted < ROUNDS) return;
+    this.#wanted = 0;
+    await runner.submit('rebalance', { goal, why: reasonOf(wanted) }, null, planData(wanted));
+  }
+}
+
+/** What a plan-driven operation keeps of the plan it began with. */
+export function planData(wanted: Plan): { plan: Plan; bytesPlanned: number } {
+  return { plan: wanted, bytesPlanned: wanted.bytesMoved };
+}
+
+function reasonOf(wanted: Plan): string {
+  const [first] = wanted.moves;
+  return first ? `${wanted.moves.length} moves; first: ${first.reason}` : 'nothing to do';
+}

@@ -1,0 +1,146 @@
+import { applyChange, type CatalogChange, type Touched } from '../catalog/change.ts';
+import type { ClusterView, NodeRecord, Partition, StartMode, TableRecord } from '../catalog/model.ts';
+import { defaultSettings } from '../catalog/settings.ts';
+import { partitionKey } from '../catalog/view.ts';
+import { assert } from '../core/assert.ts';
+import { KeyedMutex } from '../core/mutex.ts';
+import type { Condition, MetaStore, Write } from '../store/meta-store.ts';
+
+const CLUSTER = '/catalog/cluster';
+const SETTINGS = '/catalog/settings';
+const SEQUENCE = '/catalog/sequence';
+const nodeKey = (id: number) => `/catalog/node/${id}`;
+const tableKey = (tid: number) => `/catalog/table/${tid}`;
+const partKey = (key: string) => `/catalog/partition/${key}`;
+
+type StoredTable = Omit<TableRecord, 'partitions'>;
+
+/** The catalog in the meta store: one immutable view in memory, written through in one transaction per change. */
+export class CatalogStore {
+  readonly #store: MetaStore;
+  readonly #writers = new KeyedMutex();
+  readonly #revisions = new Map<string, number>();
+  readonly #listeners: ((view: ClusterView) => void)[] = [];
+  #sequence: { node: number; table: number };
+  #view: ClusterView;
+
+  private constructor(store: MetaStore, view: ClusterView, sequence: { node: number; table: number }) {
+    this.#store = store;
+    this.#view = view;
+    this.#sequence = sequence;
+  }
+
+  /** Writes the facts of a cluster that begins. */
+  static async initialise(
+    store: MetaStore,
+    facts: { clusterId: string; startMode: StartMode; minNodes?: number },
+  ): Promise<void> {
+    const single = facts.startMode === 'start-single-replica';
+    // A single-replica cluster loses data with any node anyway: three nodes would protect nothing, and old data stays where it is.
+    const settings = defaultSettings({
+      'rebalance.auto': !single,
+      min_nodes: facts.minNodes ?? (single ? 1 : 3),
+    });
+    await store.txn({
+      when: [{ key: CLUSTER, revision: 0 }],
+      write: [
+        { put: CLUSTER, value: { clusterId: facts.clusterId, startMode: facts.startMode } },
+        { put: SETTINGS, value: settings },
+        { put: SEQUENCE, value: { node: 0, table: 0 } },
+      ],
+    });
+  }
+
+  static async open(store: MetaStore): Promise<CatalogStore> {
+    const entries = await store.range('/catalog/');
+    const values = new Map(entries.map((e) => [e.key, e.value]));
+    const under = <T>(prefix: string) => entries.filter((e) => e.key.startsWith(prefix)).map((e) => e.value as T);
+    const partitions = under<Partition>('/catalog/partition/').sort((a, b) => a.pid - b.pid);
+    const tables = under<StoredTable>('/catalog/table/').map((t): [number, TableRecord] => [
+      t.tid,
+      { ...t, partitions: partitions.filter((p) => p.tid === t.tid) },
+    ]);
+    const nodes = under<NodeRecord>('/catalog/node/').map((n): [number, NodeRecord] => [n.id, n]);
+    const cluster = values.get(CLUSTER) as { clusterId: string; startMode: StartMode } | undefined;
+    assert(cluster, 'the meta store holds a cluster');
+    const view: ClusterView = {
+      ...cluster,
+      nodes: new Map(nodes.sort(([a], [b]) => a - b)),
+      tables: new Map(tables.sort(([a], [b]) => a - b)),
+      // Settings that are newer than the store have their defaults.
+      settings: { ...defaultSettings(), ...(values.get(SETTINGS) as object) },
+    };
+    const catalog = new CatalogStore(store, view, values.get(SEQUENCE) as { node: number; table: number });
+    for (const e of entries) catalog.#revisions.set(e.key, e.revision);
+    return catalog;
+  }
+
+  get view(): ClusterView {
+    return this.#view;
+  }
+
+  onChange(listener: (view: ClusterView) => void): void {
+    this.#listeners.push(listener);
+  }
+
+  /** Applies changes together: durable, or not at all. */
+  async commit(changes: readonly CatalogChange[]): Promise<void> {
+    await this.#writers.run('catalog', async () => {
+      let view = this.#view;
+      const touched: Touched = { nodes: new Set(), tables: new Set(), partitions: new Set(), settings: false };
+      for (const change of changes) {
+        const step = applyChange(view, change);
+        view = step.view;
+        for (const n of step.touched.nodes) touched.nodes.add(n);
+        for (const t of step.touched.tables) touched.tables.add(t);
+        for (const p of step.touched.partitions) touched.partitions.add(p);
+        touched.settings ||= step.touched.settings;
+      }
+      await this.#write(writesFor(view, touched));
+      this.#view = view;
+      for (const listener of this.#listeners) listener(view);
+    });
+  }
+
+  /** The next id of its kind, never given out again. */
+  async nextId(kind: 'node' | 'table'): Promise<number> {
+    return this.#writers.run('catalog', async () => {
+      const next = { ...this.#sequence, [kind]: this.#sequence[kind] + 1 };
+      await this.#write([{ put: SEQUENCE, value: next }]);
+      this.#sequence = next;
+      return next[kind];
+    });
+  }
+
+  async #write(write: Write[]): Promise<void> {
+    const keys = write.map((w) => ('put' in w ? w.put : w.delete));
+    const when = keys.map((key): Condition => ({ key, revision: this.#revisions.get(key) ?? 0 }));
+    const { ok, revision } = await this.#store.txn({ when, write });
+    assert(ok, 'the catalog was written by another manager');
+    for (const w of write) {
+      if ('put' in w) this.#revisions.set(w.put, revision);
+      else this.#revisions.delete(w.delete);
+    }
+  }
+}
+
+function writesFor(view: ClusterView, touched: Touched): Write[] {
+  const writes: Write[] = [];
+  for (const id of touched.nodes) writes.push({ put: nodeKey(id), value: view.nodes.get(id) });
+  for (const tid of touched.tables) {
+    const table = view.tables.get(tid);
+    if (!table) writes.push({ delete: tableKey(tid) });
+    else {
+      const { partitions: _, ...rest } = table;
+      writes.push({ put: tableKey(tid), value: rest });
+    }
+  }
+  const present = new Map<string, Partition>();
+  for (const t of view.tables.values()) for (const p of t.partitions) present.set(partitionKey(p.tid, p.pid), p);
+  for (const key of touched.partitions) {
+    const partition = present.get(key);
+    writes.push(partition ? { put: partKey(key), value: partition } : { delete: partKey(key) });
+  }
+  if (touched.settings) writes.push({ put: SETTINGS, value: view.settings });
+  return writes;
+}

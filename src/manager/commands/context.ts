@@ -1,0 +1,66 @@
+import type { ClusterView, LoadView, NodeId, NodeRecord, TableRecord } from '../../catalog/model.ts';
+import { tableName } from '../../catalog/view.ts';
+import type { Clock } from '../../core/clock.ts';
+import { type TideError, tideError } from '../../core/errors.ts';
+import { type OperationRecord, partitionLock } from '../../operations/operation.ts';
+import type { Runner } from '../../operations/runner.ts';
+import type { CatalogStore } from '../catalog-store.ts';
+import type { ClusterLoad } from '../cluster-load.ts';
+import type { EventLog } from '../event-log.ts';
+import type { Inspector } from '../ports.ts';
+
+/** What every command may use. */
+export interface CommandContext {
+  readonly catalog: CatalogStore;
+  readonly load: ClusterLoad;
+  readonly runner: Runner;
+  readonly events: EventLog;
+  readonly inspector: Inspector;
+  readonly clock: Clock;
+  /** The node this manager runs on: its PostgreSQL understands SQL for us. */
+  readonly home: NodeId;
+  readonly view: ClusterView;
+  readonly loadView: LoadView;
+}
+
+/** The table called `name`, `schema.name` where not in public. Throws TABLE_UNKNOWN. */
+export function tableNamed(view: ClusterView, name: string): TableRecord {
+  const wanted = name.startsWith('public.') ? name.slice('public.'.length) : name;
+  const found = [...view.tables.values()].find((t) => tableName(t) === wanted);
+  if (!found) throw tideError('TABLE_UNKNOWN', { table: name });
+  return found;
+}
+
+export function readyTable(view: ClusterView, name: string): TableRecord {
+  const table = tableNamed(view, name);
+  if (table.state !== 'ready') throw tideError('TABLE_NOT_READY', { table: name, state: table.state });
+  return table;
+}
+
+export function nodeById(view: ClusterView, id: NodeId): NodeRecord {
+  const node = view.nodes.get(id);
+  if (!node) throw tideError('NODE_UNKNOWN', { node: String(id), known: [...view.nodes.keys()].join(', ') });
+  return node;
+}
+
+/** Throws PARTITION_BUSY where an operation holds the partition. */
+export function requireFree(context: CommandContext, table: TableRecord, pid: number): void {
+  const holder = context.runner.holderOf(partitionLock(table.tid, pid));
+  if (holder) throw tideError('PARTITION_BUSY', { partition: `${tableName(table)} ${pid}`, operation: holder.id });
+}
+
+/** Throws BUSY where an operation holds the lock. */
+export function requireLock(context: CommandContext, lock: string, what: string): void {
+  const holder: OperationRecord | undefined = context.runner.holderOf(lock);
+  if (holder) throw tideError('BUSY', { what, operation: holder.id });
+}
+
+/** All that speaks against it, in one error: the first one's code, everybody's sentences. */
+export function throwAll(errors: readonly TideError[]): void {
+  const [first, ...rest] = errors;
+  if (!first) return;
+  if (rest.length === 0) throw first;
+  const message = [first.message, ...rest.map((e) => `${e.message} (${e.code})`)].join('; ');
+  const hint = [...new Set(errors.map((e) => e.hint))].join('; ');
+  throw Object.assign(first, { message, hint });
+}

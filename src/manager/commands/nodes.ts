@@ -1,0 +1,152 @@
+import type { AdminCommand } from '../../api/commands.ts';
+import type { NodeStatusRow, PlanResult, StartedResult } from '../../api/results.ts';
+import type { NodeId } from '../../catalog/model.ts';
+import { allPartitions, partitionKey, replicaOn } from '../../catalog/view.ts';
+import { isoTime } from '../../core/clock.ts';
+import { tideError } from '../../core/errors.ts';
+import type { OperationRecord } from '../../operations/operation.ts';
+import { type Plan, plan } from '../../placement/plan.ts';
+import { preflightScaleIn } from '../../placement/preflight.ts';
+import { withAddedNodes, withDecommissioning } from '../../placement/whatif.ts';
+import { planData } from '../balancer.ts';
+import { planResult } from '../rows.ts';
+import { type CommandContext, nodeById, requireLock, throwAll } from './context.ts';
+
+type Command<V extends AdminCommand['do']> = Extract<AdminCommand, { do: V }>;
+
+export function nodeStatus(c: CommandContext): NodeStatusRow[] {
+  return [...c.view.nodes.values()].map((node) => {
+    const here = [...allPartitions(c.view)].filter(({ partition }) => replicaOn(partition, node.id));
+    const beatAt = c.load.beatAt(node.id);
+    const disk = c.loadView.nodes.get(node.id);
+    const alive = c.load.alive(node.id);
+    const ready = (p: (typeof here)[number]) => p.partition.replicas.filter((r) => r.state === 'ready').length;
+    return {
+      id: node.id,
+      address: node.address,
+      sqlAddress: node.address,
+      httpAddress: node.httpAddress,
+      build: node.build,
+      startedAt: node.startedAt,
+      updatedAt: beatAt === null ? null : isoTime(beatAt),
+      locality: node.locality.map((t) => `${t.key}=${t.value}`).join(','),
+      attrs: node.attrs.join(','),
+      startMode: node.startMode,
+      isAvailable: alive && node.state !== 'decommissioned' && node.state !== 'joining',
+      isLive: alive,
+      isManager: node.id === c.home,
+      state: node.state,
+      replicas: here.length,
+      leaders: here.filter(({ partition }) => partition.leader === node.id).length,
+      isDecommissioning: node.state === 'decommissioning' || node.state === 'decommissioned',
+      isDraining: node.draining,
+      partitionsUnavailable: here.filter(({ partition }) => !c.load.alive(partition.leader)).length,
+      partitionsUnderReplicated: here.filter((p) => ready(p) < p.table.replicaCount).length,
+      bytes: here.reduce((sum, { partition }) => {
+        return sum + (c.load.sizeOf(node.id, partitionKey(partition.tid, partition.pid))?.bytes ?? 0);
+      }, 0),
+      diskTotalBytes: disk?.diskTotalBytes || null,
+      diskFreeBytes: disk?.diskFreeBytes || null,
+    };
+  });
+}
+
+/** The plan that leads to "these nodes hold nothing". */
+function scaleInPlan(c: CommandContext, nodes: readonly NodeId[]): Plan {
+  return plan(withDecommissioning(c.view, nodes), c.loadView, { kind: 'repair' });
+}
+
+export async function decommission(c: CommandContext, command: Command<'node-decommission'>): Promise<StartedResult> {
+  const nodes = [...new Set(command.nodes)].sort((a, b) => a - b);
+  for (const id of nodes) nodeById(c.view, id);
+  throwAll(preflightScaleIn(c.view, c.loadView, nodes, command.checks));
+  // The embedded meta store is a file on that node: the cluster cannot go on without it.
+  if (nodes.includes(c.home)) throw tideError('META_HOME', { node: c.home });
+  const wanted = scaleInPlan(c, nodes);
+  if (command.dryRun) return { operation: null, plan: planResult(c.view, wanted) };
+  for (const id of nodes) requireLock(c, `node:${id}`, `node ${id}`);
+  const placement = Object.fromEntries(
+    [...allPartitions(c.view)].map(({ partition }) => [
+      partitionKey(partition.tid, partition.pid),
+      { leader: partition.leader, nodes: partition.replicas.map((r) => r.node) },
+    ]),
+  );
+  const started = await c.runner.submit('decommission', { nodes, placement }, null, planData(wanted));
+  return { operation: started.id, plan: planResult(c.view, wanted) };
+}
+
+export async function recommission(c: CommandContext, command: Command<'node-recommission'>): Promise<StartedResult> {
+  const nodes = [...new Set(command.nodes)].sort((a, b) => a - b);
+  for (const id of nodes) {
+    const node = nodeById(c.view, id);
+    if (node.state === 'decommissioned') throw tideError('NODE_DECOMMISSIONED', { node: id });
+    if (node.state !== 'decommissioning') throw tideError('NODE_NOT_DECOMMISSIONING', { node: id, state: node.state });
+  }
+  const operations = new Map<number, OperationRecord>();
+  for (const id of nodes) {
+    const running = c.runner.holderOf(`node:${id}`);
+    if (running?.kind !== 'decommission') continue;
+    const together = running.input.nodes as number[];
+    if (!together.every((n) => nodes.includes(n))) {
+      throw tideError('NODES_SHARE_OPERATION', { nodes: `node ${id}`, operation: running.id, all: together.join(' ') });
+    }
+    operations.set(running.id, running);
+  }
+  for (const id of operations.keys()) await c.runner.cancel(id);
+  return { operation: [...operations.keys()][0] ?? null, plan: null };
+}
+
+export async function drain(c: CommandContext, node: NodeId, draining: boolean): Promise<StartedResult> {
+  const record = nodeById(c.view, node);
+  if (record.state !== 'active') throw tideError('NODE_NOT_ACTIVE', { node, state: record.state });
+  requireLock(c, `node:${node}`, `node ${node}`);
+  const started = await c.runner.submit('drain-node', { node, draining });
+  return { operation: started.id, plan: null };
+}
+
+export async function scaleOut(c: CommandContext, command: Command<'scale-out'>): Promise<StartedResult> {
+  await c.load.measure(c.view);
+  const wanted = plan(c.view, c.loadView, { kind: 'balance' });
+  const result = planResult(c.view, wanted);
+  if (command.dryRun) return { operation: null, plan: result };
+  // Data may be spreading by itself already: then that is the operation to wait for.
+  const running = c.runner.holderOf('rebalance');
+  if (running) return { operation: running.id, plan: result };
+  if (wanted.moves.length === 0) return { operation: null, plan: result };
+  const started = await c.runner.submit(
+    'rebalance',
+    { goal: 'balance', why: 'asked for by scale out' },
+    null,
+    planData(wanted),
+  );
+  return { operation: started.id, plan: result };
+}
+
+export async function scaleIn(c: CommandContext, command: Command<'scale-in'>): Promise<StartedResult> {
+  const nodes = command.endpoints.map((endpoint) => {
+    const found = [...c.view.nodes.values()].filter((n) => n.state !== 'decommissioned');
+    const node = found.find((n) => n.address === endpoint || n.httpAddress === endpoint);
+    if (!node) throw tideError('NODE_UNKNOWN', { node: endpoint, known: found.map((n) => n.address).join(', ') });
+    return node.id;
+  });
+  return decommission(c, { do: 'node-decommission', nodes, dryRun: command.dryRun, checks: command.checks });
+}
+
+export async function planCommand(c: CommandContext, command: Command<'plan'>): Promise<PlanResult> {
+  const asked = [command.add !== undefined, command.remove !== undefined, command.rebalance === true];
+  if (asked.filter(Boolean).length !== 1) {
+    throw tideError('BAD_REQUEST', { what: 'plan', why: 'it takes exactly one of add, remove and rebalance' });
+  }
+  await c.load.measure(c.view);
+  if (command.add !== undefined) {
+    const world = withAddedNodes(c.view, c.loadView, command.add);
+    return planResult(world.view, plan(world.view, world.load, { kind: 'balance' }));
+  }
+  if (command.remove !== undefined) {
+    const nodes = command.remove;
+    for (const id of nodes) nodeById(c.view, id);
+    throwAll(preflightScaleIn(c.view, c.loadView, nodes, 'enabled'));
+    return planResult(c.view, scaleInPlan(c, nodes));
+  }
+  return planResult(c.view, plan(c.view, c.loadView, { kind: 'balance' }));
+}

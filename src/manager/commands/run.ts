@@ -1,0 +1,95 @@
+import type { AdminCommand } from '../../api/commands.ts';
+import type { Results, SettingRow } from '../../api/results.ts';
+import type { Settings } from '../../catalog/model.ts';
+import { parseSetting, SETTINGS } from '../../catalog/settings.ts';
+import { tideError } from '../../core/errors.ts';
+import { hasEnded } from '../../operations/machine.ts';
+import { examine } from '../doctor.ts';
+import { operationResult, operationRow } from '../rows.ts';
+import type { CommandContext } from './context.ts';
+import * as nodes from './nodes.ts';
+import * as partitions from './partitions.ts';
+import * as tables from './tables.ts';
+
+/** One admin command, from its validated form to its result. Throws TideErrors. */
+export async function runCommand(c: CommandContext, command: AdminCommand): Promise<Results[AdminCommand['do']]> {
+  switch (command.do) {
+    case 'node-status':
+      return nodes.nodeStatus(c);
+    case 'node-decommission':
+      return nodes.decommission(c, command);
+    case 'node-recommission':
+      return nodes.recommission(c, command);
+    case 'node-drain':
+      return nodes.drain(c, command.node, true);
+    case 'node-undrain':
+      return nodes.drain(c, command.node, false);
+    case 'scale-out':
+      return nodes.scaleOut(c, command);
+    case 'scale-in':
+      return nodes.scaleIn(c, command);
+    case 'plan':
+      return nodes.planCommand(c, command);
+    case 'table-create':
+      return tables.createTable(c, command);
+    case 'table-drop':
+      return tables.dropTable(c, command.table);
+    case 'table-ls':
+      return tables.listTables(c);
+    case 'partition-ls':
+      return tables.listPartitions(c, command.table);
+    case 'partition-migrate':
+      return partitions.migrate(c, command);
+    case 'partition-change-leader':
+      return partitions.changeLeader(c, command);
+    case 'partition-add-replica':
+      return partitions.addReplica(c, command);
+    case 'partition-del-replica':
+      return partitions.delReplica(c, command);
+    case 'op-ls':
+      return listOperations(c, command.all);
+    case 'op-show':
+      return showOperation(c, command.id);
+    case 'op-cancel':
+      return operationRow(c.runner, await c.runner.cancel(command.id), c.clock.nowMs());
+    case 'events':
+      return c.events.after(command.after, command.limit);
+    case 'setting-ls':
+      return Object.keys(SETTINGS).map((key) => settingRow(c.view.settings, key as keyof Settings));
+    case 'setting-set':
+      return setSetting(c, command.key, command.value);
+    case 'doctor':
+      return examine(
+        c.view,
+        c.inspector,
+        c.runner.unended().flatMap((r) => r.claims),
+        command.fix,
+      );
+  }
+}
+
+/** Running ones and the last few that ended; `all`: everything the journal has. */
+function listOperations(c: CommandContext, all: boolean) {
+  const records = [...c.runner.all()].sort((a, b) => a.id - b.id);
+  const shown = all ? records : [...records.filter(hasEnded).slice(-20), ...records.filter((r) => !hasEnded(r))];
+  return shown.sort((a, b) => a.id - b.id).map((r) => operationRow(c.runner, r, c.clock.nowMs()));
+}
+
+function showOperation(c: CommandContext, id: number) {
+  const record = c.runner.get(id);
+  if (!record) throw tideError('OP_UNKNOWN', { id });
+  return operationResult(c.runner, c.view, record, c.clock.nowMs());
+}
+
+function settingRow(settings: Settings, key: keyof Settings): SettingRow {
+  const spec = SETTINGS[key];
+  const shown = (value: number | boolean) => (typeof value === 'boolean' ? (value ? 'on' : 'off') : String(value));
+  return { key, value: shown(settings[key]), default: shown(spec.default), description: spec.description };
+}
+
+async function setSetting(c: CommandContext, key: string, value: string): Promise<SettingRow> {
+  const parsed = parseSetting(key, value);
+  await c.catalog.commit([{ kind: 'setting-put', ...parsed }]);
+  await c.events.add({ kind: 'setting-changed', text: `${parsed.key} = ${value}` });
+  return settingRow(c.catalog.view.settings, parsed.key);
+}

@@ -1,0 +1,106 @@
+import type { AdminCommand } from '../../api/commands.ts';
+import type { PartitionRow, TableRow } from '../../api/results.ts';
+import type { TableRecord } from '../../catalog/model.ts';
+import { subscriptionName } from '../../catalog/names.ts';
+import { memberNodes, partitionKey, tableName } from '../../catalog/view.ts';
+import { tideError } from '../../core/errors.ts';
+import { placeNewTable } from '../../placement/initial.ts';
+import { type CommandContext, readyTable, requireFree, requireLock, tableNamed } from './context.ts';
+
+const PARTITIONS = 16;
+const REPLICAS = 3;
+
+export async function createTable(
+  c: CommandContext,
+  command: Extract<AdminCommand, { do: 'table-create' }>,
+): Promise<{ operation: number; table: string; tid: number }> {
+  requireLock(c, 'schema', 'the schema');
+  const shape = await c.inspector.inspectTable(c.home, command.sql, command.distributeBy);
+  const live = memberNodes(c.view).filter((n) => c.load.alive(n.id)).length;
+  const single = c.view.startMode === 'start-single-replica';
+  const replicaCount = command.replicas ?? (single ? 1 : Math.max(1, Math.min(REPLICAS, live)));
+  const partitionCount = command.partitions ?? PARTITIONS;
+  const placement = placeNewTable(c.view, c.loadView, { partitionCount, replicaCount });
+  const known = [...c.view.tables.values()].find((t) => t.schema === shape.schema && t.name === shape.name);
+  if (known) throw tideError('TABLE_EXISTS', { why: `table ${tableName(known)} exists and is ${known.state}` });
+  const tid = await c.catalog.nextId('table');
+  const table: TableRecord = {
+    tid,
+    schema: shape.schema,
+    name: shape.name,
+    state: 'creating',
+    distributeBy: shape.distributeBy,
+    partitionCount,
+    replicaCount,
+    definition: shape.definition,
+    partitions: placement.map(({ leader, nodes }, pid) => ({
+      tid,
+      pid,
+      epoch: 1,
+      leader,
+      replicas: [...nodes].sort((a, b) => a - b).map((node) => ({ node, state: 'ready' as const })),
+    })),
+  };
+  const started = await c.runner.submit('create-table', { table });
+  return { operation: started.id, table: tableName(table), tid };
+}
+
+export async function dropTable(c: CommandContext, name: string): Promise<{ operation: number; table: string }> {
+  const table = readyTable(c.view, name);
+  requireLock(c, 'schema', 'the schema');
+  for (const { pid } of table.partitions) requireFree(c, table, pid);
+  const input = { tid: table.tid, name: tableName(table), partitions: table.partitionCount };
+  const started = await c.runner.submit('drop-table', input);
+  return { operation: started.id, table: tableName(table) };
+}
+
+export async function listTables(c: CommandContext): Promise<TableRow[]> {
+  await c.load.measure(c.view);
+  return [...c.view.tables.values()].map((table) => {
+    const sizes = table.partitions.map((p) => c.load.sizeOf(p.leader, partitionKey(p.tid, p.pid)));
+    const sum = (field: 'rows' | 'bytes') =>
+      sizes.every((s) => s !== null) ? sizes.reduce((total, s) => total + (s?.[field] ?? 0), 0) : null;
+    return {
+      tid: table.tid,
+      schema: table.schema,
+      name: table.name,
+      state: table.state,
+      distributeBy: table.distributeBy,
+      partitions: table.partitionCount,
+      replicas: table.replicaCount,
+      rows: sum('rows'),
+      bytes: sum('bytes'),
+    };
+  });
+}
+
+export async function listPartitions(c: CommandContext, name: string | undefined): Promise<PartitionRow[]> {
+  const tables = name === undefined ? [...c.view.tables.values()] : [tableNamed(c.view, name)];
+  await c.load.measure(c.view);
+  return tables.flatMap((table) =>
+    table.partitions.flatMap((p) => p.replicas.map((r) => row(c, table, p.pid, r.node))),
+  );
+}
+
+function row(c: CommandContext, table: TableRecord, pid: number, node: number): PartitionRow {
+  const partition = table.partitions[pid];
+  const replica = partition?.replicas.find((r) => r.node === node);
+  const leader = partition?.leader ?? 0;
+  const size = c.load.sizeOf(node, partitionKey(table.tid, pid));
+  const lag = node === leader ? null : c.load.lagOf(leader, subscriptionName(leader, node));
+  return {
+    table: tableName(table),
+    tid: table.tid,
+    pid,
+    node,
+    endpoint: c.view.nodes.get(node)?.address ?? '',
+    role: node === leader ? 'leader' : 'follower',
+    state: replica?.state ?? 'leaving',
+    isAlive: c.load.alive(node),
+    epoch: partition?.epoch ?? 0,
+    offset: lag?.replayLsn ?? null,
+    lagBytes: node === leader ? 0 : (lag?.lagBytes ?? null),
+    rows: size?.rows ?? null,
+    bytes: size?.bytes ?? null,
+  };
+}

@@ -1,0 +1,219 @@
+import type { AdminCommand } from '../api/commands.ts';
+import type { BeatAnswer, BeatReport, JoinAnswer, JoinRequest } from '../api/membership.ts';
+import type { NodeId, NodeRecord, NodeState } from '../catalog/model.ts';
+import { connectedNodes } from '../catalog/view.ts';
+import type { Clock } from '../core/clock.ts';
+import { messageOf, tideError } from '../core/errors.ts';
+import { Journal } from '../operations/journal.ts';
+import { partitionLock } from '../operations/operation.ts';
+import type { DataPlane } from '../operations/ports.ts';
+import { OPERATION_KINDS } from '../operations/registry.ts';
+import { Runner } from '../operations/runner.ts';
+import type { MetaStore } from '../store/meta-store.ts';
+import { Balancer } from './balancer.ts';
+import { CatalogStore } from './catalog-store.ts';
+import { ClusterLoad } from './cluster-load.ts';
+import type { CommandContext } from './commands/context.ts';
+import { runCommand } from './commands/run.ts';
+import { EventLog } from './event-log.ts';
+import type { Inspector } from './ports.ts';
+import { Reconciler } from './reconcile.ts';
+
+export interface ManagerPorts {
+  store: MetaStore;
+  clock: Clock;
+  random: () => number;
+  log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
+  /** Made with look-ups into this manager's catalog. */
+  servers(lookups: { addressOf(node: NodeId): { host: string; port: number }; alive(node: NodeId): boolean }): {
+    plane: DataPlane;
+    inspector: Inspector;
+    close(): Promise<void>;
+  };
+}
+
+const ROUND_MS = 500;
+const MEASURE_MS = 2_000;
+
+/** The elected process that runs operations. With the embedded meta store it is the node that holds the store. */
+export class Manager {
+  readonly #catalog: CatalogStore;
+  readonly #events: EventLog;
+  readonly #ports: ManagerPorts;
+  readonly #home: NodeId;
+  readonly #load: ClusterLoad;
+  readonly #runner: Runner;
+  readonly #reconciler: Reconciler;
+  readonly #balancer = new Balancer();
+  readonly #inspector: Inspector;
+  readonly #closeServers: () => Promise<void>;
+  readonly #ending = new AbortController();
+  #rounds: Promise<void> = Promise.resolve();
+
+  private constructor(home: NodeId, ports: ManagerPorts, catalog: CatalogStore, events: EventLog, journal: Journal) {
+    this.#home = home;
+    this.#ports = ports;
+    this.#catalog = catalog;
+    this.#events = events;
+    const alive = (node: NodeId) => this.#load.alive(node);
+    const servers = ports.servers({ addressOf: (node) => this.#addressOf(node), alive });
+    this.#inspector = servers.inspector;
+    this.#closeServers = servers.close;
+    this.#load = new ClusterLoad(ports.clock, servers.inspector);
+    const shared = {
+      plane: servers.plane,
+      view: () => catalog.view,
+      alive,
+      commit: (changes: Parameters<CatalogStore['commit']>[0]) => this.#commit(changes),
+      log: ports.log,
+    };
+    this.#runner = new Runner(journal, OPERATION_KINDS, {
+      ...shared,
+      clock: ports.clock,
+      random: ports.random,
+      load: () => this.#load.view(catalog.view),
+      event: (entry) => events.add(entry),
+    });
+    this.#reconciler = new Reconciler({
+      ...shared,
+      busy: (tid, pid) => this.#runner.holderOf(partitionLock(tid, pid)) !== undefined,
+    });
+  }
+
+  /** Opens what the meta store holds and goes on with every operation that had not ended. */
+  static async start(home: NodeId, ports: ManagerPorts): Promise<Manager> {
+    const catalog = await CatalogStore.open(ports.store);
+    const events = await EventLog.open(ports.store, ports.clock);
+    const manager = new Manager(home, ports, catalog, events, await Journal.open(ports.store));
+    manager.#runner.resume();
+    manager.#rounds = manager.#loop();
+    return manager;
+  }
+
+  /** Lets go of everything where it is. The next manager goes on. */
+  async stop(): Promise<void> {
+    this.#ending.abort();
+    await this.#runner.stop();
+    await this.#rounds;
+    await this.#closeServers();
+    await this.#ports.store.close();
+  }
+
+  get clusterId(): string {
+    return this.#catalog.view.clusterId;
+  }
+
+  async run(command: AdminCommand): Promise<unknown> {
+    const { catalog, load } = { catalog: this.#catalog, load: this.#load };
+    const context: CommandContext = {
+      catalog,
+      load,
+      runner: this.#runner,
+      events: this.#events,
+      inspector: this.#inspector,
+      clock: this.#ports.clock,
+      home: this.#home,
+      get view() {
+        return catalog.view;
+      },
+      get loadView() {
+        return load.view(catalog.view);
+      },
+    };
+    return runCommand(context, command);
+  }
+
+  /** Takes a new node in: gives it an id; the operation that makes it a member waits for its first beat. */
+  async join(request: JoinRequest): Promise<JoinAnswer> {
+    const view = this.#catalog.view;
+    if (request.startMode !== view.startMode) {
+      throw tideError('CLUSTER_MODE_MISMATCH', { cluster: view.startMode, node: request.startMode });
+    }
+    const taken = connectedNodes(view).find((n) => n.address === request.address);
+    if (taken) throw tideError('ADDRESS_TAKEN', { address: request.address, node: taken.id });
+    const id = await this.#catalog.nextId('node');
+    await this.#commit([{ kind: 'node-put', node: nodeRecord(id, 'joining', request) }]);
+    await this.#runner.submit('join-node', { node: id });
+    return { nodeId: id, clusterId: view.clusterId, manager: view.nodes.get(this.#home)?.address ?? request.address };
+  }
+
+  async beat(report: BeatReport): Promise<BeatAnswer> {
+    const node = this.#catalog.view.nodes.get(report.node);
+    if (!node)
+      throw tideError('NODE_UNKNOWN', {
+        node: String(report.node),
+        known: [...this.#catalog.view.nodes.keys()].join(', '),
+      });
+    const before = this.#load.alive(node.id);
+    this.#load.beat(report);
+    const { address, httpAddress, postgresHost, postgresPort, build, startedAt, locality, attrs } = report.facts;
+    const now = { ...node, address, httpAddress, postgresHost, postgresPort, build, startedAt, locality, attrs };
+    if (JSON.stringify(now) !== JSON.stringify(node)) await this.#commit([{ kind: 'node-put', node: now }]);
+    if (!before && this.#load.alive(node.id) && node.state !== 'joining') {
+      await this.#events.add({ kind: 'node-live', text: `node ${node.id} at ${address} is alive`, node: node.id });
+      this.#reconciler.nodeReturned(node.id);
+    }
+    const { state } = this.#catalog.view.nodes.get(report.node) ?? node;
+    return { state, upToDate: !this.#reconciler.isDue(node.id) };
+  }
+
+  #addressOf(node: NodeId): { host: string; port: number } {
+    const record = this.#catalog.view.nodes.get(node);
+    if (!record)
+      throw tideError('NODE_UNKNOWN', { node: String(node), known: [...this.#catalog.view.nodes.keys()].join(', ') });
+    return { host: record.postgresHost, port: record.postgresPort };
+  }
+
+  async #commit(changes: Parameters<CatalogStore['commit']>[0]): Promise<void> {
+    await this.#catalog.commit(changes);
+    if (changes.some((c) => c.kind === 'leader-changed')) this.#reconciler.hingesChanged();
+  }
+
+  async #loop(): Promise<void> {
+    let measuredMs = 0;
+    const alive = new Set<NodeId>();
+    while (!this.#ending.signal.aborted) {
+      try {
+        const view = this.#catalog.view;
+        await this.#tellOfSilence(alive);
+        if (this.#ports.clock.nowMs() - measuredMs >= MEASURE_MS) {
+          await this.#load.measure(view);
+          measuredMs = this.#ports.clock.nowMs();
+        }
+        await this.#reconciler.round();
+        if (this.#load.measured(view))
+          await this.#balancer.round(this.#runner, this.#catalog.view, this.#load.view(this.#catalog.view));
+      } catch (error) {
+        if (!this.#ending.signal.aborted) this.#ports.log('error', 'manager round failed', { error: messageOf(error) });
+      }
+      await this.#ports.clock.sleep(ROUND_MS, this.#ending.signal);
+    }
+  }
+
+  async #tellOfSilence(alive: Set<NodeId>): Promise<void> {
+    for (const { id } of connectedNodes(this.#catalog.view)) {
+      const now = this.#load.alive(id);
+      if (now) alive.add(id);
+      else if (alive.delete(id))
+        await this.#events.add({ kind: 'node-silent', text: `node ${id} does not answer`, node: id });
+    }
+  }
+}
+
+function nodeRecord(id: NodeId, state: NodeState, facts: JoinRequest): NodeRecord {
+  const { address, httpAddress, postgresHost, postgresPort, build, startedAt, locality, attrs, startMode } = facts;
+  return {
+    id,
+    state,
+    draining: false,
+    address,
+    httpAddress,
+    postgresHost,
+    postgresPort,
+    locality,
+    attrs,
+    build,
+    startMode,
+    startedAt,
+  };
+}

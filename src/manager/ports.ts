@@ -1,0 +1,32 @@
+import type { NodeId, TableDefinition } from '../catalog/model.ts';
+
+/** What the manager reads from the servers beside what operations do there. `postgres/inspector.ts` does it on real ones. */
+export interface Inspector {
+  sizes(node: NodeId): Promise<{ tid: number; pid: number; bytes: number; rows: number }[]>;
+  /** How far each receiver has replayed this node's WAL, by subscription name. */
+  lag(node: NodeId): Promise<Map<string, { replayLsn: string; lagBytes: number }>>;
+  inspectTable(node: NodeId, sql: string, distributeBy: string | undefined): Promise<InspectedTable>;
+  inventory(node: NodeId): Promise<Inventory>;
+  remove(node: NodeId, kind: InventoryKind, name: string): Promise<void>;
+}
+
+export interface InspectedTable {
+  schema: string;
+  name: string;
+  distributeBy: string;
+  definition: TableDefinition;
+}
+
+export type InventoryKind =
+  | 'publication'
+  | 'published-table'
+  | 'subscription'
+  | 'slot'
+  | 'origin'
+  | 'replica-table'
+  | 'foreign-table'
+  | 'server'
+  | 'parent';
+
+/** Everything of pgtide's kind on a server, by name; `published-table` is `publication.table`, `parent` is the tid. */
+export type Inventory = Record<InventoryKind, string[]>;

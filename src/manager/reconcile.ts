@@ -1,0 +1,150 @@
+import type { CatalogChange } from '../catalog/change.ts';
+import type { ClusterView, NodeId } from '../catalog/model.ts';
+import { partitionTable } from '../catalog/names.ts';
+import { allPartitions, connectedNodes, partitionKey, replicaOn } from '../catalog/view.ts';
+import { messageOf } from '../core/errors.ts';
+import type { DataPlane } from '../operations/ports.ts';
+
+export interface ReconcilePorts {
+  plane: DataPlane;
+  view(): ClusterView;
+  alive(node: NodeId): boolean;
+  /** The partition is some operation's: hands off. */
+  busy(tid: number, pid: number): boolean;
+  commit(changes: CatalogChange[]): Promise<void>;
+  log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
+}
+
+/**
+ * Brings nodes up to what the catalog says, each at its own pace: hinges of nodes that took no part in a change of leader, and everything
+ * a node missed while it was away. Until then statements are forwarded from node to node: slower, never wrong (DESIGN 4.2).
+ */
+export class Reconciler {
+  readonly #ports: ReconcilePorts;
+  readonly #hingesDue = new Set<NodeId>();
+  readonly #returned = new Set<NodeId>();
+  readonly #atWork = new Set<NodeId>();
+
+  constructor(ports: ReconcilePorts) {
+    this.#ports = ports;
+  }
+
+  /** A leader has changed: every node may have a hinge to point elsewhere. */
+  hingesChanged(): void {
+    for (const node of connectedNodes(this.#ports.view())) this.#hingesDue.add(node.id);
+  }
+
+  /** A node is back, or here for the first time under this manager. */
+  nodeReturned(node: NodeId): void {
+    this.#returned.add(node);
+    this.#hingesDue.add(node);
+  }
+
+  /** Whether a node has yet to catch up with what it missed. */
+  isDue(node: NodeId): boolean {
+    return this.#returned.has(node) || this.#atWork.has(node);
+  }
+
+  /** One round over all nodes that are due and alive. What fails is due again in the next round. */
+  async round(): Promise<void> {
+    const members = new Set(
+      connectedNodes(this.#ports.view())
+        .filter((n) => n.state !== 'joining')
+        .map((n) => n.id),
+    );
+    await Promise.all(
+      [...members]
+        .filter((n) => this.#ports.alive(n))
+        .map(async (node) => {
+          await this.#attempt(this.#returned, node, (n) => this.#catchUpNode(n));
+          await this.#attempt(this.#hingesDue, node, (n) => this.#pointHinges(n));
+        }),
+    );
+  }
+
+  async #attempt(due: Set<NodeId>, node: NodeId, work: (node: NodeId) => Promise<boolean>): Promise<void> {
+    if (!due.has(node)) return;
+    // Taken off before the work: what becomes due while it runs must not be lost.
+    due.delete(node);
+    this.#atWork.add(node);
+    try {
+      if (!(await work(node))) due.add(node);
+    } catch (error) {
+      due.add(node);
+      this.#ports.log('warn', 'reconcile failed', { node, error: messageOf(error) });
+    } finally {
+      this.#atWork.delete(node);
+    }
+  }
+
+  /** Servers, tables and streams that a node may have missed. */
+  async #catchUpNode(node: NodeId): Promise<boolean> {
+    const { plane, alive } = this.#ports;
+    const view = this.#ports.view();
+    for (const other of connectedNodes(view).filter((n) => n.id !== node)) {
+      await plane.ensureServer(node, other.id);
+      if (alive(other.id)) await plane.ensureServer(other.id, node);
+    }
+    for (const table of view.tables.values()) {
+      if (table.state === 'ready' && !(await plane.parentExists(node, table))) await plane.createParent(node, table);
+    }
+    return this.#resumeStreams(node);
+  }
+
+  /**
+   * Streams between replicas that count. One from the leader that is not there means missed rows: that replica is stale. Others carry
+   * nothing now and are just started.
+   */
+  async #resumeStreams(node: NodeId): Promise<boolean> {
+    const { plane, alive, busy } = this.#ports;
+    let complete = true;
+    for (const { partition } of allPartitions(this.#ports.view())) {
+      if (replicaOn(partition, node)?.state !== 'ready') continue;
+      for (const other of partition.replicas.filter((r) => r.node !== node && r.state === 'ready')) {
+        if (busy(partition.tid, partition.pid) || !alive(other.node)) {
+          complete = false;
+          continue;
+        }
+        await plane.connectPair(node, other.node);
+        await plane.connectPair(other.node, node);
+        await this.#resumeStream(partition.tid, partition.pid, other.node, node);
+        await this.#resumeStream(partition.tid, partition.pid, node, other.node);
+      }
+    }
+    return complete;
+  }
+
+  async #resumeStream(tid: number, pid: number, from: NodeId, to: NodeId): Promise<void> {
+    const ref = { tid, pid };
+    if ((await this.#ports.plane.streamState(from, to, ref)) !== 'none') return;
+    const partition = this.#ports.view().tables.get(tid)?.partitions[pid];
+    if (!partition || this.#ports.busy(tid, pid)) return;
+    if (partition.leader !== from) return this.#ports.plane.startStreams(from, to, [ref], false);
+    this.#ports.log('warn', 'a follower was not fed by its leader: it will be copied again', {
+      partition: partitionKey(tid, pid),
+      node: to,
+    });
+    await this.#ports.commit([{ kind: 'replica-put', tid, pid, node: to, state: 'stale' }]);
+  }
+
+  async #pointHinges(node: NodeId): Promise<boolean> {
+    const { plane, busy } = this.#ports;
+    let complete = true;
+    const hinges = await plane.readHinges(node);
+    for (const { table, partition } of allPartitions(this.#ports.view())) {
+      const target = hinges.get(partitionTable(partition.tid, partition.pid));
+      // Where the leader itself stands, only the operation that made it the leader may turn the hinge.
+      if (!target || table.state !== 'ready' || partition.leader === node) continue;
+      if (target.kind === 'node' && target.node === partition.leader) continue;
+      if (busy(partition.tid, partition.pid)) {
+        complete = false;
+        continue;
+      }
+      const budgetMs = this.#ports.view().settings['move.max_pause'];
+      const to = { kind: 'node', node: partition.leader } as const;
+      const attempt = await plane.pointHinge(node, table, partition.pid, to, budgetMs);
+      if (attempt.outcome === 'backed-off') complete = false;
+    }
+    return complete;
+  }
+}

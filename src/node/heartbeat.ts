@@ -1,0 +1,105 @@
+import pg from 'pg';
+import { post } from '../api/client.ts';
+import type { BeatAnswer, BeatReport, NodeFacts, WhoAmI } from '../api/membership.ts';
+import { messageOf, TideError } from '../core/errors.ts';
+import { diskOf } from './facts.ts';
+import type { ManagerHandle } from './manager-handle.ts';
+
+const BEAT_MS = 500;
+const CALL_MS = 2_000;
+const CHECK_MS = 1_500;
+
+export interface HeartbeatOptions {
+  nodeId: number;
+  clusterId: string;
+  facts: NodeFacts;
+  store: string;
+  postgres: { host: string; port: number };
+  manager(): ManagerHandle | null;
+  managerAddress(): string;
+  onAnswer(answer: BeatAnswer): void;
+  log(level: 'info' | 'warn', message: string, facts: object): void;
+}
+
+/** Tells the manager every half second that this node is there, and whether its PostgreSQL answers. */
+export class Heartbeat {
+  readonly #options: HeartbeatOptions;
+  #client: pg.Client | null = null;
+  #timer: NodeJS.Timeout | null = null;
+  #ended = false;
+  #failing = false;
+
+  constructor(options: HeartbeatOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    void this.#beat();
+  }
+
+  async end(): Promise<void> {
+    this.#ended = true;
+    if (this.#timer) clearTimeout(this.#timer);
+    await this.#client?.end().catch(() => {});
+  }
+
+  async #beat(): Promise<void> {
+    const { nodeId, clusterId, facts, store, manager, managerAddress, onAnswer, log } = this.#options;
+    try {
+      const [postgresUp, disk] = await Promise.all([this.#postgresUp(), diskOf(store)]);
+      const report: BeatReport = { node: nodeId, clusterId, postgresUp, ...disk, facts };
+      const local = manager();
+      const answer = local
+        ? await local.beat(report)
+        : ((await post(managerAddress(), '/api/v1/beat', report, { timeoutMs: CALL_MS })) as BeatAnswer);
+      if (this.#failing) log('info', 'the manager answers again', { manager: managerAddress() });
+      this.#failing = false;
+      onAnswer(answer);
+    } catch (error) {
+      if (!this.#failing && !this.#ended)
+        log('warn', 'the manager does not answer', { manager: managerAddress(), error: messageOf(error) });
+      this.#failing = true;
+    }
+    if (!this.#ended) this.#timer = setTimeout(() => void this.#beat(), BEAT_MS);
+  }
+
+  /** One statement on a connection that is kept: a server that is frozen does not answer it, one that is full has it already. */
+  async #postgresUp(): Promise<boolean> {
+    try {
+      if (this.#client === null) {
+        const client = new pg.Client({
+          ...this.#options.postgres,
+          user: 'tide',
+          database: 'tide',
+          application_name: 'pgtide heartbeat',
+          connectionTimeoutMillis: CHECK_MS,
+          query_timeout: CHECK_MS,
+        });
+        client.on('error', () => {});
+        await client.connect();
+        this.#client = client;
+      }
+      await this.#client.query('select 1');
+      return true;
+    } catch {
+      const broken = this.#client;
+      this.#client = null;
+      broken?.end().catch(() => {});
+      return false;
+    }
+  }
+}
+
+/** Asks the first of `addresses` that answers who it is. Throws the last failure. */
+export async function askAny(addresses: readonly string[]): Promise<WhoAmI> {
+  let last: unknown = new Error('no address was given');
+  for (const address of addresses) {
+    try {
+      return (await post(address, '/api/v1/whoami', {}, { timeoutMs: CALL_MS })) as WhoAmI;
+    } catch (error) {
+      if (error instanceof TideError && error.code !== 'UNREACHABLE' && error.retry === 'never') throw error;
+      last = error;
+    }
+  }
+  throw last;
+}
