@@ -129,6 +129,8 @@ const catchUp: Step<AddInput> = {
   done: async (c) => stateOn(c) === 'ready',
   run: async (c) => {
     const leader = partitionNow(c).leader;
+    const bytes = await c.plane.replicaBytes(c.input.to, refOf(c));
+    c.progress(bytes, bytes);
     const marker = await c.plane.writeMarker(leader);
     if (await c.plane.awaitMarker(c.input.to, leader, marker, 2_000)) return DONE;
     return again(200, waitFor('lag', `node ${c.input.to} has not caught up with node ${leader}`, c.input.to));

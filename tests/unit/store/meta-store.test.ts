@@ -34,7 +34,7 @@ describe.each(stores)('meta store contract: %s', (_name, make) => {
   it('lists a prefix in key order and nothing beside it', async () => {
     const store = await make();
     const puts = ['/n/2', '/n/10', '/n/1', '/m/1', '/o'].map((put) => ({ put, value: put }));
-    await store.txn({ when: [], then: puts });
+    await store.txn({ when: [], write: puts });
     expect((await store.range('/n/')).map((e) => e.key)).toEqual(['/n/1', '/n/10', '/n/2']);
     await store.close();
   });
