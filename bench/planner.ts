@@ -3,46 +3,40 @@ import { defaultSettings } from '../src/catalog/settings.ts';
 import { partitionKey } from '../src/catalog/view.ts';
 import { plan } from '../src/placement/plan.ts';
 import { withAddedNodes, withDecommissioning } from '../src/placement/whatif.ts';
+import { type Benchmark, type Figure, mib, seconds } from './benchmark.ts';
 
 /** The planner at the size it has to reach: 1,000 nodes, 100,000 partitions x 3, ten nodes more and ten nodes fewer. */
-export const SIZES = { nodes: 1_000, tables: 100, partitionsPerTable: 1_000, replicas: 3, change: 10 };
+const SIZES = { nodes: 1_000, tables: 100, partitionsPerTable: 1_000, replicas: 3, change: 10 };
 
-export interface PlannerFigures {
-  readonly scenario: string;
-  readonly seconds: number;
-  /** Heap in use after the plan, garbage included: an upper bound of what planning took. */
-  readonly heapMb: number;
-  readonly moves: number;
-  readonly movedToMinimal: number;
-  /** Largest distance of a node's replicas and bytes from the mean, percent. */
-  readonly replicasOffPercent: number;
-  readonly bytesOffPercent: number;
-}
+export const planner: Benchmark = {
+  name: 'planner',
+  about: `plan of ${SIZES.change} nodes more and fewer, for ${SIZES.nodes} nodes and ${SIZES.tables * SIZES.partitionsPerTable} partitions × ${SIZES.replicas}`,
+  run: (note) => {
+    const { view, load } = evenCluster();
+    note('cluster made up');
+    const more = withAddedNodes(view, load, SIZES.change);
+    const step = Math.floor(SIZES.nodes / SIZES.change);
+    const leaving = Array.from({ length: SIZES.change }, (_, i) => 1 + i * step);
+    return Promise.resolve([
+      ...measure(`+${SIZES.change} nodes`, more.view, more.load),
+      ...measure(`-${SIZES.change} nodes`, withDecommissioning(view, leaving), load),
+    ]);
+  },
+};
 
-/** Plans both scenarios and measures them. */
-export function measurePlanner(): PlannerFigures[] {
-  const { view, load } = evenCluster();
-  const more = withAddedNodes(view, load, SIZES.change);
-  const leaving = Array.from({ length: SIZES.change }, (_, i) => 1 + i * Math.floor(SIZES.nodes / SIZES.change));
+function measure(scenario: string, view: ClusterView, load: LoadView): Figure[] {
+  const startMs = performance.now();
+  const { moves, bytesMoved, bytesMinimal, after } = plan(view, load, { kind: 'balance' });
+  const tookMs = performance.now() - startMs;
+  const percent = (value: number) => `${value.toFixed(1)} %`;
   return [
-    measure(`+${SIZES.change} nodes`, more.view, more.load),
-    measure(`-${SIZES.change} nodes`, withDecommissioning(view, leaving), load),
+    { what: `${scenario}: time`, value: seconds(tookMs) },
+    { what: `${scenario}: most memory of the process so far`, value: mib(process.resourceUsage().maxRSS * 1024) },
+    { what: `${scenario}: moves`, value: String(moves.length) },
+    { what: `${scenario}: bytes moved / least possible`, value: (bytesMoved / bytesMinimal).toFixed(4) },
+    { what: `${scenario}: replicas of a node off the mean, at most`, value: percent(after.replicas.maxPercent) },
+    { what: `${scenario}: bytes of a node off the mean, at most`, value: percent(after.bytes.maxPercent) },
   ];
-}
-
-function measure(scenario: string, view: ClusterView, load: LoadView): PlannerFigures {
-  const start = process.hrtime.bigint();
-  const result = plan(view, load, { kind: 'balance' });
-  const seconds = Number(process.hrtime.bigint() - start) / 1e9;
-  return {
-    scenario,
-    seconds,
-    heapMb: process.memoryUsage().rss / 2 ** 20,
-    moves: result.moves.length,
-    movedToMinimal: result.bytesMoved / result.bytesMinimal,
-    replicasOffPercent: result.after.replicas.maxPercent,
-    bytesOffPercent: result.after.bytes.maxPercent,
-  };
 }
 
 /** Tables of very different sizes, partitions of one table within a factor of two, replicas dealt out in turn. */

@@ -5,9 +5,11 @@ import { canTake } from './targets.ts';
 
 /** A node this far from the mean is brought back to it; closer ones are left alone, or every write would start a move. */
 const BYTES_TOLERANCE = 0.05;
-const COUNT_TOLERANCE = 0.02;
+const COUNT_TOLERANCE = 0.04;
 /** Enough to choose well from, in large clusters: the rest of the search only finds more of the same. */
-const CANDIDATES_MAX = 1_500;
+const CANDIDATES_MAX = 500;
+/** Partners that are asked before a node counts as stuck: so many in its own locality, and so many elsewhere. */
+const PARTNERS_MAX = 32;
 
 type Side = 'under' | 'over';
 
@@ -71,7 +73,7 @@ function needs(draft: Draft, scales: Scales, n: number, side: Side, levelling: b
   const bytesOff = sign * (scales.meanBytes - (draft.bytes[n] ?? 0));
   if (replicasOff >= countSlack || bytesOff > bytesSlack) found.push(-1);
   const tableSlack = Math.max(1, COUNT_TOLERANCE * scales.meanReplicas) - 1e-9;
-  for (let t = 0; t < draft.tables.length; t++) {
+  for (const t of scales.tablesOfNote(tableSlack)) {
     if (sign * ((scales.meanOfTable[t] ?? 0) - draft.tableReplicas(t, n)) >= tableSlack) found.push(t);
   }
   return found;
@@ -96,12 +98,15 @@ function search(
 ): Candidate | undefined {
   let best: Candidate | undefined;
   let seen = 0;
+  let near = 0;
+  let far = 0;
   for (const partner of side === 'under' ? ranking.heaviestFirst() : ranking.lightestFirst()) {
     if (partner === n) continue;
+    if (draft.localities.nearness(n, partner) > 0 ? ++near > PARTNERS_MAX : ++far > PARTNERS_MAX) continue;
     const [from, to] = side === 'under' ? [partner, n] : [n, partner];
     const found = bestBetween(draft, scales, { from, to, levelled: n, table });
     if (found && (!best || found.score > best.score)) best = found;
-    seen += draft.heldBy(from).size;
+    seen += draft.heldBy(from).length;
     if (best && seen >= CANDIDATES_MAX) break;
   }
   return best;
@@ -123,7 +128,7 @@ function bestBetween(draft: Draft, scales: Scales, pair: Pair): Candidate | unde
     // What cannot win is not looked at closer: planning for 1,000 nodes spends its time here.
     if (best && value + scales.acquaintanceMax < best.score) continue;
     if (!canTake(draft, p, to) || !draft.isFree(p) || crowds(draft, p, from, to)) continue;
-    if (scales.reliefOf(p, from) - scales.costOf(p, to) <= scales.unit * 1e-6) continue;
+    if (scales.reliefOf(p, from) - scales.costOf(p, to) < scales.leastGain(p)) continue;
     const score = value + scales.acquaintance(p, to, from);
     if (!best || score > best.score || (score === best.score && p < best.p)) best = { p, from, to, score };
   }

@@ -33,7 +33,7 @@ export class Draft {
   readonly bytes: Float64Array;
   /** Bytes a node can still take above the margin; infinite where the size of the disk is unknown. */
   readonly room: Float64Array;
-  readonly held: readonly Set<number>[];
+  readonly held: readonly number[][];
 
   /** By partition. `frozen`: an operation is at it, or its table is being made or dropped; planned around, never touched. */
   readonly table: Int32Array;
@@ -65,7 +65,7 @@ export class Draft {
     this.leaders = new Int32Array(n);
     this.bytes = new Float64Array(n);
     this.room = Float64Array.from(this.nodes, (node) => roomOf(view, load, node.id));
-    this.held = this.nodes.map(() => new Set<number>());
+    this.held = this.nodes.map(() => []);
     this.#shared = new Int32Array(n * n);
     this.#tableReplicas = new Int32Array(this.tables.length * n);
     this.#tableLeaders = new Int32Array(this.tables.length * n);
@@ -138,12 +138,12 @@ export class Draft {
     return must(this.holders[p], 'partition');
   }
 
-  heldBy(n: number): ReadonlySet<number> {
+  heldBy(n: number): readonly number[] {
     return must(this.held[n], 'node');
   }
 
   holds(n: number, p: number): boolean {
-    return this.heldBy(n).has(p);
+    return this.holdersOf(p).includes(n);
   }
 
   isReady(p: number, n: number): boolean {
@@ -243,8 +243,12 @@ export class Draft {
       bump(this.#shared, other * width + n, sign);
     }
     const held = must(this.held[n], 'node');
-    if (sign === 1) held.add(p);
-    else held.delete(p);
+    if (sign === 1) {
+      held.push(p);
+      return;
+    }
+    const last = must(held.pop(), 'replica');
+    if (last !== p) held[held.indexOf(p)] = last;
   }
 
   #lead(p: number, n: number): void {

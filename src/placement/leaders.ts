@@ -1,6 +1,6 @@
 import type { Draft } from './draft.ts';
 
-const TOLERANCE = 0.02;
+const TOLERANCE = 0.04;
 /** Chains of leader changes are searched for in clusters of up to this many nodes; larger ones have direct changes enough. */
 const CHAIN_NODES_MAX = 64;
 
@@ -38,7 +38,10 @@ function isOff(draft: Draft, n: number, direction: Direction, mean: number, mean
   const sign = direction === 'away' ? 1 : -1;
   const slack = Math.max(1, TOLERANCE * mean) - 1e-9;
   if (sign * ((draft.leaders[n] ?? 0) - mean) >= slack) return true;
-  return means.some((ofTable, t) => sign * (draft.tableLeaders(t, n) - ofTable) >= slack);
+  // A table with fewer partitions than that cannot be so far off.
+  return means.some((ofTable, t) => {
+    return (draft.tables[t]?.partitionCount ?? 0) >= slack && sign * (draft.tableLeaders(t, n) - ofTable) >= slack;
+  });
 }
 
 function change(draft: Draft, n: number, direction: Direction, mean: number): boolean {

@@ -2,7 +2,7 @@ import type { ClusterView, LoadView, Partition, TableRecord } from '../catalog/m
 import type { Move } from './moves.ts';
 
 /** A partition as it is when `move` has ended. */
-export function outcomeOf(partition: Partition, move: Move): Partition {
+function outcomeOf(partition: Partition, move: Move): Partition {
   if (move.kind === 'change-leader') return { ...partition, leader: move.to };
   const gone = move.kind === 'move-replica' || move.kind === 'remove-replica' ? move.from : null;
   const made = move.kind === 'remove-replica' ? null : move.to;

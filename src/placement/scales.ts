@@ -4,6 +4,8 @@ import type { Draft } from './draft.ts';
 const BYTES_WEIGHT = 4;
 /** Below this, differences in bytes are nobody's problem: small tables are balanced by counts. */
 export const BYTES_NOTICED = 8 * 2 ** 20;
+/** A move that improves less than this share of what one like it could is not worth its bytes. */
+const WORTHWHILE = 1 / 4;
 /** Breaks ties only: an eighth of what one replica more or less is worth. */
 const ACQUAINTANCE_WEIGHT = 1 / 8;
 
@@ -18,6 +20,7 @@ export class Scales {
   readonly meanBytes: number;
   /** Mean replicas of each table on a node. */
   readonly meanOfTable: Float64Array;
+  #noted: { least: number; tables: readonly number[] } = { least: -1, tables: [] };
   readonly #byteUnit: number;
   /** What one replica is worth: the square of its share of a mean node. */
   readonly unit: number;
@@ -53,6 +56,20 @@ export class Scales {
     const replicas = 2 * (draft.replicas[n] ?? 0) + sign;
     const ofTable = 2 * draft.tableReplicas(draft.table[p] ?? 0, n) + sign;
     return bytes + this.unit * (replicas + ofTable);
+  }
+
+  /** Tables with at least `least` partitions: a smaller one cannot be so many replicas off on any node. */
+  tablesOfNote(least: number): readonly number[] {
+    if (this.#noted.least !== least) {
+      const tables = [...this.#draft.tables.keys()];
+      this.#noted = { least, tables: tables.filter((t) => (this.#draft.tables[t]?.partitionCount ?? 0) >= least) };
+    }
+    return this.#noted.tables;
+  }
+
+  /** The least by which a move of `p` has to lower the imbalance: nearly equal replicas are not exchanged for each other. */
+  leastGain(p: number): number {
+    return WORTHWHILE * (this.misfit(this.#draft.size[p] ?? 0, 0) + this.unit);
   }
 
   /** How heavily a node is loaded, to rank nodes before looking at single partitions; bytes and replicas weigh the same here. */
