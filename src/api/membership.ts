@@ -5,7 +5,7 @@ import * as z from 'zod';
 const tier = z.strictObject({ key: z.string().min(1), value: z.string().min(1) });
 
 /** What a node tells about itself, when it joins and with every beat. */
-export const nodeFacts = z.strictObject({
+const nodeFacts = z.strictObject({
   address: z.string().min(1),
   httpAddress: z.string().min(1),
   postgresHost: z.string().min(1),

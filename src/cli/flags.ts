@@ -14,13 +14,6 @@ export function integer(min: number, max: number): (text: string) => number {
 
 export const positive = integer(1, Number.MAX_SAFE_INTEGER);
 
-/** Seconds, with or without a fraction. */
-export function seconds(text: string): number {
-  const value = /^\d+(\.\d+)?$/.test(text) ? Number(text) : 0;
-  if (value <= 0) throw new InvalidArgumentError('It has to be a number of seconds above 0.');
-  return value;
-}
-
 /**
  * HOST:PORT with what was left out filled in: `:7000` and `10.0.0.1` are addresses too. A missing host is 127.0.0.1:
  * an insecure cluster on every interface has to be asked for (`0.0.0.0:7000`).

@@ -15,7 +15,7 @@ export function isAlive(pid: number): boolean {
 }
 
 /** True as soon as the process has ended, false when it still runs after `timeoutMs`. */
-export async function waitUntilGone(pid: number, timeoutMs: number): Promise<boolean> {
+async function waitUntilGone(pid: number, timeoutMs: number): Promise<boolean> {
   const until = performance.now() + timeoutMs;
   while (isAlive(pid)) {
     if (performance.now() > until) return false;

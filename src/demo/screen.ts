@@ -118,7 +118,7 @@ function operations(rows: readonly OperationRow[], paint: Paint): string[] {
 }
 
 /** `move-replica cities 3: n1 → n4   ████████░░░░  62 %  3.1 MiB/s  2 s left` */
-export function operationLine(op: OperationRow, paint: Paint): string {
+function operationLine(op: OperationRow, paint: Paint): string {
   const full = Math.round((Math.min(100, op.percent) / 100) * BAR_CELLS);
   const bar = paint('█'.repeat(full), 'green') + paint('░'.repeat(BAR_CELLS - full), 'dim');
   const figures = [

@@ -59,16 +59,14 @@ function ownedOn(view: ClusterView, node: NodeId): Record<InventoryKind, Set<str
   for (const other of connectedNodes(view)) if (other.id !== node) owned.server.add(serverName(other.id));
   for (const table of view.tables.values()) owned.parent.add(String(table.tid));
   for (const { partition } of allPartitions(view)) {
-    const mine = replicaOn(partition, node);
-    if (!mine) continue;
+    if (!replicaOn(partition, node)) continue;
     const name = partitionTable(partition.tid, partition.pid);
     owned['replica-table'].add(name);
     for (const other of partition.replicas.filter((r) => r.node !== node)) {
       owned.publication.add(publicationName(other.node));
       owned.subscription.add(subscriptionName(other.node, node));
       owned.slot.add(subscriptionName(node, other.node));
-      if (mine.state !== 'stale' && other.state !== 'stale')
-        owned['published-table'].add(`${publicationName(other.node)}.${name}`);
+      owned['published-table'].add(`${publicationName(other.node)}.${name}`);
     }
   }
   return owned;

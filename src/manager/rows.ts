@@ -134,7 +134,7 @@ function pauseRow(view: ClusterView, pause: PauseRecord): PauseRow {
 }
 
 /** Nearest-rank percentiles; null where nothing was paused. */
-export function summarize(pausesMs: readonly number[]): PauseSummary | null {
+function summarize(pausesMs: readonly number[]): PauseSummary | null {
   if (pausesMs.length === 0) return null;
   const sorted = [...pausesMs].sort((a, b) => a - b);
   const at = (percent: number) => sorted[Math.max(0, Math.ceil((percent / 100) * sorted.length) - 1)] ?? 0;

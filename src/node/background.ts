@@ -15,7 +15,7 @@ export interface BackgroundResult {
 }
 
 /** True in the process that `startInBackground` made. */
-export function isBackgroundChild(): boolean {
+function isBackgroundChild(): boolean {
   return process.env[BACKGROUND_ENV] === '1';
 }
 

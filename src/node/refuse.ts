@@ -51,7 +51,7 @@ export function nextStartup(bytes: Buffer): { bytes: number; code: number } | 'p
 }
 
 /** A fatal ErrorResponse message: fields of one letter and a string each, a zero at the end. */
-export function errorResponse(error: { code: string; message: string; hint: string }): Buffer {
+function errorResponse(error: { code: string; message: string; hint: string }): Buffer {
   const fields = { S: 'FATAL', V: 'FATAL', C: error.code, M: error.message, H: error.hint };
   const body = Buffer.from(
     `${Object.entries(fields)

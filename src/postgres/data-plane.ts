@@ -106,26 +106,34 @@ export class PostgresDataPlane implements DataPlane {
       const subscribed = await mesh.subscribedTables(this.#on(to), from, to);
       const missing = names.filter((n) => !published.has(n) || !subscribed.has(n));
       if (missing.length === 0) return;
-      // A crash between publishing and refreshing leaves tables that this refresh would take up with the wrong `copy_data`.
-      const strangers = [...published].filter((t) => !missing.includes(t) && !subscribed.has(t));
+      await this.#unpublishStrangers(from, to, subscribed);
       // Subscribed, but no longer published: what was missed meanwhile would be missing for ever. Forget it and start anew.
-      const forgotten = missing.filter((n) => subscribed.has(n));
-      await mesh.unpublish(this.#on(from), to, strangers);
-      if (forgotten.length > 0) await mesh.refresh(this.#on(to), from, to, false);
-      await mesh.publish(
-        this.#on(from),
-        to,
-        missing.filter((n) => !published.has(n)),
-      );
+      if (missing.some((n) => subscribed.has(n))) await mesh.refresh(this.#on(to), from, to, false);
+      await mesh.publish(this.#on(from), to, missing);
       await mesh.refresh(this.#on(to), from, to, copy);
     });
+  }
+
+  /**
+   * A refresh that failed, or a crash before it, leaves tables that are published and not subscribed. Any later refresh of the pair would
+   * take them up with its own `copy_data`: without their rows. Whoever published them publishes them again.
+   */
+  async #unpublishStrangers(from: NodeId, to: NodeId, subscribed: ReadonlyMap<string, string>): Promise<void> {
+    const published = await mesh.publishedTables(this.#on(from), to);
+    await mesh.unpublish(
+      this.#on(from),
+      to,
+      [...published].filter((t) => !subscribed.has(t)),
+    );
   }
 
   async stopStream(from: NodeId, to: NodeId, ref: PartitionRef): Promise<void> {
     await this.#pairs.run(`${from}>${to}`, async () => {
       await this.#unpublish(from, to, ref);
       const subscribed = await mesh.subscribedTables(this.#on(to), from, to);
-      if (subscribed.has(partitionTable(ref.tid, ref.pid))) await mesh.refresh(this.#on(to), from, to, false);
+      if (!subscribed.has(partitionTable(ref.tid, ref.pid))) return;
+      await this.#unpublishStrangers(from, to, subscribed);
+      await mesh.refresh(this.#on(to), from, to, false);
     });
   }
 
@@ -233,6 +241,6 @@ function tooLate(ms: number): Promise<boolean[]> {
   return new Promise((resolve) => setTimeout(() => resolve([false]), Math.max(0, ms)));
 }
 
-export function sameTarget(a: HingeTarget, b: HingeTarget): boolean {
+function sameTarget(a: HingeTarget, b: HingeTarget): boolean {
   return JSON.stringify(a) === JSON.stringify(b);
 }

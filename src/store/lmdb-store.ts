@@ -49,10 +49,11 @@ export class LmdbStore implements MetaStore {
       const revision = this.#facts.get('revision') ?? 0;
       if (!when.every((c) => (this.#entries.get(c.key)?.r ?? 0) === c.revision)) return { ok: false, revision };
       for (const w of write) {
-        if ('delete' in w) this.#entries.remove(w.delete);
-        else this.#entries.put(w.put, { v: w.value, r: revision + 1 });
+        // Inside a transaction writes are done at once; its own promise tells when they are on disk.
+        if ('delete' in w) void this.#entries.remove(w.delete);
+        else void this.#entries.put(w.put, { v: w.value, r: revision + 1 });
       }
-      this.#facts.put('revision', revision + 1);
+      void this.#facts.put('revision', revision + 1);
       return { ok: true, revision: revision + 1 };
     });
   }
