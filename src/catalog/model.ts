@@ -81,7 +81,11 @@ export interface TableDefinition {
   /** Name and `pg_get_constraintdef()` of CHECK constraints. */
   readonly checks: readonly { readonly name: string; readonly definition: string }[];
   /** Secondary indexes and UNIQUE constraints, as what follows `CREATE [UNIQUE] INDEX name ON table`: `USING btree (city)`. */
-  readonly indexes: readonly { readonly unique: boolean; readonly definition: string }[];
+  readonly indexes: readonly {
+    readonly unique: boolean;
+    readonly definition: string;
+    readonly columns?: readonly string[];
+  }[];
 }
 
 export interface ColumnDefinition {
