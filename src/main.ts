@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { mkdir, rm } from 'node:fs/promises';
 import { exitWhenWritten, processHost } from './cli/host.ts';
 import { runCli } from './cli/main.ts';
 import { systemClock } from './core/clock.ts';
@@ -7,7 +8,7 @@ import { runDemo } from './demo/demo.ts';
 import { CatalogStore } from './manager/catalog-store.ts';
 import { Manager } from './manager/manager.ts';
 import { runNode } from './node/daemon.ts';
-import type { StartManager } from './node/manager-handle.ts';
+import type { ImportMeta, StartManager } from './node/manager-handle.ts';
 import { PostgresDataPlane } from './postgres/data-plane.ts';
 import { PostgresInspector } from './postgres/inspector.ts';
 import { NodeConnections } from './postgres/sql/client.ts';
@@ -36,6 +37,14 @@ const startManager: StartManager = async ({ directory, home, clusterId, startMod
   });
 };
 
+const importMeta: ImportMeta = async (directory, entries) => {
+  await rm(directory, { recursive: true, force: true });
+  await mkdir(directory, { mode: 0o700 });
+  const store = await LmdbStore.open(directory);
+  await store.txn({ when: [], write: entries.map(({ key, value }) => ({ put: key, value })) });
+  await store.close();
+};
+
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
   version: string;
 };
@@ -44,6 +53,7 @@ const host = processHost({
   startNode: (options) =>
     runNode(options, {
       startManager,
+      importMeta,
       version,
       stdout: (text) => process.stdout.write(text),
       stderr: (text) => process.stderr.write(text),

@@ -42,7 +42,18 @@ export interface BeatAnswer {
   state: 'joining' | 'active' | 'decommissioning' | 'decommissioned';
   /** Everything the node missed while it was away has been made up for. */
   upToDate: boolean;
+  /** HOST:PORT of the manager, and of every member: whom to ask when the manager has moved. */
+  manager: string;
+  peers: string[];
 }
+
+/** The whole meta store on its way to another node: `POST /api/v1/meta/receive`. It runs there only after `/api/v1/meta/activate`. */
+export const metaTransfer = z.strictObject({
+  clusterId: z.string(),
+  from: z.int().positive(),
+  entries: z.array(z.strictObject({ key: z.string(), value: z.unknown() })),
+});
+export type MetaTransfer = z.infer<typeof metaTransfer>;
 
 /** What any node answers to "who are you?": how a joining or restarted node finds the manager. */
 export interface WhoAmI {

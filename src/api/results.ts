@@ -206,6 +206,8 @@ export interface Results {
   events: EventRow[];
   'setting-ls': SettingRow[];
   'setting-set': SettingRow;
+  /** The node that holds the meta store and runs the manager now. */
+  'meta-move': { node: number; address: string };
   doctor: DoctorResult;
 }
 

@@ -13,7 +13,7 @@ import type { MetaStore } from '../store/meta-store.ts';
 import { Balancer } from './balancer.ts';
 import { CatalogStore } from './catalog-store.ts';
 import { ClusterLoad } from './cluster-load.ts';
-import type { CommandContext } from './commands/context.ts';
+import { type CommandContext, nodeById } from './commands/context.ts';
 import { runCommand } from './commands/run.ts';
 import { EventLog } from './event-log.ts';
 import type { Inspector } from './ports.ts';
@@ -92,11 +92,31 @@ export class Manager {
 
   /** Lets go of everything where it is. The next manager goes on. */
   async stop(): Promise<void> {
+    await this.#letGo();
+    await this.#ports.store.close();
+  }
+
+  async #letGo(): Promise<void> {
     this.#ending.abort();
     await this.#runner.stop();
     await this.#rounds;
     await this.#closeServers();
+  }
+
+  /** HOST:PORT of a live member that can take the meta store. Throws NODE_UNKNOWN, NODE_NOT_ACTIVE, NODE_NOT_ALIVE. */
+  successor(node: NodeId): string {
+    const record = nodeById(this.#catalog.view, node);
+    if (record.state !== 'active') throw tideError('NODE_NOT_ACTIVE', { node, state: record.state });
+    if (!this.#load.alive(node)) throw tideError('NODE_NOT_ALIVE', { nodes: `node ${node} is` });
+    return record.address;
+  }
+
+  /** Lets go of everything and gives what the meta store holds, for another node to go on with. */
+  async stopAndExport(): Promise<{ key: string; value: unknown }[]> {
+    await this.#letGo();
+    const entries = await this.#ports.store.range('/');
     await this.#ports.store.close();
+    return entries.map(({ key, value }) => ({ key, value }));
   }
 
   get clusterId(): string {
@@ -138,12 +158,7 @@ export class Manager {
   }
 
   async beat(report: BeatReport): Promise<BeatAnswer> {
-    const node = this.#catalog.view.nodes.get(report.node);
-    if (!node)
-      throw tideError('NODE_UNKNOWN', {
-        node: String(report.node),
-        known: [...this.#catalog.view.nodes.keys()].join(', '),
-      });
+    const node = nodeById(this.#catalog.view, report.node);
     const before = this.#load.alive(node.id);
     this.#load.beat(report);
     const { address, httpAddress, postgresHost, postgresPort, build, startedAt, locality, attrs } = report.facts;
@@ -154,13 +169,13 @@ export class Manager {
       this.#reconciler.nodeReturned(node.id);
     }
     const { state } = this.#catalog.view.nodes.get(report.node) ?? node;
-    return { state, upToDate: !this.#reconciler.isDue(node.id) };
+    const peers = connectedNodes(this.#catalog.view).map((n) => n.address);
+    const manager = nodeById(this.#catalog.view, this.#home).address;
+    return { state, upToDate: !this.#reconciler.isDue(node.id), manager, peers };
   }
 
   #addressOf(node: NodeId): { host: string; port: number } {
-    const record = this.#catalog.view.nodes.get(node);
-    if (!record)
-      throw tideError('NODE_UNKNOWN', { node: String(node), known: [...this.#catalog.view.nodes.keys()].join(', ') });
+    const record = nodeById(this.#catalog.view, node);
     return { host: record.postgresHost, port: record.postgresPort };
   }
 

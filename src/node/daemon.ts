@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { post } from '../api/client.ts';
-import type { BeatAnswer, JoinAnswer, NodeFacts, WhoAmI } from '../api/membership.ts';
+import type { BeatAnswer, JoinAnswer, MetaTransfer, NodeFacts, WhoAmI } from '../api/membership.ts';
 import type { StartOptions } from '../api/start-options.ts';
 import { must } from '../core/assert.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
@@ -17,7 +17,7 @@ import { parseLocality } from './facts.ts';
 import { askAny, Heartbeat } from './heartbeat.ts';
 import { createHttp } from './http.ts';
 import { openLog } from './log.ts';
-import type { ManagerHandle, StartManager } from './manager-handle.ts';
+import type { ImportMeta, ManagerHandle, StartManager } from './manager-handle.ts';
 import { createMux } from './mux.ts';
 import {
   type Address,
@@ -41,6 +41,7 @@ import {
 
 export interface DaemonPorts {
   startManager: StartManager;
+  importMeta: ImportMeta;
   version: string;
   stdout(text: string): void;
   stderr(text: string): void;
@@ -51,6 +52,7 @@ const DRAIN_MS = 10_000;
 /** A restarted node waits this long to make up for what it missed; then it serves what it has, which forwards and is never wrong. */
 const CATCH_UP_MS = 15_000;
 const WAIT_REPORT_MS = 5_000;
+const META_MOVE_MS = 60_000;
 
 interface Addresses {
   listen: Address;
@@ -101,6 +103,8 @@ class Daemon {
   #identity: NodeIdentity | null = null;
   #manager: ManagerHandle | null = null;
   #ready = false;
+  /** HOST:PORT the meta store is on its way to. */
+  #movingTo: string | null = null;
   #answer: BeatAnswer | null = null;
 
   constructor(options: StartOptions, ports: DaemonPorts, addresses: Addresses, store: StoreDir) {
@@ -205,7 +209,10 @@ class Daemon {
     const { join } = this.#options;
     const identity = this.#identity;
     const own = formatAddress(this.#addresses.advertise);
-    const addresses = [...join, ...(identity && !identity.metaHome ? [identity.manager] : [])].filter((a) => a !== own);
+    const addresses = [
+      ...join,
+      ...(identity && !identity.metaHome ? [identity.manager, ...identity.peers] : []),
+    ].filter((a) => a !== own);
     if (addresses.length === 0) return null;
     const untilMs = performance.now() + (identity ? 0 : JOIN_TRIES_MS);
     for (;;) {
@@ -229,7 +236,10 @@ class Daemon {
   async #listen(postgresTarget: Parameters<typeof createMux>[0]['postgresTarget']): Promise<() => Promise<void>> {
     const http = createHttp({
       manager: () => this.#manager,
-      managerAddress: () => this.#identity?.manager ?? '',
+      managerAddress: () => this.#managerAddress(),
+      handOver: (node) => this.#handOver(node),
+      receiveMeta: (transfer) => this.#receiveMeta(transfer),
+      activateMeta: (from) => this.#activateMeta(from),
       whoAmI: () => this.#whoAmI(),
       quit: () => this.#askToEnd('asked to quit'),
       ready: () => this.#ready,
@@ -277,6 +287,8 @@ class Daemon {
         state: 'member',
         metaHome: false,
         manager: joined.manager,
+        metaFrom: null,
+        peers: [],
         ...addresses,
       });
       return;
@@ -290,6 +302,8 @@ class Daemon {
         state: 'member',
         metaHome: true,
         manager: facts.address,
+        metaFrom: null,
+        peers: [],
       }),
       ...addresses,
       ...(peer ? { manager: peer.manager } : {}),
@@ -311,6 +325,58 @@ class Daemon {
     });
     const members = (await this.#manager.run({ do: 'node-status' })) as unknown[];
     if (members.length === 0) await this.#manager.join(facts);
+  }
+
+  #managerAddress(): string {
+    if (this.#movingTo !== null) throw tideError('META_MOVING', { to: this.#movingTo });
+    return this.#identity?.manager ?? '';
+  }
+
+  /**
+   * Hands the meta store and the manager to another node. The turning point is this node's own note that it is not the home any more: before
+   * it, a crash leaves the manager here and a copy there that never runs; after it, the copy runs at the first word from here.
+   */
+  async #handOver(node: number): Promise<{ node: number; address: string }> {
+    const identity = must(this.#identity, 'identity');
+    const manager = must(this.#manager, 'manager');
+    const address = manager.successor(node);
+    if (node === identity.nodeId) return { node, address };
+    this.#movingTo = address;
+    this.#manager = null;
+    try {
+      const entries = await manager.stopAndExport();
+      const transfer: MetaTransfer = { clusterId: identity.clusterId, from: identity.nodeId, entries };
+      await post(address, '/api/v1/meta/receive', transfer, { timeoutMs: META_MOVE_MS });
+      await this.#remember({ ...must(this.#identity, 'identity'), metaHome: false, manager: address });
+    } catch (error) {
+      await this.#startManager(this.#facts(identity.postgresPort));
+      throw error;
+    } finally {
+      this.#movingTo = null;
+    }
+    await post(address, '/api/v1/meta/activate', { from: identity.nodeId }, { timeoutMs: META_MOVE_MS });
+    this.#log.info({ to: node, address }, 'the meta store has moved');
+    return { node, address };
+  }
+
+  async #receiveMeta({ clusterId, from, entries }: MetaTransfer): Promise<void> {
+    const identity = must(this.#identity, 'identity');
+    if (clusterId !== identity.clusterId || this.#manager !== null) {
+      throw tideError('BAD_REQUEST', {
+        what: 'meta store',
+        why: 'this node is of another cluster or runs the manager',
+      });
+    }
+    await this.#remember({ ...identity, metaFrom: null });
+    await this.#ports.importMeta(this.#store.meta, entries);
+    await this.#remember({ ...identity, metaFrom: from });
+  }
+
+  async #activateMeta(from: number): Promise<void> {
+    const identity = this.#identity;
+    if (identity?.metaFrom !== from || this.#manager !== null) return;
+    await this.#remember({ ...identity, metaFrom: null, metaHome: true, manager: identity.advertiseAddress });
+    await this.#startManager(this.#facts(identity.postgresPort));
   }
 
   async #remember(identity: NodeIdentity): Promise<void> {
@@ -339,9 +405,14 @@ class Daemon {
   #hear(answer: BeatAnswer): void {
     this.#answer = answer;
     const identity = this.#identity;
-    if (!identity || answer.state !== 'decommissioned' || identity.state === 'decommissioned') return;
-    this.#remember({ ...identity, state: 'decommissioned' }).catch((error) => {
-      this.#log.error({ error: messageOf(error) }, 'the store could not be marked as decommissioned');
+    if (!identity) return;
+    const state = answer.state === 'decommissioned' ? ('decommissioned' as const) : identity.state;
+    // While the meta store moves, only the move itself says who manages.
+    const settled = this.#movingTo === null && this.#manager === null;
+    const heard = { ...identity, state, peers: answer.peers, ...(settled ? { manager: answer.manager } : {}) };
+    if (JSON.stringify(heard) === JSON.stringify(identity)) return;
+    this.#remember(heard).catch((error) => {
+      this.#log.error({ error: messageOf(error) }, 'what the manager said could not be written to the store');
     });
   }
 
@@ -354,9 +425,13 @@ class Daemon {
     });
     for (;;) {
       const answer = this.#answer;
+      const nodeId = this.#identity?.nodeId ?? 0;
+      // The cluster could not take it in, or let it go while it was away: its id is spent.
+      if (answer?.state === 'decommissioned') {
+        throw tideError('STORE_DECOMMISSIONED', { path: this.#store.root, nodeId });
+      }
       if (answer && answer.state !== 'joining' && (isNew || answer.upToDate)) return;
       const now = performance.now();
-      const nodeId = this.#identity?.nodeId ?? 0;
       if (ended) throw tideError('JOIN_STOPPED', { node: nodeId, why: 'it was told to end' });
       if (!isNew && answer?.state !== 'joining' && now - beganMs > CATCH_UP_MS) {
         this.#ports.stderr(

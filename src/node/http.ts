@@ -1,7 +1,8 @@
 import Fastify, { type FastifyInstance } from 'fastify';
+import * as z from 'zod';
 import { post } from '../api/client.ts';
 import { adminCommand } from '../api/commands.ts';
-import { beatReport, joinRequest, type WhoAmI } from '../api/membership.ts';
+import { beatReport, joinRequest, type MetaTransfer, metaTransfer, type WhoAmI } from '../api/membership.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
 import type { ManagerHandle } from './manager-handle.ts';
 
@@ -11,6 +12,10 @@ export interface HttpPorts {
   /** HOST:PORT of the manager, where it runs elsewhere. */
   managerAddress(): string;
   whoAmI(): WhoAmI;
+  /** Moves the meta store and the manager from here to another node; answers when they run there. */
+  handOver(node: number): Promise<{ node: number; address: string }>;
+  receiveMeta(transfer: MetaTransfer): Promise<void>;
+  activateMeta(from: number): Promise<void>;
   /** Begins the end of this node. */
   quit(): void;
   ready(): boolean;
@@ -18,6 +23,9 @@ export interface HttpPorts {
 
 /** An operation may be started by a call, never awaited: what takes longer has failed. */
 const FORWARD_MS = 60_000;
+/** A cluster of 100,000 partitions and its journal. */
+const META_BYTES_MAX = 1 << 30;
+const activation = z.strictObject({ from: z.int().positive() });
 
 /** The admin API, the same on the listen port and the HTTP port. Any node takes any command and hands it to the manager. */
 export function createHttp(ports: HttpPorts): FastifyInstance {
@@ -30,7 +38,16 @@ export function createHttp(ports: HttpPorts): FastifyInstance {
   app.post('/api/v1/admin', async (request) => {
     const manager = ports.manager();
     if (!manager) return { result: await forward(ports, '/api/v1/admin', request.body) };
-    return { result: await manager.run(parse(adminCommand, request.body, 'admin command')) };
+    const command = parse(adminCommand, request.body, 'admin command');
+    if (command.do === 'meta-move') return { result: await ports.handOver(command.node) };
+    try {
+      return { result: await manager.run(command) };
+    } catch (error) {
+      if (!(error instanceof TideError) || error.code !== 'META_HOME') throw error;
+      // The node that is to go holds the meta store: its successor takes that over and then carries the command out.
+      await ports.handOver(error.details.successor as number);
+      return { result: await forward(ports, '/api/v1/admin', request.body) };
+    }
   });
   app.post('/api/v1/join', async (request) => {
     const manager = ports.manager();
@@ -39,8 +56,22 @@ export function createHttp(ports: HttpPorts): FastifyInstance {
   });
   app.post('/api/v1/beat', async (request) => {
     const manager = ports.manager();
-    if (!manager) return { result: await forward(ports, '/api/v1/beat', request.body) };
-    return { result: await manager.beat(parse(beatReport, request.body, 'beat')) };
+    const report = parse(beatReport, request.body, 'beat');
+    if (!manager) {
+      // The old home of the meta store beats here only after it has let go: a crash may have cut off its word to go on.
+      await ports.activateMeta(report.node);
+      return { result: await (ports.manager()?.beat(report) ?? forward(ports, '/api/v1/beat', report)) };
+    }
+    return { result: await manager.beat(report) };
+  });
+  app.post('/api/v1/meta/receive', { bodyLimit: META_BYTES_MAX }, async (request) => {
+    await ports.receiveMeta(parse(metaTransfer, request.body, 'meta store'));
+    return { result: null };
+  });
+  app.post('/api/v1/meta/activate', async (request) => {
+    const { from } = parse(activation, request.body, 'activation');
+    await ports.activateMeta(from);
+    return { result: null };
   });
   app.post('/api/v1/whoami', async () => ({ result: ports.whoAmI() }));
   app.post('/api/v1/quit', async () => {

@@ -27,6 +27,10 @@ const identitySchema = z.strictObject({
   metaHome: z.boolean(),
   /** HOST:PORT of the manager, as last heard. */
   manager: z.string(),
+  /** The node whose meta store lies in `meta/`, waiting for that node's word to go on; null: none. */
+  metaFrom: z.int().positive().nullable(),
+  /** HOST:PORT of the members, as last heard: one of them knows the manager when it has moved. */
+  peers: z.array(z.string()),
 });
 
 /** Who the node is: what `node.json` keeps. Written only when the cluster has given the node its id. */

@@ -16,7 +16,7 @@ export function waitForTransaction(node: NodeId, blocker: Blocker, why: string):
   const query = blocker.query?.replaceAll(/\s+/g, ' ') ?? null;
   return {
     kind: 'transaction',
-    text: `${why}: pid ${blocker.pid} of ${blocker.user ?? 'unknown'}${via} on node ${node}, open for ${ageSeconds} s${doing}${query ? `: ${query}` : ''}`,
+    text: `${why}: ${blocker.pid === 0 ? 'one' : `pid ${blocker.pid}`} of ${blocker.user ?? 'unknown'}${via} on node ${node}, open for ${ageSeconds} s${doing}${query ? `: ${query}` : ''}`,
     node,
     pid: blocker.pid,
     user: blocker.user,

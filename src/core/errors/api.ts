@@ -53,7 +53,7 @@ export const apiErrors = {
   }),
   OP_NOT_DONE: entry<{ id: number; subject: string; status: string; why: string; next: string }>({
     retry: 'when-cluster-changes',
-    sqlstate: 'TD001',
+    sqlstate: '55000',
     text: (d) => `operation ${d.id} (${d.subject}) ${d.status}${d.why === '' ? '' : `: ${d.why}`}`,
     hint: (d) => d.next,
   }),
@@ -68,6 +68,12 @@ export const apiErrors = {
     sqlstate: '57P03',
     text: (d) => `the node at ${d.address} still answers ${d.seconds} s after it was told to quit`,
     hint: () => 'its log says what it waits for; SIGTERM to its process asks for the same',
+  }),
+  META_MOVING: entry<{ to: string }>({
+    retry: 'later',
+    sqlstate: '57P03',
+    text: (d) => `the meta store is on its way to ${d.to}`,
+    hint: () => 'repeat the command in a moment; data is served all the time',
   }),
   INTERNAL: entry<{ why: string }>({
     retry: 'later',

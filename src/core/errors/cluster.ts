@@ -115,11 +115,11 @@ export const clusterErrors = {
     text: (d) => `node ${d.node} cannot become the leader of ${d.partition}: ${d.why}`,
     hint: () => 'choose a node whose replica is a follower in state ready (tide partition ls)',
   }),
-  META_HOME: entry<{ node: number }>({
+  META_HOME: entry<{ node: number; successor: number }>({
     retry: 'never',
     sqlstate: '55000',
     text: (d) => `node ${d.node} holds the embedded meta store, without which the cluster cannot be managed`,
-    hint: (d) => `take another node away, or only its leaders (tide node drain ${d.node})`,
+    hint: (d) => `move the store first: tide meta move ${d.successor}`,
   }),
   NODE_DECOMMISSIONED: entry<{ node: number }>({
     retry: 'never',

@@ -1,7 +1,8 @@
 import type { AdminCommand } from '../../api/commands.ts';
 import type { NodeStatusRow, PlanResult, StartedResult } from '../../api/results.ts';
 import type { NodeId } from '../../catalog/model.ts';
-import { allPartitions, partitionKey, replicaOn } from '../../catalog/view.ts';
+import { allPartitions, memberNodes, partitionKey, replicaOn } from '../../catalog/view.ts';
+import { must } from '../../core/assert.ts';
 import { isoTime } from '../../core/clock.ts';
 import { tideError } from '../../core/errors.ts';
 import type { OperationRecord } from '../../operations/operation.ts';
@@ -60,10 +61,10 @@ export async function decommission(c: CommandContext, command: Command<'node-dec
   const nodes = [...new Set(command.nodes)].sort((a, b) => a - b);
   for (const id of nodes) nodeById(c.view, id);
   throwAll(preflightScaleIn(c.view, c.loadView, nodes, command.checks));
-  // The embedded meta store is a file on that node: the cluster cannot go on without it.
-  if (nodes.includes(c.home)) throw tideError('META_HOME', { node: c.home });
   const wanted = scaleInPlan(c, nodes);
   if (command.dryRun) return { operation: null, plan: planResult(c.view, wanted) };
+  // The embedded meta store is a file on that node: it moves first, and its new home repeats this command.
+  if (nodes.includes(c.home)) throw tideError('META_HOME', { node: c.home, successor: successorOf(c, nodes) });
   for (const id of nodes) requireLock(c, `node:${id}`, `node ${id}`);
   const placement = Object.fromEntries(
     [...allPartitions(c.view)].map(({ partition }) => [
@@ -73,6 +74,12 @@ export async function decommission(c: CommandContext, command: Command<'node-dec
   );
   const started = await c.runner.submit('decommission', { nodes, placement }, null, planData(wanted));
   return { operation: started.id, plan: planResult(c.view, wanted) };
+}
+
+/** Who takes the meta store over: the live member with the lowest id that stays. The preflight has seen to it that there is one. */
+function successorOf(c: CommandContext, leaving: readonly NodeId[]): NodeId {
+  const staying = memberNodes(c.view).filter((n) => !leaving.includes(n.id) && c.load.alive(n.id));
+  return must(staying[0], 'a node that stays').id;
 }
 
 export async function recommission(c: CommandContext, command: Command<'node-recommission'>): Promise<StartedResult> {

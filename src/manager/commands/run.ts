@@ -58,6 +58,12 @@ export async function runCommand(c: CommandContext, command: AdminCommand): Prom
       return Object.keys(SETTINGS).map((key) => settingRow(c.view.settings, key as keyof Settings));
     case 'setting-set':
       return setSetting(c, command.key, command.value);
+    case 'meta-move':
+      // The node process moves the store, with this manager stopped; it never comes here.
+      throw tideError('BAD_REQUEST', {
+        what: 'meta-move',
+        why: 'it is carried out by the node that holds the meta store',
+      });
     case 'doctor':
       return examine(
         c.view,

@@ -26,14 +26,14 @@ const prepareDatabase: Step<JoinInput> = {
   undo: async (c) => setNode(c, c.input.node, { state: 'decommissioned' }),
 };
 
-/** Servers in both directions; a node that is away gets its own when it is back. */
+/** Servers in both directions; a node that is away gets its own when it is back, one that is joining too when its turn comes. */
 const linkServers: Step<JoinInput> = {
   name: 'link-servers',
   done: async (c) => joining(c).state !== 'joining',
   run: async (c) => {
     for (const other of connectedNodes(c.view).filter((n) => n.id !== c.input.node)) {
       await c.plane.ensureServer(c.input.node, other.id);
-      if (c.alive(other.id)) await c.plane.ensureServer(other.id, c.input.node);
+      if (c.alive(other.id) && other.state !== 'joining') await c.plane.ensureServer(other.id, c.input.node);
     }
     return DONE;
   },

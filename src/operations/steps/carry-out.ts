@@ -29,6 +29,10 @@ export async function carryOut(c: StepContext<unknown>, goal: Goal, only?: Move[
     );
   }
   const running = c.running().filter((r) => MOVE_KINDS.has(r.kind));
+  // Nothing more may start: no need to plan, which takes a while in a cluster of a thousand nodes.
+  if (running.length >= c.view.settings['move.concurrency']) {
+    return again(150, waitFor('children', `${running.length} moves under way`));
+  }
   const next = planNext(c.view, c.load, goal, running.map(asRunningMove));
   const wanted = only ? next.start.filter((m) => only.includes(m.kind)) : next.start;
   const waiting = only ? next.waiting.filter((w) => only.includes(w.move.kind)) : next.waiting;

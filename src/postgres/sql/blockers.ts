@@ -5,29 +5,24 @@ import type { Sql } from './client.ts';
 const COLUMNS = `a.pid, a.usename as user, left(a.query, 200) as query, a.state, a.application_name as application,
   (extract(epoch from clock_timestamp() - coalesce(a.xact_start, a.query_start)) * 1000)::float8 as "ageMs"`;
 
-/** Who holds a lock on the partition's hinge or replica on this node, oldest first. */
+/** The same columns for a prepared transaction, which holds its locks and its xid without a backend. */
+const PREPARED = `0 as pid, p.owner::text as user, 'prepared transaction ' || p.gid as query, 'prepared' as state,
+  null::text as application, (extract(epoch from clock_timestamp() - p.prepared) * 1000)::float8 as "ageMs"`;
+
+/** Who holds a lock on the partition's hinge or replica on this node, oldest first; prepared transactions have pid 0. */
 export async function lockHolders(sql: Sql, tid: number, pid: number): Promise<Blocker[]> {
   return sql.query<Blocker>(
-    `select ${COLUMNS} from pg_stat_activity a
-      where a.pid in (
-        select l.pid from pg_locks l join pg_class c on c.oid = l.relation
-         where l.granted and c.relname = $1 and l.database = (select oid from pg_database where datname = current_database())
-           and c.relnamespace in ('tide_hinge'::regnamespace, 'tide_data'::regnamespace))
-        and a.pid <> pg_backend_pid() and a.backend_type not in ${WORKERS}
-      order by a.xact_start nulls last`,
+    `with held as (
+       select l.pid, l.virtualtransaction from pg_locks l join pg_class c on c.oid = l.relation
+        where l.granted and c.relname = $1 and l.database = (select oid from pg_database where datname = current_database())
+          and c.relnamespace in ('tide_hinge'::regnamespace, 'tide_data'::regnamespace))
+     select ${COLUMNS} from pg_stat_activity a
+      where a.pid in (select pid from held) and a.pid <> pg_backend_pid() and a.backend_type not in ${WORKERS}
+     union all
+     select ${PREPARED} from pg_prepared_xacts p where '-1/' || p.transaction in (select virtualtransaction from held)
+     order by "ageMs" desc nulls last`,
     [partitionTable(tid, pid)],
   );
-}
-
-/** Prepared transactions hold locks without a backend; they are found by their gid. */
-export async function preparedHolders(sql: Sql, tid: number, pid: number): Promise<string[]> {
-  const rows = await sql.query<{ gid: string }>(
-    `select distinct p.gid from pg_locks l join pg_class c on c.oid = l.relation
-       join pg_prepared_xacts p on l.virtualtransaction = '-1/' || p.transaction
-      where c.relname = $1 and l.pid is null`,
-    [partitionTable(tid, pid)],
-  );
-  return rows.map((r) => r.gid);
 }
 
 /**
@@ -50,7 +45,9 @@ export async function oldestWriter(sql: Sql): Promise<Blocker | null> {
     `select ${COLUMNS} from pg_stat_activity a
       where a.backend_xid is not null and a.pid <> pg_backend_pid() and a.backend_type not in ${WORKERS}
         and a.xact_start < clock_timestamp() - interval '1 second'
-      order by a.xact_start limit 1`,
+     union all
+     select ${PREPARED} from pg_prepared_xacts p where p.prepared < clock_timestamp() - interval '1 second'
+     order by "ageMs" desc limit 1`,
   );
   return row ?? null;
 }

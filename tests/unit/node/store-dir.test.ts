@@ -27,6 +27,8 @@ const identity: NodeIdentity = {
   postgresPort: 27257,
   metaHome: true,
   manager: '127.0.0.1:26257',
+  metaFrom: null,
+  peers: [],
 };
 
 let dir: string;

@@ -72,6 +72,8 @@ export class World {
         return SETTINGS;
       case 'setting-set':
         return { ...SETTINGS[0], value: command.value };
+      case 'meta-move':
+        return { node: command.node, address: this.addresses[command.node - 1] };
       case 'doctor':
         return { findings: FINDINGS.map((finding) => ({ ...finding, fixed: command.fix })), unreachable: [] };
     }
