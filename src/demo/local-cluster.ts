@@ -329,8 +329,9 @@ function openPool(port: number): pg.Pool {
     connectionTimeoutMillis: 10_000,
     application_name: 'tide-local',
   });
-  // A server that goes away ends idle connections; the next use opens new ones.
+  // A server that goes away ends connections, idle or in use: the next use says so or opens new ones.
   pool.on('error', () => {});
+  pool.on('connect', (client) => client.on('error', () => {}));
   return pool;
 }
 

@@ -77,6 +77,7 @@ export class Traffic {
       application_name: 'tide-demo',
     });
     pool.on('error', () => {});
+    pool.on('connect', (client) => client.on('error', () => {}));
     this.#targets.set(id, { id, pool, inUse: 0 });
   }
 

@@ -131,8 +131,9 @@ export class NodeConnections {
         '-c jit=off',
       ].join(' '),
     });
-    // Without a listener an idle connection that breaks would end the process; the next statement reports it.
+    // Without listeners a connection that breaks would end the process, idle or in use; the next statement reports it.
     pool.on('error', () => {});
+    pool.on('connect', (client) => client.on('error', () => {}));
     this.#pools.set(node, { address, pool });
     return pool;
   }
