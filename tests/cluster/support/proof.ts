@@ -1,0 +1,158 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect } from 'vitest';
+import type { OperationResult, PartitionRow } from '../../../src/api/results.ts';
+import { partitionTable } from '../../../src/catalog/names.ts';
+import { must } from '../../../src/core/assert.ts';
+import type { LocalCluster } from '../../support/cluster.ts';
+import type { Load } from './load.ts';
+
+/** What every test of a move asserts in the end. */
+
+/** Scheduling on two cores that everybody shares: the server's own bound is exact, the manager's clock sees it a little later. */
+export const SLACK_MS = 60;
+const WAIT_MS = 30_000;
+
+/** The load has ended without a failure or a missed row, and every node shows every acknowledged write. */
+export async function expectNothingLost(cluster: LocalCluster, load: Load, nodes: readonly number[]): Promise<void> {
+  expect(load.failures).toEqual([]);
+  expect(load.incomplete).toEqual([]);
+  for (const node of nodes) {
+    const { rows } = await cluster.sql(node).query(`SELECT id, value, writes FROM ${load.table}`);
+    const found = new Map(rows.map((r) => [Number(r.id), { value: String(r.value), writes: Number(r.writes) }]));
+    expect([...load.ledger.lost(found)], `acknowledged writes through node ${node}`).toEqual([]);
+    expect(rows.length, `rows through node ${node}`).toBe(found.size);
+  }
+}
+
+/** Hinges lead straight to the leaders, guards are on exactly where they belong, and the doctor has nothing to say. */
+export async function expectSettled(cluster: LocalCluster, nodes: readonly number[]): Promise<void> {
+  await eventually(async () => expect(await crookedHinges(cluster, nodes)).toEqual([]));
+  expect(await wrongGuards(cluster)).toEqual([]);
+  expect(await cluster.admin({ do: 'doctor' })).toEqual({ findings: [], unreachable: [] });
+}
+
+/** Every follower holds its leader's rows; one may be a moment behind. */
+export async function expectReplicasEqual(cluster: LocalCluster): Promise<number> {
+  const rows = await cluster.admin({ do: 'partition-ls' });
+  const followers = rows.filter((r) => r.role === 'follower');
+  await eventually(async () => {
+    const different: string[] = [];
+    for (const follower of followers) {
+      const leader = must(
+        rows.find((r) => r.role === 'leader' && r.tid === follower.tid && r.pid === follower.pid),
+        'leader',
+      );
+      if ((await contentOf(cluster, leader)) !== (await contentOf(cluster, follower)))
+        different.push(`${follower.table} ${follower.pid} on node ${follower.node}`);
+    }
+    expect(different).toEqual([]);
+  });
+  return followers.length;
+}
+
+async function contentOf(cluster: LocalCluster, { tid, pid, node }: PartitionRow): Promise<string> {
+  const { rows } = await cluster
+    .postgres(node)
+    .query(
+      `SELECT count(*) || ':' || coalesce(md5(string_agg(r::text, E'\\n' ORDER BY r::text)), '') AS content FROM tide_data.${partitionTable(tid, pid)} r`,
+    );
+  return rows[0].content;
+}
+
+async function crookedHinges(cluster: LocalCluster, nodes: readonly number[]): Promise<string[]> {
+  const partitions = await cluster.admin({ do: 'partition-ls' });
+  const crooked: string[] = [];
+  for (const node of nodes) {
+    const { rows } = await cluster.postgres(node).query<{ hinge: string; child: string }>(
+      `SELECT h.relname AS hinge, c.relnamespace::regnamespace || '.' || c.relname AS child
+         FROM pg_class h LEFT JOIN pg_inherits i ON i.inhparent = h.oid LEFT JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE h.relnamespace = 'tide_hinge'::regnamespace AND h.relkind = 'p'`,
+    );
+    const children = new Map(rows.map((r) => [r.hinge, r.child]));
+    for (const { tid, pid, node: leader } of partitions.filter((p) => p.role === 'leader')) {
+      const name = partitionTable(tid, pid);
+      const wanted = leader === node ? `tide_data.${name}` : `tide_remote.${name}_n${leader}`;
+      if (children.get(name) !== wanted) crooked.push(`node ${node}: ${name} leads to ${children.get(name)}`);
+    }
+  }
+  return crooked;
+}
+
+async function wrongGuards(cluster: LocalCluster): Promise<string[]> {
+  const wrong: string[] = [];
+  for (const { tid, pid, node, role } of await cluster.admin({ do: 'partition-ls' })) {
+    const name = partitionTable(tid, pid);
+    const { rows } = await cluster
+      .postgres(node)
+      .query(
+        `SELECT tgenabled FROM pg_trigger WHERE tgrelid = 'tide_data.${name}'::regclass AND tgname = 'tide_guard'`,
+      );
+    if (rows[0]?.tgenabled !== (role === 'leader' ? 'D' : 'O'))
+      wrong.push(`${role} ${name} on node ${node}: guard is ${rows[0]?.tgenabled}`);
+  }
+  return wrong;
+}
+
+/** Pauses of swings that came through are within the budget; returns how many there were. */
+export function expectPausesWithin(operations: readonly OperationResult[], budgetMs: number): number {
+  const done = operations.flatMap((o) => o.pauses).filter((p) => p.outcome === 'done');
+  for (const pause of done) expect(pause.pauseMs, JSON.stringify(pause)).toBeLessThanOrEqual(budgetMs + SLACK_MS);
+  return done.length;
+}
+
+export async function leaderOf(cluster: LocalCluster, table: string, pid: number): Promise<number> {
+  return must((await holdersOf(cluster, table, pid)).leader, 'leader');
+}
+
+export async function holdersOf(
+  cluster: LocalCluster,
+  table: string,
+  pid: number,
+): Promise<{ leader: number; followers: number[] }> {
+  const rows = (await cluster.admin({ do: 'partition-ls', table })).filter((r) => r.pid === pid);
+  const leader = must(
+    rows.find((r) => r.role === 'leader'),
+    'leader',
+  );
+  return { leader: leader.node, followers: rows.filter((r) => r.role === 'follower').map((r) => r.node) };
+}
+
+/** Repeats an assertion until it holds or the time is up. */
+export async function eventually(assertion: () => Promise<void>, timeoutMs = WAIT_MS): Promise<void> {
+  const until = performance.now() + timeoutMs;
+  for (;;) {
+    try {
+      return await assertion();
+    } catch (error) {
+      if (performance.now() > until) throw error;
+    }
+    await sleep(200);
+  }
+}
+
+/** Starts `count` nodes: the first makes the cluster, the others join it at once. */
+export async function startNodes(
+  cluster: LocalCluster,
+  count: number,
+  flags: readonly string[] = [],
+): Promise<number[]> {
+  await cluster.addNode({ flags });
+  await Promise.all(Array.from({ length: count - 1 }, () => cluster.addNode({ flags })));
+  return cluster.nodes.map((n) => n.id).sort((a, b) => a - b);
+}
+
+/** A key of the `id bigint` table that lives in partition `pid`. */
+export async function keyIn(
+  cluster: LocalCluster,
+  { tid, table }: { tid: number; table: string },
+  partitions: number,
+  pid: number,
+  from = 1,
+): Promise<number> {
+  const { rows } = await cluster.postgres(1).query<{ id: string }>(
+    `SELECT n AS id FROM generate_series($1::bigint, $1::bigint + 10000) n
+        WHERE satisfies_hash_partition('${table}'::regclass, ${partitions}, ${pid}, n) LIMIT 1`,
+    [from],
+  );
+  return Number(must(rows[0], `a key of ${tid}/${pid}`).id);
+}
