@@ -34,6 +34,7 @@ export interface ManagerPorts {
 
 const ROUND_MS = 500;
 const MEASURE_MS = 2_000;
+const HEAR_MS = 3_000;
 
 /** The elected process that runs operations. With the embedded meta store it is the node that holds the store. */
 export class Manager {
@@ -49,6 +50,7 @@ export class Manager {
   readonly #closeServers: () => Promise<void>;
   readonly #ending = new AbortController();
   #rounds: Promise<void> = Promise.resolve();
+  #informed: Promise<void> = Promise.resolve();
 
   private constructor(home: NodeId, ports: ManagerPorts, catalog: CatalogStore, events: EventLog, journal: Journal) {
     this.#home = home;
@@ -86,6 +88,7 @@ export class Manager {
     const events = await EventLog.open(ports.store, ports.clock);
     const manager = new Manager(home, ports, catalog, events, await Journal.open(ports.store));
     manager.#runner.resume();
+    manager.#informed = manager.#hearEverybody();
     manager.#rounds = manager.#loop();
     return manager;
   }
@@ -123,7 +126,12 @@ export class Manager {
     return this.#catalog.view.clusterId;
   }
 
+  hasMembers(): boolean {
+    return this.#catalog.view.nodes.size > 0;
+  }
+
   async run(command: AdminCommand): Promise<unknown> {
+    await this.#informed;
     const { catalog, load } = { catalog: this.#catalog, load: this.#load };
     const context: CommandContext = {
       catalog,
@@ -172,6 +180,16 @@ export class Manager {
     const peers = connectedNodes(this.#catalog.view).map((n) => n.address);
     const manager = nodeById(this.#catalog.view, this.#home).address;
     return { state, upToDate: !this.#reconciler.isDue(node.id), manager, peers };
+  }
+
+  /** A manager that has just started knows nobody to be alive: before it judges, everybody had the time to beat. */
+  async #hearEverybody(): Promise<void> {
+    const untilMs = this.#ports.clock.nowMs() + HEAR_MS;
+    const silent = () => connectedNodes(this.#catalog.view).some((n) => !this.#load.alive(n.id));
+    while (silent() && this.#ports.clock.nowMs() < untilMs && !this.#ending.signal.aborted) {
+      await this.#ports.clock.sleep(50, this.#ending.signal);
+    }
+    await this.#load.measure(this.#catalog.view);
   }
 
   #addressOf(node: NodeId): { host: string; port: number } {

@@ -323,8 +323,7 @@ class Daemon {
       minNodes: this.#options.minNodes,
       log: (level, message, more) => this.#log[level](more, message),
     });
-    const members = (await this.#manager.run({ do: 'node-status' })) as unknown[];
-    if (members.length === 0) await this.#manager.join(facts);
+    if (!this.#manager.hasMembers()) await this.#manager.join(facts);
   }
 
   #managerAddress(): string {

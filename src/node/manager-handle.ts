@@ -6,6 +6,8 @@ export interface ManagerHandle {
   run(command: AdminCommand): Promise<unknown>;
   join(request: JoinRequest): Promise<JoinAnswer>;
   beat(report: BeatReport): Promise<BeatAnswer>;
+  /** False in a cluster that has just begun. */
+  hasMembers(): boolean;
   /** HOST:PORT of a member that is alive and can take the meta store. Throws what speaks against it. */
   successor(node: number): string;
   /** Lets go of everything and gives the meta store's contents; the manager is stopped then. */

@@ -23,12 +23,17 @@ create table if not exists tide.marker (src int primary key, value bigint not nu
 create table if not exists tide.distributed (relid oid primary key, tid int not null unique);
 
 -- True once everything node "source" wrote before its marker "wanted" has been applied here. Waits inside the server: one round trip.
+-- Then it is also on disk here: apply workers commit asynchronously, and a server that crashes just after it became the leader would come
+-- back without rows that its clients have been told of.
 create or replace function tide.await_marker(source int, wanted bigint, timeout_ms int) returns boolean
 language plpgsql volatile set search_path = pg_catalog as $body$
 declare deadline timestamptz := clock_timestamp() + timeout_ms * interval '1 millisecond';
 begin
   loop
-    if exists (select from tide.marker where src = source and value >= wanted) then return true; end if;
+    if exists (select from tide.marker where src = source and value >= wanted) then
+      perform pg_logical_emit_message(false, 'tide', '', true);
+      return true;
+    end if;
     if clock_timestamp() >= deadline then return false; end if;
     perform pg_sleep(0.001);
   end loop;
@@ -47,10 +52,10 @@ begin
 end $body$;
 
 create or replace function tide.refuse_ddl() returns event_trigger language plpgsql set search_path = pg_catalog as $body$
-declare found record;
+declare culprit record;
 begin
   if current_setting('tide.internal', true) = 'on' then return; end if;
-  select c.object_identity as name, tg_tag as tag into found
+  select c.object_identity as name, tg_tag as tag into culprit
     from pg_event_trigger_ddl_commands() c
    where c.schema_name in ('tide', 'tide_hinge', 'tide_data', 'tide_remote')
       or (c.classid = 'pg_class'::regclass and exists (select from tide.distributed d where d.relid = c.objid))
@@ -60,25 +65,30 @@ begin
             select from pg_trigger t join tide.distributed d on d.relid = t.tgrelid where t.oid = c.objid))
    limit 1;
   if found then
-    raise exception '% on % has to be the same on every node, and this statement would reach one', found.tag, found.name
+    raise exception '% on % has to be the same on every node, and this statement would reach one', culprit.tag, culprit.name
       using errcode = 'TD002', hint = 'pgtide carries CREATE TABLE, its indexes and DROP TABLE: tide table create, tide table drop';
   end if;
 end $body$;
 
 create or replace function tide.refuse_drop() returns event_trigger language plpgsql set search_path = pg_catalog as $body$
-declare found record;
+declare culprit record;
 begin
   if current_setting('tide.internal', true) = 'on' then return; end if;
-  select o.object_identity as name into found
+  select o.object_identity as name into culprit
     from pg_event_trigger_dropped_objects() o
    where (o.schema_name in ('tide', 'tide_hinge', 'tide_data', 'tide_remote') and o.original)
       or (o.classid = 'pg_class'::regclass and exists (select from tide.distributed d where d.relid = o.objid))
    limit 1;
   if found then
-    raise exception 'dropping % has to happen on every node, and this statement would reach one', found.name
+    raise exception 'dropping % has to happen on every node, and this statement would reach one', culprit.name
       using errcode = 'TD002', hint = 'tide table drop removes a distributed table';
   end if;
 end $body$;
+
+-- "$user" would make the schema tide the first place for the user tide: tables would be sought, and made, among our own.
+do $do$ begin
+  execute format('alter role %I in database %I set search_path = public', current_user, current_database());
+end $do$;
 
 do $do$ begin
   if not exists (select from pg_event_trigger where evtname = 'tide_refuse_ddl') then
