@@ -74,9 +74,10 @@ async function rawCopy(cluster: LocalCluster, source: number, target: number, ti
     await to.query('ALTER TABLE public.raw ADD PRIMARY KEY (id)');
     return performance.now() - begin;
   } finally {
-    await to.query('DROP TABLE IF EXISTS public.raw');
-    from.release();
-    to.release();
+    await to.query('DROP TABLE IF EXISTS public.raw').finally(() => {
+      from.release();
+      to.release();
+    });
   }
 }
 

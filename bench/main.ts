@@ -3,9 +3,10 @@ import type { Benchmark, Figure } from './benchmark.ts';
 import { copy } from './copy.ts';
 import { memory } from './memory.ts';
 import { pauses } from './pauses.ts';
+import { planner } from './planner.ts';
 import { startUp } from './start-up.ts';
 
-const BENCHMARKS: readonly Benchmark[] = [startUp, memory, pauses, copy];
+const BENCHMARKS: readonly Benchmark[] = [planner, startUp, memory, pauses, copy];
 
 /** Runs the named benchmarks, or all; the tables go to stdout as Markdown, what is going on to stderr. */
 async function main(names: readonly string[]): Promise<number> {
