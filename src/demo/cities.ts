@@ -20,8 +20,6 @@ export const CITIES_SQL = `CREATE TABLE cities (
 
 const COLUMNS = 'id, name, country, admin_code, feature_code, population, lon, lat';
 
-/** Larger than every id of the source: a second round of the same cities gets ids of its own. */
-const IDS_PER_ROUND = 100_000_000;
 const LINES_PER_CHUNK = 500;
 
 export interface City {
@@ -46,10 +44,8 @@ export async function readCities(rows?: number): Promise<CityBook> {
 }
 
 export function cityBook(source: readonly SourceCity[], count: number): CityBook {
-  const row = (index: number) => {
-    const city = must(source[index % source.length], 'city');
-    return { city, id: city.cityId + Math.floor(index / source.length) * IDS_PER_ROUND };
-  };
+  // The source has no ids of its own: a city's is its place in it, counted on where the cities are repeated.
+  const row = (index: number) => ({ city: must(source[index % source.length], 'city'), id: index + 1 });
   return {
     count,
     at: (index) => {
@@ -66,7 +62,7 @@ export function cityBook(source: readonly SourceCity[], count: number): CityBook
 }
 
 function copyLine(city: SourceCity, id: number): string {
-  const [lon, lat] = city.loc.coordinates;
+  const { lon, lat } = city;
   const texts = [city.name, city.country, city.adminCode, city.featureCode].map(escapeCopyText);
   return [id, ...texts, city.population, lon.toFixed(5), lat.toFixed(5)].join('\t');
 }
@@ -96,10 +92,8 @@ export async function loadCities(client: ClientBase, book: CityBook, onRows: (ro
 
 /** SHA-256 over the rows in the order of their ids. */
 export function contentHash(book: CityBook): string {
-  const byId = [...book.lines()].map((line) => ({ id: Number(line.slice(0, line.indexOf('\t'))), line }));
-  byId.sort((a, b) => a.id - b.id);
   const hash = createHash('sha256');
-  for (const { line } of byId) hash.update(`${line}\n`);
+  for (const line of book.lines()) hash.update(`${line}\n`);
   return hash.digest('hex');
 }
 
