@@ -14,7 +14,7 @@ export interface StartOptions {
   locality?: string;
   /** `ssd,…` */
   attrs?: string;
-  /** A free port is chosen where absent. */
+  /** The listen port + 1000 where absent. */
   postgresPort?: number;
   /** Directory with `postgres` and `initdb`; the embedded PostgreSQL where absent. */
   postgresBin?: string;

@@ -17,10 +17,15 @@ export const operationColumns: Column<OperationRow>[] = [
 const endedColumns = columns<OperationRow>('id', 'kind', 'subject', 'status', 'bytesDone:bytes', 'endedAt:time');
 
 /**
- * Follows started operations to their end (`wait` all) or shows them as they are (none), and prints them. Throws OP_NOT_DONE where one failed or
- * was cancelled.
+ * Follows started operations to their end (`wait` all) or shows them as they are (none), and prints them. Throws OP_NOT_DONE where one does not
+ * end as `wanted`: who asked for a cancel wants it cancelled.
  */
-export async function finishWork(session: Session, ids: readonly number[], wait: 'all' | 'none'): Promise<void> {
+export async function finishWork(
+  session: Session,
+  ids: readonly number[],
+  wait: 'all' | 'none',
+  wanted: 'done' | 'cancelled' = 'done',
+): Promise<void> {
   if (wait === 'none') {
     const rows = await Promise.all(ids.map((id) => session.call({ do: 'op-show', id })));
     session.show<OperationRow>(rows, operationColumns);
@@ -28,12 +33,17 @@ export async function finishWork(session: Session, ids: readonly number[], wait:
   }
   const ops = await waitForOperations(session, ids);
   session.show<OperationRow>(ops, endedColumns);
-  requireDone(ops);
+  requireEnded(ops, wanted);
 }
 
 /** As `finishWork`, for the commands that can be a dry run and that can find nothing to do. */
-export async function finishStarted(session: Session, started: StartedResult, wait: 'all' | 'none'): Promise<void> {
-  if (started.operation !== null) await finishWork(session, [started.operation], wait);
+export async function finishStarted(
+  session: Session,
+  started: StartedResult,
+  wait: 'all' | 'none',
+  wanted: 'done' | 'cancelled' = 'done',
+): Promise<void> {
+  if (started.operation !== null) await finishWork(session, [started.operation], wait, wanted);
   else showNoOperation(session, started);
 }
 
@@ -46,16 +56,22 @@ export function showNoOperation(session: Session, started: StartedResult): void 
 
 /** Throws OP_NOT_DONE for the first operation that did not reach `done`. */
 export function requireDone(ops: readonly OperationRow[]): void {
-  const bad = ops.find((op) => op.status !== 'done');
+  requireEnded(ops, 'done');
+}
+
+function requireEnded(ops: readonly OperationRow[], wanted: 'done' | 'cancelled'): void {
+  const bad = ops.find((op) => op.status !== wanted);
   if (!bad) return;
   throw tideError('OP_NOT_DONE', {
     id: bad.id,
     subject: bad.subject,
-    status: bad.status === 'cancelled' ? 'was cancelled' : bad.status,
+    status: SAID_AS[bad.status] ?? bad.status,
     why: bad.error?.message ?? '',
     next: bad.error?.hint ?? `tide op show ${bad.id} tells what was undone`,
   });
 }
+
+const SAID_AS: Partial<Record<OperationRow['status'], string>> = { cancelled: 'was cancelled', done: 'has been done' };
 
 /** Moves, balance and the price. csv and tsv carry the moves alone; json is `answer`, the API's own. */
 export function showPlan(session: Session, plan: PlanResult, answer: unknown = plan): void {

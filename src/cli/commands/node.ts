@@ -88,7 +88,8 @@ function addRecommission(node: Command, run: CliRun): void {
   onClient<WaitFlags>(run, recommission, async ({ session, flags, args }) => {
     const ids = await resolveNodes(session, args);
     const started = await session.call({ do: 'node-recommission', nodes: ids });
-    await finishStarted(session, started, flags.wait);
+    // The operation is the decommission, which this cancels.
+    await finishStarted(session, started, flags.wait, 'cancelled');
     const nodes = await session.call({ do: 'node-status' });
     if (session.format !== 'json')
       session.show(

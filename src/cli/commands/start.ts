@@ -47,7 +47,7 @@ export function addStart(program: Command, run: CliRun): void {
     .option('--insecure', 'no certificates, no passwords: needed, this version has no others', false)
     .option('--locality <tiers>', 'where the node stands, most general first: zone=a,rack=1', locality)
     .option('--attrs <words>', 'what the node has: ssd,fast', attributes)
-    .option('--postgres-port <port>', "port of this node's PostgreSQL (default: a free one)", port)
+    .option('--postgres-port <port>', "port of this node's PostgreSQL (default: the listen port + 1000)", port)
     .option('--postgres-bin <dir>', 'directory of a PostgreSQL 18 of your own (default: the embedded one)')
     .option('--single-replica', 'one replica of everything: no copies, and data moves only when asked', false)
     .option('--min-nodes <n>', 'nodes that a scale-in has to leave (default: 3)', positive)

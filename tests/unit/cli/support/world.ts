@@ -157,7 +157,7 @@ export class World {
       parent: null,
       kind,
       subject,
-      status: done ? this.ending : 'running',
+      status: done ? (id === 24 ? 'cancelled' : this.ending) : id === 24 ? 'undoing' : 'running',
       step: done ? null : waits || !copies ? 'change-leader' : 'copy',
       percent,
       bytesDone: (percent / 100) * bytesTotal,
@@ -195,7 +195,7 @@ const KINDS: Record<number, { kind: string; subject: string }> = {
   14: { kind: 'drain', subject: 'node 2' },
   15: { kind: 'create-table', subject: 'acct' },
   16: { kind: 'drop-table', subject: 'acct' },
-  24: { kind: 'recommission', subject: 'nodes 4' },
+  24: { kind: 'decommission', subject: 'nodes 4' },
   25: { kind: 'undrain', subject: 'node 2' },
   26: { kind: 'change-leader', subject: 'acct 3: n1 → n2' },
 };
