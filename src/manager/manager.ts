@@ -87,8 +87,8 @@ export class Manager {
     const catalog = await CatalogStore.open(ports.store);
     const events = await EventLog.open(ports.store, ports.clock);
     const manager = new Manager(home, ports, catalog, events, await Journal.open(ports.store));
-    manager.#runner.resume();
-    manager.#informed = manager.#hearEverybody();
+    // A resumed change of leader would otherwise leave healthy followers behind as dead, to be copied again.
+    manager.#informed = manager.#hearEverybody().then(() => manager.#runner.resume());
     manager.#rounds = manager.#loop();
     return manager;
   }
