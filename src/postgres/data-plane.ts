@@ -133,7 +133,8 @@ export class PostgresDataPlane implements DataPlane {
       const subscribed = await mesh.subscribedTables(this.#on(to), from, to);
       if (!subscribed.has(partitionTable(ref.tid, ref.pid))) return;
       await this.#unpublishStrangers(from, to, subscribed);
-      await mesh.refresh(this.#on(to), from, to, false);
+      const copies = await mesh.tableSyncSlot(this.#on(to), from, to, partitionTable(ref.tid, ref.pid));
+      await mesh.refresh(this.#on(to), from, to, false, () => mesh.endWalsender(this.#on(from), copies));
     });
   }
 

@@ -1,5 +1,7 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { NodeId } from '../../catalog/model.ts';
 import { partitionTable, publicationName, SCHEMAS, subscriptionName } from '../../catalog/names.ts';
+import { must } from '../../core/assert.ts';
 import type { Address, Sql } from './client.ts';
 import { ident, literal, qualified } from './client.ts';
 
@@ -122,10 +124,51 @@ async function alterPublication(sql: Sql, to: NodeId, verb: 'ADD' | 'DROP', tabl
   );
 }
 
-/** Makes the receiver take up what the publication lists now; `copy`: tables new to it are copied first. */
-export async function refresh(sql: Sql, from: NodeId, to: NodeId, copy: boolean): Promise<void> {
+/**
+ * Makes the receiver take up what the publication lists now; `copy`: tables new to it are copied first. `meanwhile` is done over and over
+ * until it is through: it may wait for something that has to be taken out of its way.
+ */
+export async function refresh(
+  sql: Sql,
+  from: NodeId,
+  to: NodeId,
+  copy: boolean,
+  meanwhile?: () => Promise<void>,
+): Promise<void> {
+  const name = ident(subscriptionName(from, to));
+  const through = sql.query(`ALTER SUBSCRIPTION ${name} REFRESH PUBLICATION WITH (copy_data = ${copy})`);
+  if (meanwhile) await repeatDuring(through, meanwhile);
+  await through;
+}
+
+const REPEAT_MS = 200;
+
+async function repeatDuring(work: Promise<unknown>, repeat: () => Promise<void>): Promise<void> {
+  const ended = work.then(
+    () => true,
+    () => true,
+  );
+  while (!(await Promise.race([ended, sleep(REPEAT_MS, false)]))) await repeat();
+}
+
+/** How the slot's name begins on the sender with which a table's first copy is made (PostgreSQL: `pg_<subscription>_sync_<table>_…`). */
+export async function tableSyncSlot(sql: Sql, from: NodeId, to: NodeId, table: string): Promise<string> {
+  const [row] = await sql.query<{ name: string }>(
+    `select format('pg_%s_sync_%s_', s.oid, c.oid) as name from pg_subscription s, pg_class c
+      where s.subname = $1 and c.relnamespace = 'tide_data'::regnamespace and c.relname = $2`,
+    [subscriptionName(from, to), table],
+  );
+  return must(row, `subscription ${subscriptionName(from, to)} and table ${table}`).name;
+}
+
+/**
+ * Ends the walsender of a slot whose name begins so. While it makes a slot, a walsender waits for older transactions, however long, and
+ * does not notice that its receiver has given up; whoever drops the slot would wait with it.
+ */
+export async function endWalsender(sql: Sql, slot: string): Promise<void> {
   await sql.query(
-    `ALTER SUBSCRIPTION ${ident(subscriptionName(from, to))} REFRESH PUBLICATION WITH (copy_data = ${copy})`,
+    'select pg_terminate_backend(active_pid) from pg_replication_slots where starts_with(slot_name, $1) and active_pid is not null',
+    [slot],
   );
 }
 
