@@ -1,4 +1,5 @@
 import { cpus, totalmem } from 'node:os';
+import { failureText } from '../src/demo/local-cluster.ts';
 import type { Benchmark, Figure } from './benchmark.ts';
 import { copy } from './copy.ts';
 import { memory } from './memory.ts';
@@ -36,4 +37,7 @@ function table(figures: readonly Figure[]): string {
   return ['| what | measured |', '|---|---|', ...figures.map((f) => `| ${f.what} | ${f.value} |`)].join('\n');
 }
 
-process.exitCode = await main(process.argv.slice(2));
+process.exitCode = await main(process.argv.slice(2)).catch((error: unknown) => {
+  console.error(`ERROR: ${failureText(error)}`);
+  return 1;
+});

@@ -14,6 +14,8 @@ export const pauses: Benchmark = {
   about: `${CHANGES} changes of leader, one after the other, on three nodes with the demo's tables, data and traffic (open transactions included)`,
   run: async (note) =>
     await onCluster(3, async (cluster) => {
+      // Or the leaders that this takes out of balance would be brought back meanwhile.
+      await cluster.admin({ do: 'setting-set', key: 'rebalance.auto', value: 'false' });
       const book = await loadDemoData(cluster, 3);
       const traffic = new Traffic(book, new Ledger());
       for (const { id, address } of cluster.nodes) traffic.addNode(id, address);
