@@ -127,6 +127,12 @@ export class Reconciler {
     await this.#ports.commit([{ kind: 'replica-put', tid, pid, node: to, state: 'stale' }]);
   }
 
+  /** Servers of nodes that left while this one was away. */
+  async #forgetGone(node: NodeId): Promise<void> {
+    const gone = [...this.#ports.view().nodes.values()].filter((n) => n.state === 'decommissioned');
+    for (const { id } of gone) await this.#ports.plane.dropServer(node, id);
+  }
+
   async #pointHinges(node: NodeId): Promise<boolean> {
     const { plane, busy } = this.#ports;
     let complete = true;
@@ -145,6 +151,7 @@ export class Reconciler {
       const attempt = await plane.pointHinge(node, table, partition.pid, to, budgetMs);
       if (attempt.outcome === 'backed-off') complete = false;
     }
+    if (complete) await this.#forgetGone(node);
     return complete;
   }
 }

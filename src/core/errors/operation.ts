@@ -62,6 +62,12 @@ export const operationErrors = {
     text: (d) => `node ${d.node} has ${d.freePercent} % of its disk left; the copy does not go on`,
     hint: () => 'free room there (the operation goes on by itself), or cancel the operation',
   }),
+  SERVER_IN_USE: entry<{ server: string; hinge: string }>({
+    retry: 'later',
+    sqlstate: '55006',
+    text: (d) => `the foreign server ${d.server} cannot be dropped: ${d.hinge} still leads through it`,
+    hint: () => 'pgtide points the hinge elsewhere and tries again by itself',
+  }),
   REPLICA_IN_USE: entry<{ replica: string; node: number }>({
     retry: 'later',
     sqlstate: '55006',

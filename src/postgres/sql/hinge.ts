@@ -1,5 +1,6 @@
 import type { NodeId, TableRecord } from '../../catalog/model.ts';
 import { forwardName, partitionTable, remoteTable, SCHEMAS, serverName } from '../../catalog/names.ts';
+import { tideError } from '../../core/errors.ts';
 import type { HingeTarget, SwingAttempt } from '../../operations/ports.ts';
 import type { Address, Sql } from './client.ts';
 import { ident, isLockFailure, literal, qualified, sqlstateOf } from './client.ts';
@@ -86,9 +87,24 @@ async function ensureServerNamed(sql: Sql, name: string, from: NodeId, address: 
   );
 }
 
-/** Drops a node's server with everything that still leads there; only for a node that has left. Idempotent. */
+/** Drops a node's server here; only for a node that has left. Idempotent. */
 export async function dropServer(sql: Sql, node: NodeId): Promise<void> {
-  await sql.query(`DROP SERVER IF EXISTS ${ident(serverName(node))} CASCADE`);
+  await dropServerNamed(sql, serverName(node));
+}
+
+/**
+ * Drops a server with its user mapping and the foreign tables nobody leads through. CASCADE would also take a foreign table that hangs on
+ * a hinge, and a hinge without a child hides its partition from every query: that is refused (SERVER_IN_USE).
+ */
+export async function dropServerNamed(sql: Sql, name: string): Promise<void> {
+  const [used] = await sql.query<{ hinge: string }>(
+    `select i.inhparent::regclass::text as hinge from pg_foreign_table t
+       join pg_foreign_server s on s.oid = t.ftserver join pg_inherits i on i.inhrelid = t.ftrelid
+      where s.srvname = $1 limit 1`,
+    [name],
+  );
+  if (used) throw tideError('SERVER_IN_USE', { server: name, hinge: used.hinge });
+  await sql.query(`SET LOCAL lock_timeout = '3s'; DROP SERVER IF EXISTS ${ident(name)} CASCADE`);
 }
 
 /** Server, mapping and foreign table through which the old leader will reach the new leader's replica table. Idempotent. */

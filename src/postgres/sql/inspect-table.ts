@@ -22,6 +22,8 @@ export async function inspectTable(sql: Sql, text: string, distributeBy: string 
   try {
     await sql.query(`CREATE SCHEMA IF NOT EXISTS ${ident(schema)}`);
     await sql.query(text);
+    // Defaults and checks are read back with names that mean the same under every search_path.
+    await sql.query('SET LOCAL search_path = pg_catalog');
     const definition = await readDefinition(sql, relation);
     const key = chooseKey(definition, `${schema}.${name}`, distributeBy);
     await checkHashable(sql, relation, key, definition);

@@ -2,6 +2,7 @@ import { SCHEMAS } from '../../catalog/names.ts';
 import { must } from '../../core/assert.ts';
 import type { Inventory, InventoryKind } from '../../manager/ports.ts';
 import { ident, qualified, type Sql } from './client.ts';
+import { dropServerNamed } from './hinge.ts';
 import { dropSlot } from './mesh.ts';
 
 /** Everything of pgtide's kind in a server, whoever it belongs to. Slots of running table synchronisations are PostgreSQL's own. */
@@ -62,7 +63,7 @@ export async function removeObject(sql: Sql, kind: InventoryKind, name: string):
       await sql.query(`${lock}; DROP FOREIGN TABLE IF EXISTS ${qualified(SCHEMAS.remote, name)}`);
       return;
     case 'server':
-      await sql.query(`${lock}; DROP SERVER IF EXISTS ${ident(name)} CASCADE`);
+      await dropServerNamed(sql, name);
       return;
     case 'parent': {
       const [row] = await sql.query<{ name: string }>(
