@@ -127,10 +127,14 @@ export class Reconciler {
     await this.#ports.commit([{ kind: 'replica-put', tid, pid, node: to, state: 'stale' }]);
   }
 
-  /** Servers of nodes that left while this one was away. */
+  /** Streams and servers of nodes that left while this one was away. */
   async #forgetGone(node: NodeId): Promise<void> {
     const gone = [...this.#ports.view().nodes.values()].filter((n) => n.state === 'decommissioned');
-    for (const { id } of gone) await this.#ports.plane.dropServer(node, id);
+    for (const { id } of gone) {
+      await this.#ports.plane.disconnectPair(id, node, id);
+      await this.#ports.plane.disconnectPair(node, id, id);
+      await this.#ports.plane.dropServer(node, id);
+    }
   }
 
   async #pointHinges(node: NodeId): Promise<boolean> {
