@@ -7,7 +7,7 @@ const PLANNERS = new Set(['rebalance', 'decommission', 'drain-node', 'join-node'
 
 /** A plan has to be wanted this often in a row: sizes are estimates, and a node that joins is not alone yet. */
 const ROUNDS = 2;
-/** While the catalog stays as it is, only sizes, disks and liveness can call for a move: looked at every ten seconds. */
+/** While the catalog and the set of live nodes stay as they are, only sizes and disks can call for a move: looked at every ten seconds. */
 const QUIET_ROUNDS = 20;
 
 /**
@@ -16,26 +16,34 @@ const QUIET_ROUNDS = 20;
  */
 export class Balancer {
   #wanted = 0;
-  /** The catalog for which there was nothing to do, and how many rounds ago that was. */
-  #quiet: { view: ClusterView; rounds: number } | null = null;
+  /** The catalog and the live nodes for which there was nothing to do, and how many rounds ago that was. */
+  #quiet: { view: ClusterView; live: string; rounds: number } | null = null;
 
   async round(runner: Runner, view: ClusterView, load: LoadView): Promise<void> {
     if (runner.unended().some((r) => PLANNERS.has(r.kind))) {
       this.#wanted = 0;
       return;
     }
-    if (this.#quiet?.view === view && this.#quiet.rounds < QUIET_ROUNDS) {
+    const live = liveNodes(load);
+    if (this.#quiet?.view === view && this.#quiet.live === live && this.#quiet.rounds < QUIET_ROUNDS) {
       this.#quiet.rounds += 1;
       return;
     }
     const goal = view.settings['rebalance.auto'] ? 'balance' : 'repair';
     const wanted = plan(view, load, { kind: goal });
-    this.#quiet = wanted.moves.length === 0 ? { view, rounds: 0 } : null;
+    this.#quiet = wanted.moves.length === 0 ? { view, live, rounds: 0 } : null;
     this.#wanted = wanted.moves.length === 0 ? 0 : this.#wanted + 1;
     if (this.#wanted < ROUNDS) return;
     this.#wanted = 0;
     await runner.submit('rebalance', { goal, why: reasonOf(wanted) }, null, planData(wanted));
   }
+}
+
+function liveNodes(load: LoadView): string {
+  return [...load.nodes.values()]
+    .filter((n) => n.alive)
+    .map((n) => n.node)
+    .join();
 }
 
 /** What a plan-driven operation keeps of the plan it began with. */

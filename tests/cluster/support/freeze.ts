@@ -1,0 +1,37 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { must } from '../../../src/core/assert.ts';
+import { trySignal } from '../../../src/demo/processes.ts';
+import type { LocalCluster } from '../../support/cluster.ts';
+
+/**
+ * Stops a node in the middle of whatever it does: its own process, its postmaster and every server process, by pid. Connections stay open
+ * and say nothing. Returns what lets it go on.
+ */
+export function freezeNode(cluster: LocalCluster, id: number): () => void {
+  const node = must(cluster.nodePid(id), `process of node ${id}`);
+  const postmaster = must(cluster.postgresPid(id), `postmaster of node ${id}`);
+  // The postmaster first: it starts no process any more that the list would miss.
+  const pids = [node, postmaster];
+  for (const pid of pids) trySignal(pid, 'SIGSTOP');
+  for (const pid of childrenOf(postmaster)) {
+    trySignal(pid, 'SIGSTOP');
+    pids.push(pid);
+  }
+  return () => {
+    for (const pid of pids.splice(0).reverse()) trySignal(pid, 'SIGCONT');
+  };
+}
+
+function childrenOf(parent: number): number[] {
+  const pids = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number);
+  return pids.filter((pid) => {
+    try {
+      const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+      return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === parent;
+    } catch {
+      return false;
+    }
+  });
+}
