@@ -1,9 +1,9 @@
 import type { CatalogChange } from '../catalog/change.ts';
 import type { ClusterView, NodeId } from '../catalog/model.ts';
 import { partitionTable } from '../catalog/names.ts';
-import { allPartitions, connectedNodes, partitionKey, replicaOn } from '../catalog/view.ts';
+import { allPartitions, connectedNodes, partitionOf, replicaOn } from '../catalog/view.ts';
 import { messageOf } from '../core/errors.ts';
-import type { DataPlane } from '../operations/ports.ts';
+import type { DataPlane, PartitionRef } from '../operations/ports.ts';
 
 export interface ReconcilePorts {
   plane: DataPlane;
@@ -96,35 +96,45 @@ export class Reconciler {
    * nothing now and are just started.
    */
   async #resumeStreams(node: NodeId): Promise<boolean> {
-    const { plane, alive, busy } = this.#ports;
+    const { plane, alive } = this.#ports;
     let complete = true;
-    for (const { partition } of allPartitions(this.#ports.view())) {
-      if (replicaOn(partition, node)?.state !== 'ready') continue;
-      for (const other of partition.replicas.filter((r) => r.node !== node && r.state === 'ready')) {
-        if (busy(partition.tid, partition.pid) || !alive(other.node)) {
-          complete = false;
-          continue;
-        }
-        await plane.connectPair(node, other.node);
-        await plane.connectPair(other.node, node);
-        await this.#resumeStream(partition.tid, partition.pid, other.node, node);
-        await this.#resumeStream(partition.tid, partition.pid, node, other.node);
-      }
+    for (const [other, refs] of this.#sharedWith(node)) {
+      // One that is away sees to its streams itself when it is back.
+      if (!alive(other)) continue;
+      await plane.connectPair(node, other);
+      await plane.connectPair(other, node);
+      const here = await this.#resumeDirection(other, node, refs);
+      const there = await this.#resumeDirection(node, other, refs);
+      complete &&= here && there;
     }
     return complete;
   }
 
-  async #resumeStream(tid: number, pid: number, from: NodeId, to: NodeId): Promise<void> {
-    const ref = { tid, pid };
-    if ((await this.#ports.plane.streamState(from, to, ref)) !== 'none') return;
-    const partition = this.#ports.view().tables.get(tid)?.partitions[pid];
-    if (!partition || this.#ports.busy(tid, pid)) return;
-    if (partition.leader !== from) return this.#ports.plane.startStreams(from, to, [ref], false);
-    this.#ports.log('warn', 'a follower was not fed by its leader: it will be copied again', {
-      partition: partitionKey(tid, pid),
-      node: to,
-    });
-    await this.#ports.commit([{ kind: 'replica-put', tid, pid, node: to, state: 'stale' }]);
+  /** Partitions that both nodes hold in step with the leader, by the other node. */
+  #sharedWith(node: NodeId): Map<NodeId, PartitionRef[]> {
+    const shared = new Map<NodeId, PartitionRef[]>();
+    for (const { partition } of allPartitions(this.#ports.view())) {
+      if (replicaOn(partition, node)?.state !== 'ready') continue;
+      for (const other of partition.replicas.filter((r) => r.node !== node && r.state === 'ready')) {
+        shared.set(other.node, [...(shared.get(other.node) ?? []), { tid: partition.tid, pid: partition.pid }]);
+      }
+    }
+    return shared;
+  }
+
+  async #resumeDirection(from: NodeId, to: NodeId, refs: readonly PartitionRef[]): Promise<boolean> {
+    const { plane, busy, view, commit, log } = this.#ports;
+    const flowing = await plane.streams(from, to);
+    const missing = refs.filter((ref) => !flowing.has(partitionTable(ref.tid, ref.pid)));
+    const free = missing.filter((ref) => !busy(ref.tid, ref.pid));
+    const leads = (ref: PartitionRef) => partitionOf(view(), ref.tid, ref.pid)?.leader === from;
+    const idle = free.filter((ref) => !leads(ref));
+    if (idle.length > 0) await plane.startStreams(from, to, idle, false);
+    for (const ref of free.filter(leads)) {
+      log('warn', 'a follower was not fed by its leader: it will be copied again', { ...ref, node: to });
+      await commit([{ kind: 'replica-put', ...ref, node: to, state: 'stale' }]);
+    }
+    return free.length === missing.length;
   }
 
   /** Streams and servers of nodes that left while this one was away. */

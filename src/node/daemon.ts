@@ -5,6 +5,7 @@ import type { BeatAnswer, JoinAnswer, MetaTransfer, NodeFacts, WhoAmI } from '..
 import type { StartOptions } from '../api/start-options.ts';
 import { must } from '../core/assert.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
+import { KeyedMutex } from '../core/mutex.ts';
 import { findBinaries } from '../postgres/binaries.ts';
 import { socketDirFor } from '../postgres/config.ts';
 import { ensureDataDir } from '../postgres/initdb.ts';
@@ -103,6 +104,7 @@ class Daemon {
   #identity: NodeIdentity | null = null;
   #manager: ManagerHandle | null = null;
   #ready = false;
+  readonly #writers = new KeyedMutex();
   /** HOST:PORT the meta store is on its way to. */
   #movingTo: string | null = null;
   #answer: BeatAnswer | null = null;
@@ -279,7 +281,7 @@ class Daemon {
     };
     if (!identity && peer) {
       const joined = (await post(peer.manager, '/api/v1/join', facts)) as JoinAnswer;
-      await this.#remember({
+      await this.#begin({
         formatVersion: STORE_FORMAT,
         nodeId: joined.nodeId,
         clusterId: joined.clusterId,
@@ -293,7 +295,7 @@ class Daemon {
       });
       return;
     }
-    await this.#remember({
+    await this.#begin({
       ...(identity ?? {
         formatVersion: STORE_FORMAT,
         nodeId: 1,
@@ -346,7 +348,7 @@ class Daemon {
       const entries = await manager.stopAndExport();
       const transfer: MetaTransfer = { clusterId: identity.clusterId, from: identity.nodeId, entries };
       await post(address, '/api/v1/meta/receive', transfer, { timeoutMs: META_MOVE_MS });
-      await this.#remember({ ...must(this.#identity, 'identity'), metaHome: false, manager: address });
+      await this.#remember({ metaHome: false, manager: address });
     } catch (error) {
       await this.#startManager(this.#facts(identity.postgresPort));
       throw error;
@@ -366,21 +368,32 @@ class Daemon {
         why: 'this node is of another cluster or runs the manager',
       });
     }
-    await this.#remember({ ...identity, metaFrom: null });
+    await this.#remember({ metaFrom: null });
     await this.#ports.importMeta(this.#store.meta, entries);
-    await this.#remember({ ...identity, metaFrom: from });
+    await this.#remember({ metaFrom: from });
   }
 
   async #activateMeta(from: number): Promise<void> {
     const identity = this.#identity;
     if (identity?.metaFrom !== from || this.#manager !== null) return;
-    await this.#remember({ ...identity, metaFrom: null, metaHome: true, manager: identity.advertiseAddress });
+    await this.#remember({ metaFrom: null, metaHome: true, manager: identity.advertiseAddress });
     await this.#startManager(this.#facts(identity.postgresPort));
   }
 
-  async #remember(identity: NodeIdentity): Promise<void> {
+  async #begin(identity: NodeIdentity): Promise<void> {
     await writeIdentity(this.#store, identity);
     this.#identity = identity;
+  }
+
+  /** Changes who the node is, one writer after the other, on disk before in memory. */
+  async #remember(change: Partial<NodeIdentity>): Promise<void> {
+    await this.#writers.run('identity', async () => {
+      const before = must(this.#identity, 'identity');
+      const after = { ...before, ...change };
+      if (JSON.stringify(after) === JSON.stringify(before)) return;
+      await writeIdentity(this.#store, after);
+      this.#identity = after;
+    });
   }
 
   #beat(postgresPort: number): Heartbeat {
@@ -405,11 +418,11 @@ class Daemon {
     this.#answer = answer;
     const identity = this.#identity;
     if (!identity) return;
-    const state = answer.state === 'decommissioned' ? ('decommissioned' as const) : identity.state;
     // While the meta store moves, only the move itself says who manages.
     const settled = this.#movingTo === null && this.#manager === null;
-    const heard = { ...identity, state, peers: answer.peers, ...(settled ? { manager: answer.manager } : {}) };
-    if (JSON.stringify(heard) === JSON.stringify(identity)) return;
+    const heard: Partial<NodeIdentity> = { peers: answer.peers };
+    if (answer.state === 'decommissioned') heard.state = 'decommissioned';
+    if (settled && identity.metaFrom === null) heard.manager = answer.manager;
     this.#remember(heard).catch((error) => {
       this.#log.error({ error: messageOf(error) }, 'what the manager said could not be written to the store');
     });

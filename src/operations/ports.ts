@@ -51,6 +51,8 @@ export interface DataPlane {
   hasStream(from: NodeId, to: NodeId): Promise<boolean>;
   /** Takes both away; a side that is `gone` is not asked. */
   disconnectPair(from: NodeId, to: NodeId, gone?: NodeId): Promise<void>;
+  /** Every replica table that flows from one node to the other, or is being copied, by `t4_p0`. */
+  streams(from: NodeId, to: NodeId): Promise<Map<string, 'copying' | 'ready'>>;
   /** `none`: not in the stream. `copying`: its rows are on the way. `ready`: it flows. */
   streamState(from: NodeId, to: NodeId, ref: PartitionRef): Promise<'none' | 'copying' | 'ready'>;
   startStreams(from: NodeId, to: NodeId, refs: readonly PartitionRef[], copy: boolean): Promise<void>;

@@ -92,11 +92,14 @@ export class PostgresDataPlane implements DataPlane {
   }
 
   async streamState(from: NodeId, to: NodeId, { tid, pid }: PartitionRef): Promise<'none' | 'copying' | 'ready'> {
-    const name = partitionTable(tid, pid);
-    if (!(await mesh.publishedTables(this.#on(from), to)).has(name)) return 'none';
-    const state = (await mesh.subscribedTables(this.#on(to), from, to)).get(name);
-    if (state === undefined) return 'none';
-    return state === 'r' ? 'ready' : 'copying';
+    return (await this.streams(from, to)).get(partitionTable(tid, pid)) ?? 'none';
+  }
+
+  async streams(from: NodeId, to: NodeId): Promise<Map<string, 'copying' | 'ready'>> {
+    const published = await mesh.publishedTables(this.#on(from), to);
+    const subscribed = await mesh.subscribedTables(this.#on(to), from, to);
+    const flowing = [...subscribed].filter(([name]) => published.has(name));
+    return new Map(flowing.map(([name, state]) => [name, state === 'r' ? 'ready' : 'copying']));
   }
 
   async startStreams(from: NodeId, to: NodeId, refs: readonly PartitionRef[], copy: boolean): Promise<void> {

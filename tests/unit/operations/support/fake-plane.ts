@@ -117,6 +117,13 @@ export class FakePlane implements DataPlane {
     });
   }
 
+  async streams(from: NodeId, to: NodeId): Promise<Map<string, 'copying' | 'ready'>> {
+    this.#cluster.flow();
+    const published = this.#published(from, to);
+    const flowing = [...this.#subscribed(from, to)].filter(([name]) => published.has(name));
+    return new Map(flowing.map(([name, sync]) => [name, sync.copiedAtMs === null ? 'ready' : 'copying']));
+  }
+
   async streamState(from: NodeId, to: NodeId, ref: PartitionRef): Promise<'none' | 'copying' | 'ready'> {
     this.#cluster.flow();
     const sync = this.#subscribed(from, to).get(nameOf(ref));
