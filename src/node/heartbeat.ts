@@ -26,6 +26,7 @@ export class Heartbeat {
   readonly #options: HeartbeatOptions;
   #client: pg.Client | null = null;
   #timer: NodeJS.Timeout | null = null;
+  #beating: Promise<void> = Promise.resolve();
   #ended = false;
   #failing = false;
 
@@ -34,24 +35,30 @@ export class Heartbeat {
   }
 
   start(): void {
-    void this.#beat();
+    this.#beating = this.#beat();
   }
 
+  /** Ends with a last word, so that no plan counts on this node while its silence is not noticed yet. */
   async end(): Promise<void> {
     this.#ended = true;
     if (this.#timer) clearTimeout(this.#timer);
+    await this.#beating;
+    await this.#tell(false).catch(() => {});
     await this.#client?.end().catch(() => {});
   }
 
+  async #tell(postgresUp: boolean): Promise<BeatAnswer> {
+    const { nodeId, clusterId, facts, store, manager, managerAddress } = this.#options;
+    const report: BeatReport = { node: nodeId, clusterId, postgresUp, ...(await diskOf(store)), facts };
+    const local = manager();
+    if (local) return local.beat(report);
+    return (await post(managerAddress(), '/api/v1/beat', report, { timeoutMs: CALL_MS })) as BeatAnswer;
+  }
+
   async #beat(): Promise<void> {
-    const { nodeId, clusterId, facts, store, manager, managerAddress, onAnswer, log } = this.#options;
+    const { managerAddress, onAnswer, log } = this.#options;
     try {
-      const [postgresUp, disk] = await Promise.all([this.#postgresUp(), diskOf(store)]);
-      const report: BeatReport = { node: nodeId, clusterId, postgresUp, ...disk, facts };
-      const local = manager();
-      const answer = local
-        ? await local.beat(report)
-        : ((await post(managerAddress(), '/api/v1/beat', report, { timeoutMs: CALL_MS })) as BeatAnswer);
+      const answer = await this.#tell(await this.#postgresUp());
       if (this.#failing) log('info', 'the manager answers again', { manager: managerAddress() });
       this.#failing = false;
       onAnswer(answer);
@@ -60,7 +67,7 @@ export class Heartbeat {
         log('warn', 'the manager does not answer', { manager: managerAddress(), error: messageOf(error) });
       this.#failing = true;
     }
-    if (!this.#ended) this.#timer = setTimeout(() => void this.#beat(), BEAT_MS);
+    if (!this.#ended) this.#timer = setTimeout(() => this.start(), BEAT_MS);
   }
 
   /** One statement on a connection that is kept: a server that is frozen does not answer it, one that is full has it already. */
