@@ -20,7 +20,10 @@ export function progressLines(op: OperationRow): string[] {
 
 /** Differs between two states of an operation where a reader would want a new line. */
 export function milestone(op: OperationRow): string {
-  return [op.status, op.step, op.waitsFor?.text].join('|');
+  const { waitsFor } = op;
+  // The same transaction, a moment older and with another statement, is no news.
+  const waits = waitsFor?.pid ? [waitsFor.kind, waitsFor.node, waitsFor.pid] : [waitsFor?.text];
+  return [op.status, op.step, ...waits].join('|');
 }
 
 /** Nothing more will happen to it. */
