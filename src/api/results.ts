@@ -1,3 +1,4 @@
+import type { WaitReason } from '../core/wait-reason.ts';
 import type { AdminVerb } from './commands.ts';
 
 /** What each admin command answers. Bytes are bytes, times are ISO 8601 UTC, durations say their unit in their name. */
@@ -92,17 +93,6 @@ export interface PartitionRow {
   lagBytes: number | null;
   rows: number | null;
   bytes: number | null;
-}
-
-/** What an operation waits for: shown by op ls, op show and op watch. */
-export interface WaitReason {
-  kind: 'transaction' | 'slot' | 'disk' | 'no-target' | 'limit' | 'node' | 'lag' | 'lock' | 'copy' | 'children';
-  text: string;
-  node: number | null;
-  pid: number | null;
-  user: string | null;
-  query: string | null;
-  ageSeconds: number | null;
 }
 
 export interface OperationRow {

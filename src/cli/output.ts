@@ -1,4 +1,4 @@
-import { humanBytes, humanSeconds, sqlTime } from './units.ts';
+import { humanBytes, humanSeconds, sqlTime } from '../core/units.ts';
 
 /** Rendering of results: pure, rows and columns in, text out. */
 

@@ -1,5 +1,5 @@
 import type { OperationRow } from '../api/results.ts';
-import { humanBytes, humanSeconds, secondsBetween } from './units.ts';
+import { humanBytes, humanSeconds, secondsBetween } from '../core/units.ts';
 
 /** What an operation under way looks like: pure, the operation in, text out. */
 

@@ -1,8 +1,8 @@
 import type { MoveRow, OperationRow, PlanResult, StartedResult } from '../api/results.ts';
 import { tideError } from '../core/errors.ts';
+import { humanBytes } from '../core/units.ts';
 import { type Column, columns } from './output.ts';
 import type { Session } from './session.ts';
-import { humanBytes } from './units.ts';
 import { waitForOperations } from './wait.ts';
 
 /** What commands that start operations have in common: the plan of a dry run, the wait, the ending. */

@@ -1,4 +1,5 @@
 import type { NodeStatusRow, OperationRow, PartitionRow } from '../api/results.ts';
+import { humanBytes } from '../core/units.ts';
 
 /** One moment of the run, to be drawn. */
 export interface View {
@@ -149,14 +150,6 @@ function trafficLine(traffic: TrafficLine, paint: Paint): string {
 export function clock(ms: number): string {
   const seconds = Math.floor(ms / 1000);
   return `${String(Math.floor(seconds / 60)).padStart(2, '0')}:${String(seconds % 60).padStart(2, '0')}`;
-}
-
-/** `0 B`, `512 KiB`, `7.1 MiB` */
-export function humanBytes(bytes: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
-  const step = bytes < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(bytes) / 10));
-  const value = bytes / 1024 ** step;
-  return `${value.toFixed(step > 0 && value < 100 ? 1 : 0)} ${units[step]}`;
 }
 
 /** Cuts a line to `width` characters that show; colours take no room. */

@@ -28,6 +28,7 @@ import {
   listenError,
   parseAddress,
 } from './ports.ts';
+import { busySessions } from './sessions.ts';
 import {
   holdStore,
   type NodeIdentity,
@@ -50,6 +51,7 @@ export interface DaemonPorts {
 
 const JOIN_TRIES_MS = 10_000;
 const DRAIN_MS = 10_000;
+const DRAIN_POLL_MS = 50;
 /** A restarted node waits this long to make up for what it missed; then it serves what it has, which forwards and is never wrong. */
 const CATCH_UP_MS = 15_000;
 const WAIT_REPORT_MS = 5_000;
@@ -105,6 +107,8 @@ class Daemon {
   #manager: ManagerHandle | null = null;
   #ready = false;
   readonly #writers = new KeyedMutex();
+  #stopAccepting: () => void = () => {};
+  #busySessions: () => Promise<number> = async () => 0;
   /** HOST:PORT the meta store is on its way to. */
   #movingTo: string | null = null;
   #answer: BeatAnswer | null = null;
@@ -129,6 +133,7 @@ class Daemon {
       await this.#start(runAs, cleanups);
       const why = await this.#end;
       this.#log.info({ why }, 'the node ends');
+      await this.#drain();
       return 0;
     } finally {
       this.#ready = false;
@@ -164,6 +169,7 @@ class Daemon {
     });
     server = postgres;
     await postgres.start();
+    this.#busySessions = () => busySessions({ host: '127.0.0.1', port: postgres.port });
     const supervisor: Supervisor = supervise(postgres, (event) => this.#log.warn(event, 'postgres'));
     cleanups.push(async () => {
       await supervisor.end();
@@ -249,6 +255,7 @@ class Daemon {
     await http.ready();
     const mux = createMux({ onHttp: (socket) => http.server.emit('connection', socket), postgresTarget });
     await mux.listen('--listen-addr', this.#addresses.listen);
+    this.#stopAccepting = () => void mux.drain();
     const { host, port } = this.#addresses.http;
     try {
       await http.listen({ host: host === '' ? '::' : host, port });
@@ -260,6 +267,13 @@ class Daemon {
       await mux.close(DRAIN_MS);
       await http.close();
     };
+  }
+
+  /** No new sessions, and time for those that are at work to finish; PostgreSQL then tells the idle ones that it ends (57P01). */
+  async #drain(): Promise<void> {
+    this.#stopAccepting();
+    const untilMs = performance.now() + DRAIN_MS;
+    while (performance.now() < untilMs && (await this.#busySessions().catch(() => 0)) > 0) await sleep(DRAIN_POLL_MS);
   }
 
   #whoAmI(): WhoAmI {

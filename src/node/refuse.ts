@@ -10,8 +10,8 @@ const STARTUP_MS = 10_000;
 
 const REFUSAL = {
   code: '57P03',
-  message: 'PostgreSQL on this node does not run at the moment',
-  hint: 'connect to another node, or try again: the node starts it by itself',
+  message: 'this node takes no sessions at the moment: it is starting, or its PostgreSQL is',
+  hint: 'connect to another node, or try again in a moment',
 };
 
 /**

@@ -2,18 +2,8 @@ import type { CatalogChange } from '../catalog/change.ts';
 import type { ClusterView, LoadView, NodeId, OperationId } from '../catalog/model.ts';
 import type { Clock } from '../core/clock.ts';
 import type { TideError } from '../core/errors.ts';
+import type { WaitReason } from '../core/wait-reason.ts';
 import type { DataPlane } from './ports.ts';
-
-/** What an operation waits for; the same shape the API shows. */
-export interface WaitReason {
-  kind: 'transaction' | 'slot' | 'disk' | 'no-target' | 'limit' | 'node' | 'lag' | 'lock' | 'copy' | 'children';
-  text: string;
-  node: number | null;
-  pid: number | null;
-  user: string | null;
-  query: string | null;
-  ageSeconds: number | null;
-}
 
 export type OperationStatus = 'queued' | 'running' | 'undoing' | 'done' | 'failed' | 'cancelled';
 

@@ -3,18 +3,10 @@ import type { ClusterView, LoadView, NodeId } from '../catalog/model.ts';
 import { must } from '../core/assert.ts';
 import type { Clock } from '../core/clock.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
+import type { WaitReason } from '../core/wait-reason.ts';
 import type { Journal } from './journal.ts';
 import { advance, hasEnded, type OperationEvent } from './machine.ts';
-import type {
-  Claim,
-  OperationKind,
-  OperationRecord,
-  PauseRecord,
-  Step,
-  StepContext,
-  StepResult,
-  WaitReason,
-} from './operation.ts';
+import type { Claim, OperationKind, OperationRecord, PauseRecord, Step, StepContext, StepResult } from './operation.ts';
 import type { DataPlane } from './ports.ts';
 import { waitFor } from './waiting.ts';
 

@@ -1,5 +1,5 @@
 import type { NodeId } from '../catalog/model.ts';
-import type { WaitReason } from './operation.ts';
+import type { WaitReason } from '../core/wait-reason.ts';
 import type { Blocker } from './ports.ts';
 
 /** Sentences for what an operation waits for. */

@@ -1,11 +1,11 @@
 import type { Command } from 'commander';
 import type { EventRow } from '../../api/results.ts';
+import { sqlTime } from '../../core/units.ts';
 import { type CliRun, defineClient, onClient } from '../command.ts';
 import { integer } from '../flags.ts';
 import { catchInterrupt, Interrupted } from '../interrupt.ts';
 import { type Column, columns, type Format, render } from '../output.ts';
 import type { Session } from '../session.ts';
-import { sqlTime } from '../units.ts';
 
 const POLL_MS = 1_000;
 const LIMIT_DEFAULT = 200;

@@ -4,6 +4,7 @@ import type { Clock } from '../../core/clock.ts';
 import { type TideError, tideError } from '../../core/errors.ts';
 import { type OperationRecord, partitionLock } from '../../operations/operation.ts';
 import type { Runner } from '../../operations/runner.ts';
+import { unknownNode } from '../../placement/naming.ts';
 import type { CatalogStore } from '../catalog-store.ts';
 import type { ClusterLoad } from '../cluster-load.ts';
 import type { EventLog } from '../event-log.ts';
@@ -39,7 +40,7 @@ export function readyTable(view: ClusterView, name: string): TableRecord {
 
 export function nodeById(view: ClusterView, id: NodeId): NodeRecord {
   const node = view.nodes.get(id);
-  if (!node) throw tideError('NODE_UNKNOWN', { node: String(id), known: [...view.nodes.keys()].join(', ') });
+  if (!node) throw unknownNode(view, id);
   return node;
 }
 

@@ -1,7 +1,8 @@
-import type { NodeId, TableRecord } from '../../catalog/model.ts';
+import type { ClusterView, NodeId, TableRecord } from '../../catalog/model.ts';
 import { partitionTable } from '../../catalog/names.ts';
 import { connectedNodes, tableName } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
+import { type TideError, tideError } from '../../core/errors.ts';
 import {
   type Claim,
   DONE,
@@ -27,6 +28,13 @@ interface DropInput {
 }
 
 const recordOf = (c: StepContext<CreateInput>) => c.view.tables.get(c.input.table.tid);
+
+/** Two that are asked for at once do not see each other: the one whose turn comes later does. */
+function refuseSameName({ table }: CreateInput, view: ClusterView): TideError | undefined {
+  const known = [...view.tables.values()].find((t) => t.schema === table.schema && t.name === table.name);
+  if (!known || known.tid === table.tid) return undefined;
+  return tideError('TABLE_EXISTS', { why: `table ${tableName(known)} exists and is ${known.state}` });
+}
 
 const registerTable: Step<CreateInput> = {
   name: 'register-table',
@@ -116,6 +124,7 @@ const openTable: Step<CreateInput> = {
 
 export const createTable = operationKind<CreateInput>({
   kind: 'create-table',
+  refuse: refuseSameName,
   subject: (input) => tableName(input.table),
   locks: () => ['schema'],
   movesOn: () => [],

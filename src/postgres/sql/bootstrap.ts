@@ -76,7 +76,9 @@ begin
   if current_setting('tide.internal', true) = 'on' then return; end if;
   select o.object_identity as name into culprit
     from pg_event_trigger_dropped_objects() o
-   where (o.schema_name in ('tide', 'tide_hinge', 'tide_data', 'tide_remote') and o.original)
+   where o.schema_name in ('tide', 'tide_hinge', 'tide_data', 'tide_remote')
+      or (o.classid = 'pg_namespace'::regclass and o.object_name in ('tide', 'tide_hinge', 'tide_data', 'tide_remote'))
+      or (o.classid = 'pg_foreign_server'::regclass and o.object_name like 'tide\\_%')
       or (o.classid = 'pg_class'::regclass and exists (select from tide.distributed d where d.relid = o.objid))
    limit 1;
   if found then

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import type { OperationRow } from '../../../src/api/results.ts';
 import { columns, render } from '../../../src/cli/output.ts';
 import { cutTo, progressLine, progressLines } from '../../../src/cli/progress.ts';
-import { humanBytes, humanSeconds } from '../../../src/cli/units.ts';
+import { humanBytes, humanSeconds } from '../../../src/core/units.ts';
 
 interface Row {
   id: number;

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { NodeStatusRow, OperationRow, PartitionRow } from '../../../src/api/results.ts';
-import { humanBytes, render, type View } from '../../../src/demo/screen.ts';
+import { humanBytes } from '../../../src/core/units.ts';
+import { render, type View } from '../../../src/demo/screen.ts';
 
 const node = (id: number, changes: Partial<NodeStatusRow> = {}): NodeStatusRow => ({
   id,
@@ -121,12 +122,12 @@ describe('the live picture', () => {
 
       scale out  01:23
       node    cities  traffic  replicas  leaders       size
-      n1      ◆ ◌     ◆               4        2    3.3 MiB  manager
-      n2      ○ ◆     ○               4        1    3.3 MiB  being decommissioned
+      n1      ◆ ◌     ◆               4        2   3.34 MiB  manager
+      n2      ○ ◆     ○               4        1   3.34 MiB  being decommissioned
       n4      · ▸     ·               1        0        0 B  joining
               ◆ leader  ○ follower  ▸ being copied  ◌ leaving  · not here
-      scale-out 12 moves; first: node 4 holds… ████████████░░░░░░░░░░░░  50 %  3.1 MiB/s  1 s left  copy
-      move-replica cities 1: n1 → n4           ████████████░░░░░░░░░░░░  50 %  3.1 MiB/s  1 s left  copy
+      scale-out 12 moves; first: node 4 holds… ████████████░░░░░░░░░░░░  50 %  3.10 MiB/s  1 s left  copy
+      move-replica cities 1: n1 → n4           ████████████░░░░░░░░░░░░  50 %  3.10 MiB/s  1 s left  copy
       change-leader cities 0: n1 → n2          ░░░░░░░░░░░░░░░░░░░░░░░░   0 %  waits: the transaction of pid 4711, open for 3 s
               1 more waiting their turn
       traffic 212/s  ·  12,345 statements  ·  0 failed  ·  2 incomplete  ·  4,321 writes acknowledged  ·  p99 12 ms
@@ -154,9 +155,9 @@ test('bytes for eyes', () => {
     '0 B',
     '1 B',
     '1023 B',
-    '1.0 KiB',
-    '7.2 MiB',
+    '1.00 KiB',
+    '7.15 MiB',
     '200 MiB',
-    '5.0 TiB',
+    '5.00 TiB',
   ]);
 });

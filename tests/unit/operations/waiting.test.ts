@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { WaitReason } from '../../../src/operations/operation.ts';
+import type { WaitReason } from '../../../src/core/wait-reason.ts';
 import type { Blocker } from '../../../src/operations/ports.ts';
 import { faultsOf, placementOf } from './support/cleanliness.ts';
 import { tableRecord, World } from './support/world.ts';

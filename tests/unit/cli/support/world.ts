@@ -5,9 +5,9 @@ import type {
   OperationRow,
   PartitionRow,
   PlanResult,
-  WaitReason,
 } from '../../../../src/api/results.ts';
 import { tideError } from '../../../../src/core/errors.ts';
+import type { WaitReason } from '../../../../src/core/wait-reason.ts';
 
 const GIB = 1024 ** 3;
 const MIB = 1024 ** 2;

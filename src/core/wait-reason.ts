@@ -1,0 +1,10 @@
+/** What an operation waits for: journaled, and shown by op ls, op show and op watch. */
+export interface WaitReason {
+  kind: 'transaction' | 'slot' | 'disk' | 'no-target' | 'limit' | 'node' | 'lag' | 'lock' | 'copy' | 'children';
+  text: string;
+  node: number | null;
+  pid: number | null;
+  user: string | null;
+  query: string | null;
+  ageSeconds: number | null;
+}
