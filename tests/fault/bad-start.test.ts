@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -20,10 +20,11 @@ afterAll(async () => {
   await cluster?.close();
 });
 
-/** What the user reads: the sentence, and whether a hint says what to do next. */
-function refusal(ended: Ended): { status: number | null; text: string; hasHint: boolean } {
+/** What the user reads: the sentence, the code, and whether a hint says what to do next. */
+function refusal(ended: Ended): { status: number | null; text: string; code: string | undefined; hasHint: boolean } {
   const [text = ''] = ended.stderr.split('\n').filter((line) => line !== '');
-  return { status: ended.status, text, hasHint: /^hint: .+/m.test(ended.stderr) };
+  const code = /^code: (\w+)$/m.exec(ended.stderr)?.[1];
+  return { status: ended.status, text, code, hasHint: /^hint: .+/m.test(ended.stderr) };
 }
 
 interface Flags {
@@ -87,7 +88,12 @@ test('flags that mean nothing', async () => {
   ] as const;
   const store = newStore();
   const said = await Promise.all(wrong.map(async ([flag]) => refusal(await start({ store, more: [flag] }))));
-  const wanted = wrong.map(([, text]) => ({ status: 2, text: expect.stringContaining(text), hasHint: true }));
+  const wanted = wrong.map(([, text]) => ({
+    status: 2,
+    text: expect.stringContaining(text),
+    code: 'USAGE',
+    hasHint: true,
+  }));
   expect(said).toEqual(wanted);
   expect(existsSync(store)).toBe(false);
 });
@@ -97,12 +103,14 @@ test('no --insecure, and no --store', async () => {
   expect(refusal(await start({ store, insecure: false }))).toMatchObject({
     status: 2,
     text: expect.stringContaining('insecure'),
+    code: 'INSECURE_REQUIRED',
     hasHint: true,
   });
   expect(existsSync(store)).toBe(false);
   expect(refusal(await tide(['start', '--insecure']))).toMatchObject({
     status: 2,
     text: expect.stringContaining('--store=DIR'),
+    code: 'USAGE',
     hasHint: true,
   });
 });
@@ -118,7 +126,7 @@ test('each of the three ports in use', async () => {
       ['--postgres-port', { postgresPort: String(port) }],
     ] as const) {
       const said = refusal(await start({ store, ...flags }));
-      expect(said).toEqual({ status: 1, text: expect.stringContaining('in use'), hasHint: true });
+      expect(said).toEqual({ status: 1, text: expect.stringContaining('in use'), code: 'PORT_IN_USE', hasHint: true });
       expect(said.text).toContain(flag);
       expect(said.text).toContain(String(port));
       expect(existsSync(join(store, 'node.json'))).toBe(false);
@@ -133,6 +141,7 @@ test('a store that a running node has, and two starts on one new store at once',
   expect(refusal(await start({ store: first.store }))).toEqual({
     status: 1,
     text: expect.stringMatching(/in use by another node process \(pid \d+\)/),
+    code: 'STORE_IN_USE',
     hasHint: true,
   });
   expect(cluster.isRunning(first.id)).toBe(true);
@@ -141,7 +150,12 @@ test('a store that a running node has, and two starts on one new store at once',
   const both = await Promise.all([1, 2].map(() => start({ store, more: ['--background'] })));
   const [winner, loser] = both.sort((a, b) => (a.status ?? 9) - (b.status ?? 9));
   expect(winner?.status).toBe(0);
-  expect(loser && refusal(loser)).toMatchObject({ status: 1, text: expect.stringContaining('in use'), hasHint: true });
+  expect(loser && refusal(loser)).toMatchObject({
+    status: 1,
+    text: expect.stringContaining('in use'),
+    code: 'STORE_IN_USE',
+    hasHint: true,
+  });
   const listen = /--host[= ](\S+:\d+)|listen\S*\s*:?\s*(127\.0\.0\.1:\d+)/.exec(winner?.stdout ?? '');
   const pid = Number(JSON.parse(readFileSync(join(store, 'node.lock'), 'utf8')).pid);
   expect(listen ?? pid).toBeTruthy();
@@ -156,6 +170,7 @@ test('a store of another cluster', async () => {
   expect(said).toEqual({
     status: 1,
     text: expect.stringMatching(/belongs to cluster .+ leads to cluster/),
+    code: 'STORE_OTHER_CLUSTER',
     hasHint: true,
   });
   await startsWell(store);
@@ -166,15 +181,30 @@ test('join to nothing ends, join in the wrong mode is refused', async () => {
   const store = newStore();
   const began = performance.now();
   const said = refusal(await start({ store, join: `127.0.0.1:${nowhere}` }));
-  expect(said).toEqual({ status: 1, text: expect.stringContaining(`127.0.0.1:${nowhere}`), hasHint: true });
+  expect(said).toEqual({
+    status: 1,
+    text: expect.stringContaining(`127.0.0.1:${nowhere}`),
+    code: 'JOIN_UNREACHABLE',
+    hasHint: true,
+  });
   expect(performance.now() - began).toBeLessThan(20_000);
 
   const mode = refusal(await start({ store, join: first.address, more: ['--single-replica'] }));
-  expect(mode).toEqual({ status: 1, text: expect.stringContaining('single-replica'), hasHint: true });
+  expect(mode).toEqual({
+    status: 1,
+    text: expect.stringContaining('single-replica'),
+    code: 'CLUSTER_MODE_MISMATCH',
+    hasHint: true,
+  });
   expect(await cluster.admin({ do: 'node-status' })).toHaveLength(1);
   await startsWell(store);
   const other = refusal(await start({ store, more: ['--single-replica'] }));
-  expect(other).toEqual({ status: 1, text: expect.stringContaining('cannot be started as'), hasHint: true });
+  expect(other).toEqual({
+    status: 1,
+    text: expect.stringContaining('cannot be started as'),
+    code: 'STORE_MODE_MISMATCH',
+    hasHint: true,
+  });
 });
 
 test('PostgreSQL of the wrong version, none at all, one that does not run', async () => {
@@ -182,13 +212,23 @@ test('PostgreSQL of the wrong version, none at all, one that does not run', asyn
   const bin = join(cluster.dir, 'fake-bin');
   mkdirSync(bin);
   const missing = refusal(await start({ store, more: [`--postgres-bin=${bin}`] }));
-  expect(missing).toEqual({ status: 1, text: expect.stringContaining(bin), hasHint: true });
+  expect(missing).toEqual({ status: 1, text: expect.stringContaining(bin), code: 'POSTGRES_MISSING', hasHint: true });
   for (const program of ['postgres', 'initdb', 'pg_ctl']) fake(bin, program, `echo "${program} (PostgreSQL) 16.3"`);
   const old = refusal(await start({ store, more: [`--postgres-bin=${bin}`] }));
-  expect(old).toEqual({ status: 1, text: expect.stringMatching(/PostgreSQL 16\.3, but pgtide needs/), hasHint: true });
+  expect(old).toEqual({
+    status: 1,
+    text: expect.stringMatching(/PostgreSQL 16\.3, but pgtide needs/),
+    code: 'POSTGRES_WRONG_VERSION',
+    hasHint: true,
+  });
   for (const program of ['postgres', 'initdb', 'pg_ctl']) fake(bin, program, 'exit 127');
   const broken = refusal(await start({ store, more: [`--postgres-bin=${bin}`] }));
-  expect(broken).toEqual({ status: 1, text: expect.stringContaining('cannot be run'), hasHint: true });
+  expect(broken).toEqual({
+    status: 1,
+    text: expect.stringContaining('cannot be run'),
+    code: 'POSTGRES_UNUSABLE',
+    hasHint: true,
+  });
   await startsWell(store);
 });
 
@@ -199,6 +239,7 @@ test('a directory with something else in it, and a file in its place', async () 
   expect(refusal(await start({ store }))).toEqual({
     status: 1,
     text: expect.stringContaining('thesis.txt'),
+    code: 'STORE_NOT_EMPTY',
     hasHint: true,
   });
   expect(readdirSync(store)).toEqual(['thesis.txt']);
@@ -206,6 +247,7 @@ test('a directory with something else in it, and a file in its place', async () 
   expect(refusal(await start({ store: file }))).toMatchObject({
     status: 1,
     text: expect.stringContaining(file),
+    code: 'STORE_UNUSABLE',
     hasHint: true,
   });
 });
@@ -219,12 +261,22 @@ test('a disk that is full, and one that is read-only', async (context) => {
   try {
     const store = join(disk, 'store');
     const full = refusal(await start({ store }));
-    expect(full).toEqual({ status: 1, text: expect.stringContaining('no room is left'), hasHint: true });
+    expect(full).toEqual({
+      status: 1,
+      text: expect.stringContaining('no room is left'),
+      code: 'STORE_FULL',
+      hasHint: true,
+    });
     expect(processesOf(store)).toEqual([]);
     expect(existsSync(join(store, 'node.json'))).toBe(false);
     expect(mounts(['-o', 'remount,ro', disk])).toBe(true);
     const readOnly = refusal(await start({ store }));
-    expect(readOnly).toEqual({ status: 1, text: expect.stringContaining('cannot write'), hasHint: true });
+    expect(readOnly).toEqual({
+      status: 1,
+      text: expect.stringContaining('cannot write'),
+      code: 'STORE_READ_ONLY',
+      hasHint: true,
+    });
     expect(mounts(['-o', 'remount,rw,size=300m', disk])).toBe(true);
     await startsWell(store);
   } finally {
@@ -242,8 +294,13 @@ test('the store of a decommissioned node; cleared, it joins under a new id', asy
   expect(refusal(await start(flags))).toEqual({
     status: 1,
     text: expect.stringContaining(`node ${second.id} was decommissioned`),
+    code: 'STORE_DECOMMISSIONED',
     hasHint: true,
   });
+  rmSync(second.store, { recursive: true });
+  await startsWell(second.store, [`--join=${first.address}`]);
+  const nodes = await cluster.admin({ do: 'node-status' });
+  expect(nodes.map((node) => node.id).at(-1)).toBe(second.id + 1);
 });
 
 function fake(bin: string, program: string, body: string): void {
