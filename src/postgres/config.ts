@@ -76,6 +76,9 @@ export function renderConfig(settings: PostgresSettings): string {
       shared_buffers: `${settings.sharedBuffersMb ?? 64}MB`,
       // Plans over many partitions look expensive and would be compiled for longer than they run.
       jit: 'off',
+      // PostgreSQL 18.4 crashes where an UPDATE or DELETE over local and foreign partitions prunes them only when it starts to run, as
+      // generic plans do: it mixes up which partition is which (nodeModifyTable.c looks fdwPrivLists up by the pruned index).
+      plan_cache_mode: 'force_custom_plan',
     }),
     ...values('The same text for the same value on every node', { timezone: 'UTC' }),
     ...values('Log: stderr, which pgtide directs to the log directory of the store', {

@@ -25,6 +25,7 @@ export async function inspectTable(sql: Sql, text: string, distributeBy: string 
     // Defaults and checks are read back with names that mean the same under every search_path.
     await sql.query('SET LOCAL search_path = pg_catalog');
     const definition = await readDefinition(sql, relation);
+    await refuseOwnObjects(sql, relation);
     const key = chooseKey(definition, `${schema}.${name}`, distributeBy);
     await checkHashable(sql, relation, key, definition);
     return { schema, name, distributeBy: key, definition };
@@ -112,13 +113,16 @@ interface ColumnRow {
   builtin: boolean;
 }
 
+/** PostgreSQL's FirstNormalObjectId: what initdb makes has a lower oid. */
+const FIRST_USER_OID = 16_384;
+
 async function readDefinition(sql: Sql, relation: string): Promise<TableDefinition> {
   const columns = await sql.query<ColumnRow>(
     `select a.attname as name, format_type(a.atttypid, a.atttypmod) as type,
             case when a.attcollation <> t.typcollation then (select quote_ident(nspname) || '.' || quote_ident(collname)
               from pg_collation c join pg_namespace n on n.oid = c.collnamespace where c.oid = a.attcollation) end as collation,
             a.attnotnull as "notNull", pg_get_expr(d.adbin, d.adrelid) as default,
-            a.attidentity as identity, a.attgenerated as generated, t.oid < 16384 as builtin
+            a.attidentity as identity, a.attgenerated as generated, t.oid < ${FIRST_USER_OID} as builtin
        from pg_attribute a join pg_type t on t.oid = a.atttypid
        left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
       where a.attrelid = ${literal(relation)}::regclass and a.attnum > 0 and not a.attisdropped order by a.attnum`,
@@ -170,6 +174,23 @@ function refuseColumn(column: ColumnRow): void {
   if (!column.builtin) {
     throw unsupported(`type ${column.type} of column ${column.name}`, 'only built-in types are the same on every node');
   }
+}
+
+/** Refuses functions, operators, collations and the like that defaults, checks and indexes use and that are not PostgreSQL's own. */
+async function refuseOwnObjects(sql: Sql, relation: string): Promise<void> {
+  const [found] = await sql.query<{ what: string }>(
+    `with own as (select ${literal(relation)}::regclass::oid as oid),
+          parts as (select 'pg_attrdef'::regclass as class, d.oid from pg_attrdef d join own on d.adrelid = own.oid
+          union all select 'pg_constraint'::regclass, c.oid from pg_constraint c join own on c.conrelid = own.oid
+          union all select 'pg_class'::regclass, i.indexrelid from pg_index i join own on i.indrelid = own.oid
+          union all select 'pg_class'::regclass, own.oid from own)
+     select pg_describe_object(d.refclassid, d.refobjid, 0) as what
+       from pg_depend d join parts on d.classid = parts.class and d.objid = parts.oid
+      where d.refobjid >= ${FIRST_USER_OID} and d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass,
+            'pg_opclass'::regclass, 'pg_collation'::regclass, 'pg_type'::regclass, 'pg_ts_config'::regclass, 'pg_am'::regclass)
+      limit 1`,
+  );
+  if (found) throw unsupported(found.what, 'only what is built in is the same on every node');
 }
 
 /** The distribution key: the one asked for, or the first column of the primary key. Every unique key has to contain it. */
