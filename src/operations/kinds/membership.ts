@@ -168,7 +168,11 @@ const moveReplicasAway: Step<DecommissionInput> = {
   run: async (c) => {
     const result = await carryOut(c, { kind: 'repair' });
     if (result.kind === 'again' || replicasOn(c, c.input.nodes) === 0) return result;
-    return again(500, waitFor('no-target', `${replicasOn(c, c.input.nodes)} replicas have nowhere to go yet`));
+    const left = replicasOn(c, c.input.nodes);
+    if (c.running().some((r) => r.kind === 'move-replica')) {
+      return again(200, waitFor('children', `${left} replicas are left, and moves of other operations are under way`));
+    }
+    return again(500, waitFor('no-target', `${left} replicas have nowhere to go yet`));
   },
   undo: async (c) => {
     // First members again, or no plan could bring anything back to them.

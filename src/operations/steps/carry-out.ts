@@ -34,6 +34,7 @@ export async function carryOut(c: StepContext<unknown>, goal: Goal, only?: Move[
     return again(150, waitFor('children', `${running.length} moves under way`));
   }
   const next = planNext(c.view, c.load, goal, running.map(asRunningMove));
+  showRemaining(c, running, [...next.start, ...next.waiting.map((w) => w.move)]);
   const wanted = only ? next.start.filter((m) => only.includes(m.kind)) : next.start;
   const waiting = only ? next.waiting.filter((w) => only.includes(w.move.kind)) : next.waiting;
   for (const move of wanted) {
@@ -59,6 +60,14 @@ function showProgress(c: StepContext<unknown>, children: readonly OperationRecor
   const planned = typeof c.data.bytesPlanned === 'number' ? c.data.bytesPlanned : 0;
   const done = children.reduce((sum, r) => sum + (r.status === 'done' ? r.bytesTotal : r.bytesDone), 0);
   c.progress(done, Math.max(planned, done));
+}
+
+/** Other operations may do part of the plan: what is left to do tells more than what our own moves have done. */
+function showRemaining(c: StepContext<unknown>, running: readonly OperationRecord[], planned: readonly Move[]): void {
+  if (typeof c.data.bytesPlanned !== 'number') return;
+  const left = planned.reduce((sum, move) => sum + move.bytes, 0);
+  const underWay = running.reduce((sum, r) => sum + Math.max(0, r.bytesTotal - r.bytesDone), 0);
+  c.progress(c.data.bytesPlanned - left - underWay, c.data.bytesPlanned);
 }
 
 function lastFailures(children: readonly OperationRecord[]): { id: number; count: number; message: string } | null {
