@@ -66,8 +66,13 @@ function showProgress(c: StepContext<unknown>, children: readonly OperationRecor
 function showRemaining(c: StepContext<unknown>, running: readonly OperationRecord[], planned: readonly Move[]): void {
   if (typeof c.data.bytesPlanned !== 'number') return;
   const left = planned.reduce((sum, move) => sum + move.bytes, 0);
-  const underWay = running.reduce((sum, r) => sum + Math.max(0, r.bytesTotal - r.bytesDone), 0);
+  const underWay = running.reduce((sum, r) => sum + Math.max(0, sizeOf(r) - r.bytesDone), 0);
   c.progress(c.data.bytesPlanned - left - underWay, c.data.bytesPlanned);
+}
+
+/** What a move will copy: as planned until its copy has looked. */
+function sizeOf(record: OperationRecord): number {
+  return record.bytesTotal > 0 ? record.bytesTotal : Number(record.input.bytes ?? 0);
 }
 
 function lastFailures(children: readonly OperationRecord[]): { id: number; count: number; message: string } | null {
