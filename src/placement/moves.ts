@@ -28,6 +28,8 @@ export interface RunningMove {
 export type Goal =
   | { readonly kind: 'balance' }
   | { readonly kind: 'repair' }
+  /** No replica moves: leaders leave draining nodes and, `even`, are evened out over the replicas as they are. */
+  | { readonly kind: 'leaders'; readonly even: boolean }
   /** Back to the configuration that a cancelled decommission started from; keys are `partitionKey(tid, pid)`. */
   | { readonly kind: 'restore'; readonly placement: ReadonlyMap<string, WantedPlacement> };
 

@@ -7,7 +7,7 @@ import { balanceLeaders } from './leaders.ts';
 import { bytesMinimal } from './minimal.ts';
 import type { Blocked, Goal, Plan, RunningMove } from './moves.ts';
 import { loadDuring, viewAfter } from './outcome.ts';
-import { drain, repair } from './repair.ts';
+import { drain, repair, resign } from './repair.ts';
 import { restore } from './restore.ts';
 import { shorten } from './shorten.ts';
 import { spread } from './spread.ts';
@@ -61,6 +61,11 @@ export function planNext(
  */
 function pursue(draft: Draft, goal: Goal): Blocked[] {
   if (goal.kind === 'restore') return restore(draft, goal.placement);
+  if (goal.kind === 'leaders') {
+    resign(draft);
+    if (goal.even) balanceLeaders(draft);
+    return [];
+  }
   for (;;) {
     const planned = draft.moves.length;
     const blocked = [...repair(draft), ...drain(draft)];

@@ -72,7 +72,7 @@ function leavingReplicas(draft: Draft): { p: number; from: number }[] {
 }
 
 /** A draining node keeps its replicas and leads nothing, where a ready follower on a sound node can take over. */
-function resign(draft: Draft): void {
+export function resign(draft: Draft): void {
   for (let p = 0; p < draft.partitions.length; p++) {
     const from = draft.leader[p] ?? -1;
     if (!draft.nodes[from]?.draining || draft.leaves[from] === 1 || !draft.isFree(p)) continue;

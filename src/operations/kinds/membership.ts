@@ -115,9 +115,9 @@ const moveLeaders: Step<DrainInput> = {
   name: 'move-leaders',
   done: async () => false,
   run: async (c) => {
-    if (!c.input.draining) return carryOut(c, { kind: 'balance' }, ['change-leader']);
+    const result = await carryOut(c, { kind: 'leaders', even: !c.input.draining });
+    if (!c.input.draining) return result;
     const led = [...allPartitions(c.view)].filter(({ partition }) => partition.leader === c.input.node).length;
-    const result = await carryOut(c, { kind: 'repair' }, ['change-leader']);
     if (result.kind === 'done' && led > 0) {
       // Partitions with no second replica have nobody to lead them: they stay, and the listing shows it.
       await c.event(

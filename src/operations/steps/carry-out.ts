@@ -16,9 +16,8 @@ const FAILURES_MAX = 5;
 /**
  * Carries out a plan by moves of its own: starts what the planner lets start beside everything that runs now, and is done when there is
  * nothing left to plan. It plans anew each time, so that a node that joins or dies meanwhile is part of the same plan, not of the next.
- * `only` restricts it to some kinds of moves.
  */
-export async function carryOut(c: StepContext<unknown>, goal: Goal, only?: Move['kind'][]): Promise<StepResult> {
+export async function carryOut(c: StepContext<unknown>, goal: Goal): Promise<StepResult> {
   const children = c.children();
   showProgress(c, children);
   const failed = lastFailures(children);
@@ -35,19 +34,17 @@ export async function carryOut(c: StepContext<unknown>, goal: Goal, only?: Move[
   }
   const next = planNext(c.view, c.load, goal, running.map(asRunningMove));
   showRemaining(c, running, [...next.start, ...next.waiting.map((w) => w.move)]);
-  const wanted = only ? next.start.filter((m) => only.includes(m.kind)) : next.start;
-  const waiting = only ? next.waiting.filter((w) => only.includes(w.move.kind)) : next.waiting;
-  for (const move of wanted) {
+  for (const move of next.start) {
     const { kind, ...input } = move;
     await c.start(kind, input);
   }
-  const mine = running.filter((r) => r.parent === c.id).length + wanted.length;
+  const mine = running.filter((r) => r.parent === c.id).length + next.start.length;
   if (mine > 0)
-    return again(failed ? 1_000 : 150, waitFor('children', `${mine} moves under way, ${waiting.length} planned`));
-  const [first] = waiting;
-  if (first) return again(300, waitFor('limit', `${waiting.length} moves wait: ${first.because}`));
+    return again(failed ? 1_000 : 150, waitFor('children', `${mine} moves under way, ${next.waiting.length} planned`));
+  const [first] = next.waiting;
+  if (first) return again(300, waitFor('limit', `${next.waiting.length} moves wait: ${first.because}`));
   const [blocked] = next.blocked;
-  if (blocked && !only && goal.kind !== 'balance') return again(1_000, waitFor('no-target', blocked.why, blocked.node));
+  if (blocked && goal.kind !== 'balance') return again(1_000, waitFor('no-target', blocked.why, blocked.node));
   return DONE;
 }
 
