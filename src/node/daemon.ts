@@ -216,11 +216,10 @@ class Daemon {
     parseLocality(this.#options.locality);
     const { join } = this.#options;
     const identity = this.#identity;
-    const own = formatAddress(this.#addresses.advertise);
     const addresses = [
       ...join,
       ...(identity && !identity.metaHome ? [identity.manager, ...identity.peers] : []),
-    ].filter((a) => a !== own);
+    ].filter((a) => a !== formatAddress(this.#addresses.advertise));
     if (addresses.length === 0) return null;
     const untilMs = performance.now() + (identity ? 0 : JOIN_TRIES_MS);
     for (;;) {
@@ -294,7 +293,7 @@ class Daemon {
       postgresPort,
     };
     if (!identity && peer) {
-      const joined = (await post(peer.manager, '/api/v1/join', facts)) as JoinAnswer;
+      const joined = await this.#join(peer, facts);
       await this.#begin({
         formatVersion: STORE_FORMAT,
         nodeId: joined.nodeId,
@@ -326,6 +325,21 @@ class Daemon {
       ...(identity?.metaHome ? { manager: facts.address } : {}),
     });
     await this.#startManager(facts);
+  }
+
+  /** The manager may be on its way to another node, or starting again: then whoever answers knows where it is a moment later. */
+  async #join(peer: WhoAmI, facts: NodeFacts): Promise<JoinAnswer> {
+    const untilMs = performance.now() + JOIN_TRIES_MS;
+    let { manager } = peer;
+    for (;;) {
+      try {
+        return (await post(manager, '/api/v1/join', facts)) as JoinAnswer;
+      } catch (error) {
+        if (!(error instanceof TideError) || error.retry !== 'later' || performance.now() > untilMs) throw error;
+      }
+      await sleep(500);
+      manager = (await this.#findCluster())?.manager ?? manager;
+    }
   }
 
   async #startManager(facts: NodeFacts): Promise<void> {
