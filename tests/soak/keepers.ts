@@ -28,7 +28,7 @@ export class Watcher {
     const askedMs = performance.now();
     try {
       this.#world.seeLeaders(await this.#world.admin({ do: 'partition-ls' }), askedMs);
-      for (const operation of await this.#world.admin({ do: 'op-ls' })) this.#lookAt(operation);
+      for (const operation of await this.#world.unended()) this.#lookAt(operation);
     } catch (error) {
       if (!this.#world.disturbedBetween(askedMs, performance.now())) this.#world.trace(`watcher: ${messageOf(error)}`);
     }
@@ -38,8 +38,7 @@ export class Watcher {
   #lookAt({ id, kind, subject, status, step, percent, waitsFor }: OperationRow): void {
     const nowMs = performance.now();
     const seen = this.#seen.get(id);
-    // An undo takes back what was done.
-    if (seen && percent < seen.percent && status !== 'undoing')
+    if (seen && percent < seen.percent && status === 'running')
       this.#world.find(`operation ${id} (${kind} ${subject}) went from ${seen.percent} % to ${percent} %`);
     const at = `${status} ${step}`;
     const moved = seen === undefined || seen.at !== at || waitsFor !== null;

@@ -76,7 +76,9 @@ async function run(world: World): Promise<void> {
   const actors = [
     new Operator(world, 'a'),
     new Operator(world, 'b'),
+    new Operator(world, 'c'),
     new Membership(world, traffics),
+    new Faults(world),
     new Faults(world),
     new Janitor(world),
     watcher,

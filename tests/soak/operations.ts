@@ -6,7 +6,7 @@ import type { Random } from './random.ts';
 import type { Traffic } from './traffic.ts';
 import type { World } from './world.ts';
 
-const PAUSE_MS = [300, 2_500] as const;
+const PAUSE_MS = [200, 1_500] as const;
 const NODES_MAX = 5;
 const NODES_MIN = 4;
 
@@ -28,6 +28,7 @@ const WEIGHTS = {
   'scratch-table': 1,
   'meta-move': 0.7,
   doctor: 0.5,
+  'doctor-fix': 0.5,
 };
 
 type MoveCommand = Extract<
@@ -90,7 +91,8 @@ export class Operator {
         world.count('operation meta-move done');
         return [];
       case 'doctor':
-        await world.admin({ do: 'doctor' }, 60_000);
+      case 'doctor-fix':
+        await world.admin({ do: 'doctor', fix: what === 'doctor-fix' }, 60_000);
         return [];
       case 'cancel-any':
         return this.#cancelAny();
@@ -108,7 +110,7 @@ export class Operator {
   }
 
   async #cancelAny(): Promise<number[]> {
-    const running = await this.#world.admin({ do: 'op-ls' });
+    const running = await this.#world.unended();
     if (running.length > 0) await this.#cancel(this.#random.pick(running).id);
     return [];
   }
@@ -231,7 +233,7 @@ export class Membership {
 
   /** What an operator does about a node that asked to join and died on the way. */
   async #cancelJoins(): Promise<void> {
-    const operations = await this.#world.admin({ do: 'op-ls' }).catch(() => []);
+    const operations = await this.#world.unended().catch(() => []);
     for (const { id } of operations.filter((o) => o.kind === 'join-node'))
       await this.#world.admin({ do: 'op-cancel', id }).catch(() => {});
   }

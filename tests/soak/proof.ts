@@ -40,7 +40,7 @@ async function settle(world: World): Promise<void> {
   let quietSince = performance.now();
   let unended: OperationRow[] = [];
   while (performance.now() < until) {
-    const seen = await world.admin({ do: 'op-ls' }).catch(() => null);
+    const seen = await world.unended().catch(() => null);
     if (seen === null || seen.length > 0) quietSince = performance.now();
     unended = seen ?? unended;
     if (performance.now() - quietSince > QUIET_MS) return;

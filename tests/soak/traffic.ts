@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { must } from '../../src/core/assert.ts';
 import { messageOf } from '../../src/core/errors.ts';
@@ -5,7 +6,7 @@ import { Ledger } from '../../src/demo/ledger.ts';
 import type { Random } from './random.ts';
 import type { World } from './world.ts';
 
-const BASE_ROWS = 2_000;
+const BASE_ROWS = 5_000;
 const KEYS_PER_WRITER = 1_000_000;
 const WRITERS = 3;
 const WRITER_PAUSE_MS = 40;
@@ -36,7 +37,7 @@ export class Book {
     this.partitions = partitions;
     this.key = `$1::${key}`;
     const index = key === 'text' ? `; CREATE INDEX ON ${table} (value)` : '';
-    this.sql = `CREATE TABLE ${table} (id ${key} PRIMARY KEY, value text NOT NULL, writes integer NOT NULL)${index}`;
+    this.sql = `CREATE TABLE ${table} (id ${key} PRIMARY KEY, value text NOT NULL, writes integer NOT NULL, pad text DEFAULT repeat('x', 400))${index}`;
   }
 }
 
@@ -99,7 +100,7 @@ export class Traffic {
 
   /** Returns when nothing runs through the node any more; it is no member by then. */
   async leave(node: number): Promise<void> {
-    while ((this.#inUse.get(node) ?? 0) > 0) await this.#world.pause(50);
+    while ((this.#inUse.get(node) ?? 0) > 0) await sleep(50);
     const pool = this.#pools.get(node);
     this.#pools.delete(node);
     await pool?.end();

@@ -2,7 +2,7 @@ import { setMaxListeners } from 'node:events';
 import { appendFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { AdminRequest } from '../../src/api/commands.ts';
-import type { PartitionRow, Results } from '../../src/api/results.ts';
+import type { OperationRow, PartitionRow, Results } from '../../src/api/results.ts';
 import { must } from '../../src/core/assert.ts';
 import type { LocalCluster } from '../../src/demo/local-cluster.ts';
 import type { Random } from './random.ts';
@@ -97,6 +97,11 @@ export class World {
   async admin<R extends AdminRequest>(command: R, timeoutMs = 10_000): Promise<Results[R['do']]> {
     const node = this.calm[0] ?? must([...this.members][0], 'a member');
     return this.cluster.admin(command, { node, timeoutMs });
+  }
+
+  /** Operations that have not ended; `op ls` also lists those that ended lately. */
+  async unended(): Promise<OperationRow[]> {
+    return (await this.admin({ do: 'op-ls' })).filter((o) => o.endedAt === null);
   }
 
   /** Marks a node as disturbed; returns what ends that. */
