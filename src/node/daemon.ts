@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { post } from '../api/client.ts';
-import type { BeatAnswer, JoinAnswer, MetaTransfer, NodeFacts, WhoAmI } from '../api/membership.ts';
+import type { BeatAnswer, MetaTransfer, NodeFacts, WhoAmI } from '../api/membership.ts';
 import type { StartOptions } from '../api/start-options.ts';
 import { must } from '../core/assert.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
@@ -15,7 +15,7 @@ import { type Supervisor, supervise } from '../postgres/supervise.ts';
 import { reportFailed, reportReady, startInBackground } from './background.ts';
 import { type BannerStatus, renderBanner } from './banner.ts';
 import { parseLocality } from './facts.ts';
-import { askAny, Heartbeat } from './heartbeat.ts';
+import { askAny, Heartbeat, join } from './heartbeat.ts';
 import { createHttp } from './http.ts';
 import { openLog } from './log.ts';
 import type { ImportMeta, ManagerHandle, StartManager } from './manager-handle.ts';
@@ -293,7 +293,7 @@ class Daemon {
       postgresPort,
     };
     if (!identity && peer) {
-      const joined = await this.#join(peer, facts);
+      const joined = await join(facts, peer.manager, async () => (await this.#findCluster())?.manager, JOIN_TRIES_MS);
       await this.#begin({
         formatVersion: STORE_FORMAT,
         nodeId: joined.nodeId,
@@ -325,21 +325,6 @@ class Daemon {
       ...(identity?.metaHome ? { manager: facts.address } : {}),
     });
     await this.#startManager(facts);
-  }
-
-  /** The manager may be on its way to another node, or starting again: then whoever answers knows where it is a moment later. */
-  async #join(peer: WhoAmI, facts: NodeFacts): Promise<JoinAnswer> {
-    const untilMs = performance.now() + JOIN_TRIES_MS;
-    let { manager } = peer;
-    for (;;) {
-      try {
-        return (await post(manager, '/api/v1/join', facts)) as JoinAnswer;
-      } catch (error) {
-        if (!(error instanceof TideError) || error.retry !== 'later' || performance.now() > untilMs) throw error;
-      }
-      await sleep(500);
-      manager = (await this.#findCluster())?.manager ?? manager;
-    }
   }
 
   async #startManager(facts: NodeFacts): Promise<void> {

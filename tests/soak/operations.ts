@@ -126,6 +126,7 @@ export class Operator {
     const from = this.#random.pick(holders).node;
     const pids = [pid];
     const send = async (command: MoveCommand) => (await this.#world.admin(command)).operations;
+    if (what === 'migrate' && from === node) return [];
     if (what === 'migrate') return send({ do: 'partition-migrate', table, pids, from, to: node });
     if (what === 'add-replica') return send({ do: 'partition-add-replica', table, pids, node });
     if (what === 'del-replica') return send({ do: 'partition-del-replica', table, pids, node: from });
