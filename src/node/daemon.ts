@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { post } from '../api/client.ts';
-import type { BeatAnswer, JoinAnswer, MetaTransfer, NodeFacts, WhoAmI } from '../api/membership.ts';
+import type { BeatAnswer, MetaTransfer, NodeFacts, WhoAmI } from '../api/membership.ts';
 import type { StartOptions } from '../api/start-options.ts';
 import { must } from '../core/assert.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
@@ -15,7 +15,7 @@ import { type Supervisor, supervise } from '../postgres/supervise.ts';
 import { reportFailed, reportReady, startInBackground } from './background.ts';
 import { type BannerStatus, renderBanner } from './banner.ts';
 import { parseLocality } from './facts.ts';
-import { askAny, Heartbeat } from './heartbeat.ts';
+import { askAny, Heartbeat, join } from './heartbeat.ts';
 import { createHttp } from './http.ts';
 import { openLog } from './log.ts';
 import type { ImportMeta, ManagerHandle, StartManager } from './manager-handle.ts';
@@ -216,11 +216,10 @@ class Daemon {
     parseLocality(this.#options.locality);
     const { join } = this.#options;
     const identity = this.#identity;
-    const own = formatAddress(this.#addresses.advertise);
     const addresses = [
       ...join,
       ...(identity && !identity.metaHome ? [identity.manager, ...identity.peers] : []),
-    ].filter((a) => a !== own);
+    ].filter((a) => a !== formatAddress(this.#addresses.advertise));
     if (addresses.length === 0) return null;
     const untilMs = performance.now() + (identity ? 0 : JOIN_TRIES_MS);
     for (;;) {
@@ -294,7 +293,7 @@ class Daemon {
       postgresPort,
     };
     if (!identity && peer) {
-      const joined = (await post(peer.manager, '/api/v1/join', facts)) as JoinAnswer;
+      const joined = await join(facts, peer.manager, async () => (await this.#findCluster())?.manager, JOIN_TRIES_MS);
       await this.#begin({
         formatVersion: STORE_FORMAT,
         nodeId: joined.nodeId,

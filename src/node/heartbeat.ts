@@ -1,6 +1,7 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { post } from '../api/client.ts';
-import type { BeatAnswer, BeatReport, NodeFacts, WhoAmI } from '../api/membership.ts';
+import type { BeatAnswer, BeatReport, JoinAnswer, NodeFacts, WhoAmI } from '../api/membership.ts';
 import { messageOf, TideError } from '../core/errors.ts';
 import { diskOf } from './facts.ts';
 import type { ManagerHandle } from './manager-handle.ts';
@@ -109,4 +110,27 @@ export async function askAny(addresses: readonly string[]): Promise<WhoAmI> {
     }
   }
   throw last;
+}
+
+const JOIN_AGAIN_MS = 500;
+
+/**
+ * Asks the manager to take a new node in. It may be on its way to another node, or starting again: for `triesMs` it is asked once more,
+ * wherever `findManager` (HOST:PORT) then says it is. Throws the last failure.
+ */
+export async function join(
+  facts: NodeFacts,
+  manager: string,
+  findManager: () => Promise<string | undefined>,
+  triesMs: number,
+): Promise<JoinAnswer> {
+  const untilMs = performance.now() + triesMs;
+  for (let address = manager; ; address = (await findManager()) ?? address) {
+    try {
+      return (await post(address, '/api/v1/join', facts)) as JoinAnswer;
+    } catch (error) {
+      if (!(error instanceof TideError) || error.retry !== 'later' || performance.now() > untilMs) throw error;
+    }
+    await sleep(JOIN_AGAIN_MS);
+  }
 }

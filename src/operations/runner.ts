@@ -254,6 +254,7 @@ export class Runner {
     if (step.noReturn && record.data.began !== step.name) await context.remember({ began: step.name });
     const result = await step.run(context);
     if (result.kind === 'done') return this.#apply(record.id, { ...stepDone, noReturn: step.noReturn === true });
+    await this.#keepProgress(record.id);
     await this.#pauseFor(record.id, result.afterMs, result.waitsFor ?? null);
   }
 
@@ -334,6 +335,14 @@ export class Runner {
     };
   }
 
+  /** Journaled at every percent, so that the manager that comes next shows no less. */
+  async #keepProgress(id: number): Promise<void> {
+    const live = this.#live.get(id);
+    if (!live || share(live) <= share(this.#record(id))) return;
+    const { bytesDone, bytesTotal } = live;
+    await this.#journal.update(id, (r) => ({ ...r, bytesDone, bytesTotal }));
+  }
+
   /** Bytes never go backwards: a copy that starts anew is caught up with before the figure moves again. */
   #progress(id: number, bytesDone: number, bytesTotal: number): void {
     const live = this.#live.get(id);
@@ -342,6 +351,11 @@ export class Runner {
     live.bytesDone = Math.max(live.bytesDone, bytesDone);
     live.bytesTotal = Math.max(bytesTotal, live.bytesDone);
   }
+}
+
+/** Whole percent of the bytes. */
+function share({ bytesDone, bytesTotal }: { bytesDone: number; bytesTotal: number }): number {
+  return bytesTotal === 0 ? 0 : Math.floor((100 * bytesDone) / bytesTotal);
 }
 
 function mergeClaims(have: readonly Claim[], more: readonly Claim[]): Claim[] {

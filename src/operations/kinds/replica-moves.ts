@@ -1,4 +1,4 @@
-import type { NodeId, ReplicaState } from '../../catalog/model.ts';
+import type { ReplicaState } from '../../catalog/model.ts';
 import { partitionOf, replicaOn, tableName } from '../../catalog/view.ts';
 import { type TideError, tideError } from '../../core/errors.ts';
 import { type MoveRequest, preflightMove } from '../../placement/preflight.ts';
@@ -6,7 +6,7 @@ import { DONE, nothingToUndo, operationKind, partitionLock, type Step, type Step
 import type { PartitionRef } from '../ports.ts';
 import { type AddInput, addReplicaSteps } from '../steps/add-replica.ts';
 import { changeLeaderSteps, type LeaderInput } from '../steps/change-leader.ts';
-import { awaitArrivals, partitionNow, refOf } from '../steps/partition.ts';
+import { awaitArrivals, partitionNow, refOf, sendersTo } from '../steps/partition.ts';
 import { type RemoveInput, removeReplicaSteps } from '../steps/remove-replica.ts';
 
 /** The operations on one partition; a planned move of each kind is an operation of the same name. */
@@ -81,12 +81,12 @@ const emptyStaleReplica: Step<AddInput> = {
   name: 'empty-stale-replica',
   done: async (c) => stateOf(c) !== 'stale',
   run: async (c) => {
-    const others: NodeId[] = partitionNow(c).replicas.map((r) => r.node);
-    for (const other of others.filter((n) => n !== c.input.to && c.alive(n))) {
+    const senders = sendersTo(c, c.input.to);
+    for (const other of senders) {
       await c.plane.stopStream(other, c.input.to, refOf(c));
       await c.plane.stopStream(c.input.to, other, refOf(c));
     }
-    const late = await awaitArrivals(c, c.input.to, others);
+    const late = await awaitArrivals(c, c.input.to, senders);
     if (late) return late;
     await c.plane.dropReplica(c.input.to, refOf(c));
     await c.commit({ kind: 'replica-put', ...refOf(c), node: c.input.to, state: 'joining' });

@@ -2,10 +2,18 @@ import type { NodeId } from '../../catalog/model.ts';
 import { partitionTable } from '../../catalog/names.ts';
 import { partitionKey, replicaOn } from '../../catalog/view.ts';
 import { tideError } from '../../core/errors.ts';
-import { again, DONE, nothingToUndo, type Step, type StepContext } from '../operation.ts';
+import { again, DONE, nothingToUndo, type Step, type StepContext, type StepResult } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
 import { waitFor, waitForTransaction } from '../waiting.ts';
-import { awaitArrivals, disconnectIdlePairs, partitionNow, readyNodes, refOf, tableOf } from './partition.ts';
+import {
+  awaitArrivals,
+  disconnectIdlePairs,
+  partitionNow,
+  readyNodes,
+  refOf,
+  sendersTo,
+  tableOf,
+} from './partition.ts';
 
 /**
  * DESIGN 4.1: claim → make the table → connect the nodes → copy and catch up → connect the other followers → count it.
@@ -40,8 +48,7 @@ const createReplicaTable: Step<AddInput> = {
     return DONE;
   },
   undo: async (c) => {
-    const others = partitionNow(c).replicas.map((r) => r.node);
-    const late = await awaitArrivals(c, c.input.to, others);
+    const late = await awaitArrivals(c, c.input.to, sendersTo(c, c.input.to));
     if (late) return late;
     await c.plane.dropReplica(c.input.to, refOf(c));
     return DONE;
@@ -52,17 +59,23 @@ const connectNodes: Step<AddInput> = {
   name: 'connect-nodes',
   done: async () => false,
   run: async (c) => {
-    const others = partitionNow(c).replicas.map((r) => r.node);
-    for (const other of others.filter((n) => n !== c.input.to && c.alive(n))) {
-      const slow = await slotBlocker(c, other);
+    for (const other of sendersTo(c, c.input.to)) {
+      const slow = await connect(c, other);
       if (slow) return slow;
-      await c.plane.connectPair(other, c.input.to);
-      await c.plane.connectPair(c.input.to, other);
     }
     return DONE;
   },
   undo: nothingToUndo('streams without a partition in common go when the replica is removed from the catalog'),
 };
+
+/** Streams between the new replica's node and another, both ways; else what their slots have to wait for. */
+async function connect(c: StepContext<AddInput>, other: NodeId): Promise<StepResult | null> {
+  const slow = await slotBlocker(c, other);
+  if (slow) return slow;
+  await c.plane.connectPair(other, c.input.to);
+  await c.plane.connectPair(c.input.to, other);
+  return null;
+}
 
 /** Making a slot waits for every older write transaction of that server; better to name it than to hang in CREATE SUBSCRIPTION. */
 async function slotBlocker(c: StepContext<AddInput>, other: NodeId) {
@@ -147,15 +160,18 @@ const connectFollowers: Step<AddInput> = {
   done: async (c) => stateOn(c) === 'ready',
   run: async (c) => {
     for (const other of readyNodes(partitionNow(c)).filter((n) => n !== c.input.to && c.alive(n))) {
+      // It may have been away when the nodes were connected, and be back now.
+      const slow = await connect(c, other);
+      if (slow) return slow;
       await c.plane.startStreams(c.input.to, other, [refOf(c)], false);
       await c.plane.startStreams(other, c.input.to, [refOf(c)], false);
     }
     return DONE;
   },
   undo: async (c) => {
-    for (const other of partitionNow(c).replicas.filter((r) => r.node !== c.input.to && c.alive(r.node))) {
-      await c.plane.stopStream(c.input.to, other.node, refOf(c));
-      await c.plane.stopStream(other.node, c.input.to, refOf(c));
+    for (const other of sendersTo(c, c.input.to)) {
+      await c.plane.stopStream(c.input.to, other, refOf(c));
+      await c.plane.stopStream(other, c.input.to, refOf(c));
     }
     return DONE;
   },

@@ -1,6 +1,6 @@
 import type { NodeId } from '../../catalog/model.ts';
 import { forwardName } from '../../catalog/names.ts';
-import { partitionKey, replicaOn } from '../../catalog/view.ts';
+import { connectedNodes, partitionKey, replicaOn } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { TideError, tideError } from '../../core/errors.ts';
 import { again, DONE, nothingToUndo, type Step, type StepContext, type StepResult } from '../operation.ts';
@@ -59,6 +59,10 @@ const connectTarget: Step<LeaderInput> = {
   done: async (c) => notMine(c) || hasSwung(c),
   run: async (c) => {
     await leaveDeadBehind(c);
+    // A replica that was removed while this node was away is still in its stream there: rows would come to a table that is gone.
+    for (const { id } of connectedNodes(c.view)) {
+      if (id !== c.input.to && !replicaOn(partitionNow(c), id)) await c.plane.stopSending(c.input.to, id, refOf(c));
+    }
     for (const follower of readyNodes(partitionNow(c)).filter((n) => n !== c.input.to)) {
       await c.plane.connectPair(c.input.to, follower);
       await c.plane.startStreams(c.input.to, follower, [refOf(c)], false);

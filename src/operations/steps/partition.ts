@@ -27,9 +27,18 @@ export function readyNodes(partition: Partition): NodeId[] {
 const ARRIVAL_MS = 2_000;
 
 /**
+ * Nodes whose rows of the partition may still be on their way: all that answer, and the leader in any case. A follower that is away has
+ * none: what it wrote when it led had arrived before another led.
+ */
+export function sendersTo(c: StepContext<PartitionRef>, to: NodeId): NodeId[] {
+  const { leader, replicas } = partitionNow(c);
+  return replicas.map((r) => r.node).filter((n) => n !== to && (n === leader || c.alive(n)));
+}
+
+/**
  * Asked before rows are dropped on `to`: null once everything that `senders` wrote has arrived there, else what to wait for. A row still on
  * its way to a table that is gone stops the apply worker for good ("logical replication target relation … does not exist"), and with it
- * the rows of every other partition in that stream.
+ * the rows of every other partition in that stream. It may wait on the disk of a sender that is away, and comes when that one is back.
  */
 export async function awaitArrivals(
   c: StepContext<unknown>,
@@ -37,7 +46,11 @@ export async function awaitArrivals(
   senders: readonly NodeId[],
 ): Promise<StepResult | null> {
   for (const from of senders) {
-    if (from === to || !c.alive(from) || !(await c.plane.hasStream(from, to))) continue;
+    if (from === to || !(await c.plane.hasStream(from, to))) continue;
+    if (!c.alive(from)) {
+      const text = `node ${from} is away, and rows that it wrote may still have to come to node ${to}`;
+      return again(500, waitFor('node', text, from));
+    }
     const marker = await c.plane.writeMarker(from);
     if (await c.plane.awaitMarker(to, from, marker, ARRIVAL_MS)) continue;
     return again(200, waitFor('lag', `rows that node ${from} wrote are still on their way to node ${to}`, to));

@@ -3,7 +3,7 @@ import { partitionKey, replicaOn } from '../../catalog/view.ts';
 import { tideError } from '../../core/errors.ts';
 import { DONE, nothingToUndo, type Step, type StepContext } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
-import { awaitArrivals, disconnectIdlePairs, partitionNow, refOf } from './partition.ts';
+import { awaitArrivals, disconnectIdlePairs, partitionNow, refOf, sendersTo } from './partition.ts';
 
 /** DESIGN 4.3: out of the streams both ways, then the rows, then the catalog forgets it. */
 export interface RemoveInput extends PartitionRef {
@@ -35,10 +35,10 @@ const stopStreams: Step<RemoveInput> = {
   name: 'stop-streams',
   done: async (c) => gone(c),
   run: async (c) => {
-    for (const other of partitionNow(c)
-      .replicas.map((r) => r.node)
-      .filter((n) => n !== c.input.from)) {
-      if (c.alive(other)) {
+    const senders = sendersTo(c, c.input.from);
+    for (const other of partitionNow(c).replicas.map((r) => r.node)) {
+      if (other === c.input.from) continue;
+      if (senders.includes(other)) {
         await c.plane.stopStream(other, c.input.from, refOf(c));
         await c.plane.stopStream(c.input.from, other, refOf(c));
       } else await c.plane.stopSending(c.input.from, other, refOf(c));
@@ -52,8 +52,7 @@ const dropRows: Step<RemoveInput> = {
   name: 'drop-rows',
   done: async (c) => !(await c.plane.replicaExists(c.input.from, refOf(c))),
   run: async (c) => {
-    const others = partitionNow(c).replicas.map((r) => r.node);
-    const late = await awaitArrivals(c, c.input.from, others);
+    const late = await awaitArrivals(c, c.input.from, sendersTo(c, c.input.from));
     if (late) return late;
     await c.plane.dropReplica(c.input.from, refOf(c));
     return DONE;

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
-import type { OperationResult, PartitionRow } from '../../../src/api/results.ts';
-import { partitionTable } from '../../../src/catalog/names.ts';
+import type { OperationResult } from '../../../src/api/results.ts';
 import { must } from '../../../src/core/assert.ts';
+import { crookedHinges, differentReplicas, wrongGuards } from '../../support/checks.ts';
 import type { LocalCluster } from '../../support/cluster.ts';
 import type { Load } from './load.ts';
 
@@ -34,63 +34,8 @@ export async function expectSettled(cluster: LocalCluster, nodes: readonly numbe
 /** Every follower holds its leader's rows; one may be a moment behind. */
 export async function expectReplicasEqual(cluster: LocalCluster): Promise<number> {
   const rows = await cluster.admin({ do: 'partition-ls' });
-  const followers = rows.filter((r) => r.role === 'follower');
-  await eventually(async () => {
-    const different: string[] = [];
-    for (const follower of followers) {
-      const leader = must(
-        rows.find((r) => r.role === 'leader' && r.tid === follower.tid && r.pid === follower.pid),
-        'leader',
-      );
-      if ((await contentOf(cluster, leader)) !== (await contentOf(cluster, follower)))
-        different.push(`${follower.table} ${follower.pid} on node ${follower.node}`);
-    }
-    expect(different).toEqual([]);
-  });
-  return followers.length;
-}
-
-async function contentOf(cluster: LocalCluster, { tid, pid, node }: PartitionRow): Promise<string> {
-  const { rows } = await cluster
-    .postgres(node)
-    .query(
-      `SELECT count(*) || ':' || coalesce(md5(string_agg(r::text, E'\\n' ORDER BY r::text)), '') AS content FROM tide_data.${partitionTable(tid, pid)} r`,
-    );
-  return rows[0].content;
-}
-
-async function crookedHinges(cluster: LocalCluster, nodes: readonly number[]): Promise<string[]> {
-  const partitions = await cluster.admin({ do: 'partition-ls' });
-  const crooked: string[] = [];
-  for (const node of nodes) {
-    const { rows } = await cluster.postgres(node).query<{ hinge: string; child: string }>(
-      `SELECT h.relname AS hinge, c.relnamespace::regnamespace || '.' || c.relname AS child
-         FROM pg_class h LEFT JOIN pg_inherits i ON i.inhparent = h.oid LEFT JOIN pg_class c ON c.oid = i.inhrelid
-        WHERE h.relnamespace = 'tide_hinge'::regnamespace AND h.relkind = 'p'`,
-    );
-    const children = new Map(rows.map((r) => [r.hinge, r.child]));
-    for (const { tid, pid, node: leader } of partitions.filter((p) => p.role === 'leader')) {
-      const name = partitionTable(tid, pid);
-      const wanted = leader === node ? `tide_data.${name}` : `tide_remote.${name}_n${leader}`;
-      if (children.get(name) !== wanted) crooked.push(`node ${node}: ${name} leads to ${children.get(name)}`);
-    }
-  }
-  return crooked;
-}
-
-async function wrongGuards(cluster: LocalCluster): Promise<string[]> {
-  const wrong: string[] = [];
-  for (const { tid, pid, node, role } of await cluster.admin({ do: 'partition-ls' })) {
-    const name = partitionTable(tid, pid);
-    const { rows } = await cluster
-      .postgres(node)
-      .query(
-        `SELECT tgenabled FROM pg_trigger WHERE tgrelid = 'tide_data.${name}'::regclass AND tgname = 'tide_guard'`,
-      );
-    if (rows[0]?.tgenabled !== (role === 'leader' ? 'D' : 'O'))
-      wrong.push(`${role} ${name} on node ${node}: guard is ${rows[0]?.tgenabled}`);
-  }
-  return wrong;
+  await eventually(async () => expect(await differentReplicas(cluster, rows)).toEqual([]));
+  return rows.filter((r) => r.role === 'follower').length;
 }
 
 /** Pauses of swings that came through are within the budget; returns how many there were. */

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { must } from '../../../src/core/assert.ts';
 import type { WaitReason } from '../../../src/core/wait-reason.ts';
 import type { Blocker } from '../../../src/operations/ports.ts';
 import { faultsOf, placementOf } from './support/cleanliness.ts';
@@ -65,6 +66,18 @@ test('a manager that starts anew goes on waiting, and says so again', async () =
   await waitsFor(world, 'transaction');
   world.cluster.at(1).holders.clear();
   expect((await world.finish()).status).toBe('done');
+});
+
+test('a manager that starts anew shows no less progress than the one before', async () => {
+  const world = await threeReplicas();
+  world.cluster.at(1).holders.set('t1_p0', [session]);
+  await world.runner.submit('decommission', { nodes: [1], placement: {} }, null, { bytesPlanned: 1e6 });
+  await world.until(() => (world.runner.live(1)?.bytesDone ?? 0) > 10_000);
+  const { bytesDone, bytesTotal } = must(world.runner.live(1), 'operation');
+  await world.restart();
+  const kept = must(world.runner.get(1), 'operation');
+  expect(kept.bytesTotal).toBe(bytesTotal);
+  expect(Math.floor((100 * kept.bytesDone) / bytesTotal)).toBe(Math.floor((100 * bytesDone) / bytesTotal));
 });
 
 test('a short transaction is tried, backed off from and kept as a pause', async () => {
@@ -190,4 +203,31 @@ test('two managers on one store: the second writer is refused, not merged', asyn
   const [mine, theirs] = [await world.journal(), await world.journal()];
   await mine.update(id, (r) => ({ ...r, bytesDone: 1 }));
   await expect(theirs.update(id, (r) => ({ ...r, bytesDone: 2 }))).rejects.toThrow('another manager');
+});
+
+test('no rows are dropped while the leader is away: what it wrote may still lie on its disk', async () => {
+  const world = await World.settled([1, 2, 3, 4], [tableRecord(1, 'acct', 2, [[1, 2, 3]])]);
+  world.cluster.at(3).lagging = true;
+  await world.begin('remove-replica', { ...REF, from: 3 });
+  await waitsFor(world, 'lag');
+  world.cluster.at(1).alive = false;
+  world.cluster.at(3).lagging = false;
+  await waitsFor(world, 'node');
+  expect(waits(world)?.text).toBe('node 1 is away, and rows that it wrote may still have to come to node 3');
+  expect(world.cluster.at(3).replicas.has('t1_p0')).toBe(true);
+  world.cluster.at(1).alive = true;
+  expect((await world.finish()).status).toBe('done');
+  expect(faultsOf(world)).toEqual([]);
+});
+
+test('a follower that comes back during a copy is connected with the new replica', async () => {
+  const world = await threeReplicas();
+  world.cluster.at(3).alive = false;
+  world.cluster.at(4).lagging = true;
+  await world.begin('add-replica', { ...REF, to: 4 });
+  await world.until(() => ['copy', 'lag'].includes(waits(world)?.kind ?? ''));
+  world.cluster.at(3).alive = true;
+  world.cluster.at(4).lagging = false;
+  expect((await world.finish()).status).toBe('done');
+  expect(faultsOf(world)).toEqual([]);
 });

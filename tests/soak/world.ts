@@ -1,0 +1,167 @@
+import { setMaxListeners } from 'node:events';
+import { appendFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { AdminRequest } from '../../src/api/commands.ts';
+import type { OperationRow, PartitionRow, Results } from '../../src/api/results.ts';
+import { must } from '../../src/core/assert.ts';
+import type { LocalCluster } from '../../src/demo/local-cluster.ts';
+import type { Random } from './random.ts';
+
+/** What the actors of a soak run share: the cluster, who is disturbed when, who led what when, and what was found. */
+
+/** A node under a fault; `endMs` is null while it lasts. Moments are those of `performance.now()`. */
+interface Disturbance {
+  readonly node: number;
+  readonly what: string;
+  readonly beganMs: number;
+  endMs: number | null;
+}
+
+/** A statement that failed. */
+export interface FailedStatement {
+  readonly what: string;
+  readonly gateway: number;
+  readonly table: string;
+  /** Partitions it touched; null: all. */
+  readonly pids: () => Promise<readonly number[] | null>;
+  readonly beganMs: number;
+  readonly endedMs: number;
+  readonly message: string;
+}
+
+/** A hinge may lead to an earlier leader for as long as an old transaction keeps it from being pointed anew. */
+const LED_BEFORE_MS = 60_000;
+/** Connections that broke with a server are found broken a little later. */
+const AFTERMATH_MS = 3_000;
+
+export class World {
+  readonly cluster: LocalCluster;
+  readonly random: Random;
+  /** Nodes that are members and take traffic. */
+  readonly members = new Set<number>();
+  readonly findings: string[] = [];
+  readonly counts = new Map<string, number>();
+  /** How long the run took. */
+  minutes = 0;
+  readonly #traceFile: string;
+  readonly #beganMs = performance.now();
+  readonly #disturbances: Disturbance[] = [];
+  readonly #leaders = new Map<string, { node: number; fromMs: number; lastMs: number }[]>();
+  readonly #stopping = new AbortController();
+  #failed: FailedStatement[] = [];
+
+  constructor(cluster: LocalCluster, random: Random, traceFile: string) {
+    this.cluster = cluster;
+    this.random = random;
+    this.#traceFile = traceFile;
+    setMaxListeners(0, this.#stopping.signal);
+  }
+
+  get stopping(): boolean {
+    return this.#stopping.signal.aborted;
+  }
+
+  /** Ends the run; what follows is the proof. */
+  stop(): void {
+    if (this.stopping) return;
+    this.minutes = (performance.now() - this.#beganMs) / 60_000;
+    this.#stopping.abort();
+  }
+
+  /** Shorter when the run comes to its end. */
+  async pause(ms: number): Promise<void> {
+    await sleep(ms, undefined, { signal: this.#stopping.signal }).catch(() => {});
+  }
+
+  trace(text: string): void {
+    const seconds = ((performance.now() - this.#beganMs) / 1000).toFixed(2).padStart(8);
+    appendFileSync(this.#traceFile, `${seconds} ${new Date().toISOString().slice(11, 23)} ${text}\n`);
+  }
+
+  /** Something that must not be. */
+  find(text: string): void {
+    this.trace(`FOUND ${text}`);
+    this.findings.push(text);
+  }
+
+  count(what: string): void {
+    this.counts.set(what, (this.counts.get(what) ?? 0) + 1);
+  }
+
+  /** Members whose process runs and that no fault has in its hands. */
+  get calm(): number[] {
+    const disturbed = new Set(this.#disturbances.filter((d) => d.endMs === null).map((d) => d.node));
+    return [...this.members].filter((id) => !disturbed.has(id) && this.cluster.isRunning(id));
+  }
+
+  async admin<R extends AdminRequest>(command: R, timeoutMs = 10_000): Promise<Results[R['do']]> {
+    const node = this.calm[0] ?? must([...this.members][0], 'a member');
+    return this.cluster.admin(command, { node, timeoutMs });
+  }
+
+  /** Operations that have not ended; `op ls` also lists those that ended lately. */
+  async unended(): Promise<OperationRow[]> {
+    return (await this.admin({ do: 'op-ls' })).filter((o) => o.endedAt === null);
+  }
+
+  /** Marks a node as disturbed; returns what ends that. */
+  disturb(node: number, what: string): () => void {
+    const disturbance: Disturbance = { node, what, beganMs: performance.now(), endMs: null };
+    this.#disturbances.push(disturbance);
+    this.trace(`fault: ${what} node ${node}`);
+    this.count(`fault ${what}`);
+    return () => {
+      disturbance.endMs = performance.now();
+      this.trace(`fault over: ${what} node ${node} after ${Math.round(disturbance.endMs - disturbance.beganMs)} ms`);
+    };
+  }
+
+  /** Whether any node was disturbed between two moments. */
+  disturbedBetween(fromMs: number, toMs: number, nodes?: ReadonlySet<number>): boolean {
+    return this.#disturbances.some(
+      (d) =>
+        (nodes?.has(d.node) ?? true) && d.beganMs <= toMs && (d.endMs === null || d.endMs + AFTERMATH_MS >= fromMs),
+    );
+  }
+
+  seeLeaders(rows: readonly PartitionRow[], askedMs: number): void {
+    const nowMs = performance.now();
+    for (const { table, pid, node } of rows.filter((r) => r.role === 'leader')) {
+      const history = this.#leaders.get(`${table}/${pid}`) ?? [];
+      this.#leaders.set(`${table}/${pid}`, history);
+      const last = history.at(-1);
+      if (last?.node === node) last.lastMs = nowMs;
+      else history.push({ node, fromMs: last?.lastMs ?? askedMs, lastMs: nowMs });
+    }
+  }
+
+  /** Judged a little later: whom it hit is often known only then. */
+  failed(statement: FailedStatement): void {
+    this.#failed.push(statement);
+  }
+
+  async judgeFailures(): Promise<void> {
+    const due = performance.now() - AFTERMATH_MS;
+    const ripe = this.#failed.filter((f) => f.endedMs < due || this.stopping);
+    this.#failed = this.#failed.filter((f) => !ripe.includes(f));
+    for (const failed of ripe) await this.#judge(failed);
+  }
+
+  /** Fails the run unless the statement ran through or on a node that was disturbed meanwhile. */
+  async #judge(failed: FailedStatement): Promise<void> {
+    const pids = await failed.pids().catch(() => null);
+    const path = new Set([failed.gateway, ...this.#leadersBetween(failed, pids)]);
+    if (this.disturbedBetween(failed.beganMs, failed.endedMs, path)) return this.count('excused failure');
+    const where = `${failed.table} ${pids?.join(',') ?? 'all'} led by ${[...path].slice(1).join(',')}`;
+    this.find(`${failed.what} through node ${failed.gateway} (${where}) failed: ${failed.message}`);
+  }
+
+  #leadersBetween({ table, beganMs }: FailedStatement, pids: readonly number[] | null): number[] {
+    const keys = pids
+      ? pids.map((pid) => `${table}/${pid}`)
+      : [...this.#leaders.keys()].filter((k) => k.startsWith(`${table}/`));
+    return keys.flatMap((key) =>
+      (this.#leaders.get(key) ?? []).filter((l) => l.lastMs >= beganMs - LED_BEFORE_MS).map((l) => l.node),
+    );
+  }
+}
