@@ -269,7 +269,7 @@ export class Runner {
   async #failed(record: OperationRecord, step: Step<unknown>, error: unknown, failures: number): Promise<void> {
     const facts = { operation: record.id, step: step.name, error: messageOf(error), failures };
     this.#ports.log('warn', 'step failed', { ...facts, stack: error instanceof Error ? error.stack : undefined });
-    const passing = error instanceof TideError ? error.retry !== 'never' : failures < ATTEMPTS_MAX;
+    const passing = error instanceof TideError ? error.retry !== 'never' : isPassing(error) || failures < ATTEMPTS_MAX;
     const mayGiveUp = record.status === 'running' && !record.passedNoReturn && record.data.began !== step.name;
     if (!passing && mayGiveUp) {
       const { code, message, hint } =
@@ -351,6 +351,16 @@ export class Runner {
     live.bytesDone = Math.max(live.bytesDone, bytesDone);
     live.bytesTotal = Math.max(bytesTotal, live.bytesDone);
   }
+}
+
+/**
+ * SQLSTATEs of faults that pass: no lock in time, statement too slow, deadlock, serialization, object in use, too many connections, starting
+ * or stopping (PostgreSQL manual, appendix A).
+ */
+const PASSING_SQLSTATES = new Set(['55P03', '57014', '40P01', '40001', '55006', '53300', '57P01', '57P02', '57P03']);
+
+function isPassing(error: unknown): boolean {
+  return PASSING_SQLSTATES.has(String((error as { code?: unknown } | null)?.code));
 }
 
 /** Whole percent of the bytes. */

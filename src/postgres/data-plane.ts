@@ -1,5 +1,6 @@
 import type { NodeId, TableRecord } from '../catalog/model.ts';
 import { partitionTable } from '../catalog/names.ts';
+import { tideError } from '../core/errors.ts';
 import { KeyedMutex } from '../core/mutex.ts';
 import type { DataPlane, HingeTarget, PartitionRef, SwingAttempt } from '../operations/ports.ts';
 import * as blockers from './sql/blockers.ts';
@@ -110,6 +111,10 @@ export class PostgresDataPlane implements DataPlane {
       const missing = names.filter((n) => !published.has(n) || !subscribed.has(n));
       if (missing.length === 0) return;
       await this.#unpublishStrangers(from, to, subscribed);
+      // Without a copy a table takes rows at once: also old ones of a sender that led it, died and has not sent them yet. They pass first.
+      if (!copy && !(await this.awaitMarker(to, from, await this.writeMarker(from), STREAM_BEHIND_MS))) {
+        throw tideError('STREAM_BEHIND', { from, to });
+      }
       // Subscribed, but no longer published: what was missed meanwhile would be missing for ever. Forget it and start anew.
       if (missing.some((n) => subscribed.has(n))) await mesh.refresh(this.#on(to), from, to, false);
       await mesh.publish(this.#on(from), to, missing);
@@ -238,6 +243,7 @@ export class PostgresDataPlane implements DataPlane {
   }
 }
 
+const STREAM_BEHIND_MS = 5_000;
 const COMMIT_RESERVE_MS = 15;
 
 /** A frozen follower does not even answer that it has nothing yet. */

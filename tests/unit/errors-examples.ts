@@ -42,6 +42,7 @@ export const EXAMPLES: { [C in ErrorCode]: ErrorDetails<C> } = {
   LEADER_NOT_REMOVABLE: { partition: 'acct 3', node: 1, fate: 'removed' },
   NOT_A_FOLLOWER: { partition: 'acct 3', node: 4, why: 'it holds no replica of it' },
   META_HOME: { node: 1, successor: 2 },
+  STREAM_BEHIND: { from: 1, to: 4 },
   SERVER_IN_USE: { server: 'tide_n4', hinge: 'tide_hinge.t4_p0' },
   META_MOVING: { to: '127.0.0.1:26258' },
   NODE_DECOMMISSIONED: { node: 4 },

@@ -62,6 +62,12 @@ export const operationErrors = {
     text: (d) => `node ${d.node} has ${d.freePercent} % of its disk left; the copy does not go on`,
     hint: () => 'free room there (the operation goes on by itself), or cancel the operation',
   }),
+  STREAM_BEHIND: entry<{ from: number; to: number }>({
+    retry: 'later',
+    sqlstate: '55000',
+    text: (d) => `node ${d.to} has not applied yet what node ${d.from} wrote before`,
+    hint: () => 'pgtide tries again by itself; tide partition ls shows the lag',
+  }),
   SERVER_IN_USE: entry<{ server: string; hinge: string }>({
     retry: 'later',
     sqlstate: '55006',
