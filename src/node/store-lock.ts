@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import { link, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { link, readFile, rm, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { tideError } from '../core/errors.ts';
 import { exec } from '../postgres/exec.ts';
 import { isAlive } from '../postgres/postmaster.ts';
@@ -16,7 +17,8 @@ export interface StoreLock {
   release(): Promise<void>;
 }
 
-const ATTEMPTS_MAX = 20;
+const ATTEMPTS_MAX = 100;
+const TURN_MS = 20;
 
 /**
  * Makes this process the only one on the store with the lock file `file`. The file of a process that was killed does not count.
@@ -31,7 +33,7 @@ export async function lockStore(file: string): Promise<StoreLock> {
     for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
       // A link is made whole or not at all, and by one process only: no reader ever sees half a lock.
       if (await linked(draft, file)) return { release: () => release(file, own) };
-      await removeStale(file);
+      await removeStale(file, draft);
     }
   } finally {
     await rm(draft, { force: true });
@@ -49,18 +51,26 @@ async function linked(from: string, to: string): Promise<boolean> {
   }
 }
 
-async function removeStale(file: string): Promise<void> {
-  const judged = await readFile(file, 'utf8').catch(() => null);
-  if (judged === null) return;
-  const holder = parseHolder(judged);
-  if (holder !== null && (await isHeld(holder)))
-    throw tideError('STORE_IN_USE', { path: dirname(file), pid: holder.pid });
-  const aside = join(dirname(file), `stale.${randomUUID()}`);
-  await rename(file, aside).catch(() => {});
-  // Another starter may have replaced the stale file between our look and our rename: then it was not ours to take.
-  const taken = await readFile(aside, 'utf8').catch(() => judged);
-  if (taken !== judged) await linked(aside, file);
-  await rm(aside, { force: true });
+/**
+ * Removes the lock of a process that is gone. One starter at a time, behind a second lock: of two that judge the same file stale, the slower
+ * one would take away what the faster one has put in its place. Another starter at work is waited for by trying again.
+ */
+async function removeStale(file: string, draft: string): Promise<void> {
+  const turn = `${file}.turn`;
+  if (!(await linked(draft, turn))) {
+    const other = await readHolder(turn);
+    if (other !== null && !(await isHeld(other))) await rm(turn, { force: true });
+    await sleep(TURN_MS);
+    return;
+  }
+  try {
+    const holder = await readHolder(file);
+    if (holder !== null && (await isHeld(holder)))
+      throw tideError('STORE_IN_USE', { path: dirname(file), pid: holder.pid });
+    await rm(file, { force: true });
+  } finally {
+    await rm(turn, { force: true });
+  }
 }
 
 async function release(file: string, own: string): Promise<void> {
