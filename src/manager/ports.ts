@@ -10,6 +10,7 @@ export interface Inspector {
   remove(node: NodeId, kind: InventoryKind, name: string): Promise<void>;
 }
 
+/** A table as pgtide will make it on every node, read back from PostgreSQL after it has understood the user's statement. */
 export interface InspectedTable {
   schema: string;
   name: string;

@@ -121,11 +121,7 @@ export async function createForward(
 }
 
 export async function dropForward(sql: Sql, tid: number, pid: number, epoch: number): Promise<void> {
-  const name = forwardName(tid, pid, epoch);
-  await sql.query(
-    `SET LOCAL lock_timeout = '1s'; DROP FOREIGN TABLE IF EXISTS ${qualified(SCHEMAS.remote, name)};
-     DROP SERVER IF EXISTS ${ident(name)} CASCADE`,
-  );
+  await dropServerNamed(sql, forwardName(tid, pid, epoch));
 }
 
 export function dropRemoteSql(tid: number, pid: number, node: NodeId): string {

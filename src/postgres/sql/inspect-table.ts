@@ -1,15 +1,8 @@
 import { parse } from 'libpg-query';
 import type { TableDefinition } from '../../catalog/model.ts';
 import { messageOf, type TideError, tideError } from '../../core/errors.ts';
+import type { InspectedTable } from '../../manager/ports.ts';
 import { ident, literal, qualified, type Sql, sqlstateOf } from './client.ts';
-
-/** A table as pgtide will make it on every node, read back from PostgreSQL after it has understood the user's statement. */
-export interface InspectedTable {
-  schema: string;
-  name: string;
-  distributeBy: string;
-  definition: TableDefinition;
-}
 
 /**
  * Understands `CREATE TABLE …[; CREATE INDEX …]` by running it in a transaction that is rolled back, and reads the result from the
