@@ -26,11 +26,11 @@ const startManager: StartManager = async ({ directory, home, clusterId, startMod
     clock: systemClock,
     random: Math.random,
     log,
-    servers: ({ addressOf, alive }) => {
-      const connections = new NodeConnections(addressOf, alive);
+    servers: ({ addressOf, reachable }) => {
+      const connections = new NodeConnections(addressOf, reachable);
       return {
         plane: new PostgresDataPlane(connections, addressOf),
-        inspector: new PostgresInspector(connections),
+        inspector: new PostgresInspector(connections, addressOf),
         close: () => connections.close(),
       };
     },

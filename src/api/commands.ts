@@ -18,6 +18,14 @@ export const adminCommand = z.discriminatedUnion('do', [
   z.strictObject({ do: z.literal('node-recommission'), nodes: z.array(nodeId).min(1) }),
   z.strictObject({ do: z.literal('node-drain'), node: nodeId }),
   z.strictObject({ do: z.literal('node-undrain'), node: nodeId }),
+  z.strictObject({ do: z.literal('node-offline'), node: nodeId }),
+  z.strictObject({ do: z.literal('node-recover'), node: nodeId }),
+  /** `acceptDataLoss`: TABLE/PID of partitions whose last copy may go with the node. */
+  z.strictObject({
+    do: z.literal('node-drop'),
+    node: nodeId,
+    acceptDataLoss: z.array(z.string().regex(/^.+\/\d+$/)).default([]),
+  }),
   z.strictObject({ do: z.literal('scale-out'), dryRun }),
   z.strictObject({ do: z.literal('scale-in'), endpoints: z.array(z.string()).min(1), dryRun, checks }),
   z.strictObject({

@@ -32,6 +32,8 @@ export const beatReport = z.strictObject({
   node: z.int().positive(),
   clusterId: z.string(),
   postgresUp: z.boolean(),
+  /** No client and no replication gets in: it is fenced, or it does not run and will be fenced when it starts. */
+  fenced: z.boolean(),
   diskTotalBytes: z.number().nonnegative(),
   diskFreeBytes: z.number().nonnegative(),
   facts: nodeFacts,
@@ -42,6 +44,11 @@ export interface BeatAnswer {
   state: 'joining' | 'active' | 'decommissioning' | 'decommissioned';
   /** Everything the node missed while it was away has been made up for. */
   upToDate: boolean;
+  /**
+   * `down`: its PostgreSQL may let clients in. `up`: somebody else leads what it led, or will; nobody gets in until it has been cleaned up.
+   * `keep`: nothing can be said of a server that does not answer.
+   */
+  fence: 'up' | 'down' | 'keep';
   /** HOST:PORT of the manager, and of every member: whom to ask when the manager has moved. */
   manager: string;
   peers: string[];

@@ -19,6 +19,11 @@ export interface NodeStatusRow {
   isLive: boolean;
   isManager: boolean;
   state: string;
+  /**
+   * `live`; `starting`: not let in yet; `silent`: no word from it, and no proof that it is down; `down`: proved; `out`: others lead in its
+   * place; `fenced`: back, and being cleaned up; `offline`: somebody said so; `gone`: for good.
+   */
+  condition: 'live' | 'starting' | 'silent' | 'down' | 'out' | 'fenced' | 'offline' | 'gone';
   /** Replicas on it, whatever their state; from the catalog. */
   replicas: number;
   leaders: number;
@@ -179,6 +184,9 @@ export interface Results {
   'node-recommission': StartedResult;
   'node-drain': StartedResult;
   'node-undrain': StartedResult;
+  'node-offline': StartedResult;
+  'node-recover': StartedResult;
+  'node-drop': StartedResult;
   'scale-out': StartedResult;
   'scale-in': StartedResult;
   plan: PlanResult;

@@ -33,6 +33,15 @@ export interface NodeRecord {
   readonly startMode: StartMode;
   /** ISO 8601, UTC. */
   readonly startedAt: string;
+  /** Since it was found, or said, to be down: nothing is led from there, and it serves nobody until it has been cleaned up. */
+  readonly outage?: Outage;
+}
+
+/** `operator`: somebody said so, and it comes back when somebody says so (`tide node offline`, `tide node recover`). */
+export interface Outage {
+  readonly by: 'manager' | 'operator';
+  /** Milliseconds since 1970. */
+  readonly sinceMs: number;
 }
 
 export type StartMode = 'start' | 'start-single-replica';
@@ -106,6 +115,10 @@ export interface Settings {
   /** Moves that may run at once in the cluster, and that may touch one node. */
   readonly 'move.concurrency': number;
   readonly 'move.concurrency_per_node': number;
+  /** A node that is proved to be down loses its leaders to their followers by itself. */
+  readonly auto_failover: boolean;
+  /** Seconds after which the replicas of a node that is down are made again elsewhere. */
+  readonly 'node.dead_after': number;
   /** Free share of a target's disk that no plan may use up, percent. */
   readonly 'disk.margin': number;
 }

@@ -22,6 +22,15 @@ export const SETTINGS: Record<keyof Settings, SettingSpec> = {
     range: [1, 64],
     description: 'moves that may run at once from or to one node',
   },
+  auto_failover: {
+    default: true,
+    description: 'followers take over by themselves from a node that is proved to be down',
+  },
+  'node.dead_after': {
+    default: 600,
+    range: [1, 31_536_000],
+    description: 'time after which the replicas of a node that is down are made again elsewhere, seconds',
+  },
   'disk.margin': { default: 10, range: [0, 90], description: 'share of a disk that moves leave free, percent' },
 };
 

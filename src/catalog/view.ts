@@ -15,6 +15,11 @@ export function connectedNodes(view: ClusterView): NodeRecord[] {
   return [...view.nodes.values()].filter((n) => n.state !== 'decommissioned').sort((a, b) => a.id - b.id);
 }
 
+/** Found or said to be down: it is not asked for anything, and what is left there is removed when it returns. */
+export function isOut(view: ClusterView, node: NodeId): boolean {
+  return view.nodes.get(node)?.outage !== undefined;
+}
+
 export function replicaOn(partition: Partition, node: NodeId): Replica | undefined {
   return partition.replicas.find((r) => r.node === node);
 }

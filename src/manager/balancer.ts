@@ -3,7 +3,16 @@ import type { Runner } from '../operations/runner.ts';
 import { type Plan, plan } from '../placement/plan.ts';
 
 /** Operations that move data by a plan of their own, or change what a plan would look at. */
-const PLANNERS = new Set(['rebalance', 'decommission', 'drain-node', 'join-node', 'create-table', 'drop-table']);
+const PLANNERS = new Set([
+  'rebalance',
+  'decommission',
+  'drain-node',
+  'join-node',
+  'create-table',
+  'drop-table',
+  'failover',
+  'drop-node',
+]);
 
 /** A plan has to be wanted this often in a row: sizes are estimates, and a node that joins is not alone yet. */
 const ROUNDS = 2;

@@ -7,11 +7,13 @@ import type { Inspector } from './ports.ts';
 export interface Beat {
   node: NodeId;
   postgresUp: boolean;
+  /** No client gets in: it is fenced, or does not run. */
+  fenced: boolean;
   diskTotalBytes: number;
   diskFreeBytes: number;
 }
 
-/** A node that has not beaten for this long, or says that its PostgreSQL does not answer, is not alive. */
+/** A node that has not beaten for this long, or whose PostgreSQL does not answer or is fenced, is not alive. */
 const ALIVE_MS = 3_000;
 
 export interface ReplicaSize {
@@ -23,26 +25,46 @@ export interface ReplicaSize {
 export class ClusterLoad {
   readonly #clock: Clock;
   readonly #inspector: Inspector;
-  readonly #beats = new Map<NodeId, Beat & { atMs: number }>();
+  readonly #isOut: (node: NodeId) => boolean;
+  /** `downSinceMs`: since when it has said without a break that its PostgreSQL neither answers nor could let anybody in. */
+  readonly #beats = new Map<NodeId, Beat & { atMs: number; downSinceMs: number | null }>();
   readonly #sizes = new Map<NodeId, Map<string, ReplicaSize>>();
   readonly #lags = new Map<NodeId, Map<string, { replayLsn: string; lagBytes: number }>>();
 
-  constructor(clock: Clock, inspector: Inspector) {
+  constructor(clock: Clock, inspector: Inspector, isOut: (node: NodeId) => boolean) {
     this.#clock = clock;
     this.#inspector = inspector;
+    this.#isOut = isOut;
   }
 
   beat(beat: Beat): void {
-    this.#beats.set(beat.node, { ...beat, atMs: this.#clock.nowMs() });
+    const atMs = this.#clock.nowMs();
+    const isDown = beat.fenced && !beat.postgresUp;
+    const downSinceMs = isDown ? (this.#beats.get(beat.node)?.downSinceMs ?? atMs) : null;
+    this.#beats.set(beat.node, { ...beat, atMs, downSinceMs });
   }
 
   beatAt(node: NodeId): number | null {
     return this.#beats.get(node)?.atMs ?? null;
   }
 
+  /** It beats, its PostgreSQL answers and lets clients in, and it is not out. */
   alive(node: NodeId): boolean {
+    return this.reachable(node) && this.#beats.get(node)?.fenced === false && !this.#isOut(node);
+  }
+
+  /** The manager can ask its PostgreSQL, fenced or not. */
+  reachable(node: NodeId): boolean {
     const beat = this.#beats.get(node);
     return beat?.postgresUp === true && this.#clock.nowMs() - beat.atMs < ALIVE_MS;
+  }
+
+  fenced(node: NodeId): boolean {
+    return this.#beats.get(node)?.fenced === true;
+  }
+
+  downSinceMs(node: NodeId): number | null {
+    return this.#beats.get(node)?.downSinceMs ?? null;
   }
 
   sizeOf(node: NodeId, key: string): ReplicaSize | null {

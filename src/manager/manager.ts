@@ -1,7 +1,7 @@
 import type { AdminCommand } from '../api/commands.ts';
 import type { BeatAnswer, BeatReport, JoinAnswer, JoinRequest } from '../api/membership.ts';
 import type { NodeId, NodeRecord, NodeState } from '../catalog/model.ts';
-import { connectedNodes } from '../catalog/view.ts';
+import { connectedNodes, isOut } from '../catalog/view.ts';
 import type { Clock } from '../core/clock.ts';
 import { messageOf, tideError } from '../core/errors.ts';
 import { Journal } from '../operations/journal.ts';
@@ -16,6 +16,7 @@ import { ClusterLoad } from './cluster-load.ts';
 import { type CommandContext, nodeById } from './commands/context.ts';
 import { runCommand } from './commands/run.ts';
 import { EventLog } from './event-log.ts';
+import { Guardian } from './guardian.ts';
 import type { Inspector } from './ports.ts';
 import { Reconciler } from './reconcile.ts';
 
@@ -25,7 +26,7 @@ export interface ManagerPorts {
   random: () => number;
   log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
   /** Made with look-ups into this manager's catalog. */
-  servers(lookups: { addressOf(node: NodeId): { host: string; port: number }; alive(node: NodeId): boolean }): {
+  servers(lookups: { addressOf(node: NodeId): { host: string; port: number }; reachable(node: NodeId): boolean }): {
     plane: DataPlane;
     inspector: Inspector;
     close(): Promise<void>;
@@ -33,6 +34,7 @@ export interface ManagerPorts {
 }
 
 const ROUND_MS = 500;
+const WATCH_MS = 150;
 const MEASURE_MS = 2_000;
 const HEAR_MS = 3_000;
 
@@ -45,6 +47,7 @@ export class Manager {
   readonly #load: ClusterLoad;
   readonly #runner: Runner;
   readonly #reconciler: Reconciler;
+  readonly #guardian: Guardian;
   readonly #balancer = new Balancer();
   readonly #inspector: Inspector;
   readonly #closeServers: () => Promise<void>;
@@ -58,10 +61,11 @@ export class Manager {
     this.#catalog = catalog;
     this.#events = events;
     const alive = (node: NodeId) => this.#load.alive(node);
-    const servers = ports.servers({ addressOf: (node) => this.#addressOf(node), alive });
+    const reachable = (node: NodeId) => this.#load.reachable(node);
+    const servers = ports.servers({ addressOf: (node) => this.#addressOf(node), reachable });
     this.#inspector = servers.inspector;
     this.#closeServers = servers.close;
-    this.#load = new ClusterLoad(ports.clock, servers.inspector);
+    this.#load = new ClusterLoad(ports.clock, servers.inspector, (node) => isOut(catalog.view, node));
     const shared = {
       plane: servers.plane,
       view: () => catalog.view,
@@ -74,6 +78,14 @@ export class Manager {
       clock: ports.clock,
       random: ports.random,
       load: () => this.#load.view(catalog.view),
+      event: (entry) => events.add(entry),
+    });
+    this.#guardian = new Guardian({
+      clock: ports.clock,
+      runner: this.#runner,
+      load: this.#load,
+      inspector: servers.inspector,
+      view: () => catalog.view,
       event: (entry) => events.add(entry),
     });
     this.#reconciler = new Reconciler({
@@ -89,7 +101,7 @@ export class Manager {
     const manager = new Manager(home, ports, catalog, events, await Journal.open(ports.store));
     // A resumed change of leader would otherwise leave healthy followers behind as dead, to be copied again.
     manager.#informed = manager.#hearEverybody().then(() => manager.#runner.resume());
-    manager.#rounds = manager.#loop();
+    manager.#rounds = Promise.all([manager.#loop(), manager.#watch()]).then(() => {});
     return manager;
   }
 
@@ -138,6 +150,7 @@ export class Manager {
       load,
       runner: this.#runner,
       events: this.#events,
+      guardian: this.#guardian,
       inspector: this.#inspector,
       clock: this.#ports.clock,
       home: this.#home,
@@ -179,7 +192,8 @@ export class Manager {
     const { state } = this.#catalog.view.nodes.get(report.node) ?? node;
     const peers = connectedNodes(this.#catalog.view).map((n) => n.address);
     const manager = nodeById(this.#catalog.view, this.#home).address;
-    return { state, upToDate: !this.#reconciler.isDue(node.id), manager, peers };
+    const fence = this.#guardian.fenceOf(node.id);
+    return { state, upToDate: !this.#reconciler.isDue(node.id), fence, manager, peers };
   }
 
   /** A manager that has just started knows nobody to be alive: before it judges, everybody had the time to beat. */
@@ -220,6 +234,19 @@ export class Manager {
         if (!this.#ending.signal.aborted) this.#ports.log('error', 'manager round failed', { error: messageOf(error) });
       }
       await this.#ports.clock.sleep(ROUND_MS, this.#ending.signal);
+    }
+  }
+
+  /** Apart from the rounds, which wait for servers: a failover must not. */
+  async #watch(): Promise<void> {
+    await this.#informed;
+    while (!this.#ending.signal.aborted) {
+      try {
+        await this.#guardian.round();
+      } catch (error) {
+        if (!this.#ending.signal.aborted) this.#ports.log('error', 'watch failed', { error: messageOf(error) });
+      }
+      await this.#ports.clock.sleep(WATCH_MS, this.#ending.signal);
     }
   }
 

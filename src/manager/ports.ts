@@ -7,6 +7,8 @@ export interface Inspector {
   lag(node: NodeId): Promise<Map<string, { replayLsn: string; lagBytes: number }>>;
   inspectTable(node: NodeId, sql: string, distributeBy: string | undefined): Promise<InspectedTable>;
   inventory(node: NodeId): Promise<Inventory>;
+  /** What a TCP connection to its PostgreSQL meets: `refused` proves that nothing listens there, `silent` proves nothing. */
+  knock(node: NodeId): Promise<'accepts' | 'refused' | 'silent'>;
   remove(node: NodeId, kind: InventoryKind, name: string): Promise<void>;
 }
 

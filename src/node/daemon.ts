@@ -12,22 +12,17 @@ import { ensureDataDir } from '../postgres/initdb.ts';
 import { chooseUser } from '../postgres/privileges.ts';
 import { PostgresServer } from '../postgres/server.ts';
 import { type Supervisor, supervise } from '../postgres/supervise.ts';
+import { type Addresses, readAddresses } from './addresses.ts';
 import { reportFailed, reportReady, startInBackground } from './background.ts';
 import { type BannerStatus, renderBanner } from './banner.ts';
 import { parseLocality } from './facts.ts';
+import { FenceKeeper, waitText } from './fence-keeper.ts';
 import { askAny, Heartbeat, join } from './heartbeat.ts';
 import { createHttp } from './http.ts';
 import { openLog } from './log.ts';
 import type { ImportMeta, ManagerHandle, StartManager } from './manager-handle.ts';
 import { createMux } from './mux.ts';
-import {
-  type Address,
-  advertisedAddress,
-  defaultPostgresPort,
-  formatAddress,
-  listenError,
-  parseAddress,
-} from './ports.ts';
+import { formatAddress, listenError, parseAddress } from './ports.ts';
 import { busySessions } from './sessions.ts';
 import {
   holdStore,
@@ -57,13 +52,6 @@ const CATCH_UP_MS = 15_000;
 const WAIT_REPORT_MS = 5_000;
 const META_MOVE_MS = 60_000;
 
-interface Addresses {
-  listen: Address;
-  http: Address;
-  advertise: Address;
-  postgresPort: number;
-}
-
 /** Runs a node until it is told to end. Resolves with the exit status; with `background`, as soon as the node in the background is ready. */
 export async function runNode(options: StartOptions, ports: DaemonPorts): Promise<number> {
   try {
@@ -82,16 +70,6 @@ export async function runNode(options: StartOptions, ports: DaemonPorts): Promis
     await reportFailed(failure);
     throw failure;
   }
-}
-
-function readAddresses(options: StartOptions): Addresses {
-  const listen = parseAddress('--listen-addr', options.listenAddr, 26_257);
-  const http = parseAddress('--http-addr', options.httpAddr, 8_080);
-  const advertise =
-    options.advertiseAddr === undefined
-      ? advertisedAddress(listen)
-      : parseAddress('--advertise-addr', options.advertiseAddr, listen.port);
-  return { listen, http, advertise, postgresPort: options.postgresPort ?? defaultPostgresPort(listen.port) };
 }
 
 class Daemon {
@@ -153,7 +131,7 @@ class Daemon {
     const binaries = await findBinaries({ postgresBin: options.postgresBin, runAs });
     const peer = await this.#findCluster();
     let server: PostgresServer | null = null;
-    cleanups.push(await this.#listen(() => (this.#ready && server ? server.localEndpoint : null)));
+    cleanups.push(await this.#listen(() => (this.#ready && server && !server.fenced ? server.localEndpoint : null)));
     await ensureDataDir(this.#store.pgdata, binaries, runAs);
     const postgres = new PostgresServer({
       binaries,
@@ -177,9 +155,9 @@ class Daemon {
     });
     await this.#belong(peer, postgres.port);
     cleanups.push(async () => this.#manager?.stop());
-    const heartbeat = this.#beat(postgres.port);
+    const heartbeat = this.#beat(postgres);
     cleanups.push(() => heartbeat.end());
-    await this.#awaitMembership(isNew);
+    await this.#awaitMembership(isNew, postgres);
     this.#ready = true;
     const banner = this.#banner(isNew, performance.now() - beganMs, binaries.version, postgres.port);
     this.#log.info({ banner }, 'ready');
@@ -409,19 +387,24 @@ class Daemon {
     });
   }
 
-  #beat(postgresPort: number): Heartbeat {
+  #beat(server: PostgresServer): Heartbeat {
+    const log = (level: 'info' | 'warn' | 'error', message: string, facts: object) => this.#log[level](facts, message);
     const identity = must(this.#identity, 'identity');
     const heartbeat = new Heartbeat({
       nodeId: identity.nodeId,
       clusterId: identity.clusterId,
-      facts: this.#facts(postgresPort),
+      facts: this.#facts(server.port),
       store: this.#store.root,
-      postgres: { host: '127.0.0.1', port: postgresPort },
+      server,
       manager: () => this.#manager,
       managerAddress: () => this.#identity?.manager ?? '',
-      onAnswer: (answer) => this.#hear(answer),
-      log: (level, message, facts) => this.#log[level](facts, message),
+      onAnswer: (answer, pid) => {
+        this.#hear(answer);
+        fence.obey(answer, pid);
+      },
+      log,
     });
+    const fence = new FenceKeeper({ server, log, onChange: () => heartbeat.hurry() });
     heartbeat.start();
     return heartbeat;
   }
@@ -441,7 +424,7 @@ class Daemon {
     });
   }
 
-  async #awaitMembership(isNew: boolean): Promise<void> {
+  async #awaitMembership(isNew: boolean, server: PostgresServer): Promise<void> {
     const beganMs = performance.now();
     let reportedMs = beganMs;
     let ended = false;
@@ -455,10 +438,10 @@ class Daemon {
       if (answer?.state === 'decommissioned') {
         throw tideError('STORE_DECOMMISSIONED', { path: this.#store.root, nodeId });
       }
-      if (answer && answer.state !== 'joining' && (isNew || answer.upToDate)) return;
+      if (answer && answer.state !== 'joining' && !server.fenced && (isNew || answer.upToDate)) return;
       const now = performance.now();
       if (ended) throw tideError('JOIN_STOPPED', { node: nodeId, why: 'it was told to end' });
-      if (!isNew && answer?.state !== 'joining' && now - beganMs > CATCH_UP_MS) {
+      if (!isNew && answer?.state !== 'joining' && !server.fenced && now - beganMs > CATCH_UP_MS) {
         this.#ports.stderr(
           `node ${nodeId} serves before it has caught up: ${answer ? 'other nodes are slow to answer' : 'the manager does not answer'}\n`,
         );
@@ -466,9 +449,7 @@ class Daemon {
       }
       if (now - reportedMs > WAIT_REPORT_MS) {
         reportedMs = now;
-        this.#ports.stderr(
-          `node ${nodeId} waits ${answer ? 'for the cluster to take it in (tide op ls)' : 'for the manager to answer'}\n`,
-        );
+        this.#ports.stderr(`node ${nodeId} ${waitText(answer, server.fenced)}\n`);
       }
       await sleep(50);
     }

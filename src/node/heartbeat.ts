@@ -3,6 +3,7 @@ import pg from 'pg';
 import { post } from '../api/client.ts';
 import type { BeatAnswer, BeatReport, JoinAnswer, NodeFacts, WhoAmI } from '../api/membership.ts';
 import { messageOf, TideError } from '../core/errors.ts';
+import { TIDE_DATABASE, TIDE_MANAGER } from '../postgres/config.ts';
 import { diskOf } from './facts.ts';
 import type { ManagerHandle } from './manager-handle.ts';
 
@@ -15,11 +16,19 @@ export interface HeartbeatOptions {
   clusterId: string;
   facts: NodeFacts;
   store: string;
-  postgres: { host: string; port: number };
+  server: BeatenServer;
   manager(): ManagerHandle | null;
   managerAddress(): string;
-  onAnswer(answer: BeatAnswer): void;
+  /** `pid`: that of the server the beat was about. */
+  onAnswer(answer: BeatAnswer, pid: number | null): void;
   log(level: 'info' | 'warn', message: string, facts: object): void;
+}
+
+/** The PostgreSQL that a beat tells about. */
+export interface BeatenServer {
+  readonly port: number;
+  readonly pid: number | null;
+  readonly fenced: boolean;
 }
 
 /** Tells the manager every half second that this node is there, and whether its PostgreSQL answers. */
@@ -39,6 +48,13 @@ export class Heartbeat {
     this.#beating = this.#beat();
   }
 
+  /** Beats at once: something has changed that the manager waits for. */
+  hurry(): void {
+    if (this.#timer === null || this.#ended) return;
+    clearTimeout(this.#timer);
+    this.start();
+  }
+
   /** Ends with a last word, so that no plan counts on this node while its silence is not noticed yet. */
   async end(): Promise<void> {
     this.#ended = true;
@@ -49,20 +65,23 @@ export class Heartbeat {
   }
 
   async #tell(postgresUp: boolean): Promise<BeatAnswer> {
-    const { nodeId, clusterId, facts, store, manager, managerAddress } = this.#options;
-    const report: BeatReport = { node: nodeId, clusterId, postgresUp, ...(await diskOf(store)), facts };
+    const { nodeId, clusterId, facts, store, server, manager, managerAddress } = this.#options;
+    const disk = await diskOf(store);
+    const report: BeatReport = { node: nodeId, clusterId, postgresUp, fenced: server.fenced, ...disk, facts };
     const local = manager();
     if (local) return local.beat(report);
     return (await post(managerAddress(), '/api/v1/beat', report, { timeoutMs: CALL_MS })) as BeatAnswer;
   }
 
   async #beat(): Promise<void> {
-    const { managerAddress, onAnswer, log } = this.#options;
+    const { server, managerAddress, onAnswer, log } = this.#options;
+    this.#timer = null;
     try {
+      const { pid } = server;
       const answer = await this.#tell(await this.#postgresUp());
       if (this.#failing) log('info', 'the manager answers again', { manager: managerAddress() });
       this.#failing = false;
-      onAnswer(answer);
+      onAnswer(answer, pid);
     } catch (error) {
       if (!this.#failing && !this.#ended)
         log('warn', 'the manager does not answer', { manager: managerAddress(), error: messageOf(error) });
@@ -76,9 +95,10 @@ export class Heartbeat {
     try {
       if (this.#client === null) {
         const client = new pg.Client({
-          ...this.#options.postgres,
-          user: 'tide',
-          database: 'tide',
+          host: '127.0.0.1',
+          port: this.#options.server.port,
+          user: TIDE_MANAGER,
+          database: TIDE_DATABASE,
           application_name: 'pgtide heartbeat',
           connectionTimeoutMillis: CHECK_MS,
           query_timeout: CHECK_MS,

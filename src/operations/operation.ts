@@ -101,6 +101,8 @@ export interface StepContext<I> {
   running(): OperationRecord[];
   start(kind: string, input: object): Promise<OperationId>;
   cancelChildren(): Promise<void>;
+  /** Asks another operation to undo itself, where it still can. */
+  cancel(id: OperationId): Promise<void>;
   event(kind: string, text: string, node?: NodeId): Promise<void>;
 }
 

@@ -46,8 +46,9 @@ export interface DataPlane {
   setGuard(node: NodeId, ref: PartitionRef, on: boolean): Promise<void>;
   replicaBytes(node: NodeId, ref: PartitionRef): Promise<number>;
 
-  /** Publication on `from` and subscription on `to`. */
+  /** Publication on `from` and subscription on `to`. A stream that was cut or has lost its slot is made anew, with no table in it. */
   connectPair(from: NodeId, to: NodeId): Promise<void>;
+  /** Asks the receiver; a stream that was cut is none. */
   hasStream(from: NodeId, to: NodeId): Promise<boolean>;
   /** Takes both away; a side that is `gone` is not asked. */
   disconnectPair(from: NodeId, to: NodeId, gone?: NodeId): Promise<void>;
@@ -75,6 +76,20 @@ export interface DataPlane {
   ): Promise<SwingAttempt>;
   /** Points a hinge elsewhere; `node` targets get their foreign table made first, and one that is left behind goes. */
   pointHinge(node: NodeId, table: TableRecord, pid: number, to: HingeTarget, budgetMs: number): Promise<SwingAttempt>;
+
+  /**
+   * Ends what `to` receives from `from`, which is down, and keeps the stream: gives how far it has applied what `from` wrote, a position in
+   * that server's WAL (bytes), null where there is no stream.
+   */
+  cutStream(from: NodeId, to: NodeId): Promise<number | null>;
+  /** Drops a node's slots and publications: what it has not sent is never sent. Its streams are made anew by `connectPair`. */
+  dropSenders(node: NodeId): Promise<void>;
+  /** Every replica table on a node. */
+  listReplicas(node: NodeId): Promise<PartitionRef[]>;
+  /** Drops the forwards of changes of leader that never came through or were not cleaned up. */
+  dropLooseForwards(node: NodeId): Promise<void>;
+  /** Ends the sessions that hold a lock on the partition here: for a hinge that leads to a dead node, where they cannot get anywhere. */
+  endHolders(node: NodeId, ref: PartitionRef): Promise<void>;
 
   lockHolders(node: NodeId, ref: PartitionRef): Promise<Blocker[]>;
   olderSnapshots(node: NodeId, since: string): Promise<Blocker[]>;

@@ -1,4 +1,5 @@
 import { decommission, drainNode, joinNode, rebalance } from './kinds/membership.ts';
+import { dropNode, failover, giveUpNode, recoverNode } from './kinds/outage.ts';
 import { addReplica, changeLeader, moveReplica, removeReplica, resyncReplica } from './kinds/replica-moves.ts';
 import { createTable, dropTable } from './kinds/tables.ts';
 
@@ -10,10 +11,14 @@ export const OPERATION_KINDS = new Map(
     createTable,
     decommission,
     drainNode,
+    dropNode,
     dropTable,
+    failover,
+    giveUpNode,
     joinNode,
     moveReplica,
     rebalance,
+    recoverNode,
     removeReplica,
     resyncReplica,
   ].map((kind) => [kind.kind, kind]),

@@ -331,6 +331,9 @@ export class Runner {
           await this.cancel(child.id).catch(() => {});
         }
       },
+      cancel: async (other) => {
+        await this.cancel(other).catch(() => {});
+      },
       event: (kind, text, node) => ports.event({ kind, text, operation: id, ...(node === undefined ? {} : { node }) }),
     };
   }

@@ -1,6 +1,8 @@
 /** Superuser and database that pgtide makes and works with; users connect with them too while the cluster is insecure. */
 export const TIDE_USER = 'tide';
 export const TIDE_DATABASE = 'tide';
+/** Superuser of the manager and the node process: the one role that a fenced server lets in over TCP (`fence.ts`). */
+export const TIDE_MANAGER = 'tide_manager';
 
 /** Our settings: rewritten at every start, included at the end of `postgresql.conf`, overruled by ALTER SYSTEM. */
 export const CONFIG_FILE = 'pgtide.conf';

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { NodeId, TableRecord } from '../catalog/model.ts';
 import { partitionTable } from '../catalog/names.ts';
 import { tideError } from '../core/errors.ts';
@@ -76,13 +77,21 @@ export class PostgresDataPlane implements DataPlane {
   async connectPair(from: NodeId, to: NodeId): Promise<void> {
     await this.#pairs.run(`${from}>${to}`, async () => {
       await mesh.ensurePublication(this.#on(from), from, to);
-      if (!(await mesh.subscriptionExists(this.#on(to), from, to))) await mesh.createSlot(this.#on(from), from, to);
+      if (!(await this.#isWhole(from, to))) {
+        await mesh.dropSubscription(this.#on(to), from, to);
+        await mesh.unpublish(this.#on(from), to, [...(await mesh.publishedTables(this.#on(from), to))]);
+        await mesh.createSlot(this.#on(from), from, to);
+      }
       await mesh.ensureSubscription(this.#on(to), from, to, this.#addressOf(from));
     });
   }
 
   async hasStream(from: NodeId, to: NodeId): Promise<boolean> {
-    return mesh.subscriptionExists(this.#on(to), from, to);
+    return mesh.subscriptionEnabled(this.#on(to), from, to);
+  }
+
+  async #isWhole(from: NodeId, to: NodeId): Promise<boolean> {
+    return (await this.hasStream(from, to)) && (await mesh.slotExists(this.#on(from), from, to));
   }
 
   async disconnectPair(from: NodeId, to: NodeId, gone?: NodeId): Promise<void> {
@@ -140,6 +149,8 @@ export class PostgresDataPlane implements DataPlane {
       await this.#unpublish(from, to, ref);
       const subscribed = await mesh.subscribedTables(this.#on(to), from, to);
       if (!subscribed.has(partitionTable(ref.tid, ref.pid))) return;
+      // A stream that was cut cannot be changed any more; whoever needs it makes it anew.
+      if (!(await this.#isWhole(from, to))) return mesh.dropSubscription(this.#on(to), from, to);
       await this.#unpublishStrangers(from, to, subscribed);
       const copies = await mesh.tableSyncSlot(this.#on(to), from, to, partitionTable(ref.tid, ref.pid));
       await mesh.refresh(this.#on(to), from, to, false, () => mesh.endWalsender(this.#on(from), copies));
@@ -226,6 +237,36 @@ export class PostgresDataPlane implements DataPlane {
     );
   }
 
+  async cutStream(from: NodeId, to: NodeId): Promise<number | null> {
+    return this.#pairs.run(`${from}>${to}`, async () => {
+      await mesh.disableSubscription(this.#on(to), from, to);
+      const untilMs = performance.now() + LAST_ROWS_MS;
+      for (;;) {
+        const { busy, position } = await mesh.appliedPosition(this.#on(to), from, to);
+        if (!busy) return position;
+        if (performance.now() > untilMs)
+          throw tideError('NODE_UNREACHABLE', { node: to, why: 'it still applies rows' });
+        await sleep(10);
+      }
+    });
+  }
+
+  async dropSenders(node: NodeId): Promise<void> {
+    await mesh.dropSenders(this.#on(node), node);
+  }
+
+  async listReplicas(node: NodeId): Promise<PartitionRef[]> {
+    return (await replica.readSizes(this.#on(node))).map(({ tid, pid }) => ({ tid, pid }));
+  }
+
+  async dropLooseForwards(node: NodeId): Promise<void> {
+    await hinge.dropLooseForwards(this.#on(node));
+  }
+
+  async endHolders(node: NodeId, { tid, pid }: PartitionRef): Promise<void> {
+    await blockers.endHolders(this.#on(node), tid, pid);
+  }
+
   async lockHolders(node: NodeId, { tid, pid }: PartitionRef) {
     return blockers.lockHolders(this.#on(node), tid, pid);
   }
@@ -245,6 +286,8 @@ export class PostgresDataPlane implements DataPlane {
 
 const STREAM_BEHIND_MS = 5_000;
 const COMMIT_RESERVE_MS = 15;
+/** How long a worker that has been told to end may go on with what it has received. */
+const LAST_ROWS_MS = 5_000;
 
 /** A frozen follower does not even answer that it has nothing yet. */
 function tooLate(ms: number): Promise<boolean[]> {

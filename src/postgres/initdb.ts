@@ -5,6 +5,7 @@ import { POSTGRES_MAJOR, type PostgresBinaries } from './binaries.ts';
 import { CONFIG_FILE, renderHba, TIDE_DATABASE, TIDE_USER } from './config.ts';
 import { type ExecResult, exec } from './exec.ts';
 import { diskFailure, storeError } from './failures.ts';
+import { INCLUDE_FENCE, MANAGER_ROLE } from './fence.ts';
 import type { RunAs } from './privileges.ts';
 
 /**
@@ -51,11 +52,14 @@ async function fill(fresh: string, dataDir: string, binaries: PostgresBinaries, 
   requireDone(await exec(binaries.initdb, [...options.flat(), ...flags], { runAs }), dataDir);
 
   const single = ['--single', '-D', fresh, '-c', 'exit_on_error=true', 'postgres'];
-  const created = await exec(binaries.postgres, single, { runAs, input: `CREATE DATABASE ${TIDE_DATABASE};\n` });
+  const created = await exec(binaries.postgres, single, {
+    runAs,
+    input: `${MANAGER_ROLE};\nCREATE DATABASE ${TIDE_DATABASE};\n`,
+  });
   requireDone(created, dataDir);
 
   await appendFile(join(fresh, 'postgresql.conf'), `\ninclude '${CONFIG_FILE}'\n`);
-  await writeFile(join(fresh, 'pg_hba.conf'), renderHba());
+  await writeFile(join(fresh, 'pg_hba.conf'), `${INCLUDE_FENCE}\n${renderHba()}`);
   // Has to exist from here on, because it is included; every start writes it anew.
   await writeFile(join(fresh, CONFIG_FILE), '');
   if (runAs !== null) await chown(join(fresh, CONFIG_FILE), runAs.uid, runAs.gid);

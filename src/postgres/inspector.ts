@@ -1,6 +1,7 @@
+import { connect } from 'node:net';
 import type { NodeId } from '../catalog/model.ts';
 import type { InspectedTable, Inspector, Inventory, InventoryKind } from '../manager/ports.ts';
-import type { NodeConnections } from './sql/client.ts';
+import type { Address, NodeConnections } from './sql/client.ts';
 import { inspectTable } from './sql/inspect-table.ts';
 import { readInventory, removeObject } from './sql/inventory.ts';
 import { readLag } from './sql/mesh.ts';
@@ -9,9 +10,11 @@ import { readSizes } from './sql/replica.ts';
 /** Reads real servers for the manager. */
 export class PostgresInspector implements Inspector {
   readonly #connections: NodeConnections;
+  readonly #addressOf: (node: NodeId) => Address;
 
-  constructor(connections: NodeConnections) {
+  constructor(connections: NodeConnections, addressOf: (node: NodeId) => Address) {
     this.#connections = connections;
+    this.#addressOf = addressOf;
   }
 
   async sizes(node: NodeId) {
@@ -30,7 +33,26 @@ export class PostgresInspector implements Inspector {
     return readInventory(this.#connections.on(node));
   }
 
+  async knock(node: NodeId) {
+    return knock(this.#addressOf(node));
+  }
+
   async remove(node: NodeId, kind: InventoryKind, name: string): Promise<void> {
     await removeObject(this.#connections.on(node), kind, name);
   }
+}
+
+const KNOCK_MS = 500;
+
+function knock({ host, port }: Address): Promise<'accepts' | 'refused' | 'silent'> {
+  return new Promise((resolve) => {
+    const socket = connect({ host, port, timeout: KNOCK_MS });
+    const answer = (found: 'accepts' | 'refused' | 'silent') => {
+      socket.destroy();
+      resolve(found);
+    };
+    socket.once('connect', () => answer('accepts'));
+    socket.once('timeout', () => answer('silent'));
+    socket.on('error', (error: NodeJS.ErrnoException) => answer(error.code === 'ECONNREFUSED' ? 'refused' : 'silent'));
+  });
 }

@@ -3,7 +3,7 @@ import { readFile, readlink, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Client } from 'pg';
 import { messageOf } from '../core/errors.ts';
-import { TIDE_DATABASE, TIDE_USER } from './config.ts';
+import { TIDE_DATABASE, TIDE_MANAGER } from './config.ts';
 import { exec } from './exec.ts';
 
 /** What `postmaster.pid` says; layout: PostgreSQL's src/include/utils/pidfile.h. */
@@ -79,7 +79,7 @@ export async function probe(port: number, dataDir: string): Promise<Probe> {
   const client = new Client({
     host: '127.0.0.1',
     port,
-    user: TIDE_USER,
+    user: TIDE_MANAGER,
     database: TIDE_DATABASE,
     ssl: false,
     application_name: 'pgtide start',

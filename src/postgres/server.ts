@@ -9,7 +9,8 @@ import type { PostgresBinaries } from './binaries.ts';
 import { CONFIG_FILE, type PostgresSettings, renderConfig, socketPath } from './config.ts';
 import { cleanEnvironment } from './exec.ts';
 import { logEnd, logTail, portWasTaken, startFailure, storeError } from './failures.ts';
-import { findPostmaster, isAlive, parsePostmasterFile, postmasterFile, probe } from './postmaster.ts';
+import { addManagerRole, endSessions, isFenceUp, lowerFence, raiseFence, untilLetIn } from './fence.ts';
+import { findPostmaster, isAlive, type Probe, parsePostmasterFile, postmasterFile, probe } from './postmaster.ts';
 import { giveTo, type RunAs, requireReachable } from './privileges.ts';
 
 export interface PostgresServerOptions {
@@ -50,6 +51,9 @@ const POLL_MS = 25;
 /** How often an adopted server, which is not our child, is looked after. */
 const ADOPTED_POLL_MS = 500;
 const LOG_KEEP_BYTES = 64 << 20;
+/** The postmaster reads its files anew within moments of the signal. */
+const RELOAD_MS = 100;
+const LET_IN_MS = 1_000;
 
 /**
  * One PostgreSQL server. It runs in a session of its own, so that neither Ctrl-C nor the death of the node process ends it: clients and
@@ -60,6 +64,7 @@ export class PostgresServer {
   readonly #exitListeners = new Set<(exit: ServerExit) => void>();
   #running: { pid: number; gone: Promise<string> } | null = null;
   #stopping = false;
+  #fenced = true;
 
   constructor(options: PostgresServerOptions) {
     this.options = options;
@@ -81,6 +86,42 @@ export class PostgresServer {
 
   isRunning(): boolean {
     return this.#running !== null;
+  }
+
+  /** True while no client and no replication gets in: it is fenced, or does not run (and will be fenced when it starts). */
+  get fenced(): boolean {
+    return this.#fenced || !this.isRunning();
+  }
+
+  /** Refuses clients and replication, and ends the sessions there are. */
+  async fence(): Promise<void> {
+    await raiseFence(this.options.dataDir, this.options.runAs);
+    this.#reload();
+    await endSessions(this.port);
+    // A reload takes a moment, in which somebody may have come in.
+    await sleep(RELOAD_MS);
+    await endSessions(this.port);
+    this.#fenced = true;
+  }
+
+  /** Lets everybody in, where the server is still the one with this pid: the permission was given to no other. */
+  async unfence(pid: number): Promise<void> {
+    if (this.pid !== pid) return;
+    await lowerFence(this.options.dataDir);
+    this.#reload();
+    await untilLetIn(this.port, LET_IN_MS);
+    if (this.pid === pid) this.#fenced = false;
+  }
+
+  /** The fence as the last node process left it: what it wrote may not have been taken up. */
+  async #adoptFence(): Promise<void> {
+    this.#fenced = await isFenceUp(this.options.dataDir);
+    if (this.#fenced) await this.fence();
+    else this.#reload();
+  }
+
+  #reload(): void {
+    if (this.pid !== null) signalIfAlive(this.pid, 'SIGHUP');
   }
 
   /** Calls `listener` whenever the server ends without `stop` having been called. Gives back what unsubscribes it. */
@@ -105,7 +146,10 @@ export class PostgresServer {
     if (found !== null) {
       this.#watch(found.pid, pollUntilGone(found.pid));
       const outcome = await this.#waitReady(found.pid, 0);
-      if (outcome === 'ready' && (await this.#isAsWanted())) return report('adopted');
+      if (outcome === 'ready' && (await this.#isAsWanted())) {
+        await this.#adoptFence();
+        return report('adopted');
+      }
       if (outcome === 'ready') await this.stop('fast');
     }
     await this.#spawn();
@@ -136,7 +180,7 @@ export class PostgresServer {
     const { dataDir, settings, binaries } = this.options;
     const written = await readFile(join(dataDir, CONFIG_FILE), 'utf8').catch(() => '');
     if (written !== renderConfig(settings)) return false;
-    const answer = await probe(settings.port, dataDir);
+    const answer = await this.#probe(settings.port);
     return answer.kind === 'ready' && answer.version === binaries.version;
   }
 
@@ -178,6 +222,9 @@ export class PostgresServer {
       // Its pid may belong to a process of the same user by now, which PostgreSQL would take for a running server.
       await rm(postmasterFile(dataDir), { force: true });
       await writeFile(config, renderConfig(settings));
+      // Somebody else may lead by now what this server led when it ended: it serves nobody before the manager has said so.
+      await raiseFence(dataDir, runAs);
+      this.#fenced = true;
       if (settings.socketDir !== null) await mkdir(settings.socketDir, { recursive: true, mode: 0o700 });
       if (runAs !== null) {
         await chown(config, runAs.uid, runAs.gid);
@@ -205,7 +252,7 @@ export class PostgresServer {
         ? `the server (pid ${pid}), which is ${file.status || 'starting'}`
         : `the server (pid ${pid}) to begin`;
       if (isOwn && file.status === 'ready') {
-        const answer = await probe(file.port, dataDir);
+        const answer = await this.#probe(file.port);
         if (answer.kind === 'ready') return 'ready';
         if (answer.kind === 'foreign') throw await this.#portTaken();
         waitsFor = `the server (pid ${pid}) to accept connections: ${answer.why}`;
@@ -222,6 +269,14 @@ export class PostgresServer {
       await sleep(POLL_MS);
     }
     return 'gone';
+  }
+
+  async #probe(port: number): Promise<Probe> {
+    const { dataDir, settings } = this.options;
+    const answer = await probe(port, dataDir);
+    // A store from before the manager had a role of its own looks like somebody else's server.
+    const isOlder = answer.kind === 'foreign' && settings.socketDir !== null;
+    return isOlder && (await addManagerRole(settings.socketDir, port)) ? probe(port, dataDir) : answer;
   }
 
   /** PostgreSQL starts as soon as one of its addresses is free; on another one, somebody else has the port and would get our clients. */

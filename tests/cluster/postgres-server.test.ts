@@ -136,6 +136,7 @@ describe('life of a server', () => {
     const store = await freshStore('adopt');
     const first = serverOf(store);
     const { pid } = await first.start();
+    await first.unfence(pid);
     const client = new Client({ host: '127.0.0.1', port, user: 'tide', database: 'tide' });
     await client.connect();
     const second = serverOf(store);
@@ -146,6 +147,29 @@ describe('life of a server', () => {
     process.kill(pid, 'SIGKILL');
     expect(await exit).toMatchObject({ pid, exit: 'gone' });
     expect((await second.start()).how).toBe('started');
+  });
+
+  it('lets nobody but the manager in until it may serve, and not again when it has been fenced', async () => {
+    const server = serverOf(await freshStore('fence'));
+    const { pid } = await server.start();
+    const session = async (user: string) => {
+      const client = new Client({ host: '127.0.0.1', port, user, database: 'tide' });
+      client.on('error', () => {});
+      await client.connect();
+      return client;
+    };
+    expect(server.fenced).toBe(true);
+    await expect(session('tide')).rejects.toThrow('pg_hba.conf rejects connection');
+    const manager = await session('tide_manager');
+    await server.unfence(pid + 1);
+    expect(server.fenced).toBe(true);
+    await server.unfence(pid);
+    const client = await session('tide');
+    await server.fence();
+    await expect(client.query('select 1')).rejects.toThrow();
+    await expect(session('tide')).rejects.toThrow('pg_hba.conf rejects connection');
+    expect((await manager.query('select 1 as one')).rows).toEqual([{ one: 1 }]);
+    await manager.end();
   });
 
   it('outlives the process that started it, and its Ctrl-C', async () => {

@@ -24,6 +24,8 @@ beforeAll(async () => {
   cluster = await LocalCluster.create();
   for (const _ of NODES) await cluster.addNode();
   await cluster.admin({ do: 'setting-set', key: 'rebalance.auto', value: 'off' });
+  // How operations go on when a server is back; what becomes of them when others lead in its place is failover.test.ts.
+  await cluster.admin({ do: 'setting-set', key: 'auto_failover', value: 'off' });
   await createTable(cluster, LOAD_TABLE, { partitions: PARTITIONS, replicas: 2 });
   load = await Load.prepare(cluster, MANAGER);
 });

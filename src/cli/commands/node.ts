@@ -23,7 +23,7 @@ const base = [
 const ranges = columns<Row>('leaders', 'replicas', 'partitionsUnavailable', 'partitionsUnderReplicated');
 const stats = columns<Row>('bytes:bytes', 'diskTotalBytes:bytes', 'diskFreeBytes:bytes');
 const decommission = columns<Row>('replicas', 'isDecommissioning', 'isDraining');
-const rest = columns<Row>('state', 'isManager', 'httpAddress', 'attrs');
+const rest = columns<Row>('state', 'condition', 'isManager', 'httpAddress', 'attrs');
 
 /** `tide node …`: verbs, columns and texts as KWDB has them. */
 export function addNode(program: Command, run: CliRun): void {
@@ -32,6 +32,7 @@ export function addNode(program: Command, run: CliRun): void {
   addDecommission(node, run);
   addRecommission(node, run);
   addDrain(node, run);
+  addOutage(node, run);
 }
 
 function addStatus(node: Command, run: CliRun): void {
@@ -96,6 +97,41 @@ function addRecommission(node: Command, run: CliRun): void {
         nodes.filter((each) => ids.includes(each.id)),
         memberColumns,
       );
+    return 0;
+  });
+}
+
+/** For nodes that are down: the operator knows what no machine can see. */
+function addOutage(node: Command, run: CliRun): void {
+  const texts = {
+    offline: 'say that a silent node is down or cut off: its followers lead, and it stays out until it is recovered',
+    recover: 'take a node back that is offline: it is cleaned up when it is there, then serves',
+  };
+  for (const verb of ['offline', 'recover'] as const) {
+    const command = withWait(
+      defineClient(node, { usage: `${verb} <id>`, summary: texts[verb], examples: [`tide node ${verb} 3`] }),
+    );
+    onClient<WaitFlags, [id: string]>(run, command, async ({ session, flags, args: [name] }) => {
+      const started = await session.call({ do: `node-${verb}`, node: await resolveNode(session, name) });
+      await finishStarted(session, started, flags.wait);
+      session.say('ok');
+      return 0;
+    });
+  }
+  const drop = withWait(
+    defineClient(node, {
+      usage: 'drop <id>',
+      summary: 'remove a node that is offline and will never return',
+      examples: ['tide node drop 3', 'tide node drop 3 --accept-data-loss=acct/3,acct/5'],
+    }),
+  ).option('--accept-data-loss <table/pid,...>', 'partitions whose last copy may go; they begin anew, empty', (list) =>
+    list.split(','),
+  );
+  onClient<WaitFlags & { acceptDataLoss?: string[] }, [id: string]>(run, drop, async ({ session, flags, args }) => {
+    const { acceptDataLoss = [] } = flags;
+    const started = await session.call({ do: 'node-drop', node: await resolveNode(session, args[0]), acceptDataLoss });
+    await finishStarted(session, started, flags.wait);
+    session.say('ok');
     return 0;
   });
 }

@@ -23,6 +23,24 @@ export const clusterErrors = {
     text: (d) => `${d.nodes} not alive: no heartbeat, or PostgreSQL does not answer`,
     hint: () => 'start what is down (tide start with its old store) and repeat the command',
   }),
+  NODE_LIVE: entry<{ node: number; what: string }>({
+    retry: 'never',
+    sqlstate: '55000',
+    text: (d) => `node ${d.node} is alive and cannot be ${d.what}`,
+    hint: (d) => `tide node decommission ${d.node} takes a living node away, tide node drain ${d.node} its leaders`,
+  }),
+  NODE_NOT_OFFLINE: entry<{ node: number; what: string }>({
+    retry: 'never',
+    sqlstate: '55000',
+    text: (d) => `node ${d.node} is not offline and cannot be ${d.what}`,
+    hint: (d) => `if it is down or cut off for good, say so first: tide node offline ${d.node}`,
+  }),
+  LAST_COPY: entry<{ node: number; partitions: string; accept: string }>({
+    retry: 'when-cluster-changes',
+    sqlstate: '55000',
+    text: (d) => `node ${d.node} holds the last copy of ${d.partitions}`,
+    hint: (d) => `start the node again; or give these rows up: --accept-data-loss=${d.accept}`,
+  }),
   NODE_NOT_ELIGIBLE: entry<{ node: number; state: string; what: string }>({
     retry: 'when-cluster-changes',
     sqlstate: '55000',

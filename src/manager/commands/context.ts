@@ -8,6 +8,7 @@ import { unknownNode } from '../../placement/naming.ts';
 import type { CatalogStore } from '../catalog-store.ts';
 import type { ClusterLoad } from '../cluster-load.ts';
 import type { EventLog } from '../event-log.ts';
+import type { Guardian } from '../guardian.ts';
 import type { Inspector } from '../ports.ts';
 
 /** What every command may use. */
@@ -16,6 +17,7 @@ export interface CommandContext {
   readonly load: ClusterLoad;
   readonly runner: Runner;
   readonly events: EventLog;
+  readonly guardian: Guardian;
   readonly inspector: Inspector;
   readonly clock: Clock;
   /** The node this manager runs on: its PostgreSQL understands SQL for us. */

@@ -37,6 +37,7 @@ export function nodeStatus(c: CommandContext): NodeStatusRow[] {
       isLive: alive,
       isManager: node.id === c.home,
       state: node.state,
+      condition: c.guardian.condition(node.id),
       replicas: here.length,
       leaders: here.filter(({ partition }) => partition.leader === node.id).length,
       isDecommissioning: node.state === 'decommissioning' || node.state === 'decommissioned',

@@ -8,6 +8,7 @@ import { examine } from '../doctor.ts';
 import { operationResult, operationRow } from '../rows.ts';
 import type { CommandContext } from './context.ts';
 import * as nodes from './nodes.ts';
+import * as outages from './outages.ts';
 import * as partitions from './partitions.ts';
 import * as tables from './tables.ts';
 
@@ -24,6 +25,12 @@ export async function runCommand(c: CommandContext, command: AdminCommand): Prom
       return nodes.drain(c, command.node, true);
     case 'node-undrain':
       return nodes.drain(c, command.node, false);
+    case 'node-offline':
+      return outages.offline(c, command.node);
+    case 'node-recover':
+      return outages.recover(c, command.node);
+    case 'node-drop':
+      return outages.drop(c, command);
     case 'scale-out':
       return nodes.scaleOut(c, command);
     case 'scale-in':

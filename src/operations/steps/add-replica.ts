@@ -1,6 +1,6 @@
 import type { NodeId } from '../../catalog/model.ts';
 import { partitionTable } from '../../catalog/names.ts';
-import { partitionKey, replicaOn } from '../../catalog/view.ts';
+import { isOut, partitionKey, replicaOn } from '../../catalog/view.ts';
 import { tideError } from '../../core/errors.ts';
 import { again, DONE, nothingToUndo, type Step, type StepContext, type StepResult } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
@@ -8,6 +8,7 @@ import { waitFor, waitForTransaction } from '../waiting.ts';
 import {
   awaitArrivals,
   disconnectIdlePairs,
+  endStream,
   partitionNow,
   readyNodes,
   refOf,
@@ -48,6 +49,7 @@ const createReplicaTable: Step<AddInput> = {
     return DONE;
   },
   undo: async (c) => {
+    if (isOut(c.view, c.input.to)) return DONE;
     const late = await awaitArrivals(c, c.input.to, sendersTo(c, c.input.to));
     if (late) return late;
     await c.plane.dropReplica(c.input.to, refOf(c));
@@ -121,7 +123,10 @@ const copyRows: Step<AddInput> = {
     return again(150, waitFor('copy', `copying from node ${leader}`, c.input.to));
   },
   undo: async (c) => {
-    await c.plane.stopStream(partitionNow(c).leader, c.input.to, refOf(c));
+    const leader = partitionNow(c).leader;
+    // A table that is half copied cannot be dropped, and only its sender could take it out of the stream: the whole stream goes.
+    if (isOut(c.view, leader)) await c.plane.disconnectPair(leader, c.input.to, leader);
+    else await endStream(c, leader, c.input.to);
     return DONE;
   },
 };
@@ -170,8 +175,8 @@ const connectFollowers: Step<AddInput> = {
   },
   undo: async (c) => {
     for (const other of sendersTo(c, c.input.to)) {
-      await c.plane.stopStream(c.input.to, other, refOf(c));
-      await c.plane.stopStream(other, c.input.to, refOf(c));
+      await endStream(c, c.input.to, other);
+      await endStream(c, other, c.input.to);
     }
     return DONE;
   },

@@ -1,6 +1,6 @@
 import type { NodeId } from '../../catalog/model.ts';
 import { forwardName } from '../../catalog/names.ts';
-import { connectedNodes, partitionKey, replicaOn } from '../../catalog/view.ts';
+import { connectedNodes, isOut, partitionKey, replicaOn } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { TideError, tideError } from '../../core/errors.ts';
 import { again, DONE, nothingToUndo, type Step, type StepContext, type StepResult } from '../operation.ts';
@@ -34,6 +34,12 @@ const begun = (c: StepContext<LeaderInput>) => c.data.source as NodeId | undefin
 const epochOf = (c: StepContext<LeaderInput>) => must(c.data.epoch as number | undefined, 'epoch of the change');
 const notMine = (c: StepContext<LeaderInput>) => begun(c) === undefined && partitionNow(c).leader !== c.input.from;
 const hasSwung = (c: StepContext<LeaderInput>) => partitionNow(c).epoch >= (c.data.epoch as number);
+
+/** A failover has made somebody else the leader meanwhile: what is left of this change is the failover's. */
+const superseded = (c: StepContext<LeaderInput>) => {
+  const { epoch, leader } = partitionNow(c);
+  return begun(c) !== undefined && (epoch > epochOf(c) || (epoch === epochOf(c) && leader !== c.input.to));
+};
 
 const beginChange: Step<LeaderInput> = {
   name: 'begin-change',
@@ -102,9 +108,12 @@ const prepareForward: Step<LeaderInput> = {
     return DONE;
   },
   undo: async (c) => {
-    if (begun(c) === undefined) return DONE;
-    if (replicaOn(partitionNow(c), c.input.to)) await c.plane.setGuard(c.input.to, refOf(c), true);
-    await c.plane.dropForward(must(begun(c), 'source'), refOf(c), epochOf(c));
+    const source = begun(c);
+    if (source === undefined) return DONE;
+    const { to } = c.input;
+    const follows = replicaOn(partitionNow(c), to) !== undefined && partitionNow(c).leader !== to;
+    if (follows && !isOut(c.view, to)) await c.plane.setGuard(to, refOf(c), true);
+    if (!isOut(c.view, source)) await c.plane.dropForward(source, refOf(c), epochOf(c));
     return DONE;
   },
 };
@@ -177,9 +186,10 @@ function backOff(c: StepContext<LeaderInput>, node: NodeId, kind: 'lag' | 'lock'
 /** The world has changed; now the catalog says so, under a higher epoch. */
 const publishLeader: Step<LeaderInput> = {
   name: 'publish-leader',
-  done: async (c) => begun(c) === undefined || (hasSwung(c) && c.data.swungAt !== undefined),
+  done: async (c) => begun(c) === undefined || superseded(c) || (hasSwung(c) && c.data.swungAt !== undefined),
   run: async (c) => {
     if (!hasSwung(c)) await c.commit({ kind: 'leader-changed', ...refOf(c), leader: c.input.to });
+    if (isOut(c.view, c.input.to)) return DONE;
     await c.remember({ swungAt: await c.plane.serverTime(c.input.to), tries: 0 });
     await c.event(
       'leader-changed',
@@ -200,7 +210,8 @@ function settle(
   return {
     name,
     done: async (c) => {
-      if (begun(c) === undefined) return true;
+      // A node that is out has its hinges pointed when it returns.
+      if (begun(c) === undefined || superseded(c) || isOut(c.view, at(c))) return true;
       const target = await c.plane.readHinge(at(c), refOf(c));
       return target !== null && target.kind === to(c).kind;
     },
@@ -224,7 +235,7 @@ function settle(
 
 const dropForward: Step<LeaderInput> = {
   name: 'drop-forward',
-  done: async (c) => begun(c) === undefined,
+  done: async (c) => begun(c) === undefined || isOut(c.view, must(begun(c), 'source')),
   run: async (c) => {
     await c.plane.dropForward(must(begun(c), 'source'), refOf(c), epochOf(c));
     return DONE;

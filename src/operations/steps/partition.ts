@@ -1,5 +1,5 @@
 import type { NodeId, Partition, TableRecord } from '../../catalog/model.ts';
-import { allPartitions, connectedNodes, partitionOf, replicaOn } from '../../catalog/view.ts';
+import { allPartitions, connectedNodes, isOut, partitionOf, replicaOn } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { again, type StepContext, type StepResult } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
@@ -24,15 +24,27 @@ export function readyNodes(partition: Partition): NodeId[] {
   return partition.replicas.filter((r) => r.state === 'ready').map((r) => r.node);
 }
 
+/**
+ * Takes the partition out of the stream between two nodes. Nobody asks a node that is out: as a receiver it is sent nothing more, and what
+ * it would have sent goes with its slots before it serves again.
+ */
+export async function endStream(c: StepContext<PartitionRef>, from: NodeId, to: NodeId): Promise<void> {
+  if (isOut(c.view, from)) return;
+  const leads = partitionNow(c).leader === to && !isOut(c.view, to);
+  if (c.alive(to) || leads) await c.plane.stopStream(from, to, refOf(c));
+  else await c.plane.stopSending(from, to, refOf(c));
+}
+
 const ARRIVAL_MS = 2_000;
 
 /**
  * Nodes whose rows of the partition may still be on their way: all that answer, and the leader in any case. A follower that is away has
- * none: what it wrote when it led had arrived before another led.
+ * none: what it wrote when it led had arrived before another led. What a node that is out has not sent is never sent.
  */
 export function sendersTo(c: StepContext<PartitionRef>, to: NodeId): NodeId[] {
   const { leader, replicas } = partitionNow(c);
-  return replicas.map((r) => r.node).filter((n) => n !== to && (n === leader || c.alive(n)));
+  const unsent = (n: NodeId) => c.alive(n) || (n === leader && !isOut(c.view, n));
+  return replicas.map((r) => r.node).filter((n) => n !== to && unsent(n));
 }
 
 /**
@@ -59,13 +71,19 @@ export async function awaitArrivals(
 }
 
 /**
- * Takes away the streams between a node and every node it shares no partition with any more. The catalog is asked and the stream's lock is
- * queued for in the same moment, so that an operation which claims a replica there meanwhile connects after this has disconnected.
+ * Takes away the streams between a node and every node it shares no partition with any more; of a node that is out, the other's side. The
+ * catalog is asked and the stream's lock is queued for in the same moment, so that an operation which claims a replica there meanwhile
+ * connects after this has disconnected.
  */
 export async function disconnectIdlePairs(c: StepContext<unknown>, node: NodeId): Promise<void> {
   for (const other of connectedNodes(c.view)) {
-    if (other.id === node || !c.alive(other.id) || pairNeeded(c, node, other.id)) continue;
-    await Promise.all([c.plane.disconnectPair(node, other.id), c.plane.disconnectPair(other.id, node)]);
+    if (other.id === node || pairNeeded(c, node, other.id)) continue;
+    const gone = [node, other.id].filter((n) => isOut(c.view, n));
+    if (gone.length === 2 || (gone.length === 0 && !c.alive(other.id))) continue;
+    await Promise.all([
+      c.plane.disconnectPair(node, other.id, gone[0]),
+      c.plane.disconnectPair(other.id, node, gone[0]),
+    ]);
   }
 }
 

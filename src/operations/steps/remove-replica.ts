@@ -1,9 +1,9 @@
 import type { NodeId } from '../../catalog/model.ts';
-import { partitionKey, replicaOn } from '../../catalog/view.ts';
+import { isOut, partitionKey, replicaOn } from '../../catalog/view.ts';
 import { tideError } from '../../core/errors.ts';
 import { DONE, nothingToUndo, type Step, type StepContext } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
-import { awaitArrivals, disconnectIdlePairs, partitionNow, refOf, sendersTo } from './partition.ts';
+import { awaitArrivals, disconnectIdlePairs, endStream, partitionNow, refOf, sendersTo } from './partition.ts';
 
 /** DESIGN 4.3: out of the streams both ways, then the rows, then the catalog forgets it. */
 export interface RemoveInput extends PartitionRef {
@@ -12,10 +12,13 @@ export interface RemoveInput extends PartitionRef {
 
 const gone = (c: StepContext<RemoveInput>) => replicaOn(partitionNow(c), c.input.from) === undefined;
 
+/** A move of the leader whose target died: a failover has made the source the leader again, and its replica stays. */
+const keeps = (c: StepContext<RemoveInput>) => c.data.source !== undefined && partitionNow(c).leader === c.input.from;
+
 const retireReplica: Step<RemoveInput> = {
   name: 'retire-replica',
   noReturn: true,
-  done: async (c) => gone(c) || replicaOn(partitionNow(c), c.input.from)?.state === 'leaving',
+  done: async (c) => gone(c) || keeps(c) || replicaOn(partitionNow(c), c.input.from)?.state === 'leaving',
   run: async (c) => {
     const partition = partitionNow(c);
     if (partition.leader === c.input.from) {
@@ -33,15 +36,13 @@ const retireReplica: Step<RemoveInput> = {
 
 const stopStreams: Step<RemoveInput> = {
   name: 'stop-streams',
-  done: async (c) => gone(c),
+  done: async (c) => gone(c) || keeps(c),
   run: async (c) => {
     const senders = sendersTo(c, c.input.from);
     for (const other of partitionNow(c).replicas.map((r) => r.node)) {
       if (other === c.input.from) continue;
-      if (senders.includes(other)) {
-        await c.plane.stopStream(other, c.input.from, refOf(c));
-        await c.plane.stopStream(c.input.from, other, refOf(c));
-      } else await c.plane.stopSending(c.input.from, other, refOf(c));
+      if (senders.includes(other)) await endStream(c, other, c.input.from);
+      await endStream(c, c.input.from, other);
     }
     return DONE;
   },
@@ -50,7 +51,8 @@ const stopStreams: Step<RemoveInput> = {
 
 const dropRows: Step<RemoveInput> = {
   name: 'drop-rows',
-  done: async (c) => !(await c.plane.replicaExists(c.input.from, refOf(c))),
+  // On a node that is out the rows are removed when it returns.
+  done: async (c) => keeps(c) || isOut(c.view, c.input.from) || !(await c.plane.replicaExists(c.input.from, refOf(c))),
   run: async (c) => {
     const late = await awaitArrivals(c, c.input.from, sendersTo(c, c.input.from));
     if (late) return late;
@@ -62,7 +64,7 @@ const dropRows: Step<RemoveInput> = {
 
 const forgetReplica: Step<RemoveInput> = {
   name: 'forget-replica',
-  done: async () => false,
+  done: async (c) => keeps(c),
   run: async (c) => {
     if (!gone(c)) {
       await c.commit({ kind: 'replica-removed', ...refOf(c), node: c.input.from });

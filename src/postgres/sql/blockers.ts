@@ -25,6 +25,18 @@ export async function lockHolders(sql: Sql, tid: number, pid: number): Promise<B
   );
 }
 
+/** Ends the client sessions that hold a lock on the partition's hinge on this node. */
+export async function endHolders(sql: Sql, tid: number, pid: number): Promise<void> {
+  await sql.query(
+    `select pg_terminate_backend(l.pid) from pg_locks l join pg_class c on c.oid = l.relation
+       join pg_stat_activity a on a.pid = l.pid
+      where l.granted and c.relname = $1 and c.relnamespace = 'tide_hinge'::regnamespace
+        and l.database = (select oid from pg_database where datname = current_database())
+        and a.backend_type = 'client backend' and l.pid <> pg_backend_pid()`,
+    [partitionTable(tid, pid)],
+  );
+}
+
 /**
  * Sessions whose transaction began before `since` (that server's clock) and holds a snapshot. A REPEATABLE READ transaction, as every
  * postgres_fdw one is, would look at a partition with eyes from before it came here.

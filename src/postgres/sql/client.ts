@@ -1,5 +1,6 @@
 import pg from 'pg';
 import { messageOf, TideError, tideError } from '../../core/errors.ts';
+import { TIDE_DATABASE, TIDE_MANAGER, TIDE_USER } from '../config.ts';
 
 export interface Address {
   host: string;
@@ -21,13 +22,13 @@ const STATEMENT_TIMEOUT_MS = 15_000;
  */
 export class NodeConnections {
   readonly #addressOf: (node: number) => Address;
-  readonly #alive: (node: number) => boolean;
+  readonly #reachable: (node: number) => boolean;
   readonly #pools = new Map<number, { address: Address; pool: pg.Pool }>();
 
-  /** `alive`: what heartbeats say; a statement on a node that stops beating is given up at once. */
-  constructor(addressOf: (node: number) => Address, alive: (node: number) => boolean) {
+  /** `reachable`: what heartbeats say; a statement on a node that stops beating is given up at once. */
+  constructor(addressOf: (node: number) => Address, reachable: (node: number) => boolean) {
     this.#addressOf = addressOf;
-    this.#alive = alive;
+    this.#reachable = reachable;
   }
 
   /** Statements on a node; NODE_UNREACHABLE where its PostgreSQL does not answer in time. */
@@ -79,7 +80,7 @@ export class NodeConnections {
   ): Promise<R[]> {
     try {
       const running = values === undefined ? client.query<R>(text) : client.query<R>(text, values);
-      const result = await this.#whileAlive(node, running);
+      const result = await this.#whileReachable(node, running);
       release(false);
       return result.rows ?? [];
     } catch (error) {
@@ -91,11 +92,11 @@ export class NodeConnections {
   }
 
   /** A frozen server keeps its connections open and says nothing; only its silence towards the manager tells. */
-  async #whileAlive<T>(node: number, work: Promise<T>): Promise<T> {
+  async #whileReachable<T>(node: number, work: Promise<T>): Promise<T> {
     let timer: NodeJS.Timeout | undefined;
     const silence = new Promise<never>((_, reject) => {
       timer = setInterval(() => {
-        if (!this.#alive(node)) reject(new Error('the node stopped beating'));
+        if (!this.#reachable(node)) reject(new Error('the node stopped beating'));
       }, 250);
     });
     work.catch(() => {});
@@ -113,8 +114,9 @@ export class NodeConnections {
     if (found) found.pool.end().catch(() => {});
     const pool = new pg.Pool({
       ...address,
-      user: 'tide',
-      database: 'tide',
+      // Let in by a fenced server; what it makes belongs to everybody's role, as if that had made it.
+      user: TIDE_MANAGER,
+      database: TIDE_DATABASE,
       max: 12,
       application_name: 'pgtide manager',
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
@@ -122,6 +124,7 @@ export class NodeConnections {
       query_timeout: STATEMENT_TIMEOUT_MS + 2_000,
       keepAlive: true,
       options: [
+        `-c role=${TIDE_USER}`,
         '-c tide.internal=on',
         '-c synchronous_commit=local',
         `-c statement_timeout=${STATEMENT_TIMEOUT_MS}`,

@@ -124,6 +124,17 @@ export async function dropForward(sql: Sql, tid: number, pid: number, epoch: num
   await dropServerNamed(sql, forwardName(tid, pid, epoch));
 }
 
+/** Forwards that no hinge leads through, with the servers they use. */
+export async function dropLooseForwards(sql: Sql): Promise<void> {
+  const loose = await sql.query<{ name: string }>(
+    String.raw`select srvname as name from pg_foreign_server s
+      where srvname ~ '^t\d+_p\d+_fwd_e\d+$'
+        and not exists (select from pg_foreign_table f join pg_inherits i on i.inhrelid = f.ftrelid where f.ftserver = s.oid)`,
+  );
+  for (const { name } of loose)
+    await sql.query(`SET LOCAL lock_timeout = '1s'; DROP SERVER IF EXISTS ${ident(name)} CASCADE`);
+}
+
 export function dropRemoteSql(tid: number, pid: number, node: NodeId): string {
   return `DROP FOREIGN TABLE IF EXISTS ${qualified(SCHEMAS.remote, remoteTable(tid, pid, node))}`;
 }

@@ -88,6 +88,58 @@ export async function dropSlot(sql: Sql, name: string): Promise<void> {
   await sql.query('select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1', [name]);
 }
 
+/** Whether something flows: the subscription is there and enabled. The sender is asked for the slot by `slotExists`. */
+export async function subscriptionEnabled(sql: Sql, from: NodeId, to: NodeId): Promise<boolean> {
+  const rows = await sql.query('select from pg_subscription where subname = $1 and subenabled', [
+    subscriptionName(from, to),
+  ]);
+  return rows.length > 0;
+}
+
+/** False too for a slot that PostgreSQL has given up because the receiver was away for too long. */
+export async function slotExists(sql: Sql, from: NodeId, to: NodeId): Promise<boolean> {
+  const rows = await sql.query(
+    `select from pg_replication_slots where slot_name = $1 and wal_status is distinct from 'lost'`,
+    [subscriptionName(from, to)],
+  );
+  return rows.length > 0;
+}
+
+export async function disableSubscription(sql: Sql, from: NodeId, to: NodeId): Promise<void> {
+  if (!(await subscriptionExists(sql, from, to))) return;
+  await sql.query(`ALTER SUBSCRIPTION ${ident(subscriptionName(from, to))} DISABLE`);
+}
+
+/** How far a receiver has applied the sender's WAL, bytes; null as long as a worker still applies, or where there is no stream. */
+export async function appliedPosition(
+  sql: Sql,
+  from: NodeId,
+  to: NodeId,
+): Promise<{ busy: boolean; position: number | null }> {
+  const [row] = await sql.query<{ busy: boolean; position: string | null }>(
+    `select exists (select from pg_stat_subscription a where a.subid = s.oid and a.pid is not null) as busy,
+            pg_replication_origin_progress('pg_' || s.oid, true) - '0/0'::pg_lsn as position
+       from pg_subscription s where s.subname = $1`,
+    [subscriptionName(from, to)],
+  );
+  return row ? { busy: row.busy, position: Number(row.position ?? 0) } : { busy: false, position: null };
+}
+
+/** Every slot that another node reads, those of table copies that were cut off included, and what it reads. */
+export async function dropSenders(sql: Sql, node: NodeId): Promise<void> {
+  const slots = await sql.query<{ name: string }>(
+    String.raw`select slot_name as name from pg_replication_slots
+      where starts_with(slot_name, $1) or slot_name like 'pg\_%\_sync\_%'`,
+    [subscriptionName(node, 0).slice(0, -1)],
+  );
+  for (const { name } of slots) await dropSlot(sql, name);
+  const publications = await sql.query<{ name: string }>(
+    'select pubname as name from pg_publication where starts_with(pubname, $1)',
+    [publicationName(0).slice(0, -1)],
+  );
+  for (const { name } of publications) await sql.query(`DROP PUBLICATION IF EXISTS ${ident(name)}`);
+}
+
 /** Replica tables in a publication, as `t4_p0`. */
 export async function publishedTables(sql: Sql, to: NodeId): Promise<Set<string>> {
   const rows = await sql.query<{ name: string }>(

@@ -18,6 +18,7 @@ const node = (id: number, changes: Partial<NodeStatusRow> = {}): NodeStatusRow =
   isLive: true,
   isManager: false,
   state: 'active',
+  condition: 'live',
   replicas: 4,
   leaders: 1,
   isDecommissioning: false,

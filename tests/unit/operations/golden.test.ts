@@ -38,6 +38,10 @@ const TRANSCRIPTS: readonly Transcript[] = [
   { title: 'drop-table', scenario: 'drop-table' },
   { title: 'join-node', scenario: 'join-node' },
   { title: 'drain-node', scenario: 'drain-node' },
+  { title: 'failover', scenario: 'failover' },
+  { title: 'recover-node', scenario: 'recover-node' },
+  { title: 'give-up-node', scenario: 'give-up-node' },
+  { title: 'drop-node with a last copy', scenario: 'drop-node' },
   { title: 'rebalance', scenario: 'rebalance', brief: true },
   { title: 'decommission of two nodes', scenario: 'decommission of two', brief: true },
   {

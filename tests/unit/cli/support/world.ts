@@ -41,6 +41,12 @@ export class World {
         return { operation: 24, plan: null };
       case 'node-drain':
         return { operation: 14, plan: null };
+      case 'node-offline':
+        return { operation: 27, plan: null };
+      case 'node-recover':
+        return { operation: 28, plan: null };
+      case 'node-drop':
+        return { operation: 29, plan: null };
       case 'node-undrain':
         return { operation: 25, plan: null };
       case 'plan':
@@ -97,6 +103,7 @@ export class World {
         isAvailable: true,
         isLive: true,
         isManager: id === 1,
+        condition: 'live',
         state: leaving ? 'decommissioning' : 'active',
         replicas: leaving ? Math.max(0, 12 - 6 * (this.#looks.get(12) ?? 0)) : 12,
         leaders: leaving ? 0 : 4,
@@ -197,6 +204,9 @@ const KINDS: Record<number, { kind: string; subject: string }> = {
   16: { kind: 'drop-table', subject: 'acct' },
   24: { kind: 'decommission', subject: 'nodes 4' },
   25: { kind: 'undrain', subject: 'node 2' },
+  27: { kind: 'failover', subject: 'node 3' },
+  28: { kind: 'recover-node', subject: 'node 3' },
+  29: { kind: 'drop-node', subject: 'node 3' },
   26: { kind: 'change-leader', subject: 'acct 3: n1 → n2' },
 };
 

@@ -12,7 +12,7 @@ export function faultsOf(world: World): string[] {
   const stale = [...allPartitions(view)]
     .filter(({ partition }) => partition.replicas.some((r) => r.state === 'stale'))
     .map(({ partition }) => partitionTable(partition.tid, partition.pid));
-  for (const node of connectedNodes(view).filter((n) => cluster.at(n.id).alive)) {
+  for (const node of connectedNodes(view).filter((n) => cluster.at(n.id).serves)) {
     for (const row of leftovers(view, node.id, cluster.inventory(node.id), [])) {
       if (stale.some((name) => row.kind === 'published-table' && row.name.endsWith(`.${name}`))) continue;
       faults.push(`n${row.node}: leftover ${row.kind} ${row.name}`);
@@ -23,7 +23,8 @@ export function faultsOf(world: World): string[] {
   }
   for (const { table, partition } of allPartitions(view)) {
     if (table.state !== 'ready') faults.push(`table ${table.name} is ${table.state}`);
-    faults.push(...replicaFaults(world, partition), ...wayFaults(world, partition));
+    faults.push(...replicaFaults(world, partition));
+    if (cluster.at(partition.leader).serves) faults.push(...wayFaults(world, partition));
   }
   return faults;
 }
@@ -35,7 +36,8 @@ function replicaFaults({ cluster }: World, partition: Partition): string[] {
   for (const { node, state } of partition.replicas) {
     const here = `${name} on n${node}`;
     const leads = partition.leader === node;
-    if (state === 'stale') continue;
+    // What is down, or lacks rows, is made good when it is back.
+    if (state === 'stale' || !cluster.at(node).serves) continue;
     if (state !== 'ready') faults.push(`${here} is ${state}`);
     const replica = cluster.at(node).replicas.get(name);
     if (!replica) {
@@ -45,24 +47,33 @@ function replicaFaults({ cluster }: World, partition: Partition): string[] {
     const leader = cluster.at(partition.leader).replicas.get(name);
     if (replica.guarded === leads)
       faults.push(`${here} ${leads ? 'leads and is guarded' : 'follows and is not guarded'}`);
+    if (!cluster.at(partition.leader).serves) continue;
     if (replica.rows.size !== (cluster.acknowledged.get(name) ?? 0)) {
       faults.push(`${here} has ${replica.rows.size} of ${cluster.acknowledged.get(name)} acknowledged rows`);
     }
     if (replica.last !== leader?.last) faults.push(`${here} has applied rows out of order`);
-    for (const other of partition.replicas.filter((r) => r.node !== node && r.state === 'ready')) {
-      const sync = cluster.at(other.node).subscriptions.get(node)?.tables.get(name);
-      const flows = sync?.copiedAtMs === null && cluster.at(node).publications.get(other.node)?.has(name);
-      if (!flows) faults.push(`${name} does not flow from n${node} to n${other.node}`);
-    }
+    faults.push(...flowFaults(cluster, partition, node));
   }
   return faults;
+}
+
+/** What a ready replica writes reaches every other one, if it should lead one day. */
+function flowFaults(cluster: World['cluster'], partition: Partition, node: number): string[] {
+  const name = partitionTable(partition.tid, partition.pid);
+  return partition.replicas
+    .filter((r) => r.node !== node && r.state === 'ready' && cluster.at(r.node).serves)
+    .flatMap((other) => {
+      const sync = cluster.at(other.node).subscriptions.get(node)?.tables.get(name);
+      const flows = sync?.copiedAtMs === null && cluster.at(node).publications.get(other.node)?.has(name);
+      return flows ? [] : [`${name} does not flow from n${node} to n${other.node}`];
+    });
 }
 
 /** Statements on every node reach the leader; only the leader's hinge leads to rows of its own, and nothing is forwarded. */
 function wayFaults({ cluster, view }: World, partition: Partition): string[] {
   const name = partitionTable(partition.tid, partition.pid);
   return connectedNodes(view)
-    .filter((n) => cluster.at(n.id).alive)
+    .filter((n) => cluster.at(n.id).serves)
     .flatMap(({ id }) => {
       const hinge = cluster.at(id).hinges.get(name);
       if (hinge?.kind === 'forward') return [`n${id}: ${name} is still forwarded`];

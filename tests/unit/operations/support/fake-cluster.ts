@@ -39,12 +39,17 @@ interface Subscription {
   tables: Map<string, Sync>;
   /** Place of the last marker that has arrived. */
   marker: number;
+  /** How far it has come in what the sender wrote. */
+  applied: number;
+  enabled: boolean;
 }
 
 /** One stock PostgreSQL with what pgtide keeps in it. */
 export class FakeServer {
   readonly id: NodeId;
   alive = true;
+  /** Lets the manager in, and nobody else. */
+  fenced = false;
   bootstrapped = false;
   /** A receiver whose apply workers stand still. */
   lagging = false;
@@ -65,6 +70,10 @@ export class FakeServer {
 
   constructor(id: NodeId) {
     this.id = id;
+  }
+
+  get serves(): boolean {
+    return this.alive && !this.fenced;
   }
 }
 
@@ -111,7 +120,7 @@ export class FakeCluster {
   traffic(): void {
     this.flow();
     const { nodes, tids } = this.clients();
-    for (const node of nodes.filter((n) => this.at(n).alive)) {
+    for (const node of nodes.filter((n) => this.at(n).alive && !this.at(n).fenced)) {
       for (const tid of tids) for (const name of this.#partitions(tid)) this.#statement(node, name);
     }
   }
@@ -155,7 +164,7 @@ export class FakeCluster {
     const way: NodeId[] = [];
     for (let node = via; ; ) {
       const server = this.at(node);
-      if (!server.alive || server.locked.has(name)) return 'waits';
+      if (!server.alive || server.fenced || server.locked.has(name)) return 'waits';
       if (way.includes(node)) return { problem: `hinges lead in a circle: ${[...way, node].join(' → ')}` };
       way.push(node);
       const target = server.hinges.get(name);
@@ -163,7 +172,8 @@ export class FakeCluster {
       if (target.kind === 'local') return { node };
       if (target.kind === 'forward') {
         const to = server.foreign.get(forwardOf(name, target.epoch));
-        return to === undefined ? { problem: `n${node} lacks its forward` } : { node: to };
+        if (to === undefined) return { problem: `n${node} lacks its forward` };
+        return this.at(to).serves ? { node: to } : 'waits';
       }
       node = target.node;
     }
@@ -193,7 +203,7 @@ export class FakeCluster {
       for (const [to, slot] of sender.slots) {
         const receiver = this.at(to);
         const subscription = receiver.subscriptions.get(sender.id);
-        if (!sender.alive || !receiver.alive || receiver.lagging || !subscription) continue;
+        if (!sender.alive || sender.fenced || !receiver.alive || receiver.lagging || !subscription?.enabled) continue;
         this.#endCopies(receiver, subscription);
         while (slot[0] && slot[0].atMs + LAG_MS <= this.clock.nowMs()) {
           if (!this.#apply(receiver, subscription, slot[0])) {
@@ -201,6 +211,7 @@ export class FakeCluster {
             if (!this.problems.includes(what)) this.problems.push(what);
             break;
           }
+          subscription.applied = slot[0].seq;
           slot.shift();
         }
       }
@@ -240,6 +251,7 @@ export class FakeCluster {
 
   /** ALTER SUBSCRIPTION … REFRESH PUBLICATION. */
   refresh(from: NodeId, to: NodeId, copy: boolean): void {
+    if (this.on(from).fenced) throw new Error(`n${from} is fenced: no replication`);
     const published = this.on(from).publications.get(to);
     const subscription = this.on(to).subscriptions.get(from);
     if (!published || !subscription) throw new Error(`subscription ${subscriptionName(from, to)} does not exist`);
@@ -257,8 +269,21 @@ export class FakeCluster {
   subscribe(from: NodeId, to: NodeId): void {
     if (this.on(from).slots.has(to)) throw new Error(`replication slot ${subscriptionName(from, to)} already exists`);
     this.on(from).slots.set(to, []);
-    this.on(to).subscriptions.set(from, { tables: new Map(), marker: 0 });
+    this.on(to).subscriptions.set(from, { tables: new Map(), marker: 0, applied: 0, enabled: true });
     this.refresh(from, to, false);
+  }
+
+  /**
+   * The server ends. What it had sent has arrived, where somebody receives it: a commit was acknowledged on the strength of that. Its
+   * half-finished transactions are gone.
+   */
+  crash(node: NodeId): void {
+    const server = this.at(node);
+    for (const slot of server.slots.values()) for (const sent of slot) sent.atMs = Number.NEGATIVE_INFINITY;
+    this.flow();
+    server.alive = false;
+    server.locked.clear();
+    server.holders.clear();
   }
 
   // Tables.

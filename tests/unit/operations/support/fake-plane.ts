@@ -95,13 +95,19 @@ export class FakePlane implements DataPlane {
       if (!publications.has(to)) {
         await this.#effect(`n${from}: create publication to n${to}`, () => publications.set(to, new Set()));
       }
-      if (this.#cluster.on(to).subscriptions.has(from)) return;
+      const { slots } = this.#cluster.on(from);
+      const receiver = this.#cluster.on(to);
+      if (receiver.subscriptions.get(from)?.enabled && slots.has(to)) return;
+      if (receiver.subscriptions.has(from))
+        await this.#effect(`n${to}: drop the cut stream from n${from}`, () => receiver.subscriptions.delete(from));
+      await this.#unpublish(from, to, [...this.#published(from, to)]);
+      if (slots.has(to)) await this.#effect(`n${from}: drop slot of n${to}`, () => slots.delete(to));
       await this.#effect(`n${to}: subscribe to n${from}`, () => this.#cluster.subscribe(from, to));
     });
   }
 
   async hasStream(from: NodeId, to: NodeId): Promise<boolean> {
-    return this.#cluster.on(to).subscriptions.has(from);
+    return this.#cluster.on(to).subscriptions.get(from)?.enabled === true;
   }
 
   async disconnectPair(from: NodeId, to: NodeId, gone?: NodeId): Promise<void> {
@@ -179,6 +185,10 @@ export class FakePlane implements DataPlane {
       if (this.#published(from, to).has(nameOf(ref))) await this.#unpublish(from, to, [nameOf(ref)]);
       const subscribed = this.#subscribed(from, to);
       if (!subscribed.has(nameOf(ref))) return;
+      if (!((await this.hasStream(from, to)) && this.#cluster.on(from).slots.has(to))) {
+        const { subscriptions } = this.#cluster.on(to);
+        return this.#effect(`n${to}: drop the cut stream from n${from}`, () => void subscriptions.delete(from));
+      }
       // Published by somebody whose refresh has failed: this one would take it up without its rows.
       const strangers = [...this.#published(from, to)].filter((t) => !subscribed.has(t));
       await this.#unpublish(from, to, strangers);
@@ -277,6 +287,42 @@ export class FakePlane implements DataPlane {
       if (from.kind === 'node') this.#cluster.dropForeign(node, targetName(name, from));
     });
     return { outcome: 'done', pauseMs: 1 };
+  }
+
+  async cutStream(from: NodeId, to: NodeId): Promise<number | null> {
+    const subscription = this.#cluster.on(to).subscriptions.get(from);
+    if (subscription?.enabled) {
+      await this.#effect(`n${to}: cut the stream from n${from}`, () => {
+        subscription.enabled = false;
+      });
+    }
+    return subscription?.applied ?? null;
+  }
+
+  async dropSenders(node: NodeId): Promise<void> {
+    const { slots, publications } = this.#cluster.on(node);
+    if (slots.size > 0) await this.#effect(`n${node}: drop all slots`, () => slots.clear());
+    if (publications.size > 0) await this.#effect(`n${node}: drop all publications`, () => publications.clear());
+  }
+
+  async listReplicas(node: NodeId): Promise<PartitionRef[]> {
+    return [...this.#cluster.on(node).replicas.keys()].map((name) => {
+      const [tid, pid] = name.slice(1).split('_p');
+      return { tid: Number(tid), pid: Number(pid) };
+    });
+  }
+
+  async dropLooseForwards(node: NodeId): Promise<void> {
+    const server = this.#cluster.on(node);
+    const used = new Set([...server.hinges].map(([name, target]) => target && targetName(name, target)));
+    for (const name of [...server.servers].filter((n) => n.includes('_fwd_') && !used.has(n)))
+      await this.#effect(`n${node}: drop ${name}`, () => this.#cluster.dropServer(node, name));
+  }
+
+  async endHolders(node: NodeId, ref: PartitionRef): Promise<void> {
+    const { holders } = this.#cluster.on(node);
+    if (holders.has(nameOf(ref)))
+      await this.#effect(`n${node}: end who holds ${nameOf(ref)}`, () => holders.delete(nameOf(ref)));
   }
 
   async lockHolders(node: NodeId, ref: PartitionRef) {

@@ -36,6 +36,45 @@ async function withDrainedNode(): Promise<World> {
   return world;
 }
 
+/** Node 1 leads a partition with two followers, one with one, one alone, and follows in one; it dies when node 3 is a row behind. */
+async function withDeadNode(): Promise<World> {
+  const world = await World.settled([1, 2, 3, 4], [acct([1, 2, 3], [1, 4], [2, 1], [1])]);
+  world.hingesFollow = true;
+  world.cluster.at(3).lagging = true;
+  world.cluster.traffic();
+  world.crash(1);
+  world.cluster.at(3).lagging = false;
+  return world;
+}
+
+async function withFailedOver(): Promise<World> {
+  const world = await withDeadNode();
+  await world.run('failover', { node: 1, by: 'manager' });
+  world.effects.length = 0;
+  return world;
+}
+
+/** Somebody has given up what only node 1 has. */
+async function withLostRows(): Promise<World> {
+  const world = await withFailedOver();
+  world.cluster.acknowledged.delete('t1_p3');
+  return world;
+}
+
+async function withReturnedNode(): Promise<World> {
+  const world = await withFailedOver();
+  await world.run('give-up-node', { node: 1 });
+  world.comeBack(1);
+  world.effects.length = 0;
+  return world;
+}
+
+async function withFencedNode(): Promise<World> {
+  const world = await withFailedOver();
+  world.comeBack(1);
+  return world;
+}
+
 const decommissionOf = (nodes: number[], placement: Record<string, number[]>) => ({
   nodes,
   placement: Object.fromEntries(
@@ -45,6 +84,17 @@ const decommissionOf = (nodes: number[], placement: Record<string, number[]>) =>
 
 /** Every kind in every shape that takes another way through its steps; a test demands one for each kind there is. */
 export const SCENARIOS: readonly Scenario[] = [
+  {
+    name: 'failover',
+    kind: 'failover',
+    input: { node: 1, by: 'manager' },
+    world: withDeadNode,
+    undoneDiffers: 'the node stays out',
+  },
+  { name: 'recover-node', kind: 'recover-node', input: { node: 1 }, world: withFencedNode },
+  { name: 'recover-node that was given up', kind: 'recover-node', input: { node: 1 }, world: withReturnedNode },
+  { name: 'give-up-node', kind: 'give-up-node', input: { node: 1 }, world: withFailedOver },
+  { name: 'drop-node', kind: 'drop-node', input: { node: 1, lost: ['1/3'] }, world: withLostRows },
   { name: 'add-replica', kind: 'add-replica', input: { ...REF, to: 4 }, world: fourNodes },
   {
     name: 'remove-replica',

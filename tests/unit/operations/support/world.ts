@@ -7,9 +7,10 @@ import type {
   TableRecord,
 } from '../../../../src/catalog/model.ts';
 import { partitionTable, serverName } from '../../../../src/catalog/names.ts';
-import { allPartitions, connectedNodes, partitionKey } from '../../../../src/catalog/view.ts';
+import { allPartitions, connectedNodes, isOut, partitionKey } from '../../../../src/catalog/view.ts';
 import { tideError } from '../../../../src/core/errors.ts';
 import { CatalogStore } from '../../../../src/manager/catalog-store.ts';
+import { Reconciler } from '../../../../src/manager/reconcile.ts';
 import { Journal } from '../../../../src/operations/journal.ts';
 import { hasEnded } from '../../../../src/operations/machine.ts';
 import type { OperationRecord } from '../../../../src/operations/operation.ts';
@@ -27,10 +28,13 @@ import { ManualClock } from './manual-clock.ts';
  * - `answer-lost`: it happens, and the caller sees a broken connection
  * - `manager-killed`: it happens, the manager dies, and a new one starts on the same store
  * - `cancelled`: somebody cancels the operation at that moment
+ * - `node-dies`: it happens, and then the server of `node` ends for good
  */
 export interface Fault {
   readonly at: number;
-  readonly mode: 'fails' | 'refused' | 'answer-lost' | 'manager-killed' | 'cancelled';
+  readonly mode: 'fails' | 'refused' | 'answer-lost' | 'manager-killed' | 'cancelled' | 'node-dies';
+  /** Who dies. */
+  readonly node?: NodeId;
   /** Another fault, counted from the same beginning. */
   readonly next?: Fault;
 }
@@ -42,7 +46,7 @@ interface Manager {
   runner: Runner;
 }
 
-const LIMIT_MS = 3_600_000;
+const LIMIT_MS = 300_000;
 const never = new Promise<never>(() => {});
 
 export function nodeRecord(id: NodeId, state: NodeState = 'active'): NodeRecord {
@@ -102,6 +106,8 @@ export class World {
   readonly effects: string[] = [];
   readonly errors: string[] = [];
   fault: Fault | null = null;
+  /** Nodes that took no part in an operation have their hinges pointed anew when it has ended. */
+  hingesFollow = false;
   #manager: Manager | null = null;
   #armed = false;
   #root = 0;
@@ -190,12 +196,52 @@ export class World {
 
   load(): LoadView {
     const nodes = [...this.cluster.servers.values()].map(
-      ({ id, alive }) => [id, { node: id, alive, diskTotalBytes: 1e12, diskFreeBytes: 9e11 }] as const,
+      ({ id }) => [id, { node: id, alive: this.#isAlive(id), diskTotalBytes: 1e12, diskFreeBytes: 9e11 }] as const,
     );
     const bytes = [...allPartitions(this.view)].map(
       ({ partition: { tid, pid } }) => [partitionKey(tid, pid), 8192] as const,
     );
     return { nodes: new Map(nodes), partitionBytes: new Map(bytes) };
+  }
+
+  #isAlive(node: NodeId): boolean {
+    const server = this.cluster.servers.get(node);
+    return server?.serves === true && !isOut(this.view, node);
+  }
+
+  /** What the manager does beside operations: a node that is cleaned up may serve, hinges are pointed at their leaders (`#attend`). */
+  #letServe(): void {
+    if (!this.#manager) return;
+    const deciding = this.runner.unended().filter((r) => r.kind === 'failover');
+    for (const server of this.cluster.servers.values()) {
+      if (isOut(this.view, server.id) || deciding.some((r) => r.input.node === server.id)) continue;
+      server.fenced = false;
+    }
+  }
+
+  async #attend(): Promise<void> {
+    this.#letServe();
+    if (!this.hingesFollow || this.runner.unended().length > 0) return;
+    const reconciler = new Reconciler({
+      plane: this.plane(),
+      view: () => this.view,
+      alive: (node) => this.#isAlive(node),
+      busy: () => false,
+      commit: (changes) => this.catalog.commit(changes),
+      log: (_level, message, facts) => void this.errors.push(`${message} ${JSON.stringify(facts)}`),
+    });
+    reconciler.hingesChanged();
+    await reconciler.round();
+  }
+
+  /** The server process of a node ends, with everything on its way from it; it comes back behind its fence. */
+  crash(node: NodeId): void {
+    this.cluster.crash(node);
+  }
+
+  comeBack(node: NodeId): void {
+    this.cluster.at(node).alive = true;
+    this.cluster.at(node).fenced = true;
   }
 
   /** A manager takes over: it knows what the store knows. */
@@ -209,7 +255,7 @@ export class World {
       plane: new FakePlane(this.cluster, this.#effectOf(manager)),
       view: () => manager.catalog.view,
       load: () => this.load(),
-      alive: (node) => this.cluster.servers.get(node)?.alive ?? false,
+      alive: (node) => this.#isAlive(node),
       commit: (changes) => manager.catalog.commit(changes),
       event: async ({ kind, text }) => void (this.#armed && this.effects.push(`  event ${kind}: ${text}`)),
       log: (level, message, facts) => {
@@ -250,6 +296,8 @@ export class World {
         if (manager.killed) return never;
         const result = await this.store.txn(request);
         for (const w of request.write) if ('put' in w) this.#note(storeLabel(w.put, w.value as never));
+        const victim = this.fault?.node;
+        if (victim !== undefined && this.#struck('node-dies')) this.crash(victim);
         if (this.#struck('manager-killed')) {
           this.#kill(manager);
           return never;
@@ -269,6 +317,8 @@ export class World {
       if (this.#struck('refused')) throw tideError('SQL_REFUSED', { why: 'no', sqlstate: '42501', statement: label });
       if (this.#struck('cancelled')) await this.runner.cancel(this.#root).catch(() => {});
       change();
+      const victim = this.fault?.node;
+      if (victim !== undefined && this.#struck('node-dies')) this.crash(victim);
       if (this.#struck('answer-lost')) throw new Error('Connection terminated unexpectedly');
       if (this.#struck('manager-killed')) {
         this.#kill(manager);
@@ -309,6 +359,7 @@ export class World {
 
   async finish(): Promise<OperationRecord> {
     await this.until(() => this.runner.unended().length === 0);
+    await this.#attend();
     this.arrive();
     return this.root;
   }
@@ -321,7 +372,8 @@ export class World {
       if (!this.#manager) await this.boot();
       else if (reached()) return;
       else if (!this.clock.advance()) throw new Error(`nothing goes on: ${this.waits()}`);
-      else if (this.clock.nowMs() > limitMs) throw new Error(`no end after an hour: ${this.waits()}`);
+      else if (this.clock.nowMs() > limitMs) throw new Error(`no end after five minutes: ${this.waits()}`);
+      this.#letServe();
       this.cluster.flow();
     }
   }

@@ -1,0 +1,65 @@
+import type { AdminCommand } from '../../api/commands.ts';
+import type { StartedResult } from '../../api/results.ts';
+import type { NodeId } from '../../catalog/model.ts';
+import { partitionKey, tableName } from '../../catalog/view.ts';
+import { tideError } from '../../core/errors.ts';
+import { outageLock } from '../../operations/kinds/outage.ts';
+import { onlyHere } from '../guardian.ts';
+import { type CommandContext, nodeById, readyTable, requireLock } from './context.ts';
+
+/** The operator's word on a node that is down or cut off. */
+
+/** He asserts that nobody can write there: followers lead in its place, and it stays out until he takes it back. */
+export async function offline(c: CommandContext, node: NodeId): Promise<StartedResult> {
+  const record = nodeById(c.view, node);
+  if (record.state === 'decommissioned') throw tideError('NODE_DECOMMISSIONED', { node });
+  if (c.load.alive(node)) throw tideError('NODE_LIVE', { node, what: 'set offline' });
+  requireLock(c, outageLock(node), `node ${node}`);
+  const started = await c.runner.submit('failover', { node, by: 'operator' });
+  return { operation: started.id, plan: null };
+}
+
+/** It is taken back as soon as it is there: at once where it is back already. */
+export async function recover(c: CommandContext, node: NodeId): Promise<StartedResult> {
+  const record = nodeById(c.view, node);
+  if (!record.outage) throw tideError('NODE_NOT_OFFLINE', { node, what: 'recovered' });
+  requireLock(c, outageLock(node), `node ${node}`);
+  await c.catalog.commit([{ kind: 'node-put', node: { ...record, outage: { ...record.outage, by: 'manager' } } }]);
+  if (!c.load.reachable(node) || !c.load.fenced(node)) return { operation: null, plan: null };
+  const started = await c.runner.submit('recover-node', { node });
+  return { operation: started.id, plan: null };
+}
+
+/** Takes a node that will never return out of the cluster. Refuses to lose the last copy of anything that was not named. */
+export async function drop(
+  c: CommandContext,
+  { node, acceptDataLoss }: Extract<AdminCommand, { do: 'node-drop' }>,
+): Promise<StartedResult> {
+  const record = nodeById(c.view, node);
+  if (record.state === 'decommissioned') throw tideError('NODE_DECOMMISSIONED', { node });
+  if (c.load.alive(node)) throw tideError('NODE_LIVE', { node, what: 'dropped' });
+  if (!record.outage) throw tideError('NODE_NOT_OFFLINE', { node, what: 'dropped' });
+  requireLock(c, outageLock(node), `node ${node}`);
+  requireLock(c, `node:${node}`, `node ${node}`);
+  const accepted = new Set(acceptDataLoss.map((name) => keyOf(c, name)));
+  const last = onlyHere(c.view, node, (n) => c.load.alive(n));
+  const refused = last.filter(({ partition }) => !accepted.has(partitionKey(partition.tid, partition.pid)));
+  if (refused.length > 0) {
+    throw tideError('LAST_COPY', {
+      node,
+      partitions: refused.map(({ table, partition }) => `${tableName(table)} ${partition.pid}`).join(', '),
+      accept: refused.map(({ table, partition }) => `${tableName(table)}/${partition.pid}`).join(','),
+    });
+  }
+  const lost = last.map(({ partition }) => partitionKey(partition.tid, partition.pid));
+  const started = await c.runner.submit('drop-node', { node, lost });
+  return { operation: started.id, plan: null };
+}
+
+function keyOf(c: CommandContext, name: string): string {
+  const at = name.lastIndexOf('/');
+  const table = readyTable(c.view, name.slice(0, at));
+  const pid = Number(name.slice(at + 1));
+  if (pid < table.partitionCount) return partitionKey(table.tid, pid);
+  throw tideError('PARTITION_UNKNOWN', { table: tableName(table), pid, count: table.partitionCount });
+}

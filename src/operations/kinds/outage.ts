@@ -1,0 +1,176 @@
+import type { NodeId, Partition } from '../../catalog/model.ts';
+import { allPartitions, connectedNodes, partitionKey, replicaOn } from '../../catalog/view.ts';
+import { must } from '../../core/assert.ts';
+import { again, DONE, nothingToUndo, operationKind, type Step, type StepContext } from '../operation.ts';
+import type { PartitionRef } from '../ports.ts';
+import { type FailoverInput, failoverSteps } from '../steps/failover.ts';
+
+export { leaderless } from '../steps/failover.ts';
+
+import { disconnectIdlePairs, readyNodes } from '../steps/partition.ts';
+import { type RecoverInput, recoverSteps } from '../steps/recover.ts';
+import { waitFor } from '../waiting.ts';
+
+/** A node that is down: its leaders go to others, it is taken back when it returns, or given up. One of these at a time per node. */
+
+/** Whoever holds it decides whether the node may serve: it is not let in meanwhile. */
+export const outageLock = (node: NodeId) => `outage:${node}`;
+
+export const failover = operationKind<FailoverInput>({
+  kind: 'failover',
+  subject: (input) => `node ${input.node}`,
+  locks: (input) => [outageLock(input.node)],
+  movesOn: () => [],
+  steps: failoverSteps,
+});
+
+export const recoverNode = operationKind<RecoverInput>({
+  kind: 'recover-node',
+  subject: (input) => `node ${input.node}`,
+  locks: (input) => [outageLock(input.node)],
+  movesOn: () => [],
+  steps: recoverSteps,
+});
+
+interface GiveUpInput {
+  node: NodeId;
+}
+
+interface DropInput extends GiveUpInput {
+  /** Partitions whose last copy is on the node and is given up, as partitionKey: they begin anew, empty. */
+  lost: string[];
+}
+
+const heldBy = (c: StepContext<unknown>, node: NodeId): Partition[] =>
+  [...allPartitions(c.view)].map(({ partition }) => partition).filter((p) => replicaOn(p, node));
+
+/** Replicas on a node that others have too, and that is not their leader: nobody needs them to be there. */
+export function spareReplicas(view: StepContext<unknown>['view'], node: NodeId): Partition[] {
+  return [...allPartitions(view)]
+    .map(({ partition }) => partition)
+    .filter((p) => replicaOn(p, node) && p.leader !== node && readyNodes(p).some((n) => n !== node));
+}
+
+const giveUpReplicas: Step<GiveUpInput> = {
+  name: 'give-up-replicas',
+  noReturn: true,
+  done: async (c) => spareReplicas(c.view, c.input.node).length === 0,
+  run: async (c) => {
+    const { node } = c.input;
+    const spare = spareReplicas(c.view, node);
+    for (const { tid, pid, replicas } of spare) {
+      for (const from of replicas.map((r) => r.node).filter((n) => n !== node && c.alive(n)))
+        await c.plane.stopSending(from, node, { tid, pid });
+    }
+    await c.commit(...spare.map(({ tid, pid }) => ({ kind: 'replica-removed', tid, pid, node }) as const));
+    await c.event('replicas-given-up', `${spare.length} replicas on node ${node}, which is down, count no more`, node);
+    return DONE;
+  },
+  undo: nothingToUndo('behind the point of no return'),
+};
+
+const closeStreams: Step<GiveUpInput> = {
+  name: 'close-streams',
+  done: async () => false,
+  run: async (c) => {
+    await disconnectIdlePairs(c, c.input.node);
+    return DONE;
+  },
+  undo: nothingToUndo('behind the point of no return'),
+};
+
+/** After `node.dead_after`: the planner makes elsewhere what the node had, and the node begins with nothing when it returns. */
+export const giveUpNode = operationKind<GiveUpInput>({
+  kind: 'give-up-node',
+  subject: (input) => `replicas on node ${input.node}`,
+  locks: (input) => [outageLock(input.node)],
+  movesOn: () => [],
+  steps: [giveUpReplicas, closeStreams],
+});
+
+/** Partitions that are lost begin anew on the living member that holds least. */
+const refillLost: Step<DropInput> = {
+  name: 'refill-lost',
+  noReturn: true,
+  done: async (c) => c.data.opened === true,
+  run: async (c) => {
+    const refilled =
+      (c.data.refilled as (PartitionRef & { on: NodeId })[] | undefined) ?? lostHere(c).map((p) => refill(c, p));
+    await c.remember({ refilled });
+    for (const { on, ...ref } of refilled) {
+      const table = must(c.view.tables.get(ref.tid), `table ${ref.tid}`);
+      const partition = must(table.partitions[ref.pid], `partition ${ref.pid}`);
+      await c.claim({ kind: 'replica-table', node: on, name: `t${ref.tid}_p${ref.pid}` });
+      await c.plane.createReplica(on, table, ref.pid);
+      if (partition.leader === c.input.node) {
+        await c.commit(
+          { kind: 'replica-put', ...ref, node: on, state: 'ready' },
+          { kind: 'leader-changed', ...ref, leader: on },
+          { kind: 'replica-removed', ...ref, node: c.input.node },
+        );
+        await c.event('data-lost', `${partitionKey(ref.tid, ref.pid)} begins anew, empty, on node ${on}`, on);
+      }
+      await c.plane.setGuard(on, ref, false);
+      const attempt = await c.plane.pointHinge(
+        on,
+        table,
+        ref.pid,
+        { kind: 'local' },
+        c.view.settings['move.max_pause'],
+      );
+      if (attempt.outcome !== 'done') {
+        await c.plane.endHolders(on, ref);
+        return again(50, waitFor('lock', `the hinge of ${partitionKey(ref.tid, ref.pid)} is in use`, on));
+      }
+    }
+    await c.remember({ opened: true });
+    return DONE;
+  },
+  undo: nothingToUndo('behind the point of no return'),
+};
+
+const lostHere = (c: StepContext<DropInput>) =>
+  heldBy(c, c.input.node).filter((p) => c.input.lost.includes(partitionKey(p.tid, p.pid)));
+
+function refill(c: StepContext<DropInput>, { tid, pid }: Partition): PartitionRef & { on: NodeId } {
+  const able = connectedNodes(c.view)
+    .filter((n) => n.state === 'active' && n.id !== c.input.node && c.alive(n.id))
+    .sort((a, b) => heldBy(c, a.id).length - heldBy(c, b.id).length || a.id - b.id);
+  return { tid, pid, on: must(able[0], 'a live member').id };
+}
+
+const forgetNode: Step<DropInput> = {
+  name: 'forget-node',
+  done: async (c) => c.view.nodes.get(c.input.node)?.state === 'decommissioned',
+  run: async (c) => {
+    const { node } = c.input;
+    for (const other of connectedNodes(c.view).filter((n) => n.id !== node && c.alive(n.id))) {
+      for (const { table, partition } of allPartitions(c.view)) {
+        const target = await c.plane.readHinge(other.id, partition);
+        if (target?.kind !== 'node' || target.node !== node) continue;
+        const to = { kind: 'node', node: partition.leader } as const;
+        const attempt = await c.plane.pointHinge(other.id, table, partition.pid, to, c.view.settings['move.max_pause']);
+        if (attempt.outcome === 'done') continue;
+        await c.plane.endHolders(other.id, partition);
+        return again(
+          100,
+          waitFor('lock', `a hinge on node ${other.id} that leads to the dropped node is in use`, other.id),
+        );
+      }
+      await c.plane.dropServer(other.id, node);
+    }
+    const record = must(c.view.nodes.get(node), `node ${node}`);
+    await c.commit({ kind: 'node-put', node: { ...record, state: 'decommissioned' } });
+    await c.event('node-dropped', `node ${node} is gone for good`, node);
+    return DONE;
+  },
+  undo: nothingToUndo('behind the point of no return'),
+};
+
+export const dropNode = operationKind<DropInput>({
+  kind: 'drop-node',
+  subject: (input) => `node ${input.node}`,
+  locks: (input) => [outageLock(input.node), `node:${input.node}`],
+  movesOn: () => [],
+  steps: [giveUpReplicas as Step<DropInput>, refillLost, closeStreams as Step<DropInput>, forgetNode],
+});

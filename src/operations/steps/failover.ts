@@ -1,0 +1,280 @@
+import type { NodeId, Outage, Partition } from '../../catalog/model.ts';
+import { allPartitions, isOut, partitionKey, partitionOf } from '../../catalog/view.ts';
+import { must } from '../../core/assert.ts';
+import { again, DONE, nothingToUndo, type OperationRecord, type Step, type StepContext } from '../operation.ts';
+import type { PartitionRef } from '../ports.ts';
+import { waitFor } from '../waiting.ts';
+import { readyNodes } from './partition.ts';
+
+/**
+ * DESIGN 4.4. The node is down, or its server lets nobody in, and starts only behind its fence:
+ *
+ *   cut its streams → mark it → end what involves it → choose the leaders ══ no return ══ publish them → open them
+ *
+ * The followers' positions in the dead node's stream say who has most; nothing can move them once the streams are cut.
+ */
+export interface FailoverInput {
+  node: NodeId;
+  by: Outage['by'];
+}
+
+type Context = StepContext<FailoverInput>;
+
+/** What becomes of one partition that the dead node led. */
+interface Choice extends PartitionRef {
+  /** The epoch under which `leader` leads. */
+  epoch: number;
+  leader: NodeId;
+  /** Replicas that lack rows, or may, and the dead node's, which may have too many: copied again. */
+  stale: NodeId[];
+  /** A follower that an unfinished change of leader had unguarded. */
+  guard: NodeId | null;
+}
+
+const positionsOf = (c: Context) => c.data.positions as Record<string, number | null> | undefined;
+const choicesOf = (c: Context) => must(c.data.choices as Choice[] | undefined, 'the choice of leaders');
+const refOf = ({ tid, pid }: PartitionRef): PartitionRef => ({ tid, pid });
+const ledBy = (c: Context, node: NodeId) =>
+  [...allPartitions(c.view)].filter(({ partition }) => partition.leader === node);
+
+const cutStreams: Step<FailoverInput> = {
+  name: 'cut-streams',
+  done: async (c) => positionsOf(c) !== undefined,
+  run: async (c) => {
+    const { node } = c.input;
+    const live = [...c.view.nodes.keys()].filter((n) => n !== node && c.alive(n));
+    const positions = await Promise.all(live.map(async (to) => [to, await c.plane.cutStream(node, to)] as const));
+    await c.remember({ positions: Object.fromEntries(positions) });
+    return DONE;
+  },
+  undo: nothingToUndo('the streams are made anew when the node returns'),
+};
+
+/** From here on nobody asks the node for anything, and operations that are undone leave out what lies there. */
+const markOutage: Step<FailoverInput> = {
+  name: 'mark-outage',
+  done: async (c) => c.view.nodes.get(c.input.node)?.outage?.by === c.input.by,
+  run: async (c) => {
+    const node = must(c.view.nodes.get(c.input.node), `node ${c.input.node}`);
+    const outage = { by: c.input.by, sinceMs: node.outage?.sinceMs ?? c.clock.nowMs() };
+    await c.commit({ kind: 'node-put', node: { ...node, outage } });
+    await c.event(
+      'node-out',
+      `node ${node.id} is out of service: ${c.input.by === 'operator' ? 'somebody said so' : 'it is down'}`,
+      node.id,
+    );
+    return DONE;
+  },
+  undo: nothingToUndo('the node is taken back when it returns'),
+};
+
+/** An operation that cannot be ended in this time keeps its partition: the next failover looks at it again. */
+const SETTLE_MS = 5_000;
+
+/** Everything that involves the node and can still be undone, is; what is past its point of no return goes on beside this. */
+const settleOperations: Step<FailoverInput> = {
+  name: 'settle-operations',
+  done: async (c) => c.data.choices !== undefined,
+  run: async (c) => {
+    if (c.data.settlingSinceMs === undefined) await c.remember({ settlingSinceMs: c.clock.nowMs() });
+    const mine = inTheWay(c);
+    for (const { id, cancelRequested, passedNoReturn } of mine)
+      if (!cancelRequested && !passedNoReturn) await c.cancel(id);
+    const late = c.clock.nowMs() - (c.data.settlingSinceMs as number) > SETTLE_MS;
+    if (mine.length === 0 || late) return DONE;
+    return again(
+      20,
+      waitFor('lock', `${mine.length} operations with node ${c.input.node} are being undone`, c.input.node),
+    );
+  },
+  undo: nothingToUndo('what was undone can be asked for again'),
+};
+
+/** Operations on one partition that need the node: as source or target, or as the leader to copy from. */
+function inTheWay(c: Context): OperationRecord[] {
+  const { node } = c.input;
+  return c.running().filter((r) => {
+    const { tid, pid, from, to } = r.input as Partial<Record<'tid' | 'pid' | 'from' | 'to', number>>;
+    if (tid === undefined || pid === undefined) return false;
+    const leader = partitionOf(c.view, tid, pid)?.leader;
+    // A swing to the node that the catalog does not know yet: once it does, the node leads this too.
+    if (r.passedNoReturn) return to === node && r.data.source === leader;
+    return !hasLostSource(c, r) && (from === node || to === node || leader === node);
+  });
+}
+
+/** Whether its swing came through is known by the dead node alone. */
+const hasLostSource = (c: Context, r: OperationRecord) => r.data.began === 'swing' && r.data.source === c.input.node;
+
+const chooseLeaders: Step<FailoverInput> = {
+  name: 'choose-leaders',
+  noReturn: true,
+  done: async (c) => c.data.choices !== undefined,
+  run: async (c) => {
+    const busy = new Set(inTheWay(c).map((r) => partitionKey(Number(r.input.tid), Number(r.input.pid))));
+    const leads = new Map<NodeId, number>();
+    const choices: Choice[] = [];
+    for (const { partition } of ledBy(c, c.input.node)) {
+      if (busy.has(partitionKey(partition.tid, partition.pid))) continue;
+      const choice = choose(c, partition, leads);
+      if (!choice) continue;
+      leads.set(choice.leader, (leads.get(choice.leader) ?? 0) + 1);
+      choices.push(choice);
+    }
+    for (const { leader, guard, ...ref } of choices) {
+      if (guard === null) continue;
+      // Rows that came to it through the dead node after an unpublished swing.
+      const marker = await c.plane.writeMarker(guard);
+      if (!(await c.plane.awaitMarker(leader, guard, marker, 2_000)))
+        return again(50, waitFor('lag', `node ${leader} has not all of ${partitionKey(ref.tid, ref.pid)}`, leader));
+    }
+    await c.remember({ choices });
+    return DONE;
+  },
+  undo: nothingToUndo('behind the point of no return'),
+};
+
+/**
+ * The follower that has most of what the dead node wrote; among equals the target of an unfinished change of leader, then who leads least.
+ * Positions are those of the whole stream: a follower behind in it may have all rows of this partition, and is copied again all the same.
+ */
+function choose(c: Context, partition: Partition, leads: ReadonlyMap<NodeId, number>): Choice | null {
+  const { node } = c.input;
+  const unfinished = c
+    .running()
+    .find(
+      (r) =>
+        (r.passedNoReturn || hasLostSource(c, r)) &&
+        r.data.source === node &&
+        r.input.tid === partition.tid &&
+        r.input.pid === partition.pid,
+    );
+  const target = unfinished ? Number(unfinished.input.to) : null;
+  const position = (n: NodeId) => positionsOf(c)?.[n] ?? null;
+  const followers = readyNodes(partition).filter((n) => n !== node);
+  const able = followers
+    .filter((n) => c.alive(n) && position(n) !== null)
+    .sort(
+      (a, b) =>
+        Number(position(b)) - Number(position(a)) ||
+        Number(b === target) - Number(a === target) ||
+        (leads.get(a) ?? 0) - (leads.get(b) ?? 0) ||
+        a - b,
+    );
+  const [leader] = able;
+  // The swing may have come through, and rows be there that nobody else has.
+  if (leader === undefined || (target !== null && !able.includes(target))) return null;
+  const level = able.filter((n) => position(n) === position(leader));
+  return {
+    tid: partition.tid,
+    pid: partition.pid,
+    epoch: partition.epoch + 1,
+    leader,
+    stale: partition.replicas.filter((r) => r.state === 'ready' && !level.includes(r.node)).map((r) => r.node),
+    guard: target === leader ? null : target,
+  };
+}
+
+/** Streams first: a replica that has to be copied again must not be sent a row that it cannot take. Then all of it in one change. */
+const publishLeaders: Step<FailoverInput> = {
+  name: 'publish-leaders',
+  done: async (c) => choicesOf(c).every((choice) => !isDue(c, choice)),
+  run: async (c) => {
+    const due = choicesOf(c).filter((choice) => isDue(c, choice));
+    await eachAtOnce(due, (choice) => leaveStaleBehind(c, choice));
+    await c.commit(
+      ...due.map((choice) => ({ kind: 'leader-changed', ...refOf(choice), leader: choice.leader }) as const),
+      ...due.flatMap((choice) =>
+        choice.stale.map((node) => ({ kind: 'replica-put', ...refOf(choice), node, state: 'stale' }) as const),
+      ),
+    );
+    return DONE;
+  },
+  undo: nothingToUndo('behind the point of no return'),
+};
+
+const isDue = (c: Context, choice: Choice) => {
+  const partition = partitionOf(c.view, choice.tid, choice.pid);
+  return partition?.leader === c.input.node && partition.epoch + 1 === choice.epoch;
+};
+
+async function leaveStaleBehind(c: Context, choice: Choice): Promise<void> {
+  const partition = must(partitionOf(c.view, choice.tid, choice.pid), 'partition');
+  const holders = partition.replicas.map((r) => r.node).filter((n) => n !== c.input.node && c.alive(n));
+  for (const from of holders) {
+    for (const to of choice.stale.filter((n) => n !== from)) await c.plane.stopSending(from, to, refOf(choice));
+  }
+  for (const to of readyNodes(partition).filter((n) => n !== choice.leader && !choice.stale.includes(n))) {
+    await c.plane.connectPair(choice.leader, to);
+    await c.plane.startStreams(choice.leader, to, [refOf(choice)], false);
+  }
+}
+
+/** Sessions on a hinge that leads to the dead node get nowhere: after this many failed tries they are ended. */
+const HOLDERS_TRIES = 2;
+
+const openLeaders: Step<FailoverInput> = {
+  name: 'open-leaders',
+  done: async () => false,
+  run: async (c) => {
+    const late = await eachAtOnce(choicesOf(c), (choice) => open(c, choice));
+    if (late.some(Boolean))
+      return again(50, waitFor('lock', `the hinges of ${late.filter(Boolean).length} partitions are in use`));
+    await tellOutcome(c);
+    return DONE;
+  },
+  undo: nothingToUndo('behind the point of no return'),
+};
+
+/** True where the hinge could not be turned yet. */
+async function open(c: Context, choice: Choice): Promise<boolean> {
+  const table = c.view.tables.get(choice.tid);
+  const partition = partitionOf(c.view, choice.tid, choice.pid);
+  const { leader, guard, epoch } = choice;
+  if (!table || partition?.epoch !== epoch || partition.leader !== leader || isOut(c.view, leader)) return false;
+  if (guard !== null && c.alive(guard)) await c.plane.setGuard(guard, refOf(choice), true);
+  await c.plane.setGuard(leader, refOf(choice), false);
+  const budgetMs = c.view.settings['move.max_pause'];
+  for (let tries = 1; tries <= HOLDERS_TRIES; tries++) {
+    const attempt = await c.plane.pointHinge(leader, table, choice.pid, { kind: 'local' }, budgetMs);
+    if (attempt.outcome === 'done') return false;
+  }
+  await c.plane.endHolders(leader, refOf(choice));
+  return true;
+}
+
+async function tellOutcome(c: Context): Promise<void> {
+  const { node } = c.input;
+  const left = ledBy(c, node).map(({ partition }) => partitionKey(partition.tid, partition.pid));
+  const without = left.length > 0 ? `; without a follower that could lead: ${left.join(', ')}` : '';
+  await c.event('failover', `node ${node}: ${choicesOf(c).length} partitions have a new leader${without}`, node);
+}
+
+/** Partitions of different leaders at once, those of one leader one after the other. */
+async function eachAtOnce<T>(choices: readonly Choice[], work: (choice: Choice) => Promise<T>): Promise<T[]> {
+  const leaders = [...new Set(choices.map((choice) => choice.leader))];
+  const results = await Promise.all(
+    leaders.map(async (leader) => {
+      const done: T[] = [];
+      for (const choice of choices) if (choice.leader === leader) done.push(await work(choice));
+      return done;
+    }),
+  );
+  return results.flat();
+}
+
+/** Partitions that the node still leads although another live node could. */
+export function leaderless(view: Context['view'], node: NodeId, alive: (node: NodeId) => boolean): Partition[] {
+  return [...allPartitions(view)]
+    .map(({ partition }) => partition)
+    .filter((p) => p.leader === node && readyNodes(p).some((n) => n !== node && alive(n)));
+}
+
+export const failoverSteps: readonly Step<FailoverInput>[] = [
+  cutStreams,
+  markOutage,
+  settleOperations,
+  chooseLeaders,
+  publishLeaders,
+  openLeaders,
+];

@@ -1,0 +1,164 @@
+import type { NodeId } from '../../catalog/model.ts';
+import { partitionTable } from '../../catalog/names.ts';
+import { allPartitions, connectedNodes, isOut, partitionOf, replicaOn } from '../../catalog/view.ts';
+import { must } from '../../core/assert.ts';
+import { again, DONE, nothingToUndo, type Step, type StepContext } from '../operation.ts';
+import type { PartitionRef } from '../ports.ts';
+import { waitFor } from '../waiting.ts';
+import { awaitArrivals } from './partition.ts';
+
+/**
+ * A node that was out is back, behind its fence: it may hold commits that nobody else saw, and believes that it leads what others lead now.
+ * What it has not sent is thrown away, its hinges are pointed at the leaders, what the catalog has taken from it is removed. Only then
+ * it serves; its replicas that were led here are stale and are copied again.
+ */
+export interface RecoverInput {
+  node: NodeId;
+}
+
+type Context = StepContext<RecoverInput>;
+
+const isBack = (c: Context) => !isOut(c.view, c.input.node);
+const others = (c: Context) => connectedNodes(c.view).filter((n) => n.id !== c.input.node && c.alive(n.id));
+
+const forgetUnsent: Step<RecoverInput> = {
+  name: 'forget-unsent',
+  done: async (c) => isBack(c) || c.data.forgotten === true,
+  run: async (c) => {
+    // Whoever was away when the node died still expects what it had not sent.
+    for (const { id } of others(c)) await c.plane.cutStream(c.input.node, id);
+    await c.plane.dropSenders(c.input.node);
+    await c.remember({ forgotten: true });
+    return DONE;
+  },
+  undo: nothingToUndo('streams without a slot are made anew by whoever connects the nodes'),
+};
+
+const demote: Step<RecoverInput> = {
+  name: 'demote',
+  done: async (c) => isBack(c),
+  run: async (c) => {
+    const { node } = c.input;
+    const budgetMs = c.view.settings['move.max_pause'];
+    const hinges = await c.plane.readHinges(node);
+    const held = new Set((await c.plane.listReplicas(node)).map((r) => partitionTable(r.tid, r.pid)));
+    for (const other of connectedNodes(c.view)) if (other.id !== node) await c.plane.ensureServer(node, other.id);
+    for (const { table, partition } of allPartitions(c.view)) {
+      const { tid, pid, leader } = partition;
+      const name = partitionTable(tid, pid);
+      if (leader === node || !hinges.has(name)) continue;
+      if (held.has(name)) await c.plane.setGuard(node, { tid, pid }, true);
+      const attempt = await c.plane.pointHinge(node, table, pid, { kind: 'node', node: leader }, budgetMs);
+      if (attempt.outcome === 'done') continue;
+      await c.plane.endHolders(node, { tid, pid });
+      return again(100, waitFor('lock', `a hinge on node ${node} is in use`, node));
+    }
+    await c.plane.dropLooseForwards(node);
+    return DONE;
+  },
+  undo: nothingToUndo('its hinges lead where the catalog says'),
+};
+
+const removeStrays: Step<RecoverInput> = {
+  name: 'remove-strays',
+  done: async (c) => isBack(c),
+  run: async (c) => {
+    const { node } = c.input;
+    await disconnectReturned(c);
+    for (const ref of await c.plane.listReplicas(node)) {
+      if (!isStray(c, ref)) continue;
+      for (const other of others(c)) await c.plane.stopStream(other.id, node, ref);
+      const late = await awaitArrivals(
+        c,
+        node,
+        others(c).map((n) => n.id),
+      );
+      if (late) return late;
+      await c.plane.dropReplica(node, ref);
+    }
+    return DONE;
+  },
+  undo: nothingToUndo('nobody counts on them'),
+};
+
+/** A replica that neither the catalog nor an operation under way knows. */
+function isStray(c: Context, { tid, pid }: PartitionRef): boolean {
+  const partition = partitionOf(c.view, tid, pid);
+  if (partition && replicaOn(partition, c.input.node)) return false;
+  const claimed = (claim: { kind: string; node: NodeId; name: string }) =>
+    claim.kind === 'replica-table' && claim.node === c.input.node && claim.name === partitionTable(tid, pid);
+  return !c.running().some((r) => r.claims.some(claimed));
+}
+
+/** Streams with nodes it shares nothing with any more: their side went while this one was away. */
+async function disconnectReturned(c: Context): Promise<void> {
+  const { node } = c.input;
+  for (const other of others(c)) {
+    const shared = [...allPartitions(c.view)].some(
+      ({ partition }) => replicaOn(partition, node) && replicaOn(partition, other.id),
+    );
+    if (shared) continue;
+    await Promise.all([c.plane.disconnectPair(node, other.id), c.plane.disconnectPair(other.id, node)]);
+  }
+}
+
+const takeBack: Step<RecoverInput> = {
+  name: 'take-back',
+  noReturn: true,
+  done: async (c) => isBack(c),
+  run: async (c) => {
+    const { outage: _, ...node } = must(c.view.nodes.get(c.input.node), `node ${c.input.node}`);
+    await c.commit({ kind: 'node-put', node });
+    await c.event('node-back', `node ${node.id} may serve again`, node.id);
+    return DONE;
+  },
+  undo: nothingToUndo('behind the point of no return'),
+};
+
+/** Streams need the fence down, which the node does at its next beat. A stream of which this node leads a partition is the reconciler's. */
+const reopenStreams: Step<RecoverInput> = {
+  name: 'reopen-streams',
+  // It has gone again before it served: whoever fails it over waits for this operation to end.
+  done: async (c) => c.running().some((r) => r.kind === 'failover' && r.input.node === c.input.node),
+  run: async (c) => {
+    const { node } = c.input;
+    if (!c.alive(node)) return again(50, waitFor('node', `node ${node} has yet to serve`, node));
+    for (const other of others(c)) {
+      const refs = sharedReady(c, other.id);
+      if (refs.length === 0) continue;
+      await c.plane.connectPair(node, other.id);
+      await c.plane.connectPair(other.id, node);
+      await c.plane.startStreams(
+        node,
+        other.id,
+        refs.filter((r) => r.leader !== node),
+        false,
+      );
+      await c.plane.startStreams(
+        other.id,
+        node,
+        refs.filter((r) => r.leader !== other.id),
+        false,
+      );
+    }
+    return DONE;
+  },
+  undo: nothingToUndo('behind the point of no return'),
+};
+
+function sharedReady(c: Context, other: NodeId): (PartitionRef & { leader: NodeId })[] {
+  const ready = (node: NodeId, replicas: readonly { node: NodeId; state: string }[]) =>
+    replicas.some((r) => r.node === node && r.state === 'ready');
+  return [...allPartitions(c.view)]
+    .map(({ partition }) => partition)
+    .filter(({ replicas }) => ready(c.input.node, replicas) && ready(other, replicas))
+    .map(({ tid, pid, leader }) => ({ tid, pid, leader }));
+}
+
+export const recoverSteps: readonly Step<RecoverInput>[] = [
+  forgetUnsent,
+  demote,
+  removeStrays,
+  takeBack,
+  reopenStreams,
+];

@@ -1,0 +1,38 @@
+import { expect, test } from 'vitest';
+import { faultsOf } from './support/cleanliness.ts';
+import { SCENARIOS, type Scenario } from './support/scenarios.ts';
+
+/**
+ * A node dies at every single change of every kind of operation on one partition: others lead in its place, what cannot go on is undone, the
+ * node returns and is taken back. Nothing is lost, nothing waits for ever, nothing is left over.
+ */
+const KINDS = ['add-replica', 'remove-replica', 'change-leader', 'move-replica', 'resync-replica'];
+const NODES = [1, 2, 3, 4];
+
+for (const scenario of SCENARIOS.filter((s) => KINDS.includes(s.kind))) {
+  test.each(NODES)(`${scenario.name}: node %i dies at every change`, async (node) => {
+    const rehearsal = await scenario.world();
+    await rehearsal.run(scenario.kind, scenario.input);
+    const bad: string[] = [];
+    for (let at = 1; at <= rehearsal.changes().length; at++) bad.push(...(await dies(scenario, node, at)));
+    expect(bad).toEqual([]);
+  });
+}
+
+async function dies(scenario: Scenario, node: number, at: number): Promise<string[]> {
+  const world = await scenario.world();
+  world.hingesFollow = true;
+  const where = () => `n${node} dies at ${at} (${world.changes()[at - 1]})`;
+  try {
+    await world.begin(scenario.kind, scenario.input, { at, mode: 'node-dies', node });
+    await world.until(() => !world.cluster.at(node).alive);
+    const failover = await world.runner.submit('failover', { node, by: 'manager' });
+    await world.until(() => world.runner.get(failover.id)?.endedMs !== null);
+    world.comeBack(node);
+    await world.runner.submit('recover-node', { node });
+    await world.finish();
+    return faultsOf(world).map((f) => `${where()}, ${world.root.status}: ${f}`);
+  } catch (error) {
+    return [`${where()}: ${error instanceof Error ? error.message : error}`];
+  }
+}
