@@ -34,6 +34,8 @@ export interface ManagerPorts {
 
 const ROUND_MS = 500;
 const MEASURE_MS = 2_000;
+/** A node that is dead holds up writes of two-replica tables this much longer than it takes to be noticed. */
+const QUORUM_MS = 300;
 const HEAR_MS = 3_000;
 
 /** The elected process that runs operations. With the embedded meta store it is the node that holds the store. */
@@ -50,6 +52,7 @@ export class Manager {
   readonly #closeServers: () => Promise<void>;
   readonly #ending = new AbortController();
   #rounds: Promise<void> = Promise.resolve();
+  #quorumRounds: Promise<void> = Promise.resolve();
   #informed: Promise<void> = Promise.resolve();
 
   private constructor(home: NodeId, ports: ManagerPorts, catalog: CatalogStore, events: EventLog, journal: Journal) {
@@ -90,6 +93,7 @@ export class Manager {
     // A resumed change of leader would otherwise leave healthy followers behind as dead, to be copied again.
     manager.#informed = manager.#hearEverybody().then(() => manager.#runner.resume());
     manager.#rounds = manager.#loop();
+    manager.#quorumRounds = manager.#keepQuorums();
     return manager;
   }
 
@@ -103,6 +107,7 @@ export class Manager {
     this.#ending.abort();
     await this.#runner.stop();
     await this.#rounds;
+    await this.#quorumRounds;
     await this.#closeServers();
   }
 
@@ -221,6 +226,16 @@ export class Manager {
       }
       await this.#ports.clock.sleep(ROUND_MS, this.#ending.signal);
     }
+  }
+
+  /** Beside the other rounds, which a slow node may hold up: what a dead one was waited for must not wait for them. */
+  async #keepQuorums(): Promise<void> {
+    await this.#informed;
+    while (!this.#ending.signal.aborted) {
+      this.#runner.quorums.round();
+      await this.#ports.clock.sleep(QUORUM_MS, this.#ending.signal);
+    }
+    await this.#runner.quorums.idle();
   }
 
   async #tellOfSilence(alive: Set<NodeId>): Promise<void> {

@@ -102,6 +102,8 @@ export interface StepContext<I> {
   start(kind: string, input: object): Promise<OperationId>;
   cancelChildren(): Promise<void>;
   event(kind: string, text: string, node?: NodeId): Promise<void>;
+  /** Makes a node's commits wait for what the catalog and the demands of all running operations want (`steps/protect.ts`). */
+  settleQuorum(node: NodeId): Promise<void>;
 }
 
 /** A kind of operation: what it needs for itself, what it checks, and its steps. */

@@ -60,11 +60,14 @@ export async function awaitArrivals(
 
 /**
  * Takes away the streams between a node and every node it shares no partition with any more. The catalog is asked and the stream's lock is
- * queued for in the same moment, so that an operation which claims a replica there meanwhile connects after this has disconnected.
+ * queued for in the same moment, so that an operation which claims a replica there meanwhile connects after this has disconnected. Before,
+ * neither of the two waits for the other's flushes any more.
  */
 export async function disconnectIdlePairs(c: StepContext<unknown>, node: NodeId): Promise<void> {
   for (const other of connectedNodes(c.view)) {
     if (other.id === node || !c.alive(other.id) || pairNeeded(c, node, other.id)) continue;
+    for (const side of [node, other.id]) if (c.alive(side)) await c.settleQuorum(side);
+    if (pairNeeded(c, node, other.id)) continue;
     await Promise.all([c.plane.disconnectPair(node, other.id), c.plane.disconnectPair(other.id, node)]);
   }
 }
