@@ -35,8 +35,7 @@ export function protects(quorum: Quorum, followers: readonly NodeId[]): boolean 
 }
 
 /**
- * The quorum that protects every partition of a ready table that `node` leads, and those that running operations demand (DESIGN 3). With L nodes that follow
- * anything and f followers of the partition that has fewest, any L - f + 1 of the L contain a follower of each partition. A follower that is
+ * The quorum that protects every partition of a ready table that `node` leads, and those that running operations demand (DESIGN 3). A follower that is
  * not alive is left out where its partition has another that is; where it has none, `quorum_lost` decides. A partition without a follower
  * in step with its leader has nobody to protect it, and takes no part.
  */
@@ -57,11 +56,36 @@ export function wantedQuorum(
       if (partition) wanted.push(followersThatCount(view, partition, node, alive, demand));
     }
   }
-  const followers = wanted.filter((f) => f.length > 0);
-  if (followers.length === 0) return NO_QUORUM;
-  const nodes = [...new Set(followers.flat())].sort((a, b) => a - b);
-  const fewest = Math.min(...followers.map((f) => f.length));
-  return { count: nodes.length - fewest + 1, nodes };
+  return quorumFor(wanted);
+}
+
+/**
+ * A quorum that contains one of each group, whoever answers. Any L - f + 1 of the L nodes in all groups do, where the smallest group has f:
+ * with two or more in each, a node that does not answer holds up nobody. Where a group has one node only, that would be all L; the fewest that
+ * are in every group are better. A group that has another one within it is contained with that one.
+ */
+export function quorumFor(groups: readonly (readonly NodeId[])[]): Quorum {
+  const distinct = new Map(groups.filter((g) => g.length > 0).map((g) => [[...g].sort().join(), new Set(g)]));
+  const sets = [...distinct.values()];
+  const inner = sets.filter((set) => !sets.some((other) => other !== set && [...other].every((n) => set.has(n))));
+  if (inner.length === 0) return NO_QUORUM;
+  const fewest = Math.min(...inner.map((set) => set.size));
+  const nodes = (fewest === 1 ? oneOfEach(inner) : [...new Set(inner.flatMap((set) => [...set]))]).sort(
+    (a, b) => a - b,
+  );
+  return { count: fewest === 1 ? nodes.length : nodes.length - fewest + 1, nodes };
+}
+
+/** Few nodes that are in every set: those without choice, then whoever is in most of the rest. */
+function oneOfEach(sets: readonly ReadonlySet<NodeId>[]): NodeId[] {
+  const chosen = new Set(sets.filter((set) => set.size === 1).flatMap((set) => [...set]));
+  for (;;) {
+    const open = sets.filter((set) => ![...set].some((n) => chosen.has(n)));
+    if (open.length === 0) return [...chosen];
+    const inSets = (node: NodeId) => open.filter((set) => set.has(node)).length;
+    const candidates = [...new Set(open.flatMap((set) => [...set]))];
+    chosen.add(candidates.reduce((best, n) => ((inSets(n) - inSets(best) || best - n) > 0 ? n : best)));
+  }
 }
 
 /** Followers of a partition as seen from `node`, which leads it or is about to. */

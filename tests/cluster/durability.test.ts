@@ -1,12 +1,13 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { PartitionRow } from '../../src/api/results.ts';
 import { partitionTable } from '../../src/catalog/names.ts';
-import { NO_QUORUM, protects, type Quorum } from '../../src/catalog/quorum.ts';
+import { NO_QUORUM, protects, type Quorum, quorumFor } from '../../src/catalog/quorum.ts';
 import { must } from '../../src/core/assert.ts';
 import { parseQuorum } from '../../src/postgres/sql/quorum.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
+import { freezeNode } from './support/freeze.ts';
 import { Load } from './support/load.ts';
 import {
   eventually,
@@ -45,13 +46,8 @@ const partitions = () => cluster.admin({ do: 'partition-ls' });
 
 /** The least quorum for what the listing shows, by node. */
 function wantedFrom(rows: readonly PartitionRow[], node: number): Quorum {
-  const sets = rows
-    .filter((r) => r.role === 'leader' && r.node === node)
-    .map((r) => followersIn(rows, r))
-    .filter((f) => f.length > 0);
-  if (sets.length === 0) return NO_QUORUM;
-  const all = [...new Set(sets.flat())].sort((a, b) => a - b);
-  return { count: all.length - Math.min(...sets.map((s) => s.length)) + 1, nodes: all };
+  const sets = rows.filter((r) => r.role === 'leader' && r.node === node).map((r) => followersIn(rows, r));
+  return quorumFor(sets);
 }
 
 function followersIn(rows: readonly PartitionRow[], { tid, pid }: PartitionRow): number[] {
@@ -206,28 +202,13 @@ async function keysOf(of: string, pid: number, from: number): Promise<number[]> 
   return rows.map((r) => Number(r.id));
 }
 
-/** The node's own process, its postmaster and every process of that: as a machine that stands still. */
-async function signalMachine(node: number, signal: 'SIGSTOP' | 'SIGCONT' | 'SIGKILL'): Promise<void> {
-  const postmaster = must(cluster.postgresPid(node) ?? undefined, 'postmaster');
-  const children = readdirSync('/proc').filter((entry) => /^\d+$/.test(entry) && parentOf(entry) === postmaster);
-  await cluster.killNode(node, signal);
-  for (const pid of [postmaster, ...children.map(Number)]) {
-    try {
-      process.kill(pid, signal);
-    } catch {
-      // A backend that has ended meanwhile.
-    }
-  }
+/** The node's process and its server, as where a machine loses its power. */
+async function killMachine(node: number): Promise<void> {
+  const postmaster = must(cluster.postgresPid(node), 'postmaster');
+  await cluster.killNode(node);
+  cluster.killPostgres(node);
   // Until its parent has taken note, PostgreSQL takes the dead one for alive.
-  if (signal === 'SIGKILL') await eventually(async () => expect(existsSync(`/proc/${postmaster}`)).toBe(false));
-}
-
-function parentOf(pid: string): number {
-  try {
-    return Number(/^PPid:\s+(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
-  } catch {
-    return 0;
-  }
+  await eventually(async () => expect(existsSync(`/proc/${postmaster}`)).toBe(false));
 }
 
 describe('a node that dies', () => {
@@ -237,7 +218,7 @@ describe('a node that dies', () => {
     const rows = await partitions();
     const inserters = [victim, other, home].map((via) => new Inserter([via, via], keys));
     await sleep(1_500);
-    await signalMachine(victim, 'SIGKILL');
+    await killMachine(victim);
     await Promise.all(inserters.map((i) => i.stop()));
     const acknowledged = inserters.flatMap((i) => i.acknowledged);
     expect(acknowledged.length).toBeGreaterThan(100);
@@ -264,14 +245,14 @@ describe('a follower that stands still', () => {
     const keys = await keysLedBy([home, other]);
     const running = [home, other].map((via) => new Inserter([via], keys));
     await sleep(300);
-    await signalMachine(frozen, 'SIGSTOP');
+    const thaw = freezeNode(cluster, frozen);
     try {
       await eventually(async () => {
         for (const node of [home, other]) expect((await quorumOf(node)).nodes).not.toContain(frozen);
       });
       await sleep(1_000);
     } finally {
-      await signalMachine(frozen, 'SIGCONT');
+      thaw();
     }
     await expectListsAsWanted();
     await Promise.all(running.map((i) => i.stop()));
@@ -294,7 +275,7 @@ describe('a follower that stands still', () => {
     const followers = (await holdersOf(cluster, two, pid)).followers;
     const waitedFor = followers[0] ?? frozen;
     const [key] = await keysOf(two, pid, nextKey);
-    await signalMachine(waitedFor, 'SIGSTOP');
+    const thaw = freezeNode(cluster, waitedFor);
     try {
       let acknowledged = false;
       const insert = cluster
@@ -312,7 +293,7 @@ describe('a follower that stands still', () => {
       const row = (await partitions()).find((r) => r.table === two && r.pid === pid && r.node === home);
       expect(row?.durability).toBe('leader');
     } finally {
-      await signalMachine(waitedFor, 'SIGCONT');
+      thaw();
     }
     await cluster.admin({ do: 'setting-set', key: 'quorum_lost', value: 'wait' });
     await expectListsAsWanted();

@@ -65,8 +65,8 @@ test('a dead follower is left out where another lives; where none does, quorum_l
     [1, 2, 3],
     [1, 3, 4],
   ]);
-  expect(wantedQuorum(view, 1, except(2))).toEqual({ count: 2, nodes: [3, 4] });
-  expect(wantedQuorum(view, 1, except(2, 3))).toEqual({ count: 3, nodes: [2, 3, 4] });
+  expect(wantedQuorum(view, 1, except(2))).toEqual({ count: 1, nodes: [3] });
+  expect(wantedQuorum(view, 1, except(2, 3))).toEqual({ count: 2, nodes: [2, 4] });
   const allowing = { ...view, settings: defaultSettings({ quorum_lost: 'allow' }) };
   expect(wantedQuorum(allowing, 1, except(2, 3))).toEqual({ count: 1, nodes: [4] });
 });
@@ -78,13 +78,32 @@ test('what operations demand counts beside what is', () => {
   ]);
   const demand = (node: NodeId, ...without: NodeId[]): QuorumDemand => ({ node, tid: 1, pid: 0, without });
   expect(wantedQuorum(view, 2, everybody, [demand(2)])).toEqual({ count: 2, nodes: [1, 3, 4] });
-  expect(wantedQuorum(view, 1, everybody, [demand(1, 3)])).toEqual({ count: 2, nodes: [2, 3] });
+  expect(wantedQuorum(view, 1, everybody, [demand(1, 3)])).toEqual({ count: 1, nodes: [2] });
   const joining = withState(view, 0, 3, 'joining');
   expect(wantedQuorum(joining, 1, everybody, [{ node: 1, tid: 1, pid: 0, with: [3] }])).toEqual({
-    count: 2,
-    nodes: [2, 3],
+    count: 1,
+    nodes: [2],
   });
   expect(wantedQuorum(view, 1, everybody, [demand(1, 2, 3)])).toEqual({ count: 1, nodes: [2, 3] });
+});
+
+test('nobody waits for a node whose every partition has a follower that is waited for anyway', () => {
+  const view = viewOf([
+    [1, 2],
+    [1, 3],
+    [1, 3, 4],
+  ]);
+  expect(wantedQuorum(view, 1, everybody)).toEqual({ count: 2, nodes: [2, 3] });
+});
+
+test('where one follower has no other beside it, as few as possible are waited for', () => {
+  const view = viewOf([
+    [1, 2],
+    [1, 3, 5],
+    [1, 4, 5],
+    [1, 6, 7],
+  ]);
+  expect(wantedQuorum(view, 1, everybody)).toEqual({ count: 3, nodes: [2, 5, 6] });
 });
 
 test('a table that is being made counts when its operation says so', () => {
