@@ -1,13 +1,14 @@
 import { cpus, totalmem } from 'node:os';
 import { failureText } from '../src/demo/local-cluster.ts';
 import type { Benchmark, Figure } from './benchmark.ts';
+import { commits } from './commits.ts';
 import { copy } from './copy.ts';
 import { memory } from './memory.ts';
 import { pauses } from './pauses.ts';
 import { planner } from './planner.ts';
 import { startUp } from './start-up.ts';
 
-const BENCHMARKS: readonly Benchmark[] = [planner, startUp, memory, pauses, copy];
+const BENCHMARKS: readonly Benchmark[] = [planner, startUp, memory, pauses, copy, commits];
 
 /** Runs the named benchmarks, or all; the tables go to stdout as Markdown, what is going on to stderr. */
 async function main(names: readonly string[]): Promise<number> {

@@ -6,6 +6,7 @@ import type {
   Partition,
   ReplicaState,
   Settings,
+  SettingValue,
   TableRecord,
   TableState,
 } from './model.ts';
@@ -20,7 +21,7 @@ export type CatalogChange =
   | { kind: 'replica-put'; tid: number; pid: number; node: NodeId; state: ReplicaState }
   | { kind: 'replica-removed'; tid: number; pid: number; node: NodeId }
   | { kind: 'leader-changed'; tid: number; pid: number; leader: NodeId }
-  | { kind: 'setting-put'; key: keyof Settings; value: number | boolean };
+  | { kind: 'setting-put'; key: keyof Settings; value: SettingValue };
 
 /** What a change touched: the store writes only these. */
 export interface Touched {

@@ -106,6 +106,10 @@ export interface ColumnDefinition {
 }
 
 export interface Settings {
+  /** `quorum`: an acknowledged commit is on disk on the leader and on a follower of its partition. `async`: on the leader. */
+  readonly durability: 'quorum' | 'async';
+  /** What writes do where a partition has followers and none of them is alive: wait for one, or go on without. */
+  readonly quorum_lost: 'wait' | 'allow';
   /** Data comes by itself to a node that joins, and imbalance is repaired. */
   readonly 'rebalance.auto': boolean;
   /** Budget for one swing: lock and catch-up, milliseconds. */
@@ -122,6 +126,8 @@ export interface Settings {
   /** Free share of a target's disk that no plan may use up, percent. */
   readonly 'disk.margin': number;
 }
+
+export type SettingValue = Settings[keyof Settings];
 
 /** Everything a pure decision may look at. `revision` is the meta store's. */
 export interface ClusterView {

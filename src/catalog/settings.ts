@@ -1,14 +1,27 @@
 import { tideError } from '../core/errors.ts';
-import type { Settings } from './model.ts';
+import type { Settings, SettingValue } from './model.ts';
 
 interface SettingSpec {
-  readonly default: number | boolean;
+  readonly default: SettingValue;
   /** Inclusive; numbers only. */
   readonly range?: readonly [number, number];
+  /** What a setting that is neither a number nor a switch takes. */
+  readonly values?: readonly string[];
   readonly description: string;
 }
 
 export const SETTINGS: Record<keyof Settings, SettingSpec> = {
+  durability: {
+    default: 'quorum',
+    values: ['quorum', 'async'],
+    description:
+      'quorum: a commit is acknowledged when it is on disk on the leader and on a follower; async: on the leader',
+  },
+  quorum_lost: {
+    default: 'wait',
+    values: ['wait', 'allow'],
+    description: 'while no follower of a partition is alive, its writes wait for one, or are allowed without',
+  },
   'rebalance.auto': { default: true, description: 'data spreads by itself when a node joins or the balance is lost' },
   'move.max_pause': {
     default: 200,
@@ -40,7 +53,7 @@ export function defaultSettings(overrides: Partial<Settings> = {}): Settings {
 }
 
 /** Throws SETTING_UNKNOWN or SETTING_INVALID; the message says what the setting takes. */
-export function parseSetting(key: string, value: string): { key: keyof Settings; value: number | boolean } {
+export function parseSetting(key: string, value: string): { key: keyof Settings; value: SettingValue } {
   const spec = Object.hasOwn(SETTINGS, key) ? SETTINGS[key as keyof Settings] : undefined;
   if (!spec) throw tideError('SETTING_UNKNOWN', { key, known: Object.keys(SETTINGS).join(', ') });
   const name = key as keyof Settings;
@@ -48,6 +61,11 @@ export function parseSetting(key: string, value: string): { key: keyof Settings;
     if (/^(on|true|yes|1)$/i.test(value)) return { key: name, value: true };
     if (/^(off|false|no|0)$/i.test(value)) return { key: name, value: false };
     throw tideError('SETTING_INVALID', { key, value, takes: 'on or off' });
+  }
+  if (spec.values) {
+    const chosen = spec.values.find((v) => v === value.trim().toLowerCase());
+    if (chosen === undefined) throw tideError('SETTING_INVALID', { key, value, takes: spec.values.join(' or ') });
+    return { key: name, value: chosen as SettingValue };
   }
   const [low, high] = spec.range ?? [Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER];
   const number = /^-?\d+$/.test(value.trim()) ? Number(value) : Number.NaN;

@@ -32,6 +32,22 @@ export function* allPartitions(view: ClusterView): Generator<{ table: TableRecor
   for (const table of view.tables.values()) for (const partition of table.partitions) yield { table, partition };
 }
 
+const ledIn = new WeakMap<ClusterView, ReadonlyMap<NodeId, readonly Partition[]>>();
+
+/** Partitions by the node that leads them; made once per view, which never changes. */
+export function ledPartitions(view: ClusterView): ReadonlyMap<NodeId, readonly Partition[]> {
+  const known = ledIn.get(view);
+  if (known) return known;
+  const led = new Map<NodeId, Partition[]>();
+  for (const { partition } of allPartitions(view)) {
+    const of = led.get(partition.leader);
+    if (of) of.push(partition);
+    else led.set(partition.leader, [partition]);
+  }
+  ledIn.set(view, led);
+  return led;
+}
+
 /** `public.acct`, or `acct` where the schema is public and `short` is asked for. */
 export function tableName(table: Pick<TableRecord, 'schema' | 'name'>): string {
   return table.schema === 'public' ? table.name : `${table.schema}.${table.name}`;

@@ -36,6 +36,8 @@ export interface ManagerPorts {
 const ROUND_MS = 500;
 const WATCH_MS = 150;
 const MEASURE_MS = 2_000;
+/** A node that is dead holds up writes of two-replica tables this much longer than it takes to be noticed. */
+const QUORUM_MS = 300;
 const HEAR_MS = 3_000;
 
 /** The elected process that runs operations. With the embedded meta store it is the node that holds the store. */
@@ -101,7 +103,7 @@ export class Manager {
     const manager = new Manager(home, ports, catalog, events, await Journal.open(ports.store));
     // A resumed change of leader would otherwise leave healthy followers behind as dead, to be copied again.
     manager.#informed = manager.#hearEverybody().then(() => manager.#runner.resume());
-    manager.#rounds = Promise.all([manager.#loop(), manager.#watch()]).then(() => {});
+    manager.#rounds = Promise.all([manager.#loop(), manager.#watch(), manager.#keepQuorums()]).then(() => {});
     return manager;
   }
 
@@ -248,6 +250,16 @@ export class Manager {
       }
       await this.#ports.clock.sleep(WATCH_MS, this.#ending.signal);
     }
+  }
+
+  /** Beside the other rounds, which a slow node may hold up: what a dead one was waited for must not wait for them. */
+  async #keepQuorums(): Promise<void> {
+    await this.#informed;
+    while (!this.#ending.signal.aborted) {
+      this.#runner.quorums.round();
+      await this.#ports.clock.sleep(QUORUM_MS, this.#ending.signal);
+    }
+    await this.#runner.quorums.idle();
   }
 
   async #tellOfSilence(alive: Set<NodeId>): Promise<void> {

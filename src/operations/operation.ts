@@ -104,6 +104,8 @@ export interface StepContext<I> {
   /** Asks another operation to undo itself, where it still can. */
   cancel(id: OperationId): Promise<void>;
   event(kind: string, text: string, node?: NodeId): Promise<void>;
+  /** Makes a node's commits wait for what the catalog and the demands of all running operations want (`steps/protect.ts`). */
+  settleQuorum(node: NodeId): Promise<void>;
 }
 
 /** A kind of operation: what it needs for itself, what it checks, and its steps. */

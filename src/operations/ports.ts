@@ -1,4 +1,5 @@
 import type { NodeId, TableRecord } from '../catalog/model.ts';
+import type { Quorum } from '../catalog/quorum.ts';
 
 /** What operations ask of the servers. `postgres/data-plane.ts` does it on real ones. Every call is idempotent and bounded in time. */
 
@@ -95,4 +96,9 @@ export interface DataPlane {
   olderSnapshots(node: NodeId, since: string): Promise<Blocker[]>;
   oldestWriter(node: NodeId): Promise<Blocker | null>;
   serverTime(node: NodeId): Promise<string>;
+
+  /** What commits on a node wait for now; null where somebody has set something that is not pgtide's. */
+  readQuorum(node: NodeId): Promise<Quorum | null>;
+  /** Comes back when every commit and every follower's answer is judged by it. Throws QUORUM_NOT_TAKEN where that takes too long. */
+  setQuorum(node: NodeId, quorum: Quorum): Promise<void>;
 }

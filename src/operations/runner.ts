@@ -8,6 +8,7 @@ import type { Journal } from './journal.ts';
 import { advance, hasEnded, type OperationEvent } from './machine.ts';
 import type { Claim, OperationKind, OperationRecord, PauseRecord, Step, StepContext, StepResult } from './operation.ts';
 import type { DataPlane } from './ports.ts';
+import { QuorumKeeper } from './quorum-keeper.ts';
 import { waitFor } from './waiting.ts';
 
 /** Everything the runner needs from outside: time, chance, the catalog and the servers. */
@@ -42,6 +43,8 @@ const RETRY_MS_MAX = 10_000;
  * before, and a restarted manager goes on from the record (`resume`).
  */
 export class Runner {
+  /** The one that sets the nodes' quorums: it alone knows what running operations demand. */
+  readonly quorums: QuorumKeeper;
   readonly #journal: Journal;
   readonly #ports: RunnerPorts;
   readonly #kinds: ReadonlyMap<string, OperationKind<unknown>>;
@@ -54,6 +57,7 @@ export class Runner {
     this.#journal = journal;
     this.#kinds = kinds;
     this.#ports = ports;
+    this.quorums = new QuorumKeeper({ ...ports, running: () => this.unended() });
   }
 
   /** Takes up everything that had not ended when the last manager did. */
@@ -334,6 +338,7 @@ export class Runner {
       cancel: async (other) => {
         await this.cancel(other).catch(() => {});
       },
+      settleQuorum: (node) => this.quorums.settle(node),
       event: (kind, text, node) => ports.event({ kind, text, operation: id, ...(node === undefined ? {} : { node }) }),
     };
   }

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NodeId, TableRecord } from '../catalog/model.ts';
 import { partitionTable } from '../catalog/names.ts';
+import type { Quorum } from '../catalog/quorum.ts';
 import { tideError } from '../core/errors.ts';
 import { KeyedMutex } from '../core/mutex.ts';
 import type { DataPlane, HingeTarget, PartitionRef, SwingAttempt } from '../operations/ports.ts';
@@ -9,6 +10,7 @@ import { bootstrapDatabase } from './sql/bootstrap.ts';
 import type { Address, NodeConnections } from './sql/client.ts';
 import * as hinge from './sql/hinge.ts';
 import * as mesh from './sql/mesh.ts';
+import * as quorum from './sql/quorum.ts';
 import * as replica from './sql/replica.ts';
 import * as table from './sql/table.ts';
 
@@ -281,6 +283,14 @@ export class PostgresDataPlane implements DataPlane {
 
   async serverTime(node: NodeId): Promise<string> {
     return blockers.serverTime(this.#on(node));
+  }
+
+  async readQuorum(node: NodeId): Promise<Quorum | null> {
+    return quorum.readQuorum(this.#on(node), node);
+  }
+
+  async setQuorum(node: NodeId, wanted: Quorum): Promise<void> {
+    await quorum.setQuorum(this.#on(node), node, wanted);
   }
 }
 

@@ -130,9 +130,14 @@ test('what has arrived is on disk, though the WAL writer sleeps', async () => {
   const walWriter = walWriterOf(must(cluster.postgresPid(to), 'postmaster'));
   process.kill(walWriter, 'SIGSTOP');
   try {
-    const { rows: markers } = await cluster
-      .postgres(from)
-      .query<{ value: string }>('UPDATE tide.marker SET value = value + 1 WHERE src = $1 RETURNING value', [from]);
+    // As the manager's sessions: an ordinary commit would wait for that very disk.
+    const writer = await cluster.postgres(from).connect();
+    await writer.query('SET synchronous_commit = local');
+    const { rows: markers } = await writer.query<{ value: string }>(
+      'UPDATE tide.marker SET value = value + 1 WHERE src = $1 RETURNING value',
+      [from],
+    );
+    writer.release(true);
     const { rows: arrivals } = await cluster
       .postgres(to)
       .query('SELECT tide.await_marker($1, $2, 5000) AS arrived', [from, markers[0]?.value]);

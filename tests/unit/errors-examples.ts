@@ -83,6 +83,7 @@ export const EXAMPLES: { [C in ErrorCode]: ErrorDetails<C> } = {
   JOIN_UNREACHABLE: { addresses: '10.0.0.1:26257', why: 'connection refused' },
   JOIN_STOPPED: { node: 4, why: 'cancelled' },
 
+  QUORUM_NOT_TAKEN: { node: 2, quorum: 'ANY 1 (tide_2_1, tide_2_3)', seconds: 5 },
   OP_UNKNOWN: { id: 7 },
   OP_ENDED: { id: 7, status: 'done' },
   OP_PAST_NO_RETURN: { id: 7, step: 'publish-leader' },

@@ -36,6 +36,7 @@ function addList(partition: Command, run: CliRun): void {
         'role',
         'state',
         'isAlive',
+        'durability',
         'epoch',
         'offset',
       ),

@@ -2,6 +2,14 @@ import { entry } from './entry.ts';
 
 /** Errors of running operations. */
 export const operationErrors = {
+  QUORUM_NOT_TAKEN: entry<{ node: number; quorum: string; seconds: number }>({
+    retry: 'later',
+    sqlstate: '57P03',
+    text: (d) =>
+      `PostgreSQL of node ${d.node} has not taken up synchronous_standby_names = '${d.quorum}' within ${d.seconds} s`,
+    hint: () =>
+      'it is tried again by itself; if it stays so, look into the log of that node: a server starved of CPU, or a setting on its command line',
+  }),
   OP_UNKNOWN: entry<{ id: number }>({
     retry: 'never',
     sqlstate: '42704',

@@ -1,6 +1,6 @@
 import type { AdminCommand } from '../../api/commands.ts';
 import type { Results, SettingRow } from '../../api/results.ts';
-import type { Settings } from '../../catalog/model.ts';
+import type { Settings, SettingValue } from '../../catalog/model.ts';
 import { parseSetting, SETTINGS } from '../../catalog/settings.ts';
 import { tideError } from '../../core/errors.ts';
 import { hasEnded } from '../../operations/machine.ts';
@@ -96,7 +96,7 @@ function showOperation(c: CommandContext, id: number) {
 
 function settingRow(settings: Settings, key: keyof Settings): SettingRow {
   const spec = SETTINGS[key];
-  const shown = (value: number | boolean) => (typeof value === 'boolean' ? (value ? 'on' : 'off') : String(value));
+  const shown = (value: SettingValue) => (typeof value === 'boolean' ? (value ? 'on' : 'off') : String(value));
   return { key, value: shown(settings[key]), default: shown(spec.default), description: spec.description };
 }
 

@@ -1,8 +1,9 @@
 import type { AdminCommand } from '../../api/commands.ts';
 import type { PartitionRow, TableRow } from '../../api/results.ts';
-import type { TableRecord } from '../../catalog/model.ts';
+import type { NodeId, TableRecord } from '../../catalog/model.ts';
 import { subscriptionName } from '../../catalog/names.ts';
-import { memberNodes, partitionKey, tableName } from '../../catalog/view.ts';
+import { type Durability, durabilityOf, NO_QUORUM, wantedQuorum } from '../../catalog/quorum.ts';
+import { ledPartitions, memberNodes, partitionKey, tableName } from '../../catalog/view.ts';
 import { tideError } from '../../core/errors.ts';
 import { placeNewTable } from '../../placement/initial.ts';
 import { type CommandContext, readyTable, requireFree, requireLock, tableNamed } from './context.ts';
@@ -77,12 +78,17 @@ export async function listTables(c: CommandContext): Promise<TableRow[]> {
 export async function listPartitions(c: CommandContext, name: string | undefined): Promise<PartitionRow[]> {
   const tables = name === undefined ? [...c.view.tables.values()] : [tableNamed(c.view, name)];
   await c.load.measure(c.view);
+  const alive = (node: NodeId) => c.load.alive(node);
+  const quorums = new Map([...ledPartitions(c.view).keys()].map((n) => [n, wantedQuorum(c.view, n, alive)]));
   return tables.flatMap((table) =>
-    table.partitions.flatMap((p) => p.replicas.map((r) => row(c, table, p.pid, r.node))),
+    table.partitions.flatMap((p) => {
+      const durability = durabilityOf(c.view, p, quorums.get(p.leader) ?? NO_QUORUM, alive);
+      return p.replicas.map((r) => row(c, table, p.pid, r.node, durability));
+    }),
   );
 }
 
-function row(c: CommandContext, table: TableRecord, pid: number, node: number): PartitionRow {
+function row(c: CommandContext, table: TableRecord, pid: number, node: number, durability: Durability): PartitionRow {
   const partition = table.partitions[pid];
   const replica = partition?.replicas.find((r) => r.node === node);
   const leader = partition?.leader ?? 0;
@@ -96,6 +102,7 @@ function row(c: CommandContext, table: TableRecord, pid: number, node: number): 
     endpoint: c.view.nodes.get(node)?.address ?? '',
     role: node === leader ? 'leader' : 'follower',
     state: replica?.state ?? 'leaving',
+    durability: node === leader ? durability : null,
     isAlive: c.load.alive(node),
     epoch: partition?.epoch ?? 0,
     offset: lag?.replayLsn ?? null,

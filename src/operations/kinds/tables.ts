@@ -14,6 +14,7 @@ import {
 } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
 import { awaitArrivals, disconnectIdlePairs } from '../steps/partition.ts';
+import { demandQuorum } from '../steps/protect.ts';
 
 /** Making and dropping a distributed table. Rows' tables and streams come first, what users see last; dropping goes the other way. */
 
@@ -95,6 +96,25 @@ const startStreams: Step<CreateInput> = {
   },
 };
 
+/** The first row that somebody writes is already one that a follower has to have. */
+const protectLeaders: Step<CreateInput> = {
+  name: 'protect-leaders',
+  done: async (c) => recordOf(c)?.state === 'ready',
+  run: async (c) => {
+    const { tid, partitions } = c.input.table;
+    for (const { from, to } of pairsOf(c.input.table)) {
+      // Tables that are there already would wait for a follower that does not listen yet.
+      if (!partitions.some((p) => p.leader === from) || !c.alive(to)) continue;
+      const late = await awaitArrivals(c, to, [from]);
+      if (late) return late;
+    }
+    const leaders = [...new Set(partitions.map((p) => p.leader))];
+    await demandQuorum(c, ...leaders.map((node) => ({ node, tid, pid: null })));
+    return DONE;
+  },
+  undo: nothingToUndo('a table that is gone from the catalog is demanded by nobody'),
+};
+
 const createParents: Step<CreateInput> = {
   name: 'create-parents',
   done: async (c) => recordOf(c)?.state === 'ready',
@@ -128,7 +148,7 @@ export const createTable = operationKind<CreateInput>({
   subject: (input) => tableName(input.table),
   locks: () => ['schema'],
   movesOn: () => [],
-  steps: [registerTable, createReplicas, startStreams, createParents, openTable],
+  steps: [registerTable, createReplicas, startStreams, protectLeaders, createParents, openTable],
 });
 
 const dropping = (c: StepContext<DropInput>) => c.view.tables.get(c.input.tid);

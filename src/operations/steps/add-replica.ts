@@ -15,6 +15,7 @@ import {
   sendersTo,
   tableOf,
 } from './partition.ts';
+import { protectPartition, withdrawDemands } from './protect.ts';
 
 /**
  * DESIGN 4.1: claim → make the table → connect the nodes → copy and catch up → connect the other followers → count it.
@@ -186,6 +187,9 @@ const countReplica: Step<AddInput> = {
   name: 'count-replica',
   done: async (c) => stateOn(c) === 'ready',
   run: async (c) => {
+    // Whoever counts on it may promote it: the first commit after this is one that it may have to have.
+    const late = await protectPartition(c, partitionNow(c).leader, { with: [c.input.to] });
+    if (late) return late;
     await c.commit({ kind: 'replica-put', ...refOf(c), node: c.input.to, state: 'ready' });
     await c.event(
       'replica-added',
@@ -195,7 +199,11 @@ const countReplica: Step<AddInput> = {
     return DONE;
   },
   undo: async (c) => {
+    const { leader } = partitionNow(c);
+    const late = await protectPartition(c, leader, { without: [c.input.to] });
+    if (late) return late;
     await c.commit({ kind: 'replica-put', ...refOf(c), node: c.input.to, state: 'joining' });
+    await withdrawDemands(c, leader);
     return DONE;
   },
 };

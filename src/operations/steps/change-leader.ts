@@ -7,11 +7,12 @@ import { again, DONE, nothingToUndo, type Step, type StepContext, type StepResul
 import type { HingeTarget, PartitionRef } from '../ports.ts';
 import { waitFor, waitForTransaction } from '../waiting.ts';
 import { partitionNow, readyNodes, refOf, tableOf } from './partition.ts';
+import { protectPartition, withdrawDemands } from './protect.ts';
 
 /**
  * DESIGN 4.2. The swing of the old leader's hinge, one local commit, is the change of leader; everything after it only shortens the way:
  *
- *   before   A: hinge → rows                              B: hinge → A
+ *   before   A: hinge → rows                              B: hinge → A, its quorum protects the partition already
  *   swing    A: hinge ⇒ B's rows (own connection)         B: hinge → A
  *   settle   A: hinge → B's hinge                         B: hinge → rows
  *
@@ -64,7 +65,8 @@ const connectTarget: Step<LeaderInput> = {
   name: 'connect-target',
   done: async (c) => notMine(c) || hasSwung(c),
   run: async (c) => {
-    await leaveDeadBehind(c);
+    const late = await leaveDeadBehind(c);
+    if (late) return late;
     // A replica that was removed while this node was away is still in its stream there: rows would come to a table that is gone.
     for (const { id } of connectedNodes(c.view)) {
       if (id !== c.input.to && !replicaOn(partitionNow(c), id)) await c.plane.stopSending(c.input.to, id, refOf(c));
@@ -80,12 +82,17 @@ const connectTarget: Step<LeaderInput> = {
 
 /**
  * A follower that does not beat cannot follow two streams in order, and must not hold up the change: it is taken out of the streams of
- * both leaders and copied again when it is back.
+ * both leaders and copied again when it is back. First no commit counts on it any more: back too early, it would acknowledge rows that it
+ * is no longer sent.
  */
-async function leaveDeadBehind(c: StepContext<LeaderInput>): Promise<void> {
+async function leaveDeadBehind(c: StepContext<LeaderInput>): Promise<StepResult | null> {
   const source = must(begun(c), 'source');
-  for (const node of readyNodes(partitionNow(c))) {
-    if (node === source || node === c.input.to || c.alive(node)) continue;
+  const followers = readyNodes(partitionNow(c)).filter((n) => n !== source && n !== c.input.to);
+  const dead = followers.filter((n) => !c.alive(n));
+  if (dead.length === 0) return null;
+  const late = await protectPartition(c, source, { without: dead });
+  if (late) return late;
+  for (const node of dead) {
     await c.plane.stopSending(source, node, refOf(c));
     await c.plane.stopSending(c.input.to, node, refOf(c));
     await c.commit({ kind: 'replica-put', ...refOf(c), node, state: 'stale' });
@@ -95,7 +102,19 @@ async function leaveDeadBehind(c: StepContext<LeaderInput>): Promise<void> {
       node,
     );
   }
+  return null;
 }
+
+/** From its first write on, the next leader has to acknowledge only what a follower has. */
+const protectTarget: Step<LeaderInput> = {
+  name: 'protect-target',
+  done: async (c) => notMine(c) || hasSwung(c),
+  run: async (c) => (await protectPartition(c, c.input.to)) ?? DONE,
+  undo: async (c) => {
+    await withdrawDemands(c, c.input.to);
+    return DONE;
+  },
+};
 
 const prepareForward: Step<LeaderInput> = {
   name: 'prepare-forward',
@@ -129,7 +148,8 @@ const swing: Step<LeaderInput> = {
   run: async (c) => {
     const source = must(begun(c), 'source');
     const budgetMs = c.view.settings['move.max_pause'];
-    await leaveDeadBehind(c);
+    const unready = (await leaveDeadBehind(c)) ?? (await protectPartition(c, c.input.to));
+    if (unready) return unready;
     const followers = readyNodes(partitionNow(c)).filter((n) => n !== source);
     const wait = (await oldHolder(c, source, budgetMs)) ?? (await lagging(c, source, followers, budgetMs));
     if (wait) return wait;
@@ -246,6 +266,7 @@ const dropForward: Step<LeaderInput> = {
 export const changeLeaderSteps: readonly Step<LeaderInput>[] = [
   beginChange,
   connectTarget,
+  protectTarget,
   prepareForward,
   swing,
   publishLeader,

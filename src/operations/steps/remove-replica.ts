@@ -4,8 +4,9 @@ import { tideError } from '../../core/errors.ts';
 import { DONE, nothingToUndo, type Step, type StepContext } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
 import { awaitArrivals, disconnectIdlePairs, endStream, partitionNow, refOf, sendersTo } from './partition.ts';
+import { protectPartition } from './protect.ts';
 
-/** DESIGN 4.3: out of the streams both ways, then the rows, then the catalog forgets it. */
+/** DESIGN 4.3: out of the quorum, then out of the streams both ways, then the rows, then the catalog forgets it. */
 export interface RemoveInput extends PartitionRef {
   from: NodeId;
 }
@@ -14,6 +15,19 @@ const gone = (c: StepContext<RemoveInput>) => replicaOn(partitionNow(c), c.input
 
 /** A move of the leader whose target died: a failover has made the source the leader again, and its replica stays. */
 const keeps = (c: StepContext<RemoveInput>) => c.data.source !== undefined && partitionNow(c).leader === c.input.from;
+
+/** The followers that stay have to do. */
+const protectRest: Step<RemoveInput> = {
+  name: 'protect-rest',
+  done: async (c) => replicaOn(partitionNow(c), c.input.from)?.state !== 'ready',
+  run: async (c) => {
+    const { leader } = partitionNow(c);
+    // What leads cannot be removed; the next step says so.
+    if (leader === c.input.from) return DONE;
+    return (await protectPartition(c, leader, { without: [c.input.from] })) ?? DONE;
+  },
+  undo: nothingToUndo('a quorum that asks for more than it has to is set right when the operation has ended'),
+};
 
 const retireReplica: Step<RemoveInput> = {
   name: 'retire-replica',
@@ -80,4 +94,10 @@ const forgetReplica: Step<RemoveInput> = {
   undo: nothingToUndo('behind the point of no return'),
 };
 
-export const removeReplicaSteps: readonly Step<RemoveInput>[] = [retireReplica, stopStreams, dropRows, forgetReplica];
+export const removeReplicaSteps: readonly Step<RemoveInput>[] = [
+  protectRest,
+  retireReplica,
+  stopStreams,
+  dropRows,
+  forgetReplica,
+];

@@ -6,6 +6,7 @@ test('settings take what they say they take', () => {
   expect(parseSetting('rebalance.auto', 'TRUE')).toEqual({ key: 'rebalance.auto', value: true });
   expect(parseSetting('move.max_pause', ' 20 ')).toEqual({ key: 'move.max_pause', value: 20 });
   expect(parseSetting('min_nodes', '1000')).toEqual({ key: 'min_nodes', value: 1000 });
+  expect(parseSetting('durability', ' Async ')).toEqual({ key: 'durability', value: 'async' });
 });
 
 const refused: [string, string, string][] = [
@@ -14,6 +15,7 @@ const refused: [string, string, string][] = [
   ['min_nodes', '1.5', 'it takes a whole number from 1 to 1000'],
   ['min_nodes', '', 'it takes a whole number from 1 to 1000'],
   ['min_nodes', '1e3', 'it takes a whole number from 1 to 1000'],
+  ['durability', 'on', 'it takes quorum or async'],
   ['disk.margin', '-1', 'it takes a whole number from 0 to 90'],
 ];
 

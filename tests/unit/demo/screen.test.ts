@@ -47,6 +47,7 @@ const row = (
   role,
   state,
   isAlive: true,
+  durability: role === 'leader' ? ('quorum' as const) : null,
   epoch: 1,
   offset: null,
   lagBytes: 0,

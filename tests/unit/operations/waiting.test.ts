@@ -100,11 +100,25 @@ test('a short transaction is tried, backed off from and kept as a pause', async 
 
 test('a follower that does not keep up is waited for without the lock', async () => {
   const world = await threeReplicas();
-  world.cluster.at(3).lagging = true;
+  world.cluster.at(1).holders.set('t1_p0', [session]);
   await world.begin('change-leader', { ...REF, from: 1, to: 2 });
+  await waitsFor(world, 'transaction');
+  world.cluster.at(3).lagging = true;
+  world.cluster.at(1).holders.clear();
   await waitsFor(world, 'lag');
   expect(waits(world)?.text).toBe('node 3 would not catch up within a third of the 200 ms budget');
   expect(world.root.pauses).toEqual([]);
+  world.cluster.at(3).lagging = false;
+  expect((await world.finish()).status).toBe('done');
+  expect(faultsOf(world)).toEqual([]);
+});
+
+test('a follower that does not listen to the next leader yet is waited for before commits wait for it', async () => {
+  const world = await threeReplicas();
+  world.cluster.at(3).lagging = true;
+  await world.begin('change-leader', { ...REF, from: 1, to: 2 });
+  await waitsFor(world, 'lag');
+  expect(waits(world)?.text).toBe('rows that node 2 wrote are still on their way to node 3');
   world.cluster.at(3).lagging = false;
   expect((await world.finish()).status).toBe('done');
   expect(faultsOf(world)).toEqual([]);

@@ -128,6 +128,7 @@ export class World {
       role,
       state: 'ready',
       isAlive: true,
+      durability: role === 'leader' ? ('quorum' as const) : null,
       epoch: 2,
       offset: role === 'leader' ? '0/3A01F2C8' : '0/3A01F260',
       lagBytes: role === 'leader' ? 0 : 104,
@@ -322,6 +323,7 @@ const EVENTS = [
 const SETTINGS = [
   { key: 'rebalance.auto', value: 'on', default: 'on', description: 'move data by itself when nodes join' },
   { key: 'move.max_pause', value: '200', default: '200', description: 'longest pause of writes to a partition, ms' },
+  { key: 'durability', value: 'quorum', default: 'quorum', description: 'where an acknowledged commit is on disk' },
 ];
 
 const FINDINGS = [

@@ -1,5 +1,6 @@
 import type { Partition } from '../../../../src/catalog/model.ts';
 import { partitionTable } from '../../../../src/catalog/names.ts';
+import { sameQuorum, wantedQuorum } from '../../../../src/catalog/quorum.ts';
 import { allPartitions, connectedNodes, replicaOn } from '../../../../src/catalog/view.ts';
 import { leftovers } from '../../../../src/manager/doctor.ts';
 import type { World } from './world.ts';
@@ -20,6 +21,12 @@ export function faultsOf(world: World): string[] {
     for (const table of view.tables.values()) {
       if (!cluster.at(node.id).parents.has(table.tid)) faults.push(`n${node.id} lacks table ${table.name}`);
     }
+  }
+  for (const { id } of connectedNodes(view).filter((n) => cluster.at(n.id).alive)) {
+    const wanted = wantedQuorum(view, id, (n) => cluster.at(n).alive);
+    const { quorum } = cluster.at(id);
+    if (!sameQuorum(quorum, wanted))
+      faults.push(`commits at n${id} wait for ${JSON.stringify(quorum)}, not ${JSON.stringify(wanted)}`);
   }
   for (const { table, partition } of allPartitions(view)) {
     if (table.state !== 'ready') faults.push(`table ${table.name} is ${table.state}`);

@@ -7,6 +7,7 @@ import {
   serverName,
   subscriptionName,
 } from '../../../../src/catalog/names.ts';
+import { NO_QUORUM, protects, type Quorum } from '../../../../src/catalog/quorum.ts';
 import { tideError } from '../../../../src/core/errors.ts';
 import type { Inventory } from '../../../../src/manager/ports.ts';
 import type { Blocker, HingeTarget } from '../../../../src/operations/ports.ts';
@@ -67,6 +68,7 @@ export class FakeServer {
   readonly holders = new Map<string, Blocker[]>();
   readonly snapshots: (Blocker & { sinceMs: number })[] = [];
   writer: Blocker | null = null;
+  quorum: Quorum = NO_QUORUM;
 
   constructor(id: NodeId) {
     this.id = id;
@@ -79,6 +81,8 @@ export class FakeServer {
 
 const COPY_MS = 120;
 const LAG_MS = 5;
+/** Commits may wait this long for a change of the quorum that was cut off to be gone on with. */
+const HANG_MS = 1_000;
 
 /**
  * Servers in memory with the semantics of real ones as far as operations depend on them: what a REFRESH takes up, what is sent to whom, that a
@@ -93,6 +97,10 @@ export class FakeCluster {
   readonly acknowledged = new Map<string, number>();
   /** Nodes and tables that clients use now. */
   clients: () => { nodes: NodeId[]; tids: number[] } = () => ({ nodes: [], tids: [] });
+  /** Nodes whose replica of a partition counts as in step with its leader. */
+  replicasInStep: (name: string) => NodeId[] = () => [];
+  /** Since when no commit has come back, by node. */
+  readonly #hangs = new Map<NodeId, number>();
   #seq = 0;
 
   constructor(clock: ManualClock, nodes: readonly NodeId[]) {
@@ -148,7 +156,27 @@ export class FakeCluster {
       this.problems.push(
         `${name} through n${via}: a count at n${found.node} sees ${replica.rows.size} of ${known} rows`,
       );
-    } else this.#write(found.node, replica, name);
+    } else if (this.#acknowledges(found.node, name)) this.#write(found.node, replica, name);
+  }
+
+  /** Whether a commit there comes back to its client. That it does before a follower has it is a problem, and so is that it does not for long. */
+  #acknowledges(node: NodeId, name: string): boolean {
+    const { quorum, slots } = this.at(node);
+    const listening = quorum.nodes.filter((n) => slots.has(n) && this.at(n).subscriptions.has(node));
+    const nowMs = this.clock.nowMs();
+    const sinceMs = listening.length < quorum.count ? (this.#hangs.get(node) ?? nowMs) : null;
+    if (sinceMs === null) this.#hangs.delete(node);
+    else this.#hangs.set(node, sinceMs);
+    if (sinceMs !== null && nowMs - sinceMs > HANG_MS) {
+      this.problems.push(`commits at n${node} hang: ${quorum.count} of ${quorum.nodes} wanted, ${listening} listen`);
+    }
+    const followers = this.replicasInStep(name).filter((n) => n !== node);
+    if (followers.length > 0 && !protects(quorum, followers)) {
+      this.problems.push(
+        `a commit on ${name} at n${node} is acknowledged by ${quorum.count} of ${quorum.nodes}, none of them perhaps of its followers ${followers}`,
+      );
+    }
+    return listening.filter((n) => this.at(n).alive).length >= quorum.count;
   }
 
   #write(node: NodeId, replica: Replica, name: string): void {

@@ -1,5 +1,6 @@
 import type { NodeId, TableRecord } from '../../../../src/catalog/model.ts';
 import { forwardName, partitionTable, remoteTable, serverName } from '../../../../src/catalog/names.ts';
+import type { Quorum } from '../../../../src/catalog/quorum.ts';
 import { tideError } from '../../../../src/core/errors.ts';
 import { KeyedMutex } from '../../../../src/core/mutex.ts';
 import type { DataPlane, HingeTarget, PartitionRef, SwingAttempt } from '../../../../src/operations/ports.ts';
@@ -340,5 +341,17 @@ export class FakePlane implements DataPlane {
   async serverTime(node: NodeId): Promise<string> {
     this.#cluster.on(node);
     return String(this.#cluster.clock.nowMs());
+  }
+
+  async readQuorum(node: NodeId): Promise<Quorum | null> {
+    return this.#cluster.on(node).quorum;
+  }
+
+  async setQuorum(node: NodeId, quorum: Quorum): Promise<void> {
+    const server = this.#cluster.on(node);
+    const nodes = quorum.nodes.map((n) => `n${n}`).join(', ');
+    await this.#effect(`n${node}: commits wait for ${quorum.count} of ${nodes || 'nobody'}`, () => {
+      server.quorum = quorum;
+    });
   }
 }

@@ -20,6 +20,7 @@ async function withStaleReplica(): Promise<World> {
   const world = await fourNodes();
   await world.plane().stopSending(1, 2, REF);
   await world.catalog.commit([{ kind: 'replica-put', ...REF, node: 2, state: 'stale' }]);
+  await world.settleQuorums();
   return world;
 }
 

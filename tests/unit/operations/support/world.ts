@@ -46,7 +46,9 @@ interface Manager {
   runner: Runner;
 }
 
-const LIMIT_MS = 300_000;
+const LIMIT_MS = 3_600_000;
+/** As often does a manager look whether every quorum is as it has to be. */
+const QUORUM_MS = 300;
 const never = new Promise<never>(() => {});
 
 export function nodeRecord(id: NodeId, state: NodeState = 'active'): NodeRecord {
@@ -111,6 +113,7 @@ export class World {
   #manager: Manager | null = null;
   #armed = false;
   #root = 0;
+  #settledMs = 0;
 
   private constructor(nodes: readonly NodeId[]) {
     this.cluster = new FakeCluster(this.clock, nodes);
@@ -123,15 +126,26 @@ export class World {
     await world.boot();
     for (const id of nodes) await world.addNode(id);
     for (const table of tables) await world.addTable(table);
+    await world.settleQuorums();
     world.cluster.clients = () => ({
       nodes: connectedNodes(world.view)
         .filter((n) => n.state !== 'joining')
         .map((n) => n.id),
       tids: [...world.view.tables.values()].filter((t) => t.state === 'ready').map((t) => t.tid),
     });
+    world.cluster.replicasInStep = (name) =>
+      [...allPartitions(world.view)]
+        .filter(({ partition, table }) => partitionTable(table.tid, partition.pid) === name)
+        .flatMap(({ partition }) => partition.replicas.filter((r) => r.state === 'ready').map((r) => r.node));
     world.cluster.traffic();
     world.arrive();
     return world;
+  }
+
+  /** What a manager does in the background, several times a second. */
+  async settleQuorums(): Promise<void> {
+    this.runner.quorums.round();
+    await this.runner.quorums.idle();
   }
 
   /** What is still on its way arrives. */
@@ -359,7 +373,9 @@ export class World {
 
   async finish(): Promise<OperationRecord> {
     await this.until(() => this.runner.unended().length === 0);
+    this.#armed = false;
     await this.#attend();
+    await this.settleQuorums();
     this.arrive();
     return this.root;
   }
@@ -372,8 +388,12 @@ export class World {
       if (!this.#manager) await this.boot();
       else if (reached()) return;
       else if (!this.clock.advance()) throw new Error(`nothing goes on: ${this.waits()}`);
-      else if (this.clock.nowMs() > limitMs) throw new Error(`no end after five minutes: ${this.waits()}`);
+      else if (this.clock.nowMs() > limitMs) throw new Error(`no end after an hour: ${this.waits()}`);
       this.#letServe();
+      if (this.#manager && this.clock.nowMs() - this.#settledMs >= QUORUM_MS) {
+        this.#settledMs = this.clock.nowMs();
+        this.runner.quorums.round();
+      }
       this.cluster.flow();
     }
   }

@@ -1,0 +1,98 @@
+import { appendFile, chmod, cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
+import { freePorts } from '../src/demo/free-ports.ts';
+import { findBinaries } from '../src/postgres/binaries.ts';
+import { ensureDataDir } from '../src/postgres/initdb.ts';
+import { chooseUser, giveTo, type RunAs } from '../src/postgres/privileges.ts';
+import { PostgresServer } from '../src/postgres/server.ts';
+
+const STANDBYS = 2;
+
+export interface Primary {
+  readonly pool: pg.Pool;
+  /** Commits are acknowledged when they are on the primary's own disk. */
+  waitForNobody(): Promise<void>;
+}
+
+/** Plain PostgreSQL, as pgtide configures it, with two physical standbys of which any one has to flush a commit; nothing is left behind. */
+export async function onPhysicalStandby<T>(body: (primary: Primary) => Promise<T>): Promise<T> {
+  const dir = await mkdtemp(join(tmpdir(), 'pgtide-bench-'));
+  const servers: PostgresServer[] = [];
+  let pool: pg.Pool | undefined;
+  try {
+    await chmod(dir, 0o755);
+    const runAs = await chooseUser();
+    const [first = 0, ...ports] = await freePorts(1 + STANDBYS);
+    const primary = await newServer(dir, first, runAs);
+    servers.push(primary);
+    // A copy of a server that is stopped is a base backup.
+    await primary.start();
+    await primary.stop('fast');
+    for (const port of ports) servers.push(await copyOf(primary, dir, port, runAs));
+    for (const server of servers) await server.start();
+    pool = new pg.Pool({ host: '127.0.0.1', port: first, user: 'tide', database: 'postgres', max: 10 });
+    pool.on('error', () => {});
+    const set = async (names: string) => {
+      await pool?.query(`ALTER SYSTEM SET synchronous_standby_names = '${names}'`);
+      await pool?.query('SELECT pg_reload_conf()');
+    };
+    await set('ANY 1 (*)');
+    await untilFollowed(pool);
+    return await body({ pool, waitForNobody: () => set('') });
+  } finally {
+    await pool?.end().catch(() => {});
+    for (const server of servers) await server.stop('immediate').catch(() => {});
+    await rm(dir, { recursive: true, force: true });
+  }
+}
+
+async function newServer(dir: string, port: number, runAs: RunAs | null): Promise<PostgresServer> {
+  const binaries = await findBinaries({ runAs });
+  const dataDir = join(dir, String(port));
+  const log = join(dir, `${port}.log`);
+  await ensureDataDir(dataDir, binaries, runAs);
+  await allowReplication(dataDir);
+  await giveTo(dataDir, runAs);
+  const settings = { port, listenHosts: ['127.0.0.1'], socketDir: null };
+  return new PostgresServer({ binaries, dataDir, logFile: log, runAs, settings });
+}
+
+/** pgtide's own rules know no physical replication. */
+async function allowReplication(dataDir: string): Promise<void> {
+  const rules = join(dataDir, 'bench_hba.conf');
+  await writeFile(rules, 'host all,replication all 127.0.0.1/32 trust\n');
+  await chmod(rules, 0o644);
+  await appendFile(join(dataDir, 'postgresql.auto.conf'), `hba_file = '${rules}'\n`);
+}
+
+async function copyOf(
+  primary: PostgresServer,
+  dir: string,
+  port: number,
+  runAs: RunAs | null,
+): Promise<PostgresServer> {
+  const dataDir = join(dir, String(port));
+  await cp(primary.options.dataDir, dataDir, { recursive: true });
+  await chmod(dataDir, 0o700);
+  await writeFile(join(dataDir, 'standby.signal'), '');
+  await appendFile(
+    join(dataDir, 'postgresql.auto.conf'),
+    `primary_conninfo = 'host=127.0.0.1 port=${primary.port} user=tide application_name=standby'\n`,
+  );
+  // Made by this process, and its directory may have come out as anybody's.
+  await giveTo(dataDir, runAs);
+  const settings = { ...primary.options.settings, port };
+  return new PostgresServer({ ...primary.options, dataDir, logFile: join(dir, `${port}.log`), settings });
+}
+
+async function untilFollowed(pool: pg.Pool): Promise<void> {
+  for (let look = 0; look < 300; look++) {
+    const { rows } = await pool.query("SELECT FROM pg_stat_replication WHERE state = 'streaming'");
+    if (rows.length === STANDBYS) return;
+    await sleep(100);
+  }
+  throw new Error('the standbys do not follow');
+}

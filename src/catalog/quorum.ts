@@ -1,0 +1,154 @@
+import type { ClusterView, NodeId, Partition } from './model.ts';
+import { ledPartitions } from './view.ts';
+
+/**
+ * What a node's commits wait for before they are acknowledged: a flush on any `count` of `nodes` (`ANY count (…)` in
+ * `synchronous_standby_names`). A count of 0 waits for nobody.
+ */
+export interface Quorum {
+  readonly count: number;
+  /** Sorted. */
+  readonly nodes: readonly NodeId[];
+}
+
+export const NO_QUORUM: Quorum = { count: 0, nodes: [] };
+
+/** A partition that a running operation wants protected on `node`, beside what the catalog says of it. */
+export interface QuorumDemand {
+  /** Leads the partition, or is about to. */
+  readonly node: NodeId;
+  readonly tid: number;
+  /** null: every partition of the table that the node leads. */
+  readonly pid: number | null;
+  /** Followers that are about to be none: the others have to do. */
+  readonly without?: readonly NodeId[];
+  /** Replicas that are about to count as followers: one of them will do. */
+  readonly with?: readonly NodeId[];
+}
+
+/**
+ * Whether every commit that this quorum lets through has reached at least one of `followers`: fewer than `count` nodes of the list are not
+ * among them. Whoever promotes a follower has seen the newest commit if this holds for the followers that it has compared.
+ */
+export function protects(quorum: Quorum, followers: readonly NodeId[]): boolean {
+  return quorum.nodes.filter((n) => !followers.includes(n)).length < quorum.count;
+}
+
+/**
+ * The quorum that protects every partition of a ready table that `node` leads, and those that running operations demand (DESIGN 3). A follower that is
+ * not alive is left out where its partition has another that is; where it has none, `quorum_lost` decides. A partition without a follower
+ * in step with its leader has nobody to protect it, and takes no part.
+ */
+export function wantedQuorum(
+  view: ClusterView,
+  node: NodeId,
+  alive: (node: NodeId) => boolean,
+  demands: readonly QuorumDemand[] = [],
+): Quorum {
+  if (view.settings.durability === 'async') return NO_QUORUM;
+  const led = ledPartitions(view).get(node) ?? [];
+  const inUse = led.filter((p) => view.tables.get(p.tid)?.state === 'ready');
+  const wanted = inUse.map((partition) => followersThatCount(view, partition, node, alive));
+  for (const demand of demands.filter((d) => d.node === node)) {
+    const { tid, pid } = demand;
+    const demanded = pid === null ? led.filter((p) => p.tid === tid) : [view.tables.get(tid)?.partitions[pid]];
+    for (const partition of demanded) {
+      if (partition) wanted.push(followersThatCount(view, partition, node, alive, demand));
+    }
+  }
+  return quorumFor(wanted);
+}
+
+/**
+ * A quorum that contains one of each group, whoever answers. Any L - f + 1 of the L nodes in all groups do, where the smallest group has f:
+ * with two or more in each, a node that does not answer holds up nobody. Where a group has one node only, that would be all L; the fewest that
+ * are in every group are better. A group that has another one within it is contained with that one.
+ */
+export function quorumFor(groups: readonly (readonly NodeId[])[]): Quorum {
+  const distinct = new Map(groups.filter((g) => g.length > 0).map((g) => [[...g].sort().join(), new Set(g)]));
+  const sets = [...distinct.values()];
+  const inner = sets.filter((set) => !sets.some((other) => other !== set && [...other].every((n) => set.has(n))));
+  if (inner.length === 0) return NO_QUORUM;
+  const fewest = Math.min(...inner.map((set) => set.size));
+  const nodes = (fewest === 1 ? oneOfEach(inner) : [...new Set(inner.flatMap((set) => [...set]))]).sort(
+    (a, b) => a - b,
+  );
+  return { count: fewest === 1 ? nodes.length : nodes.length - fewest + 1, nodes };
+}
+
+/** Few nodes that are in every set: those without choice, then whoever is in most of the rest. */
+function oneOfEach(sets: readonly ReadonlySet<NodeId>[]): NodeId[] {
+  const chosen = new Set(sets.filter((set) => set.size === 1).flatMap((set) => [...set]));
+  for (;;) {
+    const open = sets.filter((set) => ![...set].some((n) => chosen.has(n)));
+    if (open.length === 0) return [...chosen];
+    const inSets = (node: NodeId) => open.filter((set) => set.has(node)).length;
+    const candidates = [...new Set(open.flatMap((set) => [...set]))];
+    chosen.add(candidates.reduce((best, n) => ((inSets(n) - inSets(best) || best - n) > 0 ? n : best)));
+  }
+}
+
+/** Followers of a partition as seen from `node`, which leads it or is about to. */
+export function followersOf(partition: Partition, node: NodeId): NodeId[] {
+  return partition.replicas.filter((r) => r.state === 'ready' && r.node !== node).map((r) => r.node);
+}
+
+function followersThatCount(
+  view: ClusterView,
+  partition: Partition,
+  node: NodeId,
+  alive: (node: NodeId) => boolean,
+  change: Pick<QuorumDemand, 'without' | 'with'> = {},
+): NodeId[] {
+  const stay = followersOf(partition, node).filter((n) => !change.without?.includes(n));
+  const come = partition.replicas.map((r) => r.node).filter((n) => change.with?.includes(n) && !stay.includes(n));
+  const followers = [...stay, ...come];
+  const live = followers.filter(alive);
+  return live.length > 0 || view.settings.quorum_lost === 'allow' ? live : followers;
+}
+
+/**
+ * How safe an acknowledged commit on a partition is. `quorum`: on the leader and on a live follower. `waits`: its leader's node waits for
+ * followers that are not alive, and so do writes. `leader`: on the leader only, for want of a follower. `async`: asked for.
+ */
+export type Durability = 'quorum' | 'waits' | 'leader' | 'async';
+
+/** One server has one list: where one partition of a node waits, all that the node leads wait with it. `quorum`: its leader's. */
+export function durabilityOf(
+  view: ClusterView,
+  partition: Partition,
+  quorum: Quorum,
+  alive: (node: NodeId) => boolean,
+): Durability {
+  if (view.settings.durability === 'async') return 'async';
+  if (quorum.nodes.filter(alive).length < quorum.count) return 'waits';
+  return followersThatCount(view, partition, partition.leader, alive).length > 0 ? 'quorum' : 'leader';
+}
+
+/**
+ * The changes that lead from one quorum to another, one or two at a time. Each is taken up by every walsender for itself, at a moment of its
+ * own, and until the last one has, one may count the old number over the new names: so a change is of the count alone, of names that come
+ * alone, or of names that go alone. Whatever `wanted` protects is protected from the first change on: the count grows before names come and
+ * shrinks after they have gone. Begun anew after any of its changes, it goes on with the rest (the model is Patroni's quorum.py).
+ */
+export function* syncTransitions(observed: Quorum, wanted: Quorum): Generator<Quorum> {
+  // From nothing, nothing is protected meanwhile; to nothing, nothing has to be.
+  if (observed.count > 0 && wanted.count > 0) {
+    const all = [...new Set([...observed.nodes, ...wanted.nodes])].sort((a, b) => a - b);
+    const count = wanted.count + (all.length - wanted.nodes.length);
+    let now = observed;
+    for (const next of [
+      { count, nodes: observed.nodes },
+      { count, nodes: all },
+      { count, nodes: wanted.nodes },
+    ]) {
+      if (!sameQuorum(now, next) && !sameQuorum(next, wanted)) yield next;
+      now = next;
+    }
+  }
+  if (!sameQuorum(observed, wanted)) yield wanted;
+}
+
+export function sameQuorum(a: Quorum, b: Quorum): boolean {
+  return a.count === b.count && a.nodes.length === b.nodes.length && a.nodes.every((n, i) => n === b.nodes[i]);
+}

@@ -1,0 +1,64 @@
+import type { ClusterView, NodeId } from '../catalog/model.ts';
+import { NO_QUORUM, type QuorumDemand, syncTransitions, wantedQuorum } from '../catalog/quorum.ts';
+import { connectedNodes } from '../catalog/view.ts';
+import { messageOf } from '../core/errors.ts';
+import { KeyedMutex } from '../core/mutex.ts';
+import type { OperationRecord } from './operation.ts';
+import type { DataPlane } from './ports.ts';
+
+export interface QuorumPorts {
+  plane: DataPlane;
+  view(): ClusterView;
+  alive(node: NodeId): boolean;
+  /** Operations that have not ended: what they demand is in their `data.demands`. */
+  running(): OperationRecord[];
+  log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
+}
+
+/**
+ * Keeps what every node's commits wait for (DESIGN 3) as the catalog, liveness and running operations want it. The only one that sets it, one
+ * change at a time per node, and what is wanted is worked out inside that turn: an older wish cannot overwrite a newer one.
+ */
+export class QuorumKeeper {
+  readonly #ports: QuorumPorts;
+  readonly #turns = new KeyedMutex();
+  readonly #atWork = new Map<NodeId, Promise<void>>();
+
+  constructor(ports: QuorumPorts) {
+    this.#ports = ports;
+  }
+
+  /** Comes back when the node's quorum is what was wanted at the time of the call, or later. Throws what its server throws. */
+  async settle(node: NodeId): Promise<void> {
+    const { plane, view, alive } = this.#ports;
+    await this.#turns.run(String(node), async () => {
+      const wanted = wantedQuorum(view(), node, alive, demandsOf(this.#ports.running()));
+      const observed = await plane.readQuorum(node);
+      // A list that somebody made for standbys of their own stays, as long as nothing has to be protected here.
+      if (observed === null && wanted.count === 0) return;
+      for (const next of syncTransitions(observed ?? NO_QUORUM, wanted)) await plane.setQuorum(node, next);
+    });
+  }
+
+  /** Settles every live node; one that is still at it from an earlier round is left alone, and holds up no other. */
+  round(): void {
+    for (const { id, state } of connectedNodes(this.#ports.view())) {
+      if (state === 'joining' || !this.#ports.alive(id) || this.#atWork.has(id)) continue;
+      const work = this.settle(id)
+        .catch((error) => {
+          this.#ports.log('warn', 'the quorum could not be set', { node: id, error: messageOf(error) });
+        })
+        .finally(() => this.#atWork.delete(id));
+      this.#atWork.set(id, work);
+    }
+  }
+
+  /** Until the rounds that were begun have ended. */
+  async idle(): Promise<void> {
+    await Promise.all(this.#atWork.values());
+  }
+}
+
+function demandsOf(running: readonly OperationRecord[]): QuorumDemand[] {
+  return running.flatMap((r) => (r.data.demands as QuorumDemand[] | undefined) ?? []);
+}

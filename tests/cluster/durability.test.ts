@@ -1,0 +1,314 @@
+import { existsSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { PartitionRow } from '../../src/api/results.ts';
+import { partitionTable } from '../../src/catalog/names.ts';
+import { NO_QUORUM, protects, type Quorum, quorumFor } from '../../src/catalog/quorum.ts';
+import { must } from '../../src/core/assert.ts';
+import { parseQuorum } from '../../src/postgres/sql/quorum.ts';
+import { createTable, LocalCluster } from '../support/cluster.ts';
+import { freezeNode } from './support/freeze.ts';
+import { Load } from './support/load.ts';
+import {
+  eventually,
+  expectNothingLost,
+  expectReplicasEqual,
+  expectSettled,
+  holdersOf,
+  startNodes,
+} from './support/proof.ts';
+
+/** DESIGN 3: every acknowledged commit is on disk on a follower of its own partition, and nobody waits for more than that. */
+
+const PARTITIONS = 8;
+const table = 'acct';
+/** Longer than a change of the quorum and a swing ever take here; far less than the liveness window of three seconds. */
+const NO_HANG_MS = 2_000;
+let cluster: LocalCluster;
+let nodes: number[];
+let load: Load;
+
+beforeAll(async () => {
+  cluster = await LocalCluster.create();
+  nodes = await startNodes(cluster, 4);
+  await cluster.admin({ do: 'setting-set', key: 'rebalance.auto', value: 'off' });
+  load = await Load.prepare(cluster, { table, nodes, partitions: PARTITIONS, replicas: 3 });
+  load.start();
+});
+afterAll(() => cluster?.close());
+
+async function quorumOf(node: number): Promise<Quorum> {
+  const { rows } = await cluster.postgres(node).query('SHOW synchronous_standby_names');
+  return must(parseQuorum(node, rows[0].synchronous_standby_names) ?? undefined, 'a list of ours');
+}
+
+const partitions = () => cluster.admin({ do: 'partition-ls' });
+
+/** The least quorum for what the listing shows, by node. */
+function wantedFrom(rows: readonly PartitionRow[], node: number): Quorum {
+  const sets = rows.filter((r) => r.role === 'leader' && r.node === node).map((r) => followersIn(rows, r));
+  return quorumFor(sets);
+}
+
+function followersIn(rows: readonly PartitionRow[], { tid, pid }: PartitionRow): number[] {
+  return rows
+    .filter((r) => r.tid === tid && r.pid === pid && r.role === 'follower' && r.state === 'ready' && r.isAlive)
+    .map((r) => r.node);
+}
+
+async function expectListsAsWanted(): Promise<void> {
+  await eventually(async () => {
+    const rows = await partitions();
+    for (const node of nodes) expect(await quorumOf(node), `node ${node}`).toEqual(wantedFrom(rows, node));
+    for (const row of rows.filter((r) => r.role === 'leader')) expect(row.durability).toBe('quorum');
+  });
+}
+
+/** Looks at every list while `work` goes on: what the catalog said before and after a look has to have been protected in between. */
+async function protectedDuring(work: Promise<unknown>): Promise<number> {
+  let ended = false;
+  void work.then(
+    () => (ended = true),
+    () => (ended = true),
+  );
+  let looks = 0;
+  while (!ended) {
+    const before = await partitions();
+    const lists = new Map<number, Quorum>();
+    for (const { node } of before.filter((r) => r.role === 'leader')) lists.set(node, await quorumOf(node));
+    const after = JSON.stringify((await partitions()).map((r) => [r.tid, r.pid, r.node, r.role, r.state]));
+    for (const row of before.filter((r) => r.role === 'leader')) {
+      const mine = before.filter((r) => r.tid === row.tid && r.pid === row.pid);
+      if (!mine.every((r) => after.includes(JSON.stringify([r.tid, r.pid, r.node, r.role, r.state])))) continue;
+      const followers = followersIn(before, row);
+      const list = must(lists.get(row.node), 'list');
+      expect(
+        protects(list, followers),
+        `${row.pid} on node ${row.node}: ${JSON.stringify(list)} for ${followers}`,
+      ).toBe(true);
+      looks += 1;
+    }
+    await sleep(50);
+  }
+  await work;
+  return looks;
+}
+
+async function done(started: Promise<{ operations: number[] }>): Promise<void> {
+  for (const id of (await started).operations) await cluster.waitForOperation(id);
+}
+
+describe('the quorum under load', () => {
+  it('is what the partitions need, from the first write on', expectListsAsWanted);
+
+  it('covers every partition through changes of leader, moves, additions and removals, and hangs no writer', async () => {
+    const beganMs = performance.now();
+    const moves = async () => {
+      for (const pid of [0, 1, 2]) {
+        const { leader, followers } = await holdersOf(cluster, table, pid);
+        const free = must(
+          nodes.find((n) => n !== leader && !followers.includes(n)),
+          'free node',
+        );
+        await done(cluster.admin({ do: 'partition-change-leader', table, pid, to: must(followers[0], 'follower') }));
+        await done(cluster.admin({ do: 'partition-migrate', table, pids: [pid], from: leader, to: free }));
+        await done(cluster.admin({ do: 'partition-add-replica', table, pids: [pid], node: leader }));
+        await done(cluster.admin({ do: 'partition-del-replica', table, pids: [pid], node: free }));
+      }
+    };
+    expect(await protectedDuring(moves())).toBeGreaterThan(PARTITIONS);
+    await expectListsAsWanted();
+    expect(load.longestWriteMs(beganMs)).toBeLessThan(NO_HANG_MS);
+  });
+
+  it('lets a node leave, and hangs no writer', async () => {
+    const leaving = must(nodes.at(-1), 'node');
+    const beganMs = performance.now();
+    load.nodes = nodes = nodes.filter((n) => n !== leaving);
+    const { operation } = await cluster.admin({
+      do: 'node-decommission',
+      nodes: [leaving],
+      dryRun: false,
+      checks: 'enabled',
+    });
+    expect(await protectedDuring(cluster.waitForOperation(must(operation ?? undefined, 'operation')))).toBeGreaterThan(
+      0,
+    );
+    await cluster.stopNode(leaving);
+    await expectListsAsWanted();
+    expect(load.longestWriteMs(beganMs)).toBeLessThan(NO_HANG_MS);
+  });
+
+  it('lost nothing and left nothing behind', async () => {
+    await load.stop();
+    expect(load.done.transactions).toBeGreaterThan(50);
+    await expectNothingLost(cluster, load, nodes);
+    await expectReplicasEqual(cluster);
+    await expectSettled(cluster, nodes);
+  });
+});
+
+/** Clients that insert rows of their own into chosen partitions until they are told to stop; each keeps what was acknowledged. */
+class Inserter {
+  readonly acknowledged: number[] = [];
+  readonly failures: string[] = [];
+  longestMs = 0;
+  readonly #stopping = new AbortController();
+  readonly #ended: Promise<unknown>;
+
+  constructor(via: readonly number[], keys: number[]) {
+    this.#ended = Promise.all(via.map((node) => this.#loop(node, keys)));
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#ended;
+  }
+
+  async #loop(node: number, keys: number[]): Promise<void> {
+    while (!this.#stopping.signal.aborted) {
+      const key = must(keys.pop(), 'a key is left');
+      const beganMs = performance.now();
+      try {
+        await cluster.postgres(node).query(`INSERT INTO ${table} VALUES ($1, 'durable', 1)`, [key]);
+        this.acknowledged.push(key);
+      } catch (error) {
+        this.failures.push(String(error));
+        await sleep(50);
+      }
+      this.longestMs = Math.max(this.longestMs, performance.now() - beganMs);
+    }
+  }
+}
+
+let nextKey = 1e9;
+const HASHED = 40_000;
+
+/** Keys that nobody has used, all of partitions that `leaders` lead. */
+async function keysLedBy(leaders: readonly number[], of = table): Promise<number[]> {
+  const from = nextKey;
+  nextKey += HASHED;
+  const rows = (await partitions()).filter((r) => r.table === of && r.role === 'leader' && leaders.includes(r.node));
+  const keys = await Promise.all(rows.map((r) => keysOf(of, r.pid, from)));
+  return keys.flat().sort((a, b) => (a % 997) - (b % 997));
+}
+
+async function keysOf(of: string, pid: number, from: number): Promise<number[]> {
+  const { rows } = await cluster.postgres(must(nodes[0], 'node')).query(
+    `SELECT n AS id FROM generate_series($1::bigint, $1::bigint + ${HASHED - 1}) n
+      WHERE satisfies_hash_partition('${of}'::regclass, ${PARTITIONS}, ${pid}, n)`,
+    [from],
+  );
+  return rows.map((r) => Number(r.id));
+}
+
+/** The node's process and its server, as where a machine loses its power. */
+async function killMachine(node: number): Promise<void> {
+  const postmaster = must(cluster.postgresPid(node), 'postmaster');
+  await cluster.killNode(node);
+  cluster.killPostgres(node);
+  // Until its parent has taken note, PostgreSQL takes the dead one for alive.
+  await eventually(async () => expect(existsSync(`/proc/${postmaster}`)).toBe(false));
+}
+
+describe('a node that dies', () => {
+  it.each([1, 2])('has acknowledged nothing that no follower has, round %i', async () => {
+    const [home = 0, victim = 0, other = 0] = nodes;
+    const keys = await keysLedBy([victim]);
+    const rows = await partitions();
+    const inserters = [victim, other, home].map((via) => new Inserter([via, via], keys));
+    await sleep(1_500);
+    await killMachine(victim);
+    await Promise.all(inserters.map((i) => i.stop()));
+    const acknowledged = inserters.flatMap((i) => i.acknowledged);
+    expect(acknowledged.length).toBeGreaterThan(100);
+    for (const led of rows.filter((r) => r.role === 'leader' && r.node === victim)) {
+      const mine = new Set(await keysOf(table, led.pid, Math.min(...acknowledged)));
+      const wanted = acknowledged.filter((k) => mine.has(k));
+      const missing = followersIn(rows, led).map(async (node) => {
+        const found = await cluster
+          .postgres(node)
+          .query(`SELECT id FROM tide_data.${partitionTable(led.tid, led.pid)}`);
+        const there = new Set(found.rows.map((r) => Number(r.id)));
+        return wanted.filter((k) => !there.has(k)).length;
+      });
+      expect(Math.min(...(await Promise.all(missing))), `partition ${led.pid}: missing on the best follower`).toBe(0);
+    }
+    await cluster.restartNode(victim);
+    await expectListsAsWanted();
+  });
+});
+
+describe('a follower that stands still', () => {
+  it('holds up nobody where there is another, is taken out of the lists, and comes back', async () => {
+    const [home = 0, frozen = 0, other = 0] = nodes;
+    const keys = await keysLedBy([home, other]);
+    const running = [home, other].map((via) => new Inserter([via], keys));
+    await sleep(300);
+    const thaw = freezeNode(cluster, frozen);
+    try {
+      await eventually(async () => {
+        for (const node of [home, other]) expect((await quorumOf(node)).nodes).not.toContain(frozen);
+      });
+      await sleep(1_000);
+    } finally {
+      thaw();
+    }
+    await expectListsAsWanted();
+    await Promise.all(running.map((i) => i.stop()));
+    for (const inserter of running) {
+      expect(inserter.failures).toEqual([]);
+      expect(inserter.acknowledged.length).toBeGreaterThan(100);
+      expect(inserter.longestMs).toBeLessThan(NO_HANG_MS);
+    }
+    await expectReplicasEqual(cluster);
+  });
+
+  it('is waited for where there is no other, until the operator says otherwise', async () => {
+    const two = 'pair';
+    await createTable(cluster, `CREATE TABLE ${two} (id bigint PRIMARY KEY)`, { partitions: PARTITIONS, replicas: 2 });
+    const [home = 0, frozen = 0] = nodes;
+    const pid = must(
+      (await partitions()).find((r) => r.table === two && r.role === 'leader' && r.node === home),
+      'partition',
+    ).pid;
+    const followers = (await holdersOf(cluster, two, pid)).followers;
+    const waitedFor = followers[0] ?? frozen;
+    const [key] = await keysOf(two, pid, nextKey);
+    const thaw = freezeNode(cluster, waitedFor);
+    try {
+      let acknowledged = false;
+      const insert = cluster
+        .postgres(home)
+        .query(`INSERT INTO ${two} VALUES ($1)`, [key])
+        .then(() => (acknowledged = true));
+      await eventually(async () => {
+        const row = (await partitions()).find((r) => r.table === two && r.pid === pid && r.node === home);
+        expect(row?.durability).toBe('waits');
+      });
+      await sleep(1_000);
+      expect(acknowledged).toBe(false);
+      await cluster.admin({ do: 'setting-set', key: 'quorum_lost', value: 'allow' });
+      await insert;
+      const row = (await partitions()).find((r) => r.table === two && r.pid === pid && r.node === home);
+      expect(row?.durability).toBe('leader');
+    } finally {
+      thaw();
+    }
+    await cluster.admin({ do: 'setting-set', key: 'quorum_lost', value: 'wait' });
+    await expectListsAsWanted();
+  });
+});
+
+describe('the setting durability', () => {
+  it('async waits for nobody; quorum brings the lists back', async () => {
+    await cluster.admin({ do: 'setting-set', key: 'durability', value: 'async' });
+    await eventually(async () => {
+      for (const node of nodes) expect(await quorumOf(node)).toEqual(NO_QUORUM);
+    });
+    expect((await partitions()).find((r) => r.role === 'leader')?.durability).toBe('async');
+    await cluster.admin({ do: 'setting-set', key: 'durability', value: 'quorum' });
+    await expectListsAsWanted();
+    expect(await cluster.admin({ do: 'doctor' })).toEqual({ findings: [], unreachable: [] });
+  });
+});
