@@ -4,6 +4,7 @@ import type {
   NodeId,
   NodeRecord,
   Partition,
+  Quorum,
   ReplicaState,
   Settings,
   SettingValue,
@@ -15,6 +16,7 @@ import { partitionKey, replicaOn } from './view.ts';
 /** Every way the catalog can change. The manager journals the result; the planner and the tests apply the same function. */
 export type CatalogChange =
   | { kind: 'node-put'; node: NodeRecord }
+  | { kind: 'quorums-put'; node: NodeId; quorums: readonly Quorum[] }
   | { kind: 'table-put'; table: TableRecord }
   | { kind: 'table-state'; tid: number; state: TableState }
   | { kind: 'table-removed'; tid: number }
@@ -37,9 +39,16 @@ export function applyChange(view: ClusterView, change: CatalogChange): { view: C
   const touched: Touched = { nodes: new Set(), tables: new Set(), partitions: new Set(), settings: false };
   switch (change.kind) {
     case 'node-put': {
-      const nodes = new Map(view.nodes).set(change.node.id, change.node);
-      touched.nodes.add(change.node.id);
-      return { view: { ...view, nodes }, touched };
+      // Whoever changes a node's record may have read it before its quorums changed.
+      const { quorums } = view.nodes.get(change.node.id) ?? {};
+      const { quorums: _, ...node } = change.node;
+      touched.nodes.add(node.id);
+      return { view: withNode(view, quorums ? { ...node, quorums } : node), touched };
+    }
+    case 'quorums-put': {
+      const node = must(view.nodes.get(change.node), `node ${change.node}`);
+      touched.nodes.add(node.id);
+      return { view: withNode(view, { ...node, quorums: change.quorums }), touched };
     }
     case 'table-put': {
       const tables = new Map(view.tables).set(change.table.tid, change.table);
@@ -94,6 +103,10 @@ function changePartition(view: ClusterView, change: PartitionChange): Partition 
     case 'leader-changed':
       return { ...partition, leader: change.leader, epoch: partition.epoch + 1 };
   }
+}
+
+function withNode(view: ClusterView, node: NodeRecord): ClusterView {
+  return { ...view, nodes: new Map(view.nodes).set(node.id, node) };
 }
 
 function withPartition(view: ClusterView, partition: Partition): ClusterView {

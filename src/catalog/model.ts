@@ -35,6 +35,21 @@ export interface NodeRecord {
   readonly startedAt: string;
   /** Since it was found, or said, to be down: nothing is led from there, and it serves nobody until it has been cleaned up. */
   readonly outage?: Outage;
+  /**
+   * Every quorum that a commit of its PostgreSQL may have been acknowledged under and that newer ones do not cover yet: whoever leads in its
+   * place has to have seen what each of them let through. Absent: nothing was ever waited for.
+   */
+  readonly quorums?: readonly Quorum[];
+}
+
+/**
+ * What a node's commits wait for before they are acknowledged: a flush on any `count` of `nodes` (`ANY count (…)` in
+ * `synchronous_standby_names`). A count of 0 waits for nobody.
+ */
+export interface Quorum {
+  readonly count: number;
+  /** Sorted. */
+  readonly nodes: readonly NodeId[];
 }
 
 /** `operator`: somebody said so, and it comes back when somebody says so (`tide node offline`, `tide node recover`). */

@@ -1,15 +1,5 @@
-import type { ClusterView, NodeId, Partition } from './model.ts';
+import type { ClusterView, NodeId, Partition, Quorum } from './model.ts';
 import { ledPartitions } from './view.ts';
-
-/**
- * What a node's commits wait for before they are acknowledged: a flush on any `count` of `nodes` (`ANY count (…)` in
- * `synchronous_standby_names`). A count of 0 waits for nobody.
- */
-export interface Quorum {
-  readonly count: number;
-  /** Sorted. */
-  readonly nodes: readonly NodeId[];
-}
 
 export const NO_QUORUM: Quorum = { count: 0, nodes: [] };
 
@@ -32,6 +22,21 @@ export interface QuorumDemand {
  */
 export function protects(quorum: Quorum, followers: readonly NodeId[]): boolean {
   return quorum.nodes.filter((n) => !followers.includes(n)).length < quorum.count;
+}
+
+/**
+ * Whether one of `followers`, all of them compared, has every commit of the partition that its dead leader acknowledged. Without that
+ * a failover could lose some of them. With `durability` async nobody was promised more.
+ */
+export function haveAllBetween(view: ClusterView, leader: NodeId, followers: readonly NodeId[]): boolean {
+  if (followers.length === 0) return false;
+  if (view.settings.durability === 'async') return true;
+  return quorumsOf(view, leader).every((quorum) => protects(quorum, followers));
+}
+
+/** Quorums that commits of the node may have been acknowledged under. */
+export function quorumsOf(view: ClusterView, node: NodeId): readonly Quorum[] {
+  return view.nodes.get(node)?.quorums ?? [NO_QUORUM];
 }
 
 /**

@@ -1,5 +1,4 @@
-import type { NodeId, TableRecord } from '../catalog/model.ts';
-import type { Quorum } from '../catalog/quorum.ts';
+import type { NodeId, Quorum, TableRecord } from '../catalog/model.ts';
 
 /** What operations ask of the servers. `postgres/data-plane.ts` does it on real ones. Every call is idempotent and bounded in time. */
 

@@ -1,10 +1,21 @@
-import type { ClusterView, NodeId } from '../catalog/model.ts';
-import { NO_QUORUM, type QuorumDemand, syncTransitions, wantedQuorum } from '../catalog/quorum.ts';
+import type { CatalogChange } from '../catalog/change.ts';
+import type { ClusterView, NodeId, Quorum } from '../catalog/model.ts';
+import {
+  NO_QUORUM,
+  type QuorumDemand,
+  quorumsOf,
+  sameQuorum,
+  syncTransitions,
+  wantedQuorum,
+} from '../catalog/quorum.ts';
 import { connectedNodes } from '../catalog/view.ts';
 import { messageOf } from '../core/errors.ts';
 import { KeyedMutex } from '../core/mutex.ts';
 import type { OperationRecord } from './operation.ts';
 import type { DataPlane } from './ports.ts';
+
+/** A follower that is later than this holds up nobody: the earlier quorums stay known meanwhile. */
+const COVER_MS = 1_000;
 
 export interface QuorumPorts {
   plane: DataPlane;
@@ -12,6 +23,7 @@ export interface QuorumPorts {
   alive(node: NodeId): boolean;
   /** Operations that have not ended: what they demand is in their `data.demands`. */
   running(): OperationRecord[];
+  commit(changes: CatalogChange[]): Promise<void>;
   log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
 }
 
@@ -36,8 +48,28 @@ export class QuorumKeeper {
       const observed = await plane.readQuorum(node);
       // A list that somebody made for standbys of their own stays, as long as nothing has to be protected here.
       if (observed === null && wanted.count === 0) return;
+      // Known before the first commit waits for it: a node that dies in the middle is judged by the old and the new one.
+      if (!quorumsOf(view(), node).some((q) => sameQuorum(q, wanted)))
+        await this.#record(node, [...quorumsOf(view(), node), wanted]);
       for (const next of syncTransitions(observed ?? NO_QUORUM, wanted)) await plane.setQuorum(node, next);
+      if (quorumsOf(view(), node).length > 1 && (await this.#covers(node, wanted))) await this.#record(node, [wanted]);
     });
+  }
+
+  async #record(node: NodeId, quorums: Quorum[]): Promise<void> {
+    await this.#ports.commit([{ kind: 'quorums-put', node, quorums }]);
+  }
+
+  /**
+   * Whether all that was acknowledged under earlier quorums is where this one would have had it: true when what was written after them has
+   * arrived at as many nodes as it asks for. If not now, a later round looks again.
+   */
+  async #covers(node: NodeId, { count, nodes }: Quorum): Promise<boolean> {
+    if (count === 0) return true;
+    const { plane, alive } = this.#ports;
+    const marker = await plane.writeMarker(node);
+    const arrivals = nodes.filter(alive).map((n) => plane.awaitMarker(n, node, marker, COVER_MS).catch(() => false));
+    return (await Promise.all(arrivals)).filter(Boolean).length >= count;
   }
 
   /** Settles every live node; one that is still at it from an earlier round is left alone, and holds up no other. */

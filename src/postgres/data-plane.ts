@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { NodeId, TableRecord } from '../catalog/model.ts';
+import type { NodeId, Quorum, TableRecord } from '../catalog/model.ts';
 import { partitionTable } from '../catalog/names.ts';
-import type { Quorum } from '../catalog/quorum.ts';
 import { tideError } from '../core/errors.ts';
 import { KeyedMutex } from '../core/mutex.ts';
 import type { DataPlane, HingeTarget, PartitionRef, SwingAttempt } from '../operations/ports.ts';

@@ -27,6 +27,12 @@ export interface AddInput extends PartitionRef {
 
 const stateOn = (c: StepContext<AddInput>) => replicaOn(partitionNow(c), c.input.to)?.state;
 
+/** Undone as far as `count-replica`, and the replica counts still: a failover needed it. So it stays. */
+const unlessItCounts =
+  (undo: (c: StepContext<AddInput>) => Promise<StepResult>) =>
+  async (c: StepContext<AddInput>): Promise<StepResult> =>
+    stateOn(c) === 'ready' ? DONE : undo(c);
+
 const claimReplica: Step<AddInput> = {
   name: 'claim-replica',
   done: async (c) => stateOn(c) === 'joining' || stateOn(c) === 'ready',
@@ -35,11 +41,11 @@ const claimReplica: Step<AddInput> = {
     await c.commit({ kind: 'replica-put', ...refOf(c), node: c.input.to, state: 'joining' });
     return DONE;
   },
-  undo: async (c) => {
-    if (stateOn(c) === 'joining') await c.commit({ kind: 'replica-removed', ...refOf(c), node: c.input.to });
+  undo: unlessItCounts(async (c) => {
+    if (stateOn(c) !== undefined) await c.commit({ kind: 'replica-removed', ...refOf(c), node: c.input.to });
     await disconnectIdlePairs(c, c.input.to);
     return DONE;
-  },
+  }),
 };
 
 const createReplicaTable: Step<AddInput> = {
@@ -49,13 +55,13 @@ const createReplicaTable: Step<AddInput> = {
     await c.plane.createReplica(c.input.to, tableOf(c), c.input.pid);
     return DONE;
   },
-  undo: async (c) => {
+  undo: unlessItCounts(async (c) => {
     if (isOut(c.view, c.input.to)) return DONE;
     const late = await awaitArrivals(c, c.input.to, sendersTo(c, c.input.to));
     if (late) return late;
     await c.plane.dropReplica(c.input.to, refOf(c));
     return DONE;
-  },
+  }),
 };
 
 const connectNodes: Step<AddInput> = {
@@ -123,13 +129,13 @@ const copyRows: Step<AddInput> = {
     }
     return again(150, waitFor('copy', `copying from node ${leader}`, c.input.to));
   },
-  undo: async (c) => {
+  undo: unlessItCounts(async (c) => {
     const leader = partitionNow(c).leader;
     // A table that is half copied cannot be dropped, and only its sender could take it out of the stream: the whole stream goes.
     if (isOut(c.view, leader)) await c.plane.disconnectPair(leader, c.input.to, leader);
     else await endStream(c, leader, c.input.to);
     return DONE;
-  },
+  }),
 };
 
 /** Looks at the target's disk while the copy runs: it stops before the disk is full, not after. */
@@ -174,13 +180,13 @@ const connectFollowers: Step<AddInput> = {
     }
     return DONE;
   },
-  undo: async (c) => {
+  undo: unlessItCounts(async (c) => {
     for (const other of sendersTo(c, c.input.to)) {
       await endStream(c, c.input.to, other);
       await endStream(c, other, c.input.to);
     }
     return DONE;
-  },
+  }),
 };
 
 const countReplica: Step<AddInput> = {
@@ -200,6 +206,12 @@ const countReplica: Step<AddInput> = {
   },
   undo: async (c) => {
     const { leader } = partitionNow(c);
+    if (leader === c.input.to || stateOn(c) !== 'ready') return DONE;
+    if (isOut(c.view, leader) || !c.alive(leader)) {
+      // Commits may be here that no other follower has: a failover, if there is one, chooses before this replica goes.
+      if (c.data.awaitsLeader !== leader) await c.remember({ awaitsLeader: leader });
+      return again(100, waitFor('node', `node ${leader}, the leader, is away`, leader));
+    }
     const late = await protectPartition(c, leader, { without: [c.input.to] });
     if (late) return late;
     await c.commit({ kind: 'replica-put', ...refOf(c), node: c.input.to, state: 'joining' });

@@ -1,4 +1,5 @@
 import type { NodeId, Outage, Partition } from '../../catalog/model.ts';
+import { followersOf, haveAllBetween } from '../../catalog/quorum.ts';
 import { allPartitions, isOut, partitionKey, partitionOf } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { again, DONE, nothingToUndo, type OperationRecord, type Step, type StepContext } from '../operation.ts';
@@ -90,12 +91,15 @@ const settleOperations: Step<FailoverInput> = {
   undo: nothingToUndo('what was undone can be asked for again'),
 };
 
-/** Operations on one partition that need the node: as source or target, or as the leader to copy from. */
+/**
+ * Operations on one partition that need the node: as source or target, or as the leader to copy from. Not those that have been undone as far
+ * as they can be before somebody leads.
+ */
 function inTheWay(c: Context): OperationRecord[] {
   const { node } = c.input;
   return c.running().filter((r) => {
     const { tid, pid, from, to } = r.input as Partial<Record<'tid' | 'pid' | 'from' | 'to', number>>;
-    if (tid === undefined || pid === undefined) return false;
+    if (tid === undefined || pid === undefined || r.data.awaitsLeader === node) return false;
     const leader = partitionOf(c.view, tid, pid)?.leader;
     // A swing to the node that the catalog does not know yet: once it does, the node leads this too.
     if (r.passedNoReturn) return to === node && r.data.source === leader;
@@ -161,6 +165,7 @@ function choose(c: Context, partition: Partition, leads: ReadonlyMap<NodeId, num
         (leads.get(a) ?? 0) - (leads.get(b) ?? 0) ||
         a - b,
     );
+  if (!haveAllBetween(c.view, node, able)) return null;
   const [leader] = able;
   // The swing may have come through, and rows be there that nobody else has.
   if (leader === undefined || (target !== null && !able.includes(target))) return null;
@@ -217,6 +222,9 @@ const openLeaders: Step<FailoverInput> = {
   name: 'open-leaders',
   done: async () => false,
   run: async (c) => {
+    const leaders = new Set(choicesOf(c).map((choice) => choice.leader));
+    // From its first write on, a leader has to acknowledge only what a follower has.
+    await Promise.all([...leaders].filter(c.alive).map((n) => c.settleQuorum(n)));
     const late = await eachAtOnce(choicesOf(c), (choice) => open(c, choice));
     if (late.some(Boolean))
       return again(50, waitFor('lock', `the hinges of ${late.filter(Boolean).length} partitions are in use`));
@@ -246,7 +254,7 @@ async function open(c: Context, choice: Choice): Promise<boolean> {
 async function tellOutcome(c: Context): Promise<void> {
   const { node } = c.input;
   const left = ledBy(c, node).map(({ partition }) => partitionKey(partition.tid, partition.pid));
-  const without = left.length > 0 ? `; without a follower that could lead: ${left.join(', ')}` : '';
+  const without = left.length > 0 ? `; without live followers that have all it acknowledged: ${left.join(', ')}` : '';
   await c.event('failover', `node ${node}: ${choicesOf(c).length} partitions have a new leader${without}`, node);
 }
 
@@ -263,11 +271,11 @@ async function eachAtOnce<T>(choices: readonly Choice[], work: (choice: Choice) 
   return results.flat();
 }
 
-/** Partitions that the node still leads although another live node could. */
+/** Partitions that the node still leads although its live followers have all that it acknowledged. */
 export function leaderless(view: Context['view'], node: NodeId, alive: (node: NodeId) => boolean): Partition[] {
   return [...allPartitions(view)]
     .map(({ partition }) => partition)
-    .filter((p) => p.leader === node && readyNodes(p).some((n) => n !== node && alive(n)));
+    .filter((p) => p.leader === node && haveAllBetween(view, node, followersOf(p, node).filter(alive)));
 }
 
 export const failoverSteps: readonly Step<FailoverInput>[] = [

@@ -1,5 +1,6 @@
 import type { NodeId } from '../../catalog/model.ts';
 import { followersOf, type QuorumDemand } from '../../catalog/quorum.ts';
+import { isOut } from '../../catalog/view.ts';
 import type { StepContext, StepResult } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
 import { awaitArrivals, partitionNow, refOf } from './partition.ts';
@@ -11,7 +12,7 @@ import { awaitArrivals, partitionNow, refOf } from './partition.ts';
 export async function demandQuorum(c: StepContext<unknown>, ...demands: QuorumDemand[]): Promise<void> {
   const added = demands.filter((d) => !isDemanded(c, d));
   if (added.length > 0) await c.remember({ demands: [...demandsIn(c), ...added] });
-  for (const node of new Set(demands.map((d) => d.node))) await c.settleQuorum(node);
+  for (const node of new Set(demands.map((d) => d.node))) if (!isOut(c.view, node)) await c.settleQuorum(node);
 }
 
 /** Takes back what was demanded on a node; whoever takes its streams away settles its quorum. */
@@ -37,6 +38,8 @@ export async function protectPartition(
   node: NodeId,
   change: Pick<QuorumDemand, 'without' | 'with'> = {},
 ): Promise<StepResult | null> {
+  // Nobody is acknowledged anything there, and what was is judged by the quorums that it had.
+  if (isOut(c.view, node)) return null;
   const demand = { node, ...refOf(c), ...change };
   const asked = isDemanded(c, demand) ? [] : followersOf(partitionNow(c), node);
   for (const follower of asked.filter((n) => !change.without?.includes(n) && c.alive(n))) {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { NodeId } from '../../catalog/model.ts';
+import type { NodeId, Quorum } from '../../catalog/model.ts';
 import { subscriptionName } from '../../catalog/names.ts';
-import { NO_QUORUM, type Quorum } from '../../catalog/quorum.ts';
+import { NO_QUORUM } from '../../catalog/quorum.ts';
 import { tideError } from '../../core/errors.ts';
 import { literal, type Sql } from './client.ts';
 import { writeMarker } from './mesh.ts';

@@ -1,11 +1,10 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import type { ClusterView, NodeId, ReplicaState } from '../../../src/catalog/model.ts';
+import type { ClusterView, NodeId, Quorum, ReplicaState } from '../../../src/catalog/model.ts';
 import {
   durabilityOf,
   NO_QUORUM,
   protects,
-  type Quorum,
   type QuorumDemand,
   syncTransitions,
   wantedQuorum,

@@ -22,7 +22,7 @@ export function faultsOf(world: World): string[] {
       if (!cluster.at(node.id).parents.has(table.tid)) faults.push(`n${node.id} lacks table ${table.name}`);
     }
   }
-  for (const { id } of connectedNodes(view).filter((n) => cluster.at(n.id).alive)) {
+  for (const { id } of connectedNodes(view).filter((n) => cluster.at(n.id).serves)) {
     const wanted = wantedQuorum(view, id, (n) => cluster.at(n).alive);
     const { quorum } = cluster.at(id);
     if (!sameQuorum(quorum, wanted))

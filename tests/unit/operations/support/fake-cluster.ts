@@ -1,4 +1,4 @@
-import type { NodeId, TableRecord } from '../../../../src/catalog/model.ts';
+import type { NodeId, Quorum, TableRecord } from '../../../../src/catalog/model.ts';
 import {
   forwardName,
   partitionTable,
@@ -7,7 +7,7 @@ import {
   serverName,
   subscriptionName,
 } from '../../../../src/catalog/names.ts';
-import { NO_QUORUM, protects, type Quorum } from '../../../../src/catalog/quorum.ts';
+import { NO_QUORUM, protects } from '../../../../src/catalog/quorum.ts';
 import { tideError } from '../../../../src/core/errors.ts';
 import type { Inventory } from '../../../../src/manager/ports.ts';
 import type { Blocker, HingeTarget } from '../../../../src/operations/ports.ts';

@@ -1,6 +1,5 @@
-import type { NodeId, TableRecord } from '../../../../src/catalog/model.ts';
+import type { NodeId, Quorum, TableRecord } from '../../../../src/catalog/model.ts';
 import { forwardName, partitionTable, remoteTable, serverName } from '../../../../src/catalog/names.ts';
-import type { Quorum } from '../../../../src/catalog/quorum.ts';
 import { tideError } from '../../../../src/core/errors.ts';
 import { KeyedMutex } from '../../../../src/core/mutex.ts';
 import type { DataPlane, HingeTarget, PartitionRef, SwingAttempt } from '../../../../src/operations/ports.ts';

@@ -144,8 +144,21 @@ export class World {
 
   /** What a manager does in the background, several times a second. */
   async settleQuorums(): Promise<void> {
-    this.runner.quorums.round();
-    await this.runner.quorums.idle();
+    let isIdle = false;
+    const settle = async () => {
+      // What an earlier round is still at, it began with an older wish.
+      await this.runner.quorums.idle();
+      this.runner.quorums.round();
+      await this.runner.quorums.idle();
+      isIdle = true;
+    };
+    void settle();
+    for (;;) {
+      await turn();
+      if (isIdle) return;
+      this.clock.advance();
+      this.cluster.flow();
+    }
   }
 
   /** What is still on its way arrives. */
@@ -432,7 +445,13 @@ function storeLabel(key: string, value: OperationRecord & { nodes?: unknown }): 
   }
   if (key.startsWith('/catalog/node/')) {
     const node = value as unknown as NodeRecord;
-    return `catalog n${node.id}: ${node.state}${node.draining ? ', draining' : ''}`;
+    const of = (node.quorums ?? []).map((q) => `${q.count} of ${q.nodes.map((n) => `n${n}`).join('+') || 'nobody'}`);
+    const flags = [
+      node.draining && 'draining',
+      node.outage && 'out',
+      of.length > 0 && `acknowledges by ${of.join(' or ')}`,
+    ];
+    return `catalog n${node.id}: ${[node.state, ...flags.filter(Boolean)].join(', ')}`;
   }
   if (key.startsWith('/catalog/table/'))
     return `catalog table ${(value as unknown as TableRecord).name}: ${(value as unknown as TableRecord).state}`;
