@@ -10,11 +10,6 @@ const PARTITIONS = 8;
 const WRITERS = 4;
 const STATEMENT_MS = 3_000;
 
-interface Written {
-  readonly key: number;
-  readonly atMs: number;
-}
-
 let cluster: LocalCluster;
 let nextKey = 1;
 
@@ -23,7 +18,7 @@ beforeAll(async () => {
   for (let started = 0; started < 4; started++) await cluster.addNode();
   await createTable(cluster, 'CREATE TABLE acct (id bigint PRIMARY KEY, note text)', {
     partitions: PARTITIONS,
-    replicas: 2,
+    replicas: 3,
   });
   await cluster.sql(1).query(`INSERT INTO acct SELECT -n, 'base' FROM generate_series(1, 2000) n`);
 });
@@ -32,9 +27,9 @@ afterAll(async () => {
   await cluster?.close();
 });
 
-/** Writers on new keys through living nodes; what a node has acknowledged is kept with its time. */
+/** Writers on new keys through living nodes; what a node has acknowledged is kept. */
 class Writers {
-  readonly acknowledged: Written[] = [];
+  readonly acknowledged: number[] = [];
   readonly incomplete: string[] = [];
   readonly #pools: pg.Pool[];
   readonly #workers: Promise<void>[];
@@ -54,7 +49,7 @@ class Writers {
         .query('INSERT INTO acct VALUES ($1, $2)', [key, 'written'])
         .then(() => true)
         .catch(() => false);
-      if (ok) this.acknowledged.push({ key, atMs: performance.now() });
+      if (ok) this.acknowledged.push(key);
       await sleep(ok ? 4 : 20);
     }
   }
@@ -76,11 +71,11 @@ class Writers {
     await Promise.all(this.#pools.map((p) => p.end()));
   }
 
-  /** Acknowledged since a moment, and not to be found through a node. */
-  async lost(sinceMs: number, node: number): Promise<number[]> {
+  /** Acknowledged, and not to be found through a node. */
+  async lost(node: number): Promise<number[]> {
     const { rows } = await cluster.postgres(node).query<{ id: string }>('SELECT id FROM acct WHERE id > 0');
     const found = new Set(rows.map((r) => Number(r.id)));
-    return this.acknowledged.filter((w) => w.atMs >= sinceMs && !found.has(w.key)).map((w) => w.key);
+    return this.acknowledged.filter((key) => !found.has(key));
   }
 }
 
@@ -199,9 +194,8 @@ test('a node that dies is replaced by its followers, and serves again when it ha
       )
       .toBe(true);
   }
-  const failoverMs = performance.now();
   await client.end();
-  expect(failoverMs - killedMs).toBeLessThan(6_000);
+  expect(performance.now() - killedMs).toBeLessThan(10_000);
   expect(await condition(victim)).toBe('out');
 
   await sleep(1_000);
@@ -213,11 +207,12 @@ test('a node that dies is replaced by its followers, and serves again when it ha
   expect(stale.accepted).toEqual([]);
   expect(stale.tries).toBeGreaterThan(10);
   await writers.stop();
+  expect(writers.acknowledged.length).toBeGreaterThan(100);
   await expect
     .poll(async () => (await rows()).filter((r) => r.state !== 'ready'), { timeout: 60_000, interval: 300 })
     .toEqual([]);
   expect(writers.incomplete).toEqual([]);
-  for (const node of [1, 2, 3, 4]) expect(await writers.lost(failoverMs, node)).toEqual([]);
+  for (const node of [1, 2, 3, 4]) expect(await writers.lost(node)).toEqual([]);
   await expectSettled([1, 2, 3, 4]);
 });
 
@@ -229,14 +224,14 @@ test('a PostgreSQL that its own node starts again needs no failover, or a right 
   cluster.killPostgres(victim);
   await expect.poll(() => cluster.postgresPid(victim), { timeout: 10_000, interval: 20 }).not.toBe(pid);
   await expect.poll(() => condition(victim), { timeout: 30_000, interval: 100 }).toBe('live');
-  const backMs = performance.now() + 500;
   await sleep(2_000);
   await writers.stop();
+  expect(writers.acknowledged.length).toBeGreaterThan(100);
   expect(writers.incomplete).toEqual([]);
   await expect
     .poll(async () => (await rows()).filter((r) => r.state !== 'ready'), { timeout: 60_000, interval: 300 })
     .toEqual([]);
-  for (const node of [1, 2, 3, 4]) expect(await writers.lost(backMs, node)).toEqual([]);
+  for (const node of [1, 2, 3, 4]) expect(await writers.lost(node)).toEqual([]);
   await expectSettled([1, 2, 3, 4]);
 });
 
@@ -266,7 +261,7 @@ test('replicas of a node that stays away are made elsewhere, and it can be dropp
     .toBe(false);
   await expect
     .poll(async () => (await rows()).filter((r) => r.state === 'ready').length, { timeout: 60_000, interval: 200 })
-    .toBe(2 * PARTITIONS);
+    .toBe(3 * PARTITIONS);
   const { operation } = await cluster.admin({ do: 'node-drop', node: victim }, { node: 1 });
   await cluster.waitForOperation(must(operation, 'operation'));
   expect(await condition(victim)).toBe('gone');
