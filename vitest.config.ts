@@ -14,7 +14,7 @@ const project = (name: string, timeoutMs: number, serial: boolean) => ({
 export default defineConfig({
   test: {
     projects: [
-      project('unit', 20_000, false),
+      project('unit', 90_000, false),
       project('cluster', 180_000, true),
       project('fault', 240_000, true),
       project('compat', 120_000, true),

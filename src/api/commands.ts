@@ -46,6 +46,13 @@ export const adminCommand = z.discriminatedUnion('do', [
   z.strictObject({ do: z.literal('partition-ls'), table: table.optional() }),
   z.strictObject({ do: z.literal('partition-migrate'), table, pids, from: nodeId, to: nodeId }),
   z.strictObject({ do: z.literal('partition-change-leader'), table, pid, to: z.union([nodeId, z.literal('auto')]) }),
+  z.strictObject({
+    do: z.literal('partition-recover'),
+    table,
+    pid,
+    node: nodeId,
+    acceptDataLoss: z.boolean().default(false),
+  }),
   z.strictObject({ do: z.literal('partition-add-replica'), table, pids, node: nodeId }),
   z.strictObject({ do: z.literal('partition-del-replica'), table, pids, node: nodeId }),
   z.strictObject({ do: z.literal('op-ls'), all: z.boolean().default(false) }),

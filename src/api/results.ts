@@ -201,6 +201,7 @@ export interface Results {
   'partition-ls': PartitionRow[];
   'partition-migrate': { operations: number[] };
   'partition-change-leader': { operations: number[] };
+  'partition-recover': StartedResult;
   'partition-add-replica': { operations: number[] };
   'partition-del-replica': { operations: number[] };
   'op-ls': OperationRow[];

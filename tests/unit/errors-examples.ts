@@ -44,6 +44,8 @@ export const EXAMPLES: { [C in ErrorCode]: ErrorDetails<C> } = {
   BELOW_REPLICA_COUNT: { partition: 'acct 3', left: 2, wanted: 3 },
   LEADER_NOT_REMOVABLE: { partition: 'acct 3', node: 1, fate: 'removed' },
   NOT_A_FOLLOWER: { partition: 'acct 3', node: 4, why: 'it holds no replica of it' },
+  PARTITION_LED: { partition: 'acct 3', leader: 2 },
+  WRITES_AT_RISK: { partitions: 'acct 3', leader: 2, way: 'tide partition recover TABLE PID NODE --accept-data-loss' },
   META_HOME: { node: 1, successor: 2 },
   STREAM_BEHIND: { from: 1, to: 4 },
   SERVER_IN_USE: { server: 'tide_n4', hinge: 'tide_hinge.t4_p0' },

@@ -5,7 +5,7 @@ import { type CliRun, defineClient, onClient, type WaitFlags, withWait } from '.
 import { given } from '../flags.ts';
 import { resolveNode, resolveNodes } from '../nodes.ts';
 import { columns } from '../output.ts';
-import { finishWork } from '../work.ts';
+import { finishStarted, finishWork } from '../work.ts';
 
 const PIDS = 'PIDS are 3, 1,3,5 or 1-5; nodes are ids or HOST:PORT';
 
@@ -15,6 +15,7 @@ export function addPartition(program: Command, run: CliRun): void {
   addList(partition, run);
   addMigrate(partition, run);
   addChangeLeader(partition, run);
+  addRecover(partition, run);
   addReplicaCommands(partition, run);
 }
 
@@ -81,6 +82,30 @@ function addChangeLeader(partition: Command, run: CliRun): void {
     const to = node === 'auto' ? node : await resolveNode(session, node);
     const { operations } = await session.call({ do: 'partition-change-leader', table, pid, to });
     await finishWork(session, operations, flags.wait);
+    return 0;
+  });
+}
+
+function addRecover(partition: Command, run: CliRun): void {
+  const recover = withWait(
+    defineClient(partition, {
+      usage: 'recover <table> <pid> <node>',
+      summary: 'let a follower lead in place of a node that is out of service, with the rows that it has',
+      examples: ['tide partition recover acct 3 2', 'tide partition recover acct 3 2 --accept-data-loss'],
+    }),
+  ).option('--accept-data-loss', 'even where writes that the old leader acknowledged may be missing there');
+  type Args = [table: string, pid: string, node: string];
+  type Flags = WaitFlags & { acceptDataLoss?: boolean };
+  onClient<Flags, Args>(run, recover, async ({ session, flags, args: [table, pid, name] }) => {
+    const started = await session.call({
+      do: 'partition-recover',
+      table,
+      pid: parsePid(pid),
+      node: await resolveNode(session, name),
+      acceptDataLoss: flags.acceptDataLoss === true,
+    });
+    await finishStarted(session, started, flags.wait);
+    session.say('ok');
     return 0;
   });
 }

@@ -133,6 +133,19 @@ export const clusterErrors = {
     text: (d) => `node ${d.node} cannot become the leader of ${d.partition}: ${d.why}`,
     hint: () => 'choose a node whose replica is a follower in state ready (tide partition ls)',
   }),
+  PARTITION_LED: entry<{ partition: string; leader: number }>({
+    retry: 'never',
+    sqlstate: '55000',
+    text: (d) => `${d.partition} is led by node ${d.leader}, which is not out of service`,
+    hint: (d) =>
+      `tide partition change-leader chooses another; if node ${d.leader} is down for good, say so first: tide node offline ${d.leader}`,
+  }),
+  WRITES_AT_RISK: entry<{ partitions: string; leader: number; way: string }>({
+    retry: 'when-cluster-changes',
+    sqlstate: '55000',
+    text: (d) => `${d.partitions}: node ${d.leader} may have acknowledged writes that no other live node has`,
+    hint: (d) => `start node ${d.leader} again, or the followers that are down; or give such writes up: ${d.way}`,
+  }),
   META_HOME: entry<{ node: number; successor: number }>({
     retry: 'never',
     sqlstate: '55000',

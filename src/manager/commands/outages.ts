@@ -1,7 +1,8 @@
 import type { AdminCommand } from '../../api/commands.ts';
 import type { StartedResult } from '../../api/results.ts';
 import type { NodeId } from '../../catalog/model.ts';
-import { partitionKey, tableName } from '../../catalog/view.ts';
+import { haveAllBetween } from '../../catalog/quorum.ts';
+import { allPartitions, partitionKey, replicaOn, tableName } from '../../catalog/view.ts';
 import { tideError } from '../../core/errors.ts';
 import { outageLock } from '../../operations/kinds/outage.ts';
 import { onlyHere } from '../guardian.ts';
@@ -30,6 +31,37 @@ export async function recover(c: CommandContext, node: NodeId): Promise<StartedR
   return { operation: started.id, plan: null };
 }
 
+/** A follower leads in place of a node that is out, with what it has. The risk of lost writes has to be accepted, where there is one. */
+export async function recoverPartition(
+  c: CommandContext,
+  command: Extract<AdminCommand, { do: 'partition-recover' }>,
+): Promise<StartedResult> {
+  const { pid, node: to } = command;
+  const table = readyTable(c.view, command.table);
+  const partition = table.partitions[pid];
+  if (!partition) throw tideError('PARTITION_UNKNOWN', { table: tableName(table), pid, count: table.partitionCount });
+  const name = `${tableName(table)} ${pid}`;
+  const { leader } = partition;
+  const outage = nodeById(c.view, leader).outage;
+  if (!outage) throw tideError('PARTITION_LED', { partition: name, leader });
+  const state = replicaOn(partition, to)?.state;
+  if (!c.load.alive(to)) throw tideError('NODE_NOT_ALIVE', { nodes: `node ${to}` });
+  if (state !== 'ready' && state !== 'stale')
+    throw tideError('NOT_A_FOLLOWER', { partition: name, node: to, why: 'it holds no whole replica of it' });
+  const safe = state === 'ready' && haveAllBetween(c.view, leader, [to]);
+  if (!safe && !command.acceptDataLoss) {
+    throw tideError('WRITES_AT_RISK', {
+      partitions: name,
+      leader,
+      way: `tide partition recover ${tableName(table)} ${pid} ${to} --accept-data-loss`,
+    });
+  }
+  requireLock(c, outageLock(leader), `node ${leader}`);
+  const recover = { tid: table.tid, pid, to };
+  const started = await c.runner.submit('failover', { node: leader, by: outage.by, recover });
+  return { operation: started.id, plan: null };
+}
+
 /** Takes a node that will never return out of the cluster. Refuses to lose the last copy of anything that was not named. */
 export async function drop(
   c: CommandContext,
@@ -49,6 +81,16 @@ export async function drop(
       node,
       partitions: refused.map(({ table, partition }) => `${tableName(table)} ${partition.pid}`).join(', '),
       accept: refused.map(({ table, partition }) => `${tableName(table)}/${partition.pid}`).join(','),
+    });
+  }
+  const undecided = [...allPartitions(c.view)].filter(
+    (each) => each.partition.leader === node && !last.some(({ partition }) => partition === each.partition),
+  );
+  if (undecided.length > 0) {
+    throw tideError('WRITES_AT_RISK', {
+      partitions: undecided.map(({ table, partition }) => `${tableName(table)} ${partition.pid}`).join(', '),
+      leader: node,
+      way: 'tide partition recover TABLE PID NODE --accept-data-loss, for each',
     });
   }
   const lost = last.map(({ partition }) => partitionKey(partition.tid, partition.pid));

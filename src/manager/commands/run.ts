@@ -47,6 +47,8 @@ export async function runCommand(c: CommandContext, command: AdminCommand): Prom
       return tables.listPartitions(c, command.table);
     case 'partition-migrate':
       return partitions.migrate(c, command);
+    case 'partition-recover':
+      return outages.recoverPartition(c, command);
     case 'partition-change-leader':
       return partitions.changeLeader(c, command);
     case 'partition-add-replica':

@@ -1,5 +1,5 @@
 import type { NodeId, Partition } from '../../catalog/model.ts';
-import { allPartitions, connectedNodes, partitionKey, replicaOn } from '../../catalog/view.ts';
+import { allPartitions, connectedNodes, isOut, partitionKey, replicaOn } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { again, DONE, nothingToUndo, operationKind, type Step, type StepContext } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
@@ -7,7 +7,7 @@ import { type FailoverInput, failoverSteps } from '../steps/failover.ts';
 
 export { leaderless } from '../steps/failover.ts';
 
-import { disconnectIdlePairs, readyNodes } from '../steps/partition.ts';
+import { disconnectIdlePairs } from '../steps/partition.ts';
 import { type RecoverInput, recoverSteps } from '../steps/recover.ts';
 import { waitFor } from '../waiting.ts';
 
@@ -44,11 +44,11 @@ interface DropInput extends GiveUpInput {
 const heldBy = (c: StepContext<unknown>, node: NodeId): Partition[] =>
   [...allPartitions(c.view)].map(({ partition }) => partition).filter((p) => replicaOn(p, node));
 
-/** Replicas on a node that others have too, and that is not their leader: nobody needs them to be there. */
+/** Replicas on a node that follow a leader in service: it has all that they have, and nobody needs them to be there. */
 export function spareReplicas(view: StepContext<unknown>['view'], node: NodeId): Partition[] {
   return [...allPartitions(view)]
     .map(({ partition }) => partition)
-    .filter((p) => replicaOn(p, node) && p.leader !== node && readyNodes(p).some((n) => n !== node));
+    .filter((p) => replicaOn(p, node) && p.leader !== node && !isOut(view, p.leader));
 }
 
 const giveUpReplicas: Step<GiveUpInput> = {

@@ -17,6 +17,8 @@ import { readyNodes } from './partition.ts';
 export interface FailoverInput {
   node: NodeId;
   by: Outage['by'];
+  /** The operator's choice for a partition whose followers may lack what the node acknowledged (`tide partition recover`). */
+  recover?: PartitionRef & { to: NodeId };
 }
 
 type Context = StepContext<FailoverInput>;
@@ -155,6 +157,8 @@ function choose(c: Context, partition: Partition, leads: ReadonlyMap<NodeId, num
     );
   const target = unfinished ? Number(unfinished.input.to) : null;
   const position = (n: NodeId) => positionsOf(c)?.[n] ?? null;
+  const { recover } = c.input;
+  if (recover?.tid === partition.tid && recover.pid === partition.pid) return recovered(c, partition, target);
   const followers = readyNodes(partition).filter((n) => n !== node);
   const able = followers
     .filter((n) => c.alive(n) && position(n) !== null)
@@ -180,6 +184,14 @@ function choose(c: Context, partition: Partition, leads: ReadonlyMap<NodeId, num
   };
 }
 
+/** The operator's choice leads with what it has; everybody else is copied again. */
+function recovered(c: Context, { tid, pid, epoch, replicas }: Partition, target: NodeId | null): Choice | null {
+  const { to } = must(c.input.recover, 'the choice of the operator');
+  if (!c.alive(to) || !replicas.some((r) => r.node === to)) return null;
+  const stale = replicas.filter((r) => r.state === 'ready' && r.node !== to).map((r) => r.node);
+  return { tid, pid, epoch: epoch + 1, leader: to, stale, guard: target === to ? null : target };
+}
+
 /** Streams first: a replica that has to be copied again must not be sent a row that it cannot take. Then all of it in one change. */
 const publishLeaders: Step<FailoverInput> = {
   name: 'publish-leaders',
@@ -188,6 +200,7 @@ const publishLeaders: Step<FailoverInput> = {
     const due = choicesOf(c).filter((choice) => isDue(c, choice));
     await eachAtOnce(due, (choice) => leaveStaleBehind(c, choice));
     await c.commit(
+      ...due.map((choice) => ({ kind: 'replica-put', ...refOf(choice), node: choice.leader, state: 'ready' }) as const),
       ...due.map((choice) => ({ kind: 'leader-changed', ...refOf(choice), leader: choice.leader }) as const),
       ...due.flatMap((choice) =>
         choice.stale.map((node) => ({ kind: 'replica-put', ...refOf(choice), node, state: 'stale' }) as const),

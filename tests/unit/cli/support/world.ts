@@ -45,6 +45,8 @@ export class World {
         return { operation: 27, plan: null };
       case 'node-recover':
         return { operation: 28, plan: null };
+      case 'partition-recover':
+        return { operation: 30, plan: null };
       case 'node-drop':
         return { operation: 29, plan: null };
       case 'node-undrain':
@@ -206,6 +208,7 @@ const KINDS: Record<number, { kind: string; subject: string }> = {
   24: { kind: 'decommission', subject: 'nodes 4' },
   25: { kind: 'undrain', subject: 'node 2' },
   27: { kind: 'failover', subject: 'node 3' },
+  30: { kind: 'failover', subject: 'node 1' },
   28: { kind: 'recover-node', subject: 'node 3' },
   29: { kind: 'drop-node', subject: 'node 3' },
   26: { kind: 'change-leader', subject: 'acct 3: n1 → n2' },

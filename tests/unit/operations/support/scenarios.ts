@@ -92,6 +92,13 @@ export const SCENARIOS: readonly Scenario[] = [
     world: withDeadNode,
     undoneDiffers: 'the node stays out',
   },
+  {
+    name: 'failover with a leader that the operator chose',
+    kind: 'failover',
+    input: { node: 1, by: 'operator', recover: { ...REF, to: 2 } },
+    world: withDeadNode,
+    undoneDiffers: 'the node stays out',
+  },
   { name: 'recover-node', kind: 'recover-node', input: { node: 1 }, world: withFencedNode },
   { name: 'recover-node that was given up', kind: 'recover-node', input: { node: 1 }, world: withReturnedNode },
   { name: 'give-up-node', kind: 'give-up-node', input: { node: 1 }, world: withFailedOver },
