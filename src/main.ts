@@ -9,6 +9,8 @@ import { CatalogStore } from './manager/catalog-store.ts';
 import { Manager } from './manager/manager.ts';
 import { runNode } from './node/daemon.ts';
 import type { ImportMeta, StartManager } from './node/manager-handle.ts';
+import { CrashPointStore } from './operations/crash-points.ts';
+import { OPERATION_KINDS } from './operations/registry.ts';
 import { PostgresDataPlane } from './postgres/data-plane.ts';
 import { PostgresInspector } from './postgres/inspector.ts';
 import { NodeConnections } from './postgres/sql/client.ts';
@@ -17,9 +19,11 @@ import { LmdbStore } from './store/lmdb-store.ts';
 /** The only place that builds real adapters. */
 
 const startManager: StartManager = async ({ directory, home, clusterId, startMode, minNodes, log }) => {
-  const store = await LmdbStore.open(directory).catch((error) => {
+  const opened = await LmdbStore.open(directory).catch((error) => {
     throw tideError('STORE_DAMAGED', { file: directory, why: messageOf(error) }, error);
   });
+  const points = process.env.PGTIDE_CRASH_POINTS;
+  const store = points === undefined ? opened : new CrashPointStore(opened, OPERATION_KINDS, points);
   await CatalogStore.initialise(store, { clusterId, startMode, ...(minNodes === undefined ? {} : { minNodes }) });
   return Manager.start(home, {
     store,

@@ -129,10 +129,12 @@ export class LocalCluster {
     ];
     const starting = { store, address, httpAddress, postgresPort: must(postgresPort, 'port'), arguments: args };
     const process = this.#spawn(args);
-    const id = await this.#untilLive(address, process);
-    const member: Member = { ...starting, ...process, id, gateway: null, postgres: null };
-    this.#members.set(id, member);
-    return member;
+    // Known from the moment it has an id: it can be killed while it joins.
+    const id = await this.#untilLive(address, process, (given) => {
+      if (this.#members.has(given)) return;
+      this.#members.set(given, { ...starting, ...process, id: given, gateway: null, postgres: null });
+    });
+    return this.#member(id);
   }
 
   /** Starts a stopped or killed node again on its store and waits until it is live. */
@@ -256,7 +258,11 @@ export class LocalCluster {
     return { child, output };
   }
 
-  async #untilLive(address: string, started: { child: ChildProcess; output: string[] }): Promise<number> {
+  async #untilLive(
+    address: string,
+    started: { child: ChildProcess; output: string[] },
+    onId: (id: number) => void = () => {},
+  ): Promise<number> {
     const until = performance.now() + START_MS;
     for (;;) {
       if (started.child.exitCode !== null || started.child.signalCode !== null) {
@@ -264,7 +270,8 @@ export class LocalCluster {
         throw tideError('INTERNAL', { why: `the node at ${address} ended (${end}):\n${started.output.join('\n')}` });
       }
       const rows = await admin(address, { do: 'node-status' }, { timeoutMs: 5_000 }).catch(() => []);
-      const row = rows.find((r) => r.address === address);
+      const row = rows.find((r) => r.address === address && r.state !== 'decommissioned');
+      if (row) onId(row.id);
       if (row?.isLive && (await takesStatements(address))) return row.id;
       if (performance.now() > until) {
         throw tideError('INTERNAL', {
