@@ -44,7 +44,7 @@ test('an operation stands still at the boundary that is armed, with its record w
   const store = new CrashPointStore(inner, OPERATION_KINDS, directory);
   const record = { id: 7, kind: 'join-node', status: 'running', step: 0 };
   const write = (value: object) => store.txn({ when: [], write: [{ put: '/op/7', value }] });
-  const stepWritten = async () => ((await inner.get('/op/7'))?.value as typeof record).step;
+  const stepWritten = async () => ((await inner.get('/op/7'))?.value as typeof record | undefined)?.step;
   const operationHeld = () => expect.poll(() => readOrNull(hit)).toBe('7');
   try {
     await write(record);
