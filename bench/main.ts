@@ -3,12 +3,13 @@ import { failureText } from '../src/demo/local-cluster.ts';
 import type { Benchmark, Figure } from './benchmark.ts';
 import { commits } from './commits.ts';
 import { copy } from './copy.ts';
+import { failover } from './failover.ts';
 import { memory } from './memory.ts';
 import { pauses } from './pauses.ts';
 import { planner } from './planner.ts';
 import { startUp } from './start-up.ts';
 
-const BENCHMARKS: readonly Benchmark[] = [planner, startUp, memory, pauses, copy, commits];
+const BENCHMARKS: readonly Benchmark[] = [planner, startUp, memory, pauses, copy, commits, failover];
 
 /** Runs the named benchmarks, or all; the tables go to stdout as Markdown, what is going on to stderr. */
 async function main(names: readonly string[]): Promise<number> {

@@ -32,6 +32,11 @@ export function* allPartitions(view: ClusterView): Generator<{ table: TableRecor
   for (const table of view.tables.values()) for (const partition of table.partitions) yield { table, partition };
 }
 
+/** Those of tables that clients can use. One that is being made or dropped is its operation's alone, through every outage. */
+export function* servedPartitions(view: ClusterView): Generator<{ table: TableRecord; partition: Partition }> {
+  for (const found of allPartitions(view)) if (found.table.state === 'ready') yield found;
+}
+
 const ledIn = new WeakMap<ClusterView, ReadonlyMap<NodeId, readonly Partition[]>>();
 
 /** Partitions by the node that leads them; made once per view, which never changes. */

@@ -1,5 +1,5 @@
 import type { ClusterView, NodeId } from '../catalog/model.ts';
-import { allPartitions, connectedNodes, isOut, replicaOn } from '../catalog/view.ts';
+import { connectedNodes, isOut, replicaOn, servedPartitions } from '../catalog/view.ts';
 import type { Clock } from '../core/clock.ts';
 import { leaderless, outageLock, spareReplicas } from '../operations/kinds/outage.ts';
 import { hasEnded } from '../operations/machine.ts';
@@ -157,7 +157,7 @@ function unproven(node: NodeId, answer: 'accepts' | 'silent'): string {
 
 /** Partitions with a replica on the node that nobody else has whole, and those it leads. */
 export function onlyHere(view: ClusterView, node: NodeId, alive: (node: NodeId) => boolean) {
-  return [...allPartitions(view)].filter(
+  return [...servedPartitions(view)].filter(
     ({ partition }) =>
       replicaOn(partition, node) &&
       !partition.replicas.some((r) => r.node !== node && r.state === 'ready' && alive(r.node)),

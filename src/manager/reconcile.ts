@@ -1,7 +1,7 @@
 import type { CatalogChange } from '../catalog/change.ts';
 import type { ClusterView, NodeId } from '../catalog/model.ts';
 import { partitionTable } from '../catalog/names.ts';
-import { allPartitions, connectedNodes, partitionOf, replicaOn } from '../catalog/view.ts';
+import { connectedNodes, partitionOf, replicaOn, servedPartitions } from '../catalog/view.ts';
 import { messageOf } from '../core/errors.ts';
 import type { DataPlane, PartitionRef } from '../operations/ports.ts';
 
@@ -113,7 +113,7 @@ export class Reconciler {
   /** Partitions that both nodes hold in step with the leader, by the other node. */
   #sharedWith(node: NodeId): Map<NodeId, PartitionRef[]> {
     const shared = new Map<NodeId, PartitionRef[]>();
-    for (const { partition } of allPartitions(this.#ports.view())) {
+    for (const { partition } of servedPartitions(this.#ports.view())) {
       if (replicaOn(partition, node)?.state !== 'ready') continue;
       for (const other of partition.replicas.filter((r) => r.node !== node && r.state === 'ready')) {
         shared.set(other.node, [...(shared.get(other.node) ?? []), { tid: partition.tid, pid: partition.pid }]);
@@ -151,10 +151,10 @@ export class Reconciler {
     const { plane, busy } = this.#ports;
     let complete = true;
     const hinges = await plane.readHinges(node);
-    for (const { table, partition } of allPartitions(this.#ports.view())) {
+    for (const { table, partition } of servedPartitions(this.#ports.view())) {
       const target = hinges.get(partitionTable(partition.tid, partition.pid));
       // Where the leader itself stands, only the operation that made it the leader may turn the hinge.
-      if (!target || table.state !== 'ready' || partition.leader === node) continue;
+      if (!target || partition.leader === node) continue;
       if (target.kind === 'node' && target.node === partition.leader) continue;
       if (busy(partition.tid, partition.pid)) {
         complete = false;

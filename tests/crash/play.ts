@@ -92,7 +92,11 @@ async function kill(stage: Stage, victim: Victim, cast: Cast): Promise<() => Pro
   }
   if (!cluster.isRunning(node)) throw new Error(`node ${node}, the ${victim}, does not run`);
   await cluster.killNode(node);
-  return () => cluster.restartNode(node);
+  return async () => {
+    // One that has left meanwhile has nothing to come back to.
+    const row = (await cluster.admin({ do: 'node-status' }).catch(() => [])).find((n) => n.id === node);
+    if (row?.state !== 'decommissioned') await cluster.restartNode(node);
+  };
 }
 
 async function until(what: string, holds: () => Promise<boolean>): Promise<void> {

@@ -1,5 +1,5 @@
 import type { NodeId, Partition } from '../../catalog/model.ts';
-import { allPartitions, connectedNodes, isOut, partitionKey, replicaOn } from '../../catalog/view.ts';
+import { allPartitions, connectedNodes, isOut, partitionKey, replicaOn, servedPartitions } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { again, DONE, nothingToUndo, operationKind, type Step, type StepContext } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
@@ -42,11 +42,11 @@ interface DropInput extends GiveUpInput {
 }
 
 const heldBy = (c: StepContext<unknown>, node: NodeId): Partition[] =>
-  [...allPartitions(c.view)].map(({ partition }) => partition).filter((p) => replicaOn(p, node));
+  [...servedPartitions(c.view)].map(({ partition }) => partition).filter((p) => replicaOn(p, node));
 
 /** Replicas on a node that follow a leader in service: it has all that they have, and nobody needs them to be there. */
 export function spareReplicas(view: StepContext<unknown>['view'], node: NodeId): Partition[] {
-  return [...allPartitions(view)]
+  return [...servedPartitions(view)]
     .map(({ partition }) => partition)
     .filter((p) => replicaOn(p, node) && p.leader !== node && !isOut(view, p.leader));
 }

@@ -4,6 +4,7 @@ import { connectedNodes, tableName } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { type TideError, tideError } from '../../core/errors.ts';
 import {
+  again,
   type Claim,
   DONE,
   nothingToUndo,
@@ -11,10 +12,12 @@ import {
   partitionLock,
   type Step,
   type StepContext,
+  type StepResult,
 } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
 import { awaitArrivals, disconnectIdlePairs } from '../steps/partition.ts';
 import { demandQuorum } from '../steps/protect.ts';
+import { waitFor } from '../waiting.ts';
 
 /** Making and dropping a distributed table. Rows' tables and streams come first, what users see last; dropping goes the other way. */
 
@@ -46,7 +49,7 @@ const registerTable: Step<CreateInput> = {
   },
   undo: async (c) => {
     if (recordOf(c)) await c.commit({ kind: 'table-removed', tid: c.input.table.tid });
-    for (const node of nodesOf(c.input.table)) await disconnectIdlePairs(c, node);
+    for (const node of nodesOf(c, c.input.table)) await disconnectIdlePairs(c, node);
     return DONE;
   },
 };
@@ -57,18 +60,18 @@ const createReplicas: Step<CreateInput> = {
   run: async (c) => {
     const { table } = c.input;
     await c.claim(
-      ...everyReplica(table).map(
+      ...everyReplica(c, table).map(
         ({ node, pid }): Claim => ({ kind: 'replica-table', node, name: partitionTable(table.tid, pid) }),
       ),
     );
-    const onNode = (node: NodeId) => everyReplica(table).filter((r) => r.node === node);
-    await eachAtOnce(nodesOf(table), async (node) => {
+    const onNode = (node: NodeId) => everyReplica(c, table).filter((r) => r.node === node);
+    await eachAtOnce(nodesOf(c, table), async (node) => {
       for (const { pid } of onNode(node)) await c.plane.createReplica(node, table, pid);
     });
     return DONE;
   },
   undo: async (c) => {
-    for (const { node, pid } of everyReplica(c.input.table)) {
+    for (const { node, pid } of everyReplica(c, c.input.table)) {
       await c.plane.dropReplica(node, { tid: c.input.table.tid, pid });
     }
     return DONE;
@@ -79,14 +82,14 @@ const startStreams: Step<CreateInput> = {
   name: 'start-streams',
   done: async (c) => recordOf(c)?.state === 'ready',
   run: async (c) => {
-    await eachAtOnce(pairsOf(c.input.table), async ({ from, to, refs }) => {
+    await eachAtOnce(pairsOf(c, c.input.table), async ({ from, to, refs }) => {
       await c.plane.connectPair(from, to);
       await c.plane.startStreams(from, to, refs, false);
     });
     return DONE;
   },
   undo: async (c) => {
-    for (const { from, to, refs } of pairsOf(c.input.table)) {
+    for (const { from, to, refs } of pairsOf(c, c.input.table)) {
       if (!(await c.plane.hasStream(from, to))) continue;
       for (const ref of refs) await c.plane.stopStream(from, to, ref);
       const late = await awaitArrivals(c, to, [from]);
@@ -102,7 +105,7 @@ const protectLeaders: Step<CreateInput> = {
   done: async (c) => recordOf(c)?.state === 'ready',
   run: async (c) => {
     const { tid, partitions } = c.input.table;
-    for (const { from, to } of pairsOf(c.input.table)) {
+    for (const { from, to } of pairsOf(c, c.input.table)) {
       // Tables that are there already would wait for a follower that does not listen yet.
       if (!partitions.some((p) => p.leader === from) || !c.alive(to)) continue;
       const late = await awaitArrivals(c, to, [from]);
@@ -130,11 +133,26 @@ const createParents: Step<CreateInput> = {
   },
 };
 
+/**
+ * A node may have died and come back since its part was made: its streams were cut then, and no failover or return sees to a table that is not
+ * open. Null where all that the table needs is there now.
+ */
+async function standsEverywhere(c: StepContext<CreateInput>): Promise<StepResult | null> {
+  const holders = c.input.table.partitions.flatMap((p) => p.replicas.map((r) => r.node));
+  const away = holders.find((node) => !c.alive(node));
+  if (away !== undefined) return again(200, waitFor('node', `node ${away}, which is to hold a replica, is away`, away));
+  await startStreams.run(c);
+  await createParents.run(c);
+  return null;
+}
+
 const openTable: Step<CreateInput> = {
   name: 'open-table',
   noReturn: true,
   done: async (c) => recordOf(c)?.state === 'ready',
   run: async (c) => {
+    const late = await standsEverywhere(c);
+    if (late) return late;
     await c.commit({ kind: 'table-state', tid: c.input.table.tid, state: 'ready' });
     await c.event('table-created', `${tableName(c.input.table)}: ${c.input.table.partitionCount} partitions`);
     return DONE;
@@ -172,13 +190,13 @@ const dropEverywhere: Step<DropInput> = {
     const nodes = connectedNodes(c.view);
     // A node that is away would bring its copy back; this waits for it, and says so.
     for (const node of nodes) await c.plane.dropParent(node.id, table);
-    for (const { from, to, refs } of pairsOf(table)) {
+    for (const { from, to, refs } of pairsOf(c, table)) {
       for (const ref of refs) await c.plane.stopStream(from, to, ref);
       const late = await awaitArrivals(c, to, [from]);
       if (late) return late;
     }
-    for (const { node, pid } of everyReplica(table)) await c.plane.dropReplica(node, { tid: table.tid, pid });
-    await c.remember({ nodes: nodesOf(table) });
+    for (const { node, pid } of everyReplica(c, table)) await c.plane.dropReplica(node, { tid: table.tid, pid });
+    await c.remember({ nodes: nodesOf(c, table) });
     await c.commit({ kind: 'table-removed', tid: table.tid });
     await c.event('table-dropped', c.input.name);
     return DONE;
@@ -204,20 +222,26 @@ export const dropTable = operationKind<DropInput>({
   steps: [closeTable, dropEverywhere, disconnectNodes],
 });
 
-function everyReplica(table: TableRecord): { node: NodeId; pid: number }[] {
-  return table.partitions.flatMap((p) => p.replicas.map((r) => ({ node: r.node, pid: p.pid })));
+/** On nodes that have not left meanwhile. */
+function everyReplica(c: StepContext<unknown>, table: TableRecord): { node: NodeId; pid: number }[] {
+  const here = new Set(connectedNodes(c.view).map((n) => n.id));
+  return table.partitions.flatMap((p) =>
+    p.replicas.filter((r) => here.has(r.node)).map((r) => ({ node: r.node, pid: p.pid })),
+  );
 }
 
-function nodesOf(table: TableRecord): NodeId[] {
-  return [...new Set(everyReplica(table).map((r) => r.node))].sort((a, b) => a - b);
+function nodesOf(c: StepContext<unknown>, table: TableRecord): NodeId[] {
+  return [...new Set(everyReplica(c, table).map((r) => r.node))].sort((a, b) => a - b);
 }
 
 /** Every ordered pair of nodes that share partitions of the table, with those partitions. */
-function pairsOf(table: TableRecord): { from: NodeId; to: NodeId; refs: PartitionRef[] }[] {
+function pairsOf(c: StepContext<unknown>, table: TableRecord): { from: NodeId; to: NodeId; refs: PartitionRef[] }[] {
+  const here = new Set(nodesOf(c, table));
   const pairs = new Map<string, { from: NodeId; to: NodeId; refs: PartitionRef[] }>();
   for (const { tid, pid, replicas } of table.partitions) {
-    for (const a of replicas) {
-      for (const b of replicas) {
+    const holders = replicas.filter((r) => here.has(r.node));
+    for (const a of holders) {
+      for (const b of holders) {
         if (a.node === b.node) continue;
         const key = `${a.node}>${b.node}`;
         const pair = pairs.get(key) ?? { from: a.node, to: b.node, refs: [] };

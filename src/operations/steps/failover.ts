@@ -1,6 +1,6 @@
 import type { NodeId, Outage, Partition } from '../../catalog/model.ts';
 import { followersOf, haveAllBetween } from '../../catalog/quorum.ts';
-import { allPartitions, isOut, partitionKey, partitionOf } from '../../catalog/view.ts';
+import { isOut, partitionKey, partitionOf, servedPartitions } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { again, DONE, nothingToUndo, type OperationRecord, type Step, type StepContext } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
@@ -38,7 +38,7 @@ const positionsOf = (c: Context) => c.data.positions as Record<string, number | 
 const choicesOf = (c: Context) => must(c.data.choices as Choice[] | undefined, 'the choice of leaders');
 const refOf = ({ tid, pid }: PartitionRef): PartitionRef => ({ tid, pid });
 const ledBy = (c: Context, node: NodeId) =>
-  [...allPartitions(c.view)].filter(({ partition }) => partition.leader === node);
+  [...servedPartitions(c.view)].filter(({ partition }) => partition.leader === node);
 
 const cutStreams: Step<FailoverInput> = {
   name: 'cut-streams',
@@ -286,7 +286,7 @@ async function eachAtOnce<T>(choices: readonly Choice[], work: (choice: Choice) 
 
 /** Partitions that the node still leads although its live followers have all that it acknowledged. */
 export function leaderless(view: Context['view'], node: NodeId, alive: (node: NodeId) => boolean): Partition[] {
-  return [...allPartitions(view)]
+  return [...servedPartitions(view)]
     .map(({ partition }) => partition)
     .filter((p) => p.leader === node && haveAllBetween(view, node, followersOf(p, node).filter(alive)));
 }

@@ -1,6 +1,6 @@
 import type { NodeId } from '../../catalog/model.ts';
 import { partitionTable } from '../../catalog/names.ts';
-import { allPartitions, connectedNodes, isOut, partitionOf, replicaOn } from '../../catalog/view.ts';
+import { allPartitions, connectedNodes, isOut, partitionOf, replicaOn, servedPartitions } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { again, DONE, nothingToUndo, type Step, type StepContext } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
@@ -149,7 +149,7 @@ const reopenStreams: Step<RecoverInput> = {
 function sharedReady(c: Context, other: NodeId): (PartitionRef & { leader: NodeId })[] {
   const ready = (node: NodeId, replicas: readonly { node: NodeId; state: string }[]) =>
     replicas.some((r) => r.node === node && r.state === 'ready');
-  return [...allPartitions(c.view)]
+  return [...servedPartitions(c.view)]
     .map(({ partition }) => partition)
     .filter(({ replicas }) => ready(c.input.node, replicas) && ready(other, replicas))
     .map(({ tid, pid, leader }) => ({ tid, pid, leader }));

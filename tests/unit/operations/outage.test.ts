@@ -3,10 +3,18 @@ import { faultsOf } from './support/cleanliness.ts';
 import { SCENARIOS, type Scenario } from './support/scenarios.ts';
 
 /**
- * A node dies at every single change of every kind of operation on one partition: others lead in its place, what cannot go on is undone, the
+ * A node dies at every single change of every kind of operation on partitions and tables: others lead in its place, what cannot go on is undone, the
  * node returns and is taken back. Nothing is lost, nothing waits for ever, nothing is left over.
  */
-const KINDS = ['add-replica', 'remove-replica', 'change-leader', 'move-replica', 'resync-replica'];
+const KINDS = [
+  'add-replica',
+  'remove-replica',
+  'change-leader',
+  'move-replica',
+  'resync-replica',
+  'create-table',
+  'drop-table',
+];
 const NODES = [1, 2, 3, 4];
 
 for (const scenario of SCENARIOS.filter((s) => KINDS.includes(s.kind))) {
