@@ -82,7 +82,6 @@ export class Guardian {
     await Promise.all(
       members.map(async ({ id, outage }) => {
         if (outage) return this.#attend(id, outage);
-        if (this.#ports.load.alive(id)) return void this.#evidence.delete(id);
         await this.#investigate(id);
       }),
     );
@@ -90,10 +89,12 @@ export class Guardian {
 
   async #investigate(node: NodeId): Promise<void> {
     const { load, clock, inspector, view, event } = this.#ports;
-    const evidence = this.#evidence.get(node) ?? { refusals: 0, told: 'nothing' };
-    this.#evidence.set(node, evidence);
     const beatAtMs = load.beatAt(node) ?? this.#beganMs;
     const silentMs = clock.nowMs() - beatAtMs;
+    // It is looked into long before plans take it for dead: proof, not silence, decides.
+    if (load.reachable(node) && silentMs <= SILENT_MS) return void this.#evidence.delete(node);
+    const evidence = this.#evidence.get(node) ?? { refusals: 0, told: 'nothing' };
+    this.#evidence.set(node, evidence);
     if (silentMs > (load.beatAt(node) === null ? UNHEARD_MS : SILENT_MS)) {
       const answer = await inspector.knock(node);
       // It has beaten meanwhile: what was found belongs to its silence before.

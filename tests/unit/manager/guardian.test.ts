@@ -1,0 +1,109 @@
+import { expect, test } from 'vitest';
+import type { ClusterView, NodeRecord } from '../../../src/catalog/model.ts';
+import { CatalogStore } from '../../../src/manager/catalog-store.ts';
+import { ClusterLoad } from '../../../src/manager/cluster-load.ts';
+import { Guardian, type GuardianPorts } from '../../../src/manager/guardian.ts';
+import { MemoryStore } from '../../../src/store/memory-store.ts';
+import { ManualClock } from '../operations/support/manual-clock.ts';
+import { nodeRecord } from '../operations/support/world.ts';
+
+const WATCH_MS = 150;
+const VICTIM = 2;
+const HEALTHY = { postgresUp: true, fenced: false, diskTotalBytes: 100, diskFreeBytes: 50 };
+
+/** A guardian over three nodes, with the servers' answers and the beats made by hand; it notes what it decides. */
+class Watch {
+  readonly clock = new ManualClock();
+  readonly decided: { kind: string; atMs: number }[] = [];
+  knock: 'accepts' | 'refused' = 'accepts';
+  readonly #catalog: CatalogStore;
+  readonly #load: ClusterLoad;
+  readonly #guardian: Guardian;
+
+  private constructor(catalog: CatalogStore) {
+    this.#catalog = catalog;
+    const inspector = { knock: async () => this.knock } as unknown as GuardianPorts['inspector'];
+    this.#load = new ClusterLoad(this.clock, inspector, (node) => this.view.nodes.get(node)?.outage !== undefined);
+    const runner = {
+      unended: () => [],
+      holderOf: () => undefined,
+      submit: async (kind: string) => void this.decided.push({ kind, atMs: this.clock.nowMs() }),
+    } as unknown as GuardianPorts['runner'];
+    this.#guardian = new Guardian({
+      clock: this.clock,
+      runner,
+      load: this.#load,
+      inspector,
+      view: () => this.view,
+      event: async () => {},
+    });
+  }
+
+  static async open(): Promise<Watch> {
+    const store = new MemoryStore();
+    await CatalogStore.initialise(store, { clusterId: 'test', startMode: 'start' });
+    const catalog = await CatalogStore.open(store);
+    await catalog.commit([1, VICTIM, 3].map((id) => ({ kind: 'node-put', node: nodeRecord(id) })));
+    return new Watch(catalog);
+  }
+
+  get view(): ClusterView {
+    return this.#catalog.view;
+  }
+
+  beat(fenced = false): void {
+    this.#load.beat({ ...HEALTHY, node: VICTIM, fenced });
+  }
+
+  async put(change: Partial<NodeRecord>): Promise<void> {
+    await this.#catalog.commit([{ kind: 'node-put', node: { ...nodeRecord(VICTIM), ...change } }]);
+  }
+
+  /** Rounds for so long, without a beat of the node. */
+  async watch(ms: number): Promise<void> {
+    for (let passed = 0; passed < ms; passed += WATCH_MS) {
+      // The others are well.
+      for (const node of [1, 3]) this.#load.beat({ ...HEALTHY, node });
+      await this.#guardian.round();
+      const slept = this.clock.sleep(WATCH_MS);
+      this.clock.advance();
+      await slept;
+    }
+  }
+}
+
+test('a node that falls silent and refuses is failed over long before its silence alone would tell', async () => {
+  const watch = await Watch.open();
+  watch.beat();
+  const beatAtMs = watch.clock.nowMs();
+  watch.knock = 'refused';
+  await watch.watch(800);
+  expect(watch.decided).toEqual([]);
+  await watch.watch(1_200);
+  expect(watch.decided[0]).toMatchObject({ kind: 'failover' });
+  expect((watch.decided[0]?.atMs ?? 0) - beatAtMs).toBeLessThanOrEqual(1_800);
+});
+
+test('a node whose port accepts is not failed over, however long it is silent', async () => {
+  const watch = await Watch.open();
+  watch.beat();
+  await watch.watch(60_000);
+  expect(watch.decided).toEqual([]);
+});
+
+test('a node that was taken back is not failed over again for its death before', async () => {
+  const watch = await Watch.open();
+  watch.beat();
+  watch.knock = 'refused';
+  await watch.watch(2_400);
+  expect(watch.decided.length).toBeGreaterThan(0);
+  await watch.put({ outage: { by: 'manager', sinceMs: watch.clock.nowMs() } });
+  watch.knock = 'accepts';
+  watch.beat(true);
+  await watch.watch(WATCH_MS);
+  watch.decided.length = 0;
+  // Taken back, and its fence comes down at its next beat only.
+  await watch.put({});
+  await watch.watch(WATCH_MS * 3);
+  expect(watch.decided).toEqual([]);
+});
