@@ -43,14 +43,25 @@ export const failover: Benchmark = {
       const writers = await Writers.prepare(cluster);
       const figures: Figure[] = [];
       for (const kill of KILLS) {
-        const waits: number[] = [];
+        const outages: Outage[] = [];
         for (let round = 0; round < kill.times; round++)
-          waits.push(await killOnce(cluster, writers, kill, round, note));
-        figures.push({ what: `kill of ${kill.what} (${waits.length})`, value: spread(waits) });
+          outages.push(await killOnce(cluster, writers, kill, round, note));
+        const decided = outages.flatMap((o) => (o.decidedMs === null ? [] : [o.decidedMs]));
+        figures.push({ what: `kill of ${kill.what} (${outages.length})`, value: spread(outages.map((o) => o.waitMs)) });
+        figures.push({
+          what: `of these failed over (${decided.length}): until that was decided`,
+          value: decided.length === 0 ? '-' : spread(decided),
+        });
       }
       return [...figures, ...(await writers.proof())];
     }),
 };
+
+/** How long the last of its partitions waited; when a failover was decided, null where there was none. */
+interface Outage {
+  readonly waitMs: number;
+  readonly decidedMs: number | null;
+}
 
 async function killOnce(
   cluster: LocalCluster,
@@ -58,13 +69,14 @@ async function killOnce(
   kill: Kill,
   round: number,
   note: (text: string) => void,
-): Promise<number> {
+): Promise<Outage> {
   const victim = await aLeader(cluster, round);
   const led = (await leaders(cluster)).filter((r) => r.node === victim).map((r) => r.pid);
   writers.start(cluster.nodes.map((n) => n.id).filter((id) => id !== victim));
   await sleep(LOAD_MS);
   const server = kill.postgres ? backendsOf(cluster, victim) : [];
   const killedMs = performance.now();
+  const killedAt = Date.now();
   const died = kill.process ? cluster.killNode(victim) : Promise.resolve();
   if (kill.postgres) cluster.killPostgres(victim);
   // Backends outlive the postmaster by a moment, and what they answer in it counts for nothing.
@@ -77,9 +89,13 @@ async function killOnce(
   if (kill.process) await cluster.restartNode(victim);
   await untilAtRest(cluster);
   await writers.stop();
+  const operations = await cluster.admin({ do: 'op-ls', all: true }, { node: MANAGER });
+  const failedOver = operations.find((o) => o.kind === 'failover' && Date.parse(o.createdAt) >= killedAt);
+  const decidedMs = failedOver ? Date.parse(failedOver.createdAt) - killedAt : null;
   const waitMs = Math.max(...waits);
-  note(`${kill.what}, node ${victim} with ${led.length} leaders: ${seconds(waitMs)}`);
-  return waitMs;
+  const decision = decidedMs === null ? 'no failover' : `decided after ${seconds(decidedMs)}`;
+  note(`${kill.what}, node ${victim} with ${led.length} leaders: ${seconds(waitMs)}, ${decision}`);
+  return { waitMs, decidedMs };
 }
 
 /** The postmaster and its children (Linux). */
