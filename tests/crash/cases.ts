@@ -25,3 +25,13 @@ export function allCases(): Case[] {
     }),
   );
 }
+
+/** Of every kind the boundary that matters most, its point of no return done and not journaled (or its first step), with victims taking turns. */
+export function representativeCases(): Case[] {
+  return [...OPERATION_KINDS.values()].flatMap(({ kind, steps }, i) => {
+    const step = (steps.find((s) => s.noReturn) ?? steps[0])?.name;
+    const there = allCases().filter(({ boundary: b }) => b.kind === kind && b.step === step && b.moment === 'effect');
+    const one = there[i % there.length];
+    return one ? [one] : [];
+  });
+}

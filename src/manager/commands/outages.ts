@@ -2,7 +2,7 @@ import type { AdminCommand } from '../../api/commands.ts';
 import type { StartedResult } from '../../api/results.ts';
 import type { NodeId } from '../../catalog/model.ts';
 import { haveAllBetween } from '../../catalog/quorum.ts';
-import { allPartitions, partitionKey, replicaOn, tableName } from '../../catalog/view.ts';
+import { partitionKey, replicaOn, servedPartitions, tableName } from '../../catalog/view.ts';
 import { tideError } from '../../core/errors.ts';
 import { outageLock } from '../../operations/kinds/outage.ts';
 import { onlyHere } from '../guardian.ts';
@@ -83,7 +83,7 @@ export async function drop(
       accept: refused.map(({ table, partition }) => `${tableName(table)}/${partition.pid}`).join(','),
     });
   }
-  const undecided = [...allPartitions(c.view)].filter(
+  const undecided = [...servedPartitions(c.view)].filter(
     (each) => each.partition.leader === node && !last.some(({ partition }) => partition === each.partition),
   );
   if (undecided.length > 0) {

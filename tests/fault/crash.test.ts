@@ -1,0 +1,30 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { OPERATION_KINDS } from '../../src/operations/registry.ts';
+import { representativeCases } from '../crash/cases.ts';
+import { play, titleOf } from '../crash/play.ts';
+import { Stage } from '../crash/stage.ts';
+
+/** A selection of `npm run test:crash`, which plays every boundary of every kind with every victim. */
+const CASES = representativeCases();
+let stage: Stage;
+
+beforeAll(async () => {
+  stage = await Stage.open();
+});
+
+afterAll(async () => {
+  await stage?.close();
+});
+
+test('every kind of operation is in the selection', () => {
+  expect(CASES.map((c) => c.boundary.kind).sort()).toEqual([...OPERATION_KINDS.keys()].sort());
+});
+
+for (const one of CASES) {
+  test(`kill -9 at ${titleOf(one)}`, async () => {
+    const { status, acknowledged, wrong } = await play(stage, one);
+    expect(wrong).toEqual([]);
+    expect(acknowledged).toBeGreaterThan(0);
+    expect(['done', 'cancelled', 'failed']).toContain(status);
+  });
+}
