@@ -40,6 +40,8 @@ export interface AddNodeOptions {
   host?: string;
   /** What others are told, where that is not where it listens. The ports are the same. */
   advertiseHost?: string;
+  /** For SQL and the admin API, for HTTP, for PostgreSQL; free ones of loopback where absent. */
+  ports?: readonly number[];
   /** A command that runs the node's command line: a network namespace of its own. */
   within?: readonly string[];
 }
@@ -122,7 +124,7 @@ export class LocalCluster {
 
   /** Starts a node (the first starts the cluster, every further one joins it) and waits until it is live. */
   async addNode(options: AddNodeOptions = {}): Promise<LocalNode> {
-    const [listen, http, postgresPort] = await freePorts(3);
+    const [listen, http, postgresPort] = options.ports ?? (await freePorts(3));
     const store = join(this.dir, `node-${++this.#started}`);
     const { host = LOOPBACK, advertiseHost = host, within = [] } = options;
     const address = `${host}:${listen}`;

@@ -92,9 +92,11 @@ export interface DataPlane {
   endHolders(node: NodeId, ref: PartitionRef): Promise<void>;
 
   lockHolders(node: NodeId, ref: PartitionRef): Promise<Blocker[]>;
-  olderSnapshots(node: NodeId, since: string): Promise<Blocker[]>;
+  /** Sessions that look at the node with a snapshot from before the mark. */
+  olderSnapshots(node: NodeId, mark: string): Promise<Blocker[]>;
   oldestWriter(node: NodeId): Promise<Blocker | null>;
-  serverTime(node: NodeId): Promise<string>;
+  /** Divides the snapshots taken on a node before now from those taken after. */
+  snapshotMark(node: NodeId): Promise<string>;
 
   /** What commits on a node wait for now; null where somebody has set something that is not pgtide's. */
   readQuorum(node: NodeId): Promise<Quorum | null>;

@@ -49,14 +49,19 @@ export async function isFenceUp(dataDir: string): Promise<boolean> {
   );
 }
 
-/** Ends everybody's session but the manager's: for a fence that was raised around a running server. */
+/**
+ * Ends everybody's session but the manager's: for a fence that was raised around a running server. Commits that wait for a follower come
+ * last: their rows are seen by others from the moment that their wait ends, and may be nobody else's.
+ */
 export async function endSessions(port: number): Promise<void> {
   await asUser({ host: '127.0.0.1', port, user: TIDE_MANAGER }, async (client) => {
-    await client.query(
-      `select pg_terminate_backend(pid, $1) from pg_stat_activity
-        where backend_type in ('client backend', 'walsender') and usename is distinct from $2`,
-      [END_SESSIONS_MS, TIDE_MANAGER],
-    );
+    for (const which of ["wait_event is distinct from 'SyncRep'", 'true']) {
+      await client.query(
+        `select pg_terminate_backend(pid, $1) from pg_stat_activity
+          where backend_type in ('client backend', 'walsender') and usename is distinct from $2 and ${which}`,
+        [END_SESSIONS_MS, TIDE_MANAGER],
+      );
+    }
   });
 }
 

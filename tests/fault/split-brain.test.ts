@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { must } from '../../src/core/assert.ts';
 import { LocalCluster } from '../support/cluster.ts';
 import { whatIsWrong } from './support/checks.ts';
@@ -42,6 +42,8 @@ afterAll(async () => {
   await network?.close();
 });
 
+afterEach(() => network?.heal());
+
 const wires = () => must(network, 'network');
 const leaders = async () =>
   (await cluster.admin({ do: 'partition-ls' }, { node: MANAGER })).filter((r) => r.role === 'leader');
@@ -49,7 +51,7 @@ const ledByVictim = async () => new Set((await leaders()).filter((r) => r.node =
 const epochsNow = async () => (await leaders()).map((r) => [r.pid, r.epoch, r.node]);
 const condition = async () =>
   (await cluster.admin({ do: 'node-status' }, { node: MANAGER })).find((r) => r.id === VICTIM)?.condition;
-const begin = () => Historians.start(cluster, { manager: MANAGER, nodes: NODES, perNode: 3 });
+const begin = () => Historians.start(cluster, { manager: MANAGER, nodes: NODES, perNode: 10 });
 
 /** Until everything rests and is right; then what the clients saw, with a last look at every key through two nodes. */
 async function expectRight(historians: Historians, except: (operation: Operation) => boolean = () => false) {
@@ -68,7 +70,7 @@ async function expectRight(historians: Historians, except: (operation: Operation
   expect(await whatIsWrong(cluster, NODES)).toEqual([]);
   const acknowledged = historians.acknowledged(0).length;
   report(`${historians.history.length} operations, ${acknowledged} writes acknowledged, ${judged.length} judged`);
-  expect(acknowledged).toBeGreaterThan(500);
+  expect(acknowledged).toBeGreaterThan(200);
 }
 
 const CUTS = [
@@ -77,7 +79,7 @@ const CUTS = [
   { name: 'from everything, what it is sent', lose: OTHERS.map((n) => [n, VICTIM]) },
 ] as const;
 
-scenario.each(CUTS.slice(0, 1))(
+scenario.each(CUTS)(
   'nobody leads in place of a leader that is cut off $name, and it acknowledges nothing',
   async ({ lose }) => {
     const led = await ledByVictim();
@@ -95,9 +97,101 @@ scenario.each(CUTS.slice(0, 1))(
       cutMs,
       (o) => !led.has(o.pid) && o.node !== VICTIM && o.endedMs < healedMs,
     );
-    expect(elsewhere.length).toBeGreaterThan(50);
+    expect(elsewhere.length).toBeGreaterThan(30);
     await wires().heal();
     expect(await epochsNow()).toEqual(before);
     await expectRight(historians);
+  },
+);
+
+scenario.each([
+  { name: 'its peers', others: OTHERS.filter((n) => n !== MANAGER) },
+  { name: 'the manager', others: [MANAGER] },
+])('a leader that is cut off from $name only goes on as far as its followers hear it', async ({ name, others }) => {
+  const led = await ledByVictim();
+  const before = await epochsNow();
+  const historians = await begin();
+  await sleep(1_000);
+  await wires().cut(VICTIM, others);
+  const cutMs = performance.now() + IN_FLIGHT_MS;
+  await sleep(CUT_MS);
+  const healedMs = performance.now();
+  const during = historians.acknowledged(cutMs, (o) => o.endedMs < healedMs);
+  expect(during.filter((o) => !led.has(o.pid)).length).toBeGreaterThan(30);
+  if (name === 'the manager') {
+    expect(await condition()).toBe('silent');
+    expect(during.filter((o) => led.has(o.pid) && o.node === VICTIM).length).toBeGreaterThan(30);
+  }
+  await wires().heal();
+  expect(await epochsNow()).toEqual(before);
+  await expectRight(historians);
+});
+
+/** The operator's word on node 3: its followers lead, though its server runs. */
+async function setOffline(): Promise<void> {
+  await expect.poll(condition, { timeout: 15_000, interval: 50 }).toBe('silent');
+  const { operation } = await cluster.admin({ do: 'node-offline', node: VICTIM }, { node: MANAGER });
+  await cluster.waitForOperation(must(operation, 'operation'));
+  expect((await ledByVictim()).size).toBe(0);
+}
+
+/** As far as its process hears of it, the node has a fence; the operator takes it back. */
+async function takeBack(): Promise<void> {
+  const recover = () =>
+    cluster.admin({ do: 'node-recover', node: VICTIM }, { node: MANAGER }).then(
+      () => true,
+      () => false,
+    );
+  await expect.poll(recover, { timeout: 30_000, interval: 200 }).toBe(true);
+}
+
+/** Leads something again: what the next scenario takes away. */
+async function untilVictimLeads(): Promise<void> {
+  await expect.poll(async () => (await ledByVictim()).size, { timeout: 60_000, interval: 300 }).toBeGreaterThan(0);
+}
+
+const OUTAGES = [
+  { name: 'cut off from everything', fault: () => wires().cut(VICTIM, OTHERS), end: () => wires().heal() },
+  { name: 'cut off from the manager', fault: () => wires().cut(VICTIM, [MANAGER]), end: () => wires().heal() },
+  {
+    name: 'frozen in the middle of writes',
+    fault: async () => expect(await wires().signal(VICTIM, 'SIGSTOP')).toBeGreaterThan(10),
+    end: async () => expect(await wires().signal(VICTIM, 'SIGCONT')).toBeGreaterThan(10),
+  },
+];
+
+scenario.each(OUTAGES)(
+  'a leader that is $name and replaced by the operator acknowledges nothing more',
+  async ({ fault, end }) => {
+    await untilVictimLeads();
+    const led = await ledByVictim();
+    const historians = await begin();
+    await sleep(1_000);
+    await fault();
+    const faultMs = performance.now();
+    await setOffline();
+    const replacedMs = performance.now();
+    const led2 = (o: Operation) => led.has(o.pid);
+    await expect
+      .poll(() => historians.acknowledged(replacedMs, (o) => led2(o) && !o.local && o.node !== VICTIM).length, {
+        timeout: 20_000,
+        interval: 100,
+      })
+      .toBeGreaterThan(20);
+    await sleep(2_000);
+    await end();
+    await takeBack();
+    await expect.poll(condition, { timeout: 60_000, interval: 100 }).toBe('live');
+    const backMs = performance.now();
+    const byOldLeader = historians.acknowledged(
+      replacedMs,
+      (o) => led2(o) && o.node === VICTIM && o.local && o.endedMs < backMs,
+    );
+    expect(byOldLeader).toEqual([]);
+    // Not promised without leases: what it shows to clients of its own until it is fenced (docs/reliability.md).
+    const isStale = (o: Operation) =>
+      o.kind === 'read' && led2(o) && o.node === VICTIM && o.local && o.endedMs > faultMs && o.invokedMs < backMs;
+    report(`${historians.history.filter(isStale).length} reads at the old leader while it was replaced`);
+    await expectRight(historians, isStale);
   },
 );

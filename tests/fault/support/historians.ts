@@ -7,7 +7,7 @@ import type { Epoch, Operation } from './history.ts';
 const PARTITIONS = 8;
 const KEYS = 48;
 const PAUSE_MS = 4;
-const STATEMENT_MS = 4_000;
+const STATEMENT_MS = 2_000;
 const WATCH_MS = 100;
 
 /** SQLSTATEs after which a statement has certainly not happened: conflict, no leader here, nobody let in, no connection to the leader. */
@@ -168,7 +168,7 @@ function openPool(host: string, port: number): pg.Pool {
     port,
     user: 'tide',
     database: 'tide',
-    max: 4,
+    max: 8,
     connectionTimeoutMillis: STATEMENT_MS,
     query_timeout: STATEMENT_MS,
   });

@@ -3,7 +3,7 @@ import { readdir } from 'node:fs/promises';
 import { networkInterfaces } from 'node:os';
 import { promisify } from 'node:util';
 import type { AddNodeOptions } from '../../../src/demo/local-cluster.ts';
-import { isAlive } from '../../../src/demo/processes.ts';
+import { isAlive, trySignal } from '../../../src/demo/processes.ts';
 
 const run = promisify(execFile);
 
@@ -112,6 +112,12 @@ export class Network {
   async #rule(verb: 'add' | 'del', from: number, to: number): Promise<void> {
     const what = ['from', this.host(from), 'to', this.host(to), 'blackhole', 'pref', '100'];
     await ip('-n', this.#router, 'rule', verb, ...what);
+  }
+
+  /** Everything that runs on a node: its own process, its PostgreSQL and all sessions of that. */
+  async signal(node: number, signal: NodeJS.Signals): Promise<number> {
+    const { stdout } = await run('ip', ['netns', 'pids', `${this.#name}n${node}`]);
+    return stdout.split('\n').filter((pid) => pid !== '' && trySignal(Number(pid), signal)).length;
   }
 
   async close(): Promise<void> {
