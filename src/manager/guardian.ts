@@ -124,7 +124,7 @@ export class Guardian {
 
   /** A node that is out: what it still leads finds a leader, it is taken back when it is there, and given up after `node.dead_after`. */
   async #attend(node: NodeId, outage: { by: 'manager' | 'operator'; sinceMs: number }): Promise<void> {
-    const { load, clock, view, runner } = this.#ports;
+    const { load, view, runner } = this.#ports;
     const holder = runner.holderOf(outageLock(node));
     if (holder) {
       // It has gone again: whoever acts next must not wait behind it.

@@ -88,7 +88,10 @@ export interface DataPlane {
   listReplicas(node: NodeId): Promise<PartitionRef[]>;
   /** Drops the forwards of changes of leader that never came through or were not cleaned up. */
   dropLooseForwards(node: NodeId): Promise<void>;
-  /** Ends the sessions that hold a lock on the partition here: for a hinge that leads to a dead node, where they cannot get anywhere. */
+  /**
+   * Ends the sessions that hold a lock on the partition here: for a hinge that leads to a dead node, where they cannot get anywhere. And apply
+   * workers that hold one: they may be waiting for the rest of a transaction from a node that was cut off, and begin it anew.
+   */
   endHolders(node: NodeId, ref: PartitionRef): Promise<void>;
 
   lockHolders(node: NodeId, ref: PartitionRef): Promise<Blocker[]>;

@@ -180,9 +180,31 @@ scenario.each(OUTAGES)(
       .toBeGreaterThan(20);
     await sleep(2_000);
     await end();
+    const endedMs = performance.now();
     await takeBack();
     await expect.poll(condition, { timeout: 60_000, interval: 100 }).toBe('live');
     const backMs = performance.now();
+    report(`fault ${faultMs} replaced ${replacedMs} ended ${endedMs} back ${backMs}`);
+    const firstSeen = (o: Operation) => o.kind === 'read' && led2(o) && o.invokedMs > replacedMs;
+    const at = (o: Operation) =>
+      historians.history.filter(
+        (w) =>
+          w.key === o.key &&
+          w.kind === 'append' &&
+          w.outcome === 'ok' &&
+          w.endedMs < o.invokedMs &&
+          !o.items.includes(w.value),
+      ).length;
+    report(
+      historians.history
+        .filter(firstSeen)
+        .filter((o) => at(o) > 0)
+        .map(
+          (o) =>
+            `key ${o.key} pid ${o.pid} node ${o.node} local ${o.local} at ${Math.round(o.invokedMs)}-${Math.round(o.endedMs)}: lacks ${at(o)}`,
+        )
+        .join('\n'),
+    );
     const byOldLeader = historians.acknowledged(
       replacedMs,
       (o) => led2(o) && o.node === VICTIM && o.local && o.endedMs < backMs,

@@ -26,14 +26,18 @@ export async function lockHolders(sql: Sql, tid: number, pid: number): Promise<B
   );
 }
 
-/** Ends the client sessions that hold a lock on the partition's hinge on this node. */
+/**
+ * Ends the client sessions that hold a lock on the partition's hinge on this node, and apply workers that hold one on its rows: one whose
+ * sender was cut off in the middle of a transaction waits for the rest of it. It begins that anew.
+ */
 export async function endHolders(sql: Sql, tid: number, pid: number): Promise<void> {
   await sql.query(
     `select pg_terminate_backend(l.pid) from pg_locks l join pg_class c on c.oid = l.relation
        join pg_stat_activity a on a.pid = l.pid
-      where l.granted and c.relname = $1 and c.relnamespace = 'tide_hinge'::regnamespace
-        and l.database = (select oid from pg_database where datname = current_database())
-        and a.backend_type = 'client backend' and l.pid <> pg_backend_pid()`,
+      where l.granted and c.relname = $1 and l.database = (select oid from pg_database where datname = current_database())
+        and (c.relnamespace = 'tide_hinge'::regnamespace and a.backend_type = 'client backend' and l.pid <> pg_backend_pid()
+          or c.relnamespace = 'tide_data'::regnamespace
+             and a.backend_type in ('logical replication apply worker', 'logical replication parallel worker'))`,
     [partitionTable(tid, pid)],
   );
 }
