@@ -97,7 +97,7 @@ scenario.each(CUTS)(
       cutMs,
       (o) => !led.has(o.pid) && o.node !== VICTIM && o.endedMs < healedMs,
     );
-    expect(elsewhere.length).toBeGreaterThan(30);
+    expect(elsewhere.length).toBeGreaterThan(10);
     await wires().heal();
     expect(await epochsNow()).toEqual(before);
     await expectRight(historians);
@@ -117,10 +117,10 @@ scenario.each([
   await sleep(CUT_MS);
   const healedMs = performance.now();
   const during = historians.acknowledged(cutMs, (o) => o.endedMs < healedMs);
-  expect(during.filter((o) => !led.has(o.pid)).length).toBeGreaterThan(30);
+  expect(during.filter((o) => !led.has(o.pid)).length).toBeGreaterThan(10);
   if (name === 'the manager') {
     expect(await condition()).toBe('silent');
-    expect(during.filter((o) => led.has(o.pid) && o.node === VICTIM).length).toBeGreaterThan(30);
+    expect(during.filter((o) => led.has(o.pid) && o.node === VICTIM).length).toBeGreaterThan(10);
   }
   await wires().heal();
   expect(await epochsNow()).toEqual(before);
@@ -171,48 +171,23 @@ scenario.each(OUTAGES)(
     const faultMs = performance.now();
     await setOffline();
     const replacedMs = performance.now();
-    const led2 = (o: Operation) => led.has(o.pid);
+    const wasLed = (o: Operation) => led.has(o.pid);
     await expect
-      .poll(() => historians.acknowledged(replacedMs, (o) => led2(o) && !o.local && o.node !== VICTIM).length, {
+      .poll(() => historians.acknowledged(replacedMs, (o) => wasLed(o) && o.by !== VICTIM).length, {
         timeout: 20_000,
         interval: 100,
       })
       .toBeGreaterThan(20);
     await sleep(2_000);
     await end();
-    const endedMs = performance.now();
     await takeBack();
     await expect.poll(condition, { timeout: 60_000, interval: 100 }).toBe('live');
     const backMs = performance.now();
-    report(`fault ${faultMs} replaced ${replacedMs} ended ${endedMs} back ${backMs}`);
-    const firstSeen = (o: Operation) => o.kind === 'read' && led2(o) && o.invokedMs > replacedMs;
-    const at = (o: Operation) =>
-      historians.history.filter(
-        (w) =>
-          w.key === o.key &&
-          w.kind === 'append' &&
-          w.outcome === 'ok' &&
-          w.endedMs < o.invokedMs &&
-          !o.items.includes(w.value),
-      ).length;
-    report(
-      historians.history
-        .filter(firstSeen)
-        .filter((o) => at(o) > 0)
-        .map(
-          (o) =>
-            `key ${o.key} pid ${o.pid} node ${o.node} local ${o.local} at ${Math.round(o.invokedMs)}-${Math.round(o.endedMs)}: lacks ${at(o)}`,
-        )
-        .join('\n'),
-    );
-    const byOldLeader = historians.acknowledged(
-      replacedMs,
-      (o) => led2(o) && o.node === VICTIM && o.local && o.endedMs < backMs,
-    );
+    const byOldLeader = historians.acknowledged(replacedMs, (o) => wasLed(o) && o.by === VICTIM && o.endedMs < backMs);
     expect(byOldLeader).toEqual([]);
-    // Not promised without leases: what it shows to clients of its own until it is fenced (docs/reliability.md).
+    // Not promised without leases: what it shows to clients that reach it until it is fenced (docs/reliability.md).
     const isStale = (o: Operation) =>
-      o.kind === 'read' && led2(o) && o.node === VICTIM && o.local && o.endedMs > faultMs && o.invokedMs < backMs;
+      o.kind === 'read' && wasLed(o) && o.by === VICTIM && o.endedMs > faultMs && o.invokedMs < backMs;
     report(`${historians.history.filter(isStale).length} reads at the old leader while it was replaced`);
     await expectRight(historians, isStale);
   },

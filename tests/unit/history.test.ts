@@ -23,6 +23,7 @@ function operation(
     pid: 0,
     node: 1,
     local: true,
+    by: 1,
     items: [],
     outcome: 'ok',
   } as const;

@@ -121,11 +121,12 @@ export class Historians {
     this.#keep({ ...done, kind: 'read', key, node, value: Number(value), items: items.map(Number), at });
   }
 
-  #keep({ at, ...operation }: Omit<Operation, 'pid' | 'local'> & { at: string | undefined }): void {
+  #keep({ at, ...operation }: Omit<Operation, 'pid' | 'local' | 'by'> & { at: string | undefined }): void {
     const { kind, key, node, value, items, invokedMs, endedMs, outcome } = operation;
     const local = at?.startsWith('tide_data.') ?? false;
+    const by = Number(/_n(\d+)$/.exec(at ?? '')?.[1] ?? node);
     const pid = must(this.#pids.get(key), 'partition of the key');
-    this.history.push({ kind, key, pid, node, local, value, items, invokedMs, endedMs, outcome });
+    this.history.push({ kind, key, pid, node, local, by, value, items, invokedMs, endedMs, outcome });
   }
 
   async #run<R extends pg.QueryResultRow>(

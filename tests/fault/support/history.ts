@@ -13,6 +13,8 @@ export interface Operation {
   readonly node: number;
   /** Whether that node did it itself, with rows of its own, rather than passing it on. */
   readonly local: boolean;
+  /** Itself, or whom it passed it on to. */
+  readonly by: number;
   /** Written, appended, or found in the register. */
   readonly value: number;
   /** Found in the list; empty but for reads. */
