@@ -23,6 +23,7 @@ const DIST = join(packageRoot(fileURLToPath(import.meta.url)), 'dist');
 const MAIN = join(DIST, 'main.js');
 const REAPER = join(DIST, 'demo', 'reaper.js');
 
+const LOOPBACK = '127.0.0.1';
 const START_MS = 90_000;
 const STOP_MS = 30_000;
 const POLL_MS = 100;
@@ -35,11 +36,20 @@ export interface AddNodeOptions {
   locality?: string;
   /** Further flags of `tide start`. */
   flags?: readonly string[];
+  /** Where it listens; loopback where absent. */
+  host?: string;
+  /** What others are told, where that is not where it listens. The ports are the same. */
+  advertiseHost?: string;
+  /** For SQL and the admin API, for HTTP, for PostgreSQL; free ones of loopback where absent. */
+  ports?: readonly number[];
+  /** A command that runs the node's command line: a network namespace of its own. */
+  within?: readonly string[];
 }
 
 export interface LocalNode {
   readonly id: number;
   readonly store: string;
+  readonly host: string;
   /** HOST:PORT for SQL and the admin API. */
   readonly address: string;
   readonly httpAddress: string;
@@ -47,7 +57,10 @@ export interface LocalNode {
 }
 
 interface Member extends LocalNode {
-  readonly arguments: readonly string[];
+  /** What runs the node: a program and its arguments. */
+  readonly command: readonly string[];
+  /** HOST:PORT that the cluster knows it by. */
+  readonly advertised: string;
   child: ChildProcess | null;
   output: string[];
   gateway: pg.Pool | null;
@@ -111,28 +124,40 @@ export class LocalCluster {
 
   /** Starts a node (the first starts the cluster, every further one joins it) and waits until it is live. */
   async addNode(options: AddNodeOptions = {}): Promise<LocalNode> {
-    const [listen, http, postgresPort] = await freePorts(3);
+    const [listen, http, postgresPort] = options.ports ?? (await freePorts(3));
     const store = join(this.dir, `node-${++this.#started}`);
-    const address = `127.0.0.1:${listen}`;
-    const httpAddress = `127.0.0.1:${http}`;
+    const { host = LOOPBACK, advertiseHost = host, within = [] } = options;
+    const address = `${host}:${listen}`;
+    const advertised = `${advertiseHost}:${listen}`;
+    const httpAddress = `${host}:${http}`;
     const peers = [...this.#members.values()].filter((m) => this.isRunning(m.id)).map((m) => m.address);
     const args = [
       'start',
       `--store=${store}`,
       `--listen-addr=${address}`,
       `--http-addr=${httpAddress}`,
+      ...(advertised === address ? [] : [`--advertise-addr=${advertised}`]),
       '--insecure',
       `--postgres-port=${postgresPort}`,
       ...(peers.length > 0 ? [`--join=${peers.join(',')}`] : []),
       ...(options.locality === undefined ? [] : [`--locality=${options.locality}`]),
       ...(options.flags ?? []),
     ];
-    const starting = { store, address, httpAddress, postgresPort: must(postgresPort, 'port'), arguments: args };
-    const process = this.#spawn(args);
+    const command = [...within, process.execPath, MAIN, ...args];
+    const starting = {
+      store,
+      host,
+      address,
+      advertised,
+      httpAddress,
+      postgresPort: must(postgresPort, 'port'),
+      command,
+    };
+    const started = this.#spawn(command);
     // Known from the moment it has an id: it can be killed while it joins.
-    const id = await this.#untilLive(address, process, (given) => {
+    const id = await this.#untilLive(starting, started, (given) => {
       if (this.#members.has(given)) return;
-      this.#members.set(given, { ...starting, ...process, id: given, gateway: null, postgres: null });
+      this.#members.set(given, { ...starting, ...started, id: given, gateway: null, postgres: null });
     });
     return this.#member(id);
   }
@@ -140,9 +165,9 @@ export class LocalCluster {
   /** Starts a stopped or killed node again on its store and waits until it is live. */
   async restartNode(id: number, flags: readonly string[] = []): Promise<void> {
     const member = this.#member(id);
-    const process = this.#spawn([...member.arguments, ...flags]);
-    Object.assign(member, process);
-    await this.#untilLive(member.address, process);
+    const started = this.#spawn([...member.command, ...flags]);
+    Object.assign(member, started);
+    await this.#untilLive(member, started);
   }
 
   /** Ends a node in good order (SIGTERM) and its PostgreSQL with it. */
@@ -208,14 +233,14 @@ export class LocalCluster {
   /** Connections through the node's listen port. */
   sql(id: number): pg.Pool {
     const member = this.#member(id);
-    member.gateway ??= openPool(Number(member.address.split(':')[1]));
+    member.gateway ??= openPool(member.host, Number(member.address.split(':')[1]));
     return member.gateway;
   }
 
   /** Connections straight to the node's PostgreSQL. */
   postgres(id: number): pg.Pool {
     const member = this.#member(id);
-    member.postgres ??= openPool(member.postgresPort);
+    member.postgres ??= openPool(member.host, member.postgresPort);
     return member.postgres;
   }
 
@@ -238,9 +263,9 @@ export class LocalCluster {
   }
 
   /** In a process group of its own: Ctrl-C on a terminal ends the owner, which then ends the nodes in good order. */
-  #spawn(args: readonly string[]): { child: ChildProcess; output: string[] } {
+  #spawn([program = '', ...args]: readonly string[]): { child: ChildProcess; output: string[] } {
     if (this.#closing) throw tideError('INTERNAL', { why: 'the local cluster is being closed' });
-    const child = spawn(process.execPath, [MAIN, ...args], { detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(program, args, { detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
     const pid = must(child.pid, 'pid of the started node');
     this.#pids.add(pid);
     this.#reaper.stdin?.write(`+${pid}\n`);
@@ -259,7 +284,7 @@ export class LocalCluster {
   }
 
   async #untilLive(
-    address: string,
+    { address, advertised }: Pick<Member, 'address' | 'advertised'>,
     started: { child: ChildProcess; output: string[] },
     onId: (id: number) => void = () => {},
   ): Promise<number> {
@@ -270,7 +295,7 @@ export class LocalCluster {
         throw tideError('INTERNAL', { why: `the node at ${address} ended (${end}):\n${started.output.join('\n')}` });
       }
       const rows = await admin(address, { do: 'node-status' }, { timeoutMs: 5_000 }).catch(() => []);
-      const row = rows.find((r) => r.address === address && r.state !== 'decommissioned');
+      const row = rows.find((r) => r.address === advertised && r.state !== 'decommissioned');
       if (row) onId(row.id);
       if (row?.isLive && (await takesStatements(address))) return row.id;
       if (performance.now() > until) {
@@ -326,9 +351,9 @@ async function closePools(member: Member): Promise<void> {
   await Promise.all(pools.map((pool) => pool?.end()));
 }
 
-function openPool(port: number): pg.Pool {
+function openPool(host: string, port: number): pg.Pool {
   const pool = new pg.Pool({
-    host: '127.0.0.1',
+    host,
     port,
     user: 'tide',
     database: 'tide',

@@ -44,6 +44,8 @@ export class Guardian {
   readonly #ports: GuardianPorts;
   readonly #beganMs: number;
   readonly #evidence = new Map<NodeId, Evidence>();
+  /** Since when this manager has seen a node that is out. */
+  readonly #outSeenMs = new Map<NodeId, number>();
   /** Decided and not in the journal yet. */
   readonly #deciding = new Set<NodeId>();
 
@@ -82,6 +84,7 @@ export class Guardian {
     await Promise.all(
       members.map(async ({ id, outage }) => {
         if (outage) return this.#attend(id, outage);
+        this.#outSeenMs.delete(id);
         await this.#investigate(id);
       }),
     );
@@ -122,7 +125,7 @@ export class Guardian {
 
   /** A node that is out: what it still leads finds a leader, it is taken back when it is there, and given up after `node.dead_after`. */
   async #attend(node: NodeId, outage: { by: 'manager' | 'operator'; sinceMs: number }): Promise<void> {
-    const { load, clock, view, runner } = this.#ports;
+    const { load, view, runner } = this.#ports;
     const holder = runner.holderOf(outageLock(node));
     if (holder) {
       // It has gone again: whoever acts next must not wait behind it.
@@ -134,8 +137,16 @@ export class Guardian {
       return this.#submit('failover', { node, by: outage.by });
     if (outage.by === 'manager' && load.reachable(node) && load.fenced(node))
       return this.#submit('recover-node', { node });
-    const isDead = clock.nowMs() - outage.sinceMs > view().settings['node.dead_after'] * 1_000;
+    const isDead = this.#outMs(node, outage.sinceMs) > view().settings['node.dead_after'] * 1_000;
     if (isDead && spareReplicas(view(), node).length > 0) await this.#submit('give-up-node', { node });
+  }
+
+  /** A manager whose clock is behind that of the one before, who noted when it began, has waited long enough after its own time. */
+  #outMs(node: NodeId, sinceMs: number): number {
+    const nowMs = this.#ports.clock.nowMs();
+    const seenMs = this.#outSeenMs.get(node) ?? nowMs;
+    this.#outSeenMs.set(node, seenMs);
+    return nowMs - Math.min(seenMs, sinceMs);
   }
 
   async #submit(kind: string, input: { node: NodeId; by?: 'manager' | 'operator' }): Promise<void> {

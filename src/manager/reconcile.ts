@@ -1,7 +1,7 @@
 import type { CatalogChange } from '../catalog/change.ts';
 import type { ClusterView, NodeId } from '../catalog/model.ts';
 import { partitionTable } from '../catalog/names.ts';
-import { connectedNodes, partitionOf, replicaOn, servedPartitions } from '../catalog/view.ts';
+import { connectedNodes, isOut, partitionOf, replicaOn, servedPartitions } from '../catalog/view.ts';
 import { messageOf } from '../core/errors.ts';
 import type { DataPlane, PartitionRef } from '../operations/ports.ts';
 
@@ -163,7 +163,10 @@ export class Reconciler {
       const budgetMs = this.#ports.view().settings['move.max_pause'];
       const to = { kind: 'node', node: partition.leader } as const;
       const attempt = await plane.pointHinge(node, table, partition.pid, to, budgetMs);
-      if (attempt.outcome === 'backed-off') complete = false;
+      if (attempt.outcome !== 'backed-off') continue;
+      complete = false;
+      // Sessions on a hinge that leads to a node that is out wait for a server that may be frozen or cut off, and hold the hinge as long.
+      if (target.kind === 'node' && isOut(this.#ports.view(), target.node)) await plane.endHolders(node, partition);
     }
     if (complete) await this.#forgetGone(node);
     return complete;

@@ -131,7 +131,7 @@ class Daemon {
     const binaries = await findBinaries({ postgresBin: options.postgresBin, runAs });
     const peer = await this.#findCluster();
     let server: PostgresServer | null = null;
-    cleanups.push(await this.#listen(() => (this.#ready && server && !server.fenced ? server.localEndpoint : null)));
+    cleanups.push(await this.#listen(() => (this.#ready && server?.letsIn ? server.localEndpoint : null)));
     await ensureDataDir(this.#store.pgdata, binaries, runAs);
     const postgres = new PostgresServer({
       binaries,

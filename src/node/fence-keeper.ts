@@ -21,8 +21,9 @@ export class FenceKeeper {
   /** `pid`: the server that the answer is about; a permission is nobody else's, least of all that of a server started since. */
   obey(answer: BeatAnswer, pid: number | null): void {
     const { server, onChange, log } = this.#options;
-    const wanted = answer.fence === 'keep' ? server.fenced : answer.fence === 'up';
-    if (pid === null || wanted === server.fenced || this.#changing) return;
+    if (pid === null || answer.fence === 'keep' || this.#changing) return;
+    const wanted = answer.fence === 'up';
+    if (wanted ? server.fenced : server.letsIn) return;
     this.#changing = true;
     const change = wanted ? server.fence() : server.unfence(pid);
     change

@@ -24,6 +24,9 @@ export interface Mux {
 
 const FIRST_BYTE_MS = 60_000;
 const LAST_WORDS_MS = 10_000;
+/** A client that has been idle for this long is asked whether it is there: one that vanished without a word must not keep what its session holds. */
+const KEEPALIVE_MS = 5_000;
+const SOCKET = { allowHalfOpen: true, noDelay: true };
 
 /**
  * One listening port for two protocols. A PostgreSQL client speaks first, with a length below 2^24: a zero byte. An HTTP client
@@ -32,7 +35,7 @@ const LAST_WORDS_MS = 10_000;
 export function createMux(options: MuxOptions): Mux {
   const sessions = new Set<Socket>();
   const waiting = new Set<Socket>();
-  const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+  const server = createServer({ ...SOCKET, keepAlive: true, keepAliveInitialDelay: KEEPALIVE_MS }, (socket) => {
     waiting.add(socket);
     socket.once('close', () => waiting.delete(socket));
     sortByFirstByte(socket, options.firstByteMs ?? FIRST_BYTE_MS, {
@@ -109,7 +112,7 @@ function passThrough(client: Socket, target: ReturnType<MuxOptions['postgresTarg
     refuseSession(client);
     return;
   }
-  const upstream = connect({ ...target, allowHalfOpen: true, noDelay: true });
+  const upstream = connect({ ...target, ...SOCKET });
   const refuse = () => {
     upstream.destroy();
     refuseSession(client);

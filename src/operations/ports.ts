@@ -88,13 +88,18 @@ export interface DataPlane {
   listReplicas(node: NodeId): Promise<PartitionRef[]>;
   /** Drops the forwards of changes of leader that never came through or were not cleaned up. */
   dropLooseForwards(node: NodeId): Promise<void>;
-  /** Ends the sessions that hold a lock on the partition here: for a hinge that leads to a dead node, where they cannot get anywhere. */
+  /**
+   * Ends the sessions that hold a lock on the partition here: for a hinge that leads to a dead node, where they cannot get anywhere. And apply
+   * workers that hold one: they may be waiting for the rest of a transaction from a node that was cut off, and begin it anew.
+   */
   endHolders(node: NodeId, ref: PartitionRef): Promise<void>;
 
   lockHolders(node: NodeId, ref: PartitionRef): Promise<Blocker[]>;
-  olderSnapshots(node: NodeId, since: string): Promise<Blocker[]>;
+  /** Sessions that look at the node with a snapshot from before the mark. */
+  olderSnapshots(node: NodeId, mark: string): Promise<Blocker[]>;
   oldestWriter(node: NodeId): Promise<Blocker | null>;
-  serverTime(node: NodeId): Promise<string>;
+  /** Divides the snapshots taken on a node before now from those taken after. */
+  snapshotMark(node: NodeId): Promise<string>;
 
   /** What commits on a node wait for now; null where somebody has set something that is not pgtide's. */
   readQuorum(node: NodeId): Promise<Quorum | null>;

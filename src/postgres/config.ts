@@ -68,6 +68,17 @@ export function renderConfig(settings: PostgresSettings): string {
       wal_writer_delay: '2ms',
       max_slot_wal_keep_size: `${settings.slotWalKeepMb ?? 8192}MB`,
     }),
+    ...values(
+      'Clients and nodes that vanish without a word: what they hold is let go after 20 s, not after two hours',
+      {
+        tcp_keepalives_idle: 5,
+        tcp_keepalives_interval: 5,
+        tcp_keepalives_count: 3,
+        tcp_user_timeout: '20s',
+        // Also while a statement of theirs runs or waits for a lock.
+        client_connection_check_interval: '5s',
+      },
+    ),
     ...values('Transactions', {
       // A transaction that writes on several nodes commits in two phases.
       max_prepared_transactions: 200,

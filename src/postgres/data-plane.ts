@@ -272,16 +272,16 @@ export class PostgresDataPlane implements DataPlane {
     return blockers.lockHolders(this.#on(node), tid, pid);
   }
 
-  async olderSnapshots(node: NodeId, since: string) {
-    return blockers.olderSnapshots(this.#on(node), since);
+  async olderSnapshots(node: NodeId, mark: string) {
+    return blockers.olderSnapshots(this.#on(node), mark);
   }
 
   async oldestWriter(node: NodeId) {
     return blockers.oldestWriter(this.#on(node));
   }
 
-  async serverTime(node: NodeId): Promise<string> {
-    return blockers.serverTime(this.#on(node));
+  async snapshotMark(node: NodeId): Promise<string> {
+    return blockers.snapshotMark(this.#on(node));
   }
 
   async readQuorum(node: NodeId): Promise<Quorum | null> {

@@ -1,7 +1,8 @@
 import { chown, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Client } from 'pg';
+import { Client, DatabaseError } from 'pg';
+import { tideError } from '../core/errors.ts';
 import { TIDE_DATABASE, TIDE_MANAGER, TIDE_USER } from './config.ts';
 import type { RunAs } from './privileges.ts';
 
@@ -23,8 +24,10 @@ const FENCE = [
   '',
 ].join('\n');
 
-/** How long sessions that are being ended may take to be gone. */
-const END_SESSIONS_MS = 2_000;
+/** How long a session that is being ended may take to be gone before the others are looked at. */
+const END_SESSIONS_MS = 200;
+/** For the whole of it; the manager repeats its wish with every beat. */
+const FENCE_MS = 10_000;
 
 /** Takes effect at the next start or reload. Idempotent. */
 export async function raiseFence(dataDir: string, runAs: RunAs | null): Promise<void> {
@@ -49,26 +52,47 @@ export async function isFenceUp(dataDir: string): Promise<boolean> {
   );
 }
 
-/** Ends everybody's session but the manager's: for a fence that was raised around a running server. */
+/**
+ * Ends everybody's session but the manager's, for a fence that has just been raised around a running server: from when it keeps somebody out, and
+ * until a look finds nobody. Commits that wait for a follower come last: their rows are seen by others from the moment that their wait ends,
+ * and may be nobody else's. Throws FENCE_NOT_UP where that takes too long.
+ */
 export async function endSessions(port: number): Promise<void> {
+  const untilMs = performance.now() + FENCE_MS;
+  const late = () => performance.now() > untilMs;
+  while (await letsIn(port)) {
+    if (late()) throw tideError('FENCE_NOT_UP', { seconds: FENCE_MS / 1000, why: 'PostgreSQL still lets clients in' });
+    await sleep(10);
+  }
   await asUser({ host: '127.0.0.1', port, user: TIDE_MANAGER }, async (client) => {
-    await client.query(
-      `select pg_terminate_backend(pid, $1) from pg_stat_activity
-        where backend_type in ('client backend', 'walsender') and usename is distinct from $2`,
-      [END_SESSIONS_MS, TIDE_MANAGER],
-    );
+    for (;;) {
+      const { rowCount: others } = await client.query(`${END_OTHERS} and wait_event is distinct from 'SyncRep'`, ENDED);
+      const { rowCount: waiting } = await client.query(END_OTHERS, ENDED);
+      if (others === 0 && waiting === 0) return;
+      if (late()) throw tideError('FENCE_NOT_UP', { seconds: FENCE_MS / 1000, why: `${waiting} sessions do not end` });
+    }
   });
 }
+
+const ENDED = [END_SESSIONS_MS, TIDE_MANAGER];
+const END_OTHERS = `select pg_terminate_backend(pid, $1) from pg_stat_activity
+  where backend_type in ('client backend', 'walsender') and usename is distinct from $2 and pid <> pg_backend_pid()`;
+
+async function letsIn(port: number): Promise<boolean> {
+  return asUser({ host: '127.0.0.1', port, user: TIDE_USER }, async () => {}).then(
+    () => true,
+    // Anything else, as "too many clients", says nothing about the fence.
+    (error) => !(error instanceof DatabaseError && error.code === REJECTED),
+  );
+}
+
+/** SQLSTATE invalid_authorization_specification: what a rule that rejects answers. */
+const REJECTED = '28000';
 
 /** Returns when clients get in, or when the time is up: the owner's own rules may not let this one in. */
 export async function untilLetIn(port: number, timeoutMs: number): Promise<void> {
   const untilMs = performance.now() + timeoutMs;
-  const tried = () =>
-    asUser({ host: '127.0.0.1', port, user: TIDE_USER }, async () => {}).then(
-      () => true,
-      () => false,
-    );
-  while (!(await tried()) && performance.now() < untilMs) await sleep(10);
+  while (!(await letsIn(port)) && performance.now() < untilMs) await sleep(10);
 }
 
 /** Makes the manager's role in a server that is older than it, through its own socket; false where that does not let us in. */

@@ -52,7 +52,6 @@ const POLL_MS = 25;
 const ADOPTED_POLL_MS = 500;
 const LOG_KEEP_BYTES = 64 << 20;
 /** The postmaster reads its files anew within moments of the signal. */
-const RELOAD_MS = 100;
 const LET_IN_MS = 1_000;
 
 /**
@@ -65,6 +64,7 @@ export class PostgresServer {
   #running: { pid: number; gone: Promise<string> } | null = null;
   #stopping = false;
   #fenced = true;
+  #closing = false;
 
   constructor(options: PostgresServerOptions) {
     this.options = options;
@@ -88,18 +88,21 @@ export class PostgresServer {
     return this.#running !== null;
   }
 
+  /** False from the moment a fence is wanted: whoever passes clients on lets no more in while those inside are being ended. */
+  get letsIn(): boolean {
+    return !this.fenced && !this.#closing;
+  }
+
   /** True while no client and no replication gets in: it is fenced, or does not run (and will be fenced when it starts). */
   get fenced(): boolean {
     return this.#fenced || !this.isRunning();
   }
 
-  /** Refuses clients and replication, and ends the sessions there are. */
+  /** Refuses clients and replication, and ends the sessions there are. Throws FENCE_NOT_UP; nobody new is let in then either. */
   async fence(): Promise<void> {
+    this.#closing = true;
     await raiseFence(this.options.dataDir, this.options.runAs);
     this.#reload();
-    await endSessions(this.port);
-    // A reload takes a moment, in which somebody may have come in.
-    await sleep(RELOAD_MS);
     await endSessions(this.port);
     this.#fenced = true;
   }
@@ -110,7 +113,9 @@ export class PostgresServer {
     await lowerFence(this.options.dataDir);
     this.#reload();
     await untilLetIn(this.port, LET_IN_MS);
-    if (this.pid === pid) this.#fenced = false;
+    if (this.pid !== pid) return;
+    this.#fenced = false;
+    this.#closing = false;
   }
 
   /** The fence as the last node process left it: what it wrote may not have been taken up. */

@@ -30,6 +30,9 @@ const NOT_PURE = ['core/clock.ts', 'core/mutex.ts'];
 const IMPURE =
   /\bDate\.now\b|\bnew Date\(\)|\bMath\.random\b|\bperformance\b|['"]node:|\basync\b|\bawait\b|\bPromise\b/;
 
+/** The clock by which people live: it steps when it is set, and nothing may be decided by it (core/clock.ts). */
+const STEPPING_CLOCK = /\bDate\.now\b/;
+
 const FUNCTION_LINES_MAX = 70;
 const FILE_LINES_MAX = 500;
 
@@ -110,6 +113,10 @@ test('pure folders are pure', () => {
       return found ? [`${file}: ${found[0]}`] : [];
     });
   expect(impure).toEqual([]);
+});
+
+test('nothing is decided by a clock that can be set', () => {
+  expect(sources.filter((file) => STEPPING_CLOCK.test(codeOf(file)))).toEqual([]);
 });
 
 test(`files have at most ${FILE_LINES_MAX} lines`, () => {

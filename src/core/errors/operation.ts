@@ -10,6 +10,13 @@ export const operationErrors = {
     hint: () =>
       'it is tried again by itself; if it stays so, look into the log of that node: a server starved of CPU, or a setting on its command line',
   }),
+  FENCE_NOT_UP: entry<{ seconds: number; why: string }>({
+    retry: 'later',
+    sqlstate: '57P03',
+    text: (d) => `the fence of this node's PostgreSQL is not up after ${d.seconds} s: ${d.why}`,
+    hint: () =>
+      'it is tried again by itself, and nobody new is let in meanwhile; if it stays so, end those sessions by hand',
+  }),
   OP_UNKNOWN: entry<{ id: number }>({
     retry: 'never',
     sqlstate: '42704',

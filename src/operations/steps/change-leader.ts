@@ -206,11 +206,11 @@ function backOff(c: StepContext<LeaderInput>, node: NodeId, kind: 'lag' | 'lock'
 /** The world has changed; now the catalog says so, under a higher epoch. */
 const publishLeader: Step<LeaderInput> = {
   name: 'publish-leader',
-  done: async (c) => begun(c) === undefined || superseded(c) || (hasSwung(c) && c.data.swungAt !== undefined),
+  done: async (c) => begun(c) === undefined || superseded(c) || (hasSwung(c) && c.data.mark !== undefined),
   run: async (c) => {
     if (!hasSwung(c)) await c.commit({ kind: 'leader-changed', ...refOf(c), leader: c.input.to });
     if (isOut(c.view, c.input.to)) return DONE;
-    await c.remember({ swungAt: await c.plane.serverTime(c.input.to), tries: 0 });
+    await c.remember({ mark: await c.plane.snapshotMark(c.input.to), tries: 0 });
     await c.event(
       'leader-changed',
       `${partitionKey(c.input.tid, c.input.pid)}: node ${begun(c)} → node ${c.input.to}`,
@@ -237,7 +237,7 @@ function settle(
     },
     run: async (c) => {
       const budgetMs = c.view.settings['move.max_pause'];
-      const [older] = await c.plane.olderSnapshots(c.input.to, c.data.swungAt as string);
+      const [older] = await c.plane.olderSnapshots(c.input.to, c.data.mark as string);
       if (older)
         return again(
           100,

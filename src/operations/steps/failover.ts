@@ -83,7 +83,9 @@ const settleOperations: Step<FailoverInput> = {
     const mine = inTheWay(c);
     for (const { id, cancelRequested, passedNoReturn } of mine)
       if (!cancelRequested && !passedNoReturn) await c.cancel(id);
-    const late = c.clock.nowMs() - (c.data.settlingSinceMs as number) > SETTLE_MS;
+    const settlingMs = c.clock.nowMs() - (c.data.settlingSinceMs as number);
+    // Before it began, where another manager with another clock did: nobody waits for that.
+    const late = settlingMs > SETTLE_MS || settlingMs < 0;
     if (mine.length === 0 || late) return DONE;
     return again(
       20,

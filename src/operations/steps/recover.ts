@@ -47,7 +47,7 @@ const demote: Step<RecoverInput> = {
       const { tid, pid, leader } = partition;
       const name = partitionTable(tid, pid);
       if (leader === node || !hinges.has(name)) continue;
-      if (held.has(name)) await c.plane.setGuard(node, { tid, pid }, true);
+      if (held.has(name)) await guard(c, { tid, pid });
       const attempt = await c.plane.pointHinge(node, table, pid, { kind: 'node', node: leader }, budgetMs);
       if (attempt.outcome === 'done') continue;
       await c.plane.endHolders(node, { tid, pid });
@@ -58,6 +58,16 @@ const demote: Step<RecoverInput> = {
   },
   undo: nothingToUndo('its hinges lead where the catalog says'),
 };
+
+/** The node is fenced: who is still in the way has been cut off from elsewhere, and ends before the next try. */
+async function guard(c: Context, ref: PartitionRef): Promise<void> {
+  try {
+    await c.plane.setGuard(c.input.node, ref, true);
+  } catch (error) {
+    await c.plane.endHolders(c.input.node, ref);
+    throw error;
+  }
+}
 
 const removeStrays: Step<RecoverInput> = {
   name: 'remove-strays',

@@ -1,4 +1,5 @@
 import { partitionTable } from '../../catalog/names.ts';
+import { must } from '../../core/assert.ts';
 import type { Blocker } from '../../operations/ports.ts';
 import type { Sql } from './client.ts';
 
@@ -25,29 +26,34 @@ export async function lockHolders(sql: Sql, tid: number, pid: number): Promise<B
   );
 }
 
-/** Ends the client sessions that hold a lock on the partition's hinge on this node. */
+/**
+ * Ends the client sessions that hold a lock on the partition's hinge on this node, and apply workers that hold one on its rows: one whose
+ * sender was cut off in the middle of a transaction waits for the rest of it. It begins that anew.
+ */
 export async function endHolders(sql: Sql, tid: number, pid: number): Promise<void> {
   await sql.query(
     `select pg_terminate_backend(l.pid) from pg_locks l join pg_class c on c.oid = l.relation
        join pg_stat_activity a on a.pid = l.pid
-      where l.granted and c.relname = $1 and c.relnamespace = 'tide_hinge'::regnamespace
-        and l.database = (select oid from pg_database where datname = current_database())
-        and a.backend_type = 'client backend' and l.pid <> pg_backend_pid()`,
+      where l.granted and c.relname = $1 and l.database = (select oid from pg_database where datname = current_database())
+        and (c.relnamespace = 'tide_hinge'::regnamespace and a.backend_type = 'client backend' and l.pid <> pg_backend_pid()
+          or c.relnamespace = 'tide_data'::regnamespace
+             and a.backend_type in ('logical replication apply worker', 'logical replication parallel worker'))`,
     [partitionTable(tid, pid)],
   );
 }
 
 /**
- * Sessions whose transaction began before `since` (that server's clock) and holds a snapshot. A REPEATABLE READ transaction, as every
- * postgres_fdw one is, would look at a partition with eyes from before it came here.
+ * Sessions with a snapshot from before the mark. A REPEATABLE READ transaction, as every postgres_fdw one is, would look at a partition with
+ * eyes from before it came here. No clock, which may have been set back meanwhile: the mark is a transaction of its own, and a snapshot from
+ * after it has nothing older than that under way, unless somebody writes since then, who is waited for with it.
  */
-export async function olderSnapshots(sql: Sql, since: string): Promise<Blocker[]> {
+export async function olderSnapshots(sql: Sql, mark: string): Promise<Blocker[]> {
   return sql.query<Blocker>(
     `select ${COLUMNS} from pg_stat_activity a
-      where a.backend_xmin is not null and a.xact_start <= $1::timestamptz and a.pid <> pg_backend_pid()
+      where a.backend_xmin is not null and age(a.backend_xmin) >= age($1::xid8::xid) and a.pid <> pg_backend_pid()
         and a.backend_type not in ${WORKERS}
       order by a.xact_start`,
-    [since],
+    [mark],
   );
 }
 
@@ -68,8 +74,8 @@ export async function oldestWriter(sql: Sql): Promise<Blocker | null> {
 const WORKERS = `('walsender', 'logical replication apply worker', 'logical replication parallel worker',
   'logical replication tablesync worker', 'logical replication launcher', 'autovacuum worker', 'autovacuum launcher')`;
 
-/** The server's clock now, as text that comes back unchanged. */
-export async function serverTime(sql: Sql): Promise<string> {
-  const [row] = await sql.query<{ now: string }>('select clock_timestamp()::text as now');
-  return row?.now ?? '';
+/** For `olderSnapshots`: a transaction id that nobody has had before now, and that has ended when this comes back. */
+export async function snapshotMark(sql: Sql): Promise<string> {
+  const [row] = await sql.query<{ mark: string }>('select pg_current_xact_id()::text as mark');
+  return must(row, 'transaction id').mark;
 }

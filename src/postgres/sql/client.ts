@@ -12,6 +12,19 @@ export interface Sql {
   query<R extends pg.QueryResultRow = pg.QueryResultRow>(text: string, values?: unknown[]): Promise<R[]>;
 }
 
+/**
+ * libpq's settings for connections between nodes (PostgreSQL manual, 34.1.2): a peer that has vanished without a word is given up after 20 s,
+ * whether the connection is idle, waits for an answer (keepalives) or has sent what nobody acknowledges (tcp_user_timeout, ms). By the system's
+ * own defaults that would take two hours. Servers do the same with their clients (`config.ts`).
+ */
+export const PEER_OPTIONS: Readonly<Record<string, string>> = {
+  connect_timeout: '5',
+  keepalives_idle: '5',
+  keepalives_interval: '5',
+  keepalives_count: '3',
+  tcp_user_timeout: '20000',
+};
+
 const CONNECT_TIMEOUT_MS = 3_000;
 const STATEMENT_TIMEOUT_MS = 15_000;
 

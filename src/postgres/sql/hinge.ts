@@ -3,7 +3,7 @@ import { forwardName, partitionTable, remoteTable, SCHEMAS, serverName } from '.
 import { tideError } from '../../core/errors.ts';
 import type { HingeTarget, SwingAttempt } from '../../operations/ports.ts';
 import type { Address, Sql } from './client.ts';
-import { ident, isLockFailure, literal, qualified, sqlstateOf } from './client.ts';
+import { ident, isLockFailure, literal, PEER_OPTIONS, qualified, sqlstateOf } from './client.ts';
 import { columnsSql } from './table.ts';
 
 export function foreignTableSql(table: TableRecord, pid: number, node: NodeId): { name: string; create: string } {
@@ -62,7 +62,7 @@ async function ensureServerNamed(sql: Sql, name: string, from: NodeId, address: 
     port: String(address.port),
     dbname: 'tide',
     application_name: `tide n${from} pid %p`,
-    connect_timeout: '5',
+    ...PEER_OPTIONS,
     async_capable: 'true',
     fetch_size: '1000',
     batch_size: '100',
@@ -79,11 +79,12 @@ async function ensureServerNamed(sql: Sql, name: string, from: NodeId, address: 
     );
     return;
   }
-  const have = new Set(found.options ?? []);
-  const stale = Object.entries(wanted).filter(([k, v]) => !have.has(`${k}=${v}`));
+  const have = found.options ?? [];
+  const stale = Object.entries(wanted).filter(([k, v]) => !have.includes(`${k}=${v}`));
   if (stale.length === 0) return;
+  const verb = (option: string) => (have.some((o) => o.startsWith(`${option}=`)) ? 'SET' : 'ADD');
   await sql.query(
-    `ALTER SERVER ${ident(name)} OPTIONS (${stale.map(([k, v]) => `SET ${k} ${literal(v)}`).join(', ')})`,
+    `ALTER SERVER ${ident(name)} OPTIONS (${stale.map(([k, v]) => `${verb(k)} ${k} ${literal(v)}`).join(', ')})`,
   );
 }
 

@@ -3,7 +3,7 @@ import type { NodeId } from '../../catalog/model.ts';
 import { partitionTable, publicationName, SCHEMAS, subscriptionName } from '../../catalog/names.ts';
 import { must } from '../../core/assert.ts';
 import type { Address, Sql } from './client.ts';
-import { ident, literal, qualified } from './client.ts';
+import { ident, literal, PEER_OPTIONS, qualified } from './client.ts';
 
 /**
  * The replication mesh: one stream per ordered pair of nodes. `origin = none` sends only what was written at the sender itself, so that
@@ -56,7 +56,8 @@ export async function ensureSubscription(sql: Sql, from: NodeId, to: NodeId, sen
 }
 
 function conninfoOf(name: string, { host, port }: Address): string {
-  return `host=${host} port=${port} dbname=tide user=tide application_name=${name} connect_timeout=5`;
+  const options = Object.entries({ host, port, dbname: 'tide', user: 'tide', application_name: name, ...PEER_OPTIONS });
+  return options.map(([option, value]) => `${option}=${value}`).join(' ');
 }
 
 export async function subscriptionExists(sql: Sql, from: NodeId, to: NodeId): Promise<boolean> {

@@ -329,15 +329,15 @@ export class FakePlane implements DataPlane {
     return this.#cluster.on(node).holders.get(nameOf(ref)) ?? [];
   }
 
-  async olderSnapshots(node: NodeId, since: string) {
-    return this.#cluster.on(node).snapshots.filter((s) => s.sinceMs <= Number(since));
+  async olderSnapshots(node: NodeId, mark: string) {
+    return this.#cluster.on(node).snapshots.filter((s) => s.sinceMs <= Number(mark));
   }
 
   async oldestWriter(node: NodeId) {
     return this.#cluster.on(node).writer;
   }
 
-  async serverTime(node: NodeId): Promise<string> {
+  async snapshotMark(node: NodeId): Promise<string> {
     this.#cluster.on(node);
     return String(this.#cluster.clock.nowMs());
   }
