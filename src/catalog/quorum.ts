@@ -109,7 +109,18 @@ function followersThatCount(
   const come = partition.replicas.map((r) => r.node).filter((n) => change.with?.includes(n) && !stay.includes(n));
   const followers = [...stay, ...come];
   const live = followers.filter(alive);
-  return live.length > 0 || view.settings.quorum_lost === 'allow' ? live : followers;
+  // A drained node is about to stop: where others will do, nobody waits for it.
+  const lasting = live.filter((n) => !view.nodes.get(n)?.draining);
+  if (lasting.length > 0) return lasting;
+  if (live.length > 0 || view.settings.quorum_lost === 'allow') return live;
+  return followers.filter((n) => !mayBeAway(view, partition, n));
+}
+
+/** It was drained for a planned stop that is to hold up nobody: its table wants one replica, or the operator has accepted it. */
+function mayBeAway(view: ClusterView, partition: Partition, node: NodeId): boolean {
+  const record = view.nodes.get(node);
+  if (!record?.draining) return false;
+  return record.drained?.alone === true || view.tables.get(partition.tid)?.replicaCount === 1;
 }
 
 /**

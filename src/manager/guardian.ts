@@ -4,6 +4,7 @@ import type { Clock } from '../core/clock.ts';
 import { leaderless, outageLock, spareReplicas } from '../operations/kinds/outage.ts';
 import { hasEnded } from '../operations/machine.ts';
 import type { Runner } from '../operations/runner.ts';
+import type { FailoverInput } from '../operations/steps/failover.ts';
 import type { ClusterLoad } from './cluster-load.ts';
 import type { Inspector } from './ports.ts';
 
@@ -105,11 +106,22 @@ export class Guardian {
       }
     }
     if (!this.#isDown(node)) return;
-    if (view().settings.auto_failover) return this.#submit('failover', { node, by: 'manager' });
+    const isPlanned = this.#isPlanned(node);
+    if (isPlanned && silentMs < view().settings['node.dead_after'] * 1_000) return;
+    // One that was to come back, and did not, has been out since then.
+    const since = isPlanned ? { sinceMs: beatAtMs } : {};
+    if (view().settings.auto_failover) return this.#submit('failover', { node, by: 'manager', ...since });
     if (evidence.told === 'off') return;
     evidence.told = 'off';
     const text = `node ${node} is down; auto_failover is off: tide node offline ${node} lets others lead in its place`;
     await event({ kind: 'node-down', node, text });
+  }
+
+  /** It was drained before it was stopped: there is nobody whom another could replace, and it comes back with what it has. */
+  #isPlanned(node: NodeId): boolean {
+    const { view, load } = this.#ports;
+    const isDrained = view().nodes.get(node)?.draining === true;
+    return isDrained && leaderless(view(), node, (n) => load.alive(n)).length === 0;
   }
 
   #isDown(node: NodeId): boolean {
@@ -137,7 +149,7 @@ export class Guardian {
     if (isDead && spareReplicas(view(), node).length > 0) await this.#submit('give-up-node', { node });
   }
 
-  async #submit(kind: string, input: { node: NodeId; by?: 'manager' | 'operator' }): Promise<void> {
+  async #submit(kind: string, input: { node: NodeId } & Partial<FailoverInput>): Promise<void> {
     const { runner } = this.#ports;
     if (this.#deciding.has(input.node) || runner.holderOf(outageLock(input.node))?.kind === kind) return;
     this.#deciding.add(input.node);

@@ -28,6 +28,11 @@ export const EXAMPLES: { [C in ErrorCode]: ErrorDetails<C> } = {
   NODE_NOT_ALIVE: { nodes: 'node 3 is' },
   NODE_LIVE: { node: 3, what: 'dropped' },
   NODE_NOT_OFFLINE: { node: 3, what: 'dropped' },
+  DRAIN_UNCOVERED: {
+    node: 2,
+    partitions: 'acct 3, acct 5',
+    why: '0 of 2 live nodes can take a replica of acct 3 (1 draining, 1 already holds it)',
+  },
   LAST_COPY: { node: 3, partitions: 'acct 3, acct 5', accept: 'acct/3,acct/5' },
   NODE_NOT_ELIGIBLE: { node: 3, state: 'draining', what: 'take a replica' },
   PARTITION_UNKNOWN: { table: 'acct', pid: 20, count: 16 },
