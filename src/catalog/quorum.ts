@@ -107,16 +107,15 @@ function followersThatCount(
 ): NodeId[] {
   const stay = followersOf(partition, node).filter((n) => !change.without?.includes(n));
   const come = partition.replicas.map((r) => r.node).filter((n) => change.with?.includes(n) && !stay.includes(n));
-  const followers = [...stay, ...come];
+  const followers = [...stay, ...come].filter((n) => !mayBeAway(view, partition, n));
   const live = followers.filter(alive);
-  // A drained node is about to stop: where others will do, nobody waits for it.
+  // A drained node is about to stop, maybe with the manager: where others will do, nobody waits for it.
   const lasting = live.filter((n) => !view.nodes.get(n)?.draining);
   if (lasting.length > 0) return lasting;
-  if (live.length > 0 || view.settings.quorum_lost === 'allow') return live;
-  return followers.filter((n) => !mayBeAway(view, partition, n));
+  return live.length > 0 || view.settings.quorum_lost === 'allow' ? live : followers;
 }
 
-/** It was drained for a planned stop that is to hold up nobody: its table wants one replica, or the operator has accepted it. */
+/** Drained for a stop that holds up nobody: its table wants one replica, or the operator has accepted that the leader is alone. */
 function mayBeAway(view: ClusterView, partition: Partition, node: NodeId): boolean {
   const record = view.nodes.get(node);
   if (!record?.draining) return false;

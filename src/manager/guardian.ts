@@ -95,18 +95,18 @@ export class Guardian {
     this.#evidence.set(node, evidence);
     const beatAtMs = load.beatAt(node) ?? this.#beganMs;
     const silentMs = clock.nowMs() - beatAtMs;
+    const isPlanned = this.#isPlanned(node);
     if (silentMs > (load.beatAt(node) === null ? UNHEARD_MS : SILENT_MS)) {
       const answer = await inspector.knock(node);
       // It has beaten meanwhile: what was found belongs to its silence before.
       if (this.#evidence.get(node) !== evidence || (load.beatAt(node) ?? this.#beganMs) !== beatAtMs) return;
       evidence.refusals = answer === 'refused' ? evidence.refusals + 1 : 0;
-      if (answer !== 'refused' && silentMs > 2 * DOWN_MS && evidence.told !== answer) {
+      if (answer !== 'refused' && silentMs > 2 * DOWN_MS && evidence.told !== answer && !isPlanned) {
         evidence.told = answer;
         await event({ kind: 'node-unproven', node, text: unproven(node, answer) });
       }
     }
     if (!this.#isDown(node)) return;
-    const isPlanned = this.#isPlanned(node);
     if (isPlanned && silentMs < view().settings['node.dead_after'] * 1_000) return;
     // One that was to come back, and did not, has been out since then.
     const since = isPlanned ? { sinceMs: beatAtMs } : {};

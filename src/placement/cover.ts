@@ -11,16 +11,17 @@ import { bestTarget, noTarget } from './targets.ts';
 const ELSEWHERE = 2;
 
 /**
- * Prepares the stop of draining nodes: a partition that would have nobody to lead it, or whose leader would have nobody to follow it, gets a
- * further copy for the time; then the nodes lead nothing. A node that was drained `alone` gets no copies made.
+ * Prepares the stop of a draining node: a partition that would have nobody to lead it, or whose leader would have nobody to follow it, gets a
+ * further copy for the time; then the node leads nothing. One that was drained `alone` gets no copies made.
  */
-export function cover(draft: Draft): Blocked[] {
+export function cover(draft: Draft, id: NodeId): Blocked[] {
   const blocked: Blocked[] = [];
   const takers = draft.takers();
   const scales = new Scales(draft, takers);
-  for (let p = 0; p < draft.partitions.length; p++) {
-    const away = draft.holdersOf(p).find((n) => draft.nodes[n]?.draining && !draft.nodes[n]?.drained?.alone);
-    if (away === undefined || draft.frozen[p] === 1) continue;
+  const away = draft.find(id);
+  const isAlone = draft.nodes[away]?.drained?.alone === true;
+  for (const p of isAlone || away < 0 ? [] : [...draft.heldBy(away)].sort((a, b) => a - b)) {
+    if (draft.frozen[p] === 1) continue;
     const wanted = Math.min(ELSEWHERE, draft.tableOf(p).replicaCount);
     for (let there = lasting(draft, p); there < wanted; there++) {
       const to = draft.hasLiveLeader(p) ? bestTarget(draft, scales, p, takers) : -1;

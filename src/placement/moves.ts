@@ -28,8 +28,8 @@ export interface RunningMove {
 export type Goal =
   | { readonly kind: 'balance' }
   | { readonly kind: 'repair' }
-  /** Draining nodes lead nothing, and nobody misses what follows there; no replica leaves them. */
-  | { readonly kind: 'cover' }
+  /** The draining node leads nothing, and nobody misses what follows there; no replica leaves it. */
+  | { readonly kind: 'cover'; readonly node: NodeId }
   /** What the drain of a node took from it comes back. */
   | { readonly kind: 'give-back'; readonly node: NodeId }
   /** Back to the configuration that a cancelled decommission started from; keys are `partitionKey(tid, pid)`. */

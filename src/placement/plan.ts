@@ -62,7 +62,7 @@ export function planNext(
  */
 function pursue(draft: Draft, goal: Goal): Blocked[] {
   if (goal.kind === 'restore') return restore(draft, goal.placement);
-  if (goal.kind === 'cover') return cover(draft);
+  if (goal.kind === 'cover') return cover(draft, goal.node);
   if (goal.kind === 'give-back') return giveBack(draft, goal.node);
   for (;;) {
     const planned = draft.moves.length;

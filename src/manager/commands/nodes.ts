@@ -109,7 +109,7 @@ export async function recommission(c: CommandContext, command: Command<'node-rec
 export async function drain(c: CommandContext, command: Command<'node-drain'>): Promise<StartedResult> {
   const { node, allowSingleReplica: alone } = command;
   requireLiveMember(c, node);
-  const wanted = plan(withDraining(c.view, node), c.loadView, { kind: 'cover' });
+  const wanted = plan(withDraining(c.view, node), c.loadView, { kind: 'cover', node });
   const bare = wanted.blocked.filter((b) => b.node === node);
   if (bare.length > 0 && !alone) {
     const partitions = bare.map(({ tid, pid }) => partitionName(c.view, { tid, pid }));

@@ -3,7 +3,16 @@ import { allPartitions, connectedNodes, partitionKey, replicaOn } from '../../ca
 import { must } from '../../core/assert.ts';
 import { messageOf } from '../../core/errors.ts';
 import type { Goal } from '../../placement/plan.ts';
-import { again, DONE, nothingToUndo, operationKind, type Step, type StepContext } from '../operation.ts';
+import {
+  again,
+  DONE,
+  nothingToUndo,
+  type OperationRecord,
+  operationKind,
+  partitionLock,
+  type Step,
+  type StepContext,
+} from '../operation.ts';
 import { carryBack, carryOut, stopChildren } from '../steps/carry-out.ts';
 import { pointPast } from '../steps/hinges.ts';
 import { waitFor } from '../waiting.ts';
@@ -23,7 +32,7 @@ interface DrainInput {
 type Context = StepContext<DrainInput>;
 
 const nodeOf = (c: Context): NodeRecord => must(c.view.nodes.get(c.input.node), `node ${c.input.node}`);
-const goalOf = (node: NodeId, draining: boolean): Goal => (draining ? { kind: 'cover' } : { kind: 'give-back', node });
+const goalOf = (node: NodeId, draining: boolean): Goal => ({ kind: draining ? 'cover' : 'give-back', node });
 
 const markDraining: Step<DrainInput> = {
   name: 'mark-draining',
@@ -59,7 +68,11 @@ const moveLeaders: Step<DrainInput> = {
   run: async (c) => {
     const result = await carryOut(c, goalOf(c.input.node, c.input.draining));
     await noteCopies(c);
-    return result;
+    if (result.kind === 'again') return result;
+    const other = operationHere(c);
+    return other
+      ? again(200, waitFor('lock', `operation ${other.id} (${other.kind} ${other.subject}) goes first`))
+      : DONE;
   },
   undo: async (c) => {
     const { node, draining } = c.input;
@@ -75,6 +88,12 @@ const moveLeaders: Step<DrainInput> = {
   },
 };
 
+/** Somebody else's operation on a partition that the node holds: it was planned around, and may change what is to be done. */
+function operationHere(c: Context): OperationRecord | undefined {
+  const held = new Set(heldBy(c).map((p) => partitionLock(p.tid, p.pid)));
+  return c.running().find(({ input }) => held.has(partitionLock(Number(input.tid), Number(input.pid))));
+}
+
 /** Copies are made by no other moves than those that cover a drained node. */
 async function noteCopies(c: Context): Promise<void> {
   const { drained } = nodeOf(c);
@@ -89,8 +108,9 @@ async function noteCopies(c: Context): Promise<void> {
   await setNode(c, c.input.node, { drained: { ...drained, copies: [...drained.copies, ...added] } });
 }
 
-const ledBy = (c: Context) =>
-  [...allPartitions(c.view)].map(({ partition }) => partition).filter((p) => p.leader === c.input.node);
+const heldBy = (c: Context) =>
+  [...allPartitions(c.view)].map(({ partition }) => partition).filter((p) => replicaOn(p, c.input.node));
+const ledBy = (c: Context) => heldBy(c).filter((p) => p.leader === c.input.node);
 
 const letGo: Step<DrainInput> = {
   name: 'let-go',
