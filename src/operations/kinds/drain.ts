@@ -1,4 +1,5 @@
 import type { Drained, NodeId, NodeRecord } from '../../catalog/model.ts';
+import { mayBeAway } from '../../catalog/quorum.ts';
 import { allPartitions, connectedNodes, partitionKey, replicaOn } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { messageOf } from '../../core/errors.ts';
@@ -12,9 +13,12 @@ import {
   partitionLock,
   type Step,
   type StepContext,
+  type StepResult,
 } from '../operation.ts';
-import { carryBack, carryOut, stopChildren } from '../steps/carry-out.ts';
+import { carryBack, carryOut, endMoves, stopChildren } from '../steps/carry-out.ts';
 import { pointPast } from '../steps/hinges.ts';
+import { awaitArrivals } from '../steps/partition.ts';
+import { demandQuorum } from '../steps/protect.ts';
 import { waitFor } from '../waiting.ts';
 import { setNode } from './membership.ts';
 
@@ -46,6 +50,8 @@ const markDraining: Step<DrainInput> = {
     const leaders = [...new Set([...(before?.leaders ?? []), ...leads])].filter((key) => !others.includes(key));
     const drained: Drained = { alone, leaders, copies: before?.copies ?? [] };
     await c.remember({ was: c.data.was ?? was });
+    const late = draining ? null : await countAgain(c);
+    if (late) return late;
     await setNode(c, node, draining ? { draining, drained } : { draining });
     await c.remember({ marked: true });
     return DONE;
@@ -53,11 +59,24 @@ const markDraining: Step<DrainInput> = {
   undo: async (c) => {
     const { node: id, draining } = c.input;
     if (!changes(c)) return DONE;
+    const late = draining && nodeOf(c).draining ? await countAgain(c) : null;
+    if (late) return late;
     const change = draining ? { draining: false, drained: undefined } : { draining: true };
     await c.commit({ kind: 'node-changed', id, change });
     return DONE;
   },
 };
+
+/** What was acknowledged without the node while it was drained, it has; and commits wait for it where it counts, before it does. */
+async function countAgain(c: Context): Promise<StepResult | null> {
+  const { node } = c.input;
+  if (!c.alive(node)) return null;
+  const followed = heldBy(c).filter((p) => p.leader !== node && mayBeAway(c.view, p, node) && c.alive(p.leader));
+  const late = await awaitArrivals(c, node, [...new Set(followed.map((p) => p.leader))]);
+  if (late) return late;
+  await demandQuorum(c, ...followed.map(({ tid, pid, leader }) => ({ node: leader, tid, pid, with: [node] })));
+  return null;
+}
 
 /** False where it was drained, or was not, before. */
 const changes = (c: Context) => c.data.was === !c.input.draining;
@@ -77,12 +96,16 @@ const moveLeaders: Step<DrainInput> = {
   undo: async (c) => {
     const { node, draining } = c.input;
     if (!changes(c)) return stopChildren(c);
+    const ending = await endMoves(c);
+    if (ending) return ending;
+    await noteCopies(c);
     // First as it was, or no plan could bring anything back.
-    if (nodeOf(c).draining === draining) await setNode(c, node, { draining: !draining });
-    const result = await carryBack(c, async () => {
-      await noteCopies(c);
-      return goalOf(node, !draining);
-    });
+    if (nodeOf(c).draining === draining) {
+      const late = draining ? await countAgain(c) : null;
+      if (late) return late;
+      await setNode(c, node, { draining: !draining });
+    }
+    const result = await carryBack(c, goalOf(node, !draining));
     const isStuck = result.kind === 'again' && result.waitsFor?.kind === 'no-target';
     return isStuck ? DONE : result;
   },

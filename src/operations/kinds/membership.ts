@@ -140,7 +140,7 @@ const moveReplicasAway: Step<DecommissionInput> = {
     for (const id of c.input.nodes) {
       if (c.view.nodes.get(id)?.state !== 'active') await setNode(c, id, { state: 'active' });
     }
-    return carryBack(c, async () => ({ kind: 'restore', placement: new Map(Object.entries(c.input.placement)) }));
+    return carryBack(c, { kind: 'restore', placement: new Map(Object.entries(c.input.placement)) });
   },
 };
 

@@ -49,14 +49,18 @@ export async function carryOut(c: StepContext<unknown>, goal: Goal, forgiven = 0
   return DONE;
 }
 
-/** Ends the moves that were begun, and carries out the plan that takes back what they did, made once they have ended. */
-export async function carryBack(c: StepContext<unknown>, goal: () => Promise<Goal>): Promise<StepResult> {
-  if (typeof c.data.restoring !== 'number') {
-    const stopped = await stopChildren(c);
-    if (stopped.kind === 'again') return stopped;
-    await c.remember({ restoring: Math.max(0, ...c.children().map((child) => child.id)) });
-  }
-  return carryOut(c, await goal(), c.data.restoring as number);
+/** Ends the moves that were begun, and carries out the plan that takes back what they did. */
+export async function carryBack(c: StepContext<unknown>, goal: Goal): Promise<StepResult> {
+  return (await endMoves(c)) ?? carryOut(c, goal, c.data.restoring as number);
+}
+
+/** Null once the moves that were begun before an undo have ended. */
+export async function endMoves(c: StepContext<unknown>): Promise<StepResult | null> {
+  if (typeof c.data.restoring === 'number') return null;
+  const stopped = await stopChildren(c);
+  if (stopped.kind === 'again') return stopped;
+  await c.remember({ restoring: Math.max(0, ...c.children().map((child) => child.id)) });
+  return null;
 }
 
 /** Cancels what can still be cancelled and waits for the rest. */
