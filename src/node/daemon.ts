@@ -9,6 +9,7 @@ import { KeyedMutex } from '../core/mutex.ts';
 import { findBinaries } from '../postgres/binaries.ts';
 import { socketDirFor } from '../postgres/config.ts';
 import { ensureDataDir } from '../postgres/initdb.ts';
+import { bringDatabaseUpToDate } from '../postgres/own-database.ts';
 import { chooseUser } from '../postgres/privileges.ts';
 import { PostgresServer } from '../postgres/server.ts';
 import { type Supervisor, supervise } from '../postgres/supervise.ts';
@@ -147,6 +148,8 @@ class Daemon {
     });
     server = postgres;
     await postgres.start();
+    if (await bringDatabaseUpToDate(this.#identity?.nodeId ?? 0, postgres.port))
+      this.#log.info({ version: this.#ports.version }, 'the database was brought up to date');
     this.#busySessions = () => busySessions({ host: '127.0.0.1', port: postgres.port });
     const supervisor: Supervisor = supervise(postgres, (event) => this.#log.warn(event, 'postgres'));
     cleanups.push(async () => {

@@ -390,12 +390,17 @@ export class World {
   }
 
   async finish(): Promise<OperationRecord> {
+    await this.settle();
+    return this.root;
+  }
+
+  /** Lets time go on until every operation has ended and what the manager does in the background is done. */
+  async settle(): Promise<void> {
     await this.until(() => this.runner.unended().length === 0);
     this.#armed = false;
     await this.#attend();
     await this.settleQuorums();
     this.arrive();
-    return this.root;
   }
 
   /** Lets time go on until `reached`. */
