@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { post } from '../api/client.ts';
-import type { BeatAnswer, MetaTransfer, NodeFacts, WhoAmI } from '../api/membership.ts';
+import { API_VERSION, type BeatAnswer, type MetaTransfer, type NodeFacts, type WhoAmI } from '../api/membership.ts';
 import type { StartOptions } from '../api/start-options.ts';
 import { must } from '../core/assert.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
@@ -91,6 +91,7 @@ class Daemon {
   /** HOST:PORT the meta store is on its way to. */
   #movingTo: string | null = null;
   #answer: BeatAnswer | null = null;
+  #refusal: TideError | null = null;
 
   constructor(options: StartOptions, ports: DaemonPorts, addresses: Addresses, store: StoreDir) {
     this.#options = options;
@@ -174,6 +175,7 @@ class Daemon {
 
   #facts(postgresPort: number): NodeFacts {
     return {
+      api: API_VERSION,
       address: formatAddress(this.#addresses.advertise),
       httpAddress: formatAddress({
         ...this.#addresses.http,
@@ -405,6 +407,9 @@ class Daemon {
         this.#hear(answer);
         fence.obey(answer, pid);
       },
+      onRefused: (error) => {
+        this.#refusal = error;
+      },
       log,
     });
     const fence = new FenceKeeper({ server, log, onChange: () => heartbeat.hurry() });
@@ -435,6 +440,7 @@ class Daemon {
       ended = true;
     });
     for (;;) {
+      if (this.#refusal) throw this.#refusal;
       const answer = this.#answer;
       const nodeId = this.#identity?.nodeId ?? 0;
       // The cluster could not take it in, or let it go while it was away: its id is spent.

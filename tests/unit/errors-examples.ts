@@ -86,6 +86,7 @@ export const EXAMPLES: { [C in ErrorCode]: ErrorDetails<C> } = {
   POSTGRES_CONFIG_BAD: log,
   POSTGRES_START_FAILED: { exit: 'exit status 1', ...log },
   POSTGRES_START_TIMEOUT: { waitedMs: 60_000, waitsFor: 'recovery of 3.2 GB of WAL', ...log },
+  NODE_INCOMPATIBLE: { build: '0.3.0', api: 3, oldest: 2, newest: 2 },
   BAD_LOCALITY: { value: 'zone', why: "'zone' is not key=value" },
   JOIN_UNREACHABLE: { addresses: '10.0.0.1:26257', why: 'connection refused' },
   JOIN_STOPPED: { node: 4, why: 'cancelled' },
