@@ -3,7 +3,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import { exitWhenWritten, processHost } from './cli/host.ts';
 import { runCli } from './cli/main.ts';
 import { systemClock } from './core/clock.ts';
-import { messageOf, tideError } from './core/errors.ts';
+import { messageOf, TideError, tideError } from './core/errors.ts';
 import { runDemo } from './demo/demo.ts';
 import { CatalogStore } from './manager/catalog-store.ts';
 import { Manager } from './manager/manager.ts';
@@ -14,16 +14,20 @@ import { OPERATION_KINDS } from './operations/registry.ts';
 import { PostgresDataPlane } from './postgres/data-plane.ts';
 import { PostgresInspector } from './postgres/inspector.ts';
 import { NodeConnections } from './postgres/sql/client.ts';
+import { bringUpToDate, requireReadable } from './store/format.ts';
 import { LmdbStore } from './store/lmdb-store.ts';
 
 /** The only place that builds real adapters. */
 
 const startManager: StartManager = async ({ directory, home, clusterId, startMode, minNodes, log }) => {
   const opened = await LmdbStore.open(directory).catch((error) => {
+    if (error instanceof TideError) throw error;
     throw tideError('STORE_DAMAGED', { file: directory, why: messageOf(error) }, error);
   });
   const points = process.env.PGTIDE_CRASH_POINTS;
   const store = points === undefined ? opened : new CrashPointStore(opened, OPERATION_KINDS, points);
+  const { from, to } = await bringUpToDate(store, directory);
+  if (from !== null && from < to) log('info', 'the meta store was brought to a newer format', { from, to });
   await CatalogStore.initialise(store, { clusterId, startMode, ...(minNodes === undefined ? {} : { minNodes }) });
   return Manager.start(home, {
     store,
@@ -42,6 +46,7 @@ const startManager: StartManager = async ({ directory, home, clusterId, startMod
 };
 
 const importMeta: ImportMeta = async (directory, entries) => {
+  requireReadable(entries, directory);
   await rm(directory, { recursive: true, force: true });
   await mkdir(directory, { mode: 0o700 });
   const store = await LmdbStore.open(directory);

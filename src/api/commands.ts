@@ -16,7 +16,8 @@ export const adminCommand = z.discriminatedUnion('do', [
   z.strictObject({ do: z.literal('node-status') }),
   z.strictObject({ do: z.literal('node-decommission'), nodes: z.array(nodeId).min(1), dryRun, checks }),
   z.strictObject({ do: z.literal('node-recommission'), nodes: z.array(nodeId).min(1) }),
-  z.strictObject({ do: z.literal('node-drain'), node: nodeId }),
+  /** `allowSingleReplica`: what nobody else holds, or follows, is left so while the node is away. */
+  z.strictObject({ do: z.literal('node-drain'), node: nodeId, allowSingleReplica: z.boolean().default(false) }),
   z.strictObject({ do: z.literal('node-undrain'), node: nodeId }),
   z.strictObject({ do: z.literal('node-offline'), node: nodeId }),
   z.strictObject({ do: z.literal('node-recover'), node: nodeId }),

@@ -1,11 +1,19 @@
 import * as z from 'zod';
+import { tideError } from '../core/errors.ts';
 
-/** What nodes and the manager say to each other: joining and beating. */
+/**
+ * What nodes and the manager say to each other: joining and beating. A field that one side does not know is left out of account, so that nodes
+ * of two versions can be in one cluster while it is upgraded; what an older side would misunderstand raises API_VERSION.
+ */
+export const API_VERSION = 2;
+/** Of nodes that a manager of this version still understands. */
+const OLDEST_API = 2;
 
 const tier = z.strictObject({ key: z.string().min(1), value: z.string().min(1) });
 
 /** What a node tells about itself, when it joins and with every beat. */
-const nodeFacts = z.strictObject({
+const nodeFacts = z.object({
+  api: z.int().positive(),
   address: z.string().min(1),
   httpAddress: z.string().min(1),
   postgresHost: z.string().min(1),
@@ -18,6 +26,15 @@ const nodeFacts = z.strictObject({
 });
 export type NodeFacts = z.infer<typeof nodeFacts>;
 
+/** Looks at nothing but the version of a join request or a beat, whatever else is in it. Throws NODE_INCOMPATIBLE. */
+export function requireCompatible(message: unknown): void {
+  const { facts, ...own } = (message ?? {}) as { facts?: object };
+  // The first version did not say so.
+  const { api = 1, build = 'unknown' } = (facts ?? own) as { api?: number; build?: string };
+  if (api >= OLDEST_API && api <= API_VERSION) return;
+  throw tideError('NODE_INCOMPATIBLE', { build, api, oldest: OLDEST_API, newest: API_VERSION });
+}
+
 export const joinRequest = nodeFacts;
 export type JoinRequest = NodeFacts;
 
@@ -28,7 +45,7 @@ export interface JoinAnswer {
   manager: string;
 }
 
-export const beatReport = z.strictObject({
+export const beatReport = z.object({
   node: z.int().positive(),
   clusterId: z.string(),
   postgresUp: z.boolean(),

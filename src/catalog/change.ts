@@ -17,6 +17,8 @@ import { partitionKey, replicaOn } from './view.ts';
 export type CatalogChange =
   | { kind: 'node-put'; node: NodeRecord }
   | { kind: 'quorums-put'; node: NodeId; quorums: readonly Quorum[] }
+  /** Of a known node, whatever else has changed about it meanwhile; a value of undefined takes the field away. */
+  | { kind: 'node-changed'; id: NodeId; change: { [K in keyof NodeRecord]?: NodeRecord[K] | undefined } }
   | { kind: 'table-put'; table: TableRecord }
   | { kind: 'table-state'; tid: number; state: TableState }
   | { kind: 'table-removed'; tid: number }
@@ -49,6 +51,12 @@ export function applyChange(view: ClusterView, change: CatalogChange): { view: C
       const node = must(view.nodes.get(change.node), `node ${change.node}`);
       touched.nodes.add(node.id);
       return { view: withNode(view, { ...node, quorums: change.quorums }), touched };
+    }
+    case 'node-changed': {
+      const merged = Object.entries({ ...must(view.nodes.get(change.id), `node ${change.id}`), ...change.change });
+      const node = Object.fromEntries(merged.filter(([, value]) => value !== undefined)) as unknown as NodeRecord;
+      touched.nodes.add(change.id);
+      return { view: withNode(view, node), touched };
     }
     case 'table-put': {
       const tables = new Map(view.tables).set(change.table.tid, change.table);

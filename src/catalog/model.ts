@@ -6,7 +6,7 @@ export type OperationId = number;
 
 /**
  * joining → active ⇄ decommissioning → decommissioned. Ids are never used again.
- * `draining` (leaders away, still a member) is a flag beside it.
+ * `draining` (leaders away, still a member) is a flag beside it; what it took away is in `drained` until it has been given back.
  */
 export type NodeState = 'joining' | 'active' | 'decommissioning' | 'decommissioned';
 
@@ -40,6 +40,7 @@ export interface NodeRecord {
    * place has to have seen what each of them let through. Absent: nothing was ever waited for.
    */
   readonly quorums?: readonly Quorum[];
+  readonly drained?: Drained;
 }
 
 /**
@@ -50,6 +51,16 @@ export interface Quorum {
   readonly count: number;
   /** Sorted. */
   readonly nodes: readonly NodeId[];
+}
+
+/** What a drain took from a node, for a planned stop, and brings back after it. */
+export interface Drained {
+  /** Partitions that have no other replica to lead or to follow are left as they are: nobody waits for the node while it is away. */
+  readonly alone: boolean;
+  /** What it led, as partitionKey. */
+  readonly leaders: readonly string[];
+  /** Copies that others hold for the time. */
+  readonly copies: readonly { readonly tid: TableId; readonly pid: number; readonly node: NodeId }[];
 }
 
 /** `operator`: somebody said so, and it comes back when somebody says so (`tide node offline`, `tide node recover`). */

@@ -105,11 +105,22 @@ function followersThatCount(
   alive: (node: NodeId) => boolean,
   change: Pick<QuorumDemand, 'without' | 'with'> = {},
 ): NodeId[] {
-  const stay = followersOf(partition, node).filter((n) => !change.without?.includes(n));
+  const counting = followersOf(partition, node).filter((n) => !mayBeAway(view, partition, n));
+  const stay = counting.filter((n) => !change.without?.includes(n));
   const come = partition.replicas.map((r) => r.node).filter((n) => change.with?.includes(n) && !stay.includes(n));
   const followers = [...stay, ...come];
   const live = followers.filter(alive);
+  // A drained node is about to stop, maybe with the manager: where others will do, nobody waits for it.
+  const lasting = live.filter((n) => !view.nodes.get(n)?.draining);
+  if (lasting.length > 0) return lasting;
   return live.length > 0 || view.settings.quorum_lost === 'allow' ? live : followers;
+}
+
+/** Drained for a stop that holds up nobody: its table wants one replica, or the operator has accepted for this partition that its leader is alone. */
+export function mayBeAway(view: ClusterView, partition: Partition, node: NodeId): boolean {
+  if (view.nodes.get(node)?.draining !== true) return false;
+  const isAccepted = partition.replicas.some((r) => view.nodes.get(r.node)?.drained?.alone === true);
+  return isAccepted || view.tables.get(partition.tid)?.replicaCount === 1;
 }
 
 /**

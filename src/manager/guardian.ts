@@ -4,6 +4,7 @@ import type { Clock } from '../core/clock.ts';
 import { leaderless, outageLock, spareReplicas } from '../operations/kinds/outage.ts';
 import { hasEnded } from '../operations/machine.ts';
 import type { Runner } from '../operations/runner.ts';
+import type { FailoverInput } from '../operations/steps/failover.ts';
 import type { ClusterLoad } from './cluster-load.ts';
 import type { Inspector } from './ports.ts';
 
@@ -98,22 +99,33 @@ export class Guardian {
     if (load.reachable(node) && silentMs <= SILENT_MS) return void this.#evidence.delete(node);
     const evidence = this.#evidence.get(node) ?? { refusals: 0, told: 'nothing' };
     this.#evidence.set(node, evidence);
+    const isPlanned = this.#isPlanned(node);
     if (silentMs > (load.beatAt(node) === null ? UNHEARD_MS : SILENT_MS)) {
       const answer = await inspector.knock(node);
       // It has beaten meanwhile: what was found belongs to its silence before.
       if (this.#evidence.get(node) !== evidence || (load.beatAt(node) ?? this.#beganMs) !== beatAtMs) return;
       evidence.refusals = answer === 'refused' ? evidence.refusals + 1 : 0;
-      if (answer !== 'refused' && silentMs > 2 * DOWN_MS && evidence.told !== answer) {
+      if (answer !== 'refused' && silentMs > 2 * DOWN_MS && evidence.told !== answer && !isPlanned) {
         evidence.told = answer;
         await event({ kind: 'node-unproven', node, text: unproven(node, answer) });
       }
     }
     if (!this.#isDown(node)) return;
-    if (view().settings.auto_failover) return this.#submit('failover', { node, by: 'manager' });
+    if (isPlanned && silentMs < view().settings['node.dead_after'] * 1_000) return;
+    // One that was to come back, and did not, has been out since then.
+    const since = isPlanned ? { sinceMs: beatAtMs } : {};
+    if (view().settings.auto_failover) return this.#submit('failover', { node, by: 'manager', ...since });
     if (evidence.told === 'off') return;
     evidence.told = 'off';
     const text = `node ${node} is down; auto_failover is off: tide node offline ${node} lets others lead in its place`;
     await event({ kind: 'node-down', node, text });
+  }
+
+  /** It was drained before it was stopped: there is nobody whom another could replace, and it comes back with what it has. */
+  #isPlanned(node: NodeId): boolean {
+    const { view, load } = this.#ports;
+    const isDrained = view().nodes.get(node)?.draining === true;
+    return isDrained && leaderless(view(), node, (n) => load.alive(n)).length === 0;
   }
 
   #isDown(node: NodeId): boolean {
@@ -149,7 +161,7 @@ export class Guardian {
     return nowMs - Math.min(seenMs, sinceMs);
   }
 
-  async #submit(kind: string, input: { node: NodeId; by?: 'manager' | 'operator' }): Promise<void> {
+  async #submit(kind: string, input: { node: NodeId } & Partial<FailoverInput>): Promise<void> {
     const { runner } = this.#ports;
     if (this.#deciding.has(input.node) || runner.holderOf(outageLock(input.node))?.kind === kind) return;
     this.#deciding.add(input.node);

@@ -185,8 +185,9 @@ export class Manager {
     const before = this.#load.alive(node.id);
     this.#load.beat(report);
     const { address, httpAddress, postgresHost, postgresPort, build, startedAt, locality, attrs } = report.facts;
-    const now = { ...node, address, httpAddress, postgresHost, postgresPort, build, startedAt, locality, attrs };
-    if (JSON.stringify(now) !== JSON.stringify(node)) await this.#commit([{ kind: 'node-put', node: now }]);
+    const facts = { address, httpAddress, postgresHost, postgresPort, build, startedAt, locality, attrs };
+    if (JSON.stringify({ ...node, ...facts }) !== JSON.stringify(node))
+      await this.#commit([{ kind: 'node-changed', id: node.id, change: facts }]);
     if (!before && this.#load.alive(node.id) && node.state !== 'joining') {
       await this.#events.add({ kind: 'node-live', text: `node ${node.id} at ${address} is alive`, node: node.id });
       this.#reconciler.nodeReturned(node.id);

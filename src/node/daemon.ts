@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { post } from '../api/client.ts';
-import type { BeatAnswer, MetaTransfer, NodeFacts, WhoAmI } from '../api/membership.ts';
+import { API_VERSION, type BeatAnswer, type MetaTransfer, type NodeFacts, type WhoAmI } from '../api/membership.ts';
 import type { StartOptions } from '../api/start-options.ts';
 import { must } from '../core/assert.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
@@ -9,6 +9,7 @@ import { KeyedMutex } from '../core/mutex.ts';
 import { findBinaries } from '../postgres/binaries.ts';
 import { socketDirFor } from '../postgres/config.ts';
 import { ensureDataDir } from '../postgres/initdb.ts';
+import { bringDatabaseUpToDate } from '../postgres/own-database.ts';
 import { chooseUser } from '../postgres/privileges.ts';
 import { PostgresServer } from '../postgres/server.ts';
 import { type Supervisor, supervise } from '../postgres/supervise.ts';
@@ -90,6 +91,7 @@ class Daemon {
   /** HOST:PORT the meta store is on its way to. */
   #movingTo: string | null = null;
   #answer: BeatAnswer | null = null;
+  #refusal: TideError | null = null;
 
   constructor(options: StartOptions, ports: DaemonPorts, addresses: Addresses, store: StoreDir) {
     this.#options = options;
@@ -147,6 +149,8 @@ class Daemon {
     });
     server = postgres;
     await postgres.start();
+    if (await bringDatabaseUpToDate(this.#identity?.nodeId ?? 0, postgres.port))
+      this.#log.info({ version: this.#ports.version }, 'the database was brought up to date');
     this.#busySessions = () => busySessions({ host: '127.0.0.1', port: postgres.port });
     const supervisor: Supervisor = supervise(postgres, (event) => this.#log.warn(event, 'postgres'));
     cleanups.push(async () => {
@@ -171,6 +175,7 @@ class Daemon {
 
   #facts(postgresPort: number): NodeFacts {
     return {
+      api: API_VERSION,
       address: formatAddress(this.#addresses.advertise),
       httpAddress: formatAddress({
         ...this.#addresses.http,
@@ -402,6 +407,9 @@ class Daemon {
         this.#hear(answer);
         fence.obey(answer, pid);
       },
+      onRefused: (error) => {
+        this.#refusal = error;
+      },
       log,
     });
     const fence = new FenceKeeper({ server, log, onChange: () => heartbeat.hurry() });
@@ -432,6 +440,7 @@ class Daemon {
       ended = true;
     });
     for (;;) {
+      if (this.#refusal) throw this.#refusal;
       const answer = this.#answer;
       const nodeId = this.#identity?.nodeId ?? 0;
       // The cluster could not take it in, or let it go while it was away: its id is spent.

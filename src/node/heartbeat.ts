@@ -21,6 +21,8 @@ export interface HeartbeatOptions {
   managerAddress(): string;
   /** `pid`: that of the server the beat was about. */
   onAnswer(answer: BeatAnswer, pid: number | null): void;
+  /** The manager does not understand this version. */
+  onRefused(error: TideError): void;
   log(level: 'info' | 'warn', message: string, facts: object): void;
 }
 
@@ -83,6 +85,7 @@ export class Heartbeat {
       this.#failing = false;
       onAnswer(answer, pid);
     } catch (error) {
+      if (error instanceof TideError && error.code === 'NODE_INCOMPATIBLE') this.#options.onRefused(error);
       if (!this.#failing && !this.#ended)
         log('warn', 'the manager does not answer', { manager: managerAddress(), error: messageOf(error) });
       this.#failing = true;

@@ -2,7 +2,14 @@ import Fastify, { type FastifyInstance } from 'fastify';
 import * as z from 'zod';
 import { post } from '../api/client.ts';
 import { adminCommand } from '../api/commands.ts';
-import { beatReport, joinRequest, type MetaTransfer, metaTransfer, type WhoAmI } from '../api/membership.ts';
+import {
+  beatReport,
+  joinRequest,
+  type MetaTransfer,
+  metaTransfer,
+  requireCompatible,
+  type WhoAmI,
+} from '../api/membership.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
 import type { ManagerHandle } from './manager-handle.ts';
 
@@ -52,10 +59,12 @@ export function createHttp(ports: HttpPorts): FastifyInstance {
   app.post('/api/v1/join', async (request) => {
     const manager = ports.manager();
     if (!manager) return { result: await forward(ports, '/api/v1/join', request.body) };
+    requireCompatible(request.body);
     return { result: await manager.join(parse(joinRequest, request.body, 'join request')) };
   });
   app.post('/api/v1/beat', async (request) => {
     const manager = ports.manager();
+    if (manager) requireCompatible(request.body);
     const report = parse(beatReport, request.body, 'beat');
     if (!manager) {
       // The old home of the meta store beats here only after it has let go: a crash may have cut off its word to go on.

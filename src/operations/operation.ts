@@ -33,6 +33,8 @@ export interface OperationRecord {
   readonly input: Readonly<Record<string, unknown>>;
   readonly subject: string;
   readonly status: OperationStatus;
+  /** Names of its kind's steps, as the program that wrote this knew them. */
+  readonly steps: readonly string[];
   /** Index of the step under way. */
   readonly step: number;
   readonly passedNoReturn: boolean;

@@ -1,4 +1,5 @@
-import { decommission, drainNode, joinNode, rebalance } from './kinds/membership.ts';
+import { drainNode } from './kinds/drain.ts';
+import { decommission, joinNode, rebalance } from './kinds/membership.ts';
 import { dropNode, failover, giveUpNode, recoverNode } from './kinds/outage.ts';
 import { addReplica, changeLeader, moveReplica, removeReplica, resyncReplica } from './kinds/replica-moves.ts';
 import { createTable, dropTable } from './kinds/tables.ts';

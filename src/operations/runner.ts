@@ -4,6 +4,7 @@ import { must } from '../core/assert.ts';
 import type { Clock } from '../core/clock.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
 import type { WaitReason } from '../core/wait-reason.ts';
+import { adoptSteps } from './adopt.ts';
 import type { Journal } from './journal.ts';
 import { advance, hasEnded, type OperationEvent } from './machine.ts';
 import type { Claim, OperationKind, OperationRecord, PauseRecord, Step, StepContext, StepResult } from './operation.ts';
@@ -107,6 +108,7 @@ export class Runner {
       input: input as Record<string, unknown>,
       subject: definition.subject(input, this.#ports.view()),
       status: 'queued',
+      steps: stepNames(definition),
       step: 0,
       passedNoReturn: false,
       cancelRequested: false,
@@ -179,6 +181,8 @@ export class Runner {
   async #drive(id: number): Promise<void> {
     const first = this.#record(id);
     this.#live.set(id, { waitsFor: null, bytesDone: first.bytesDone, bytesTotal: first.bytesTotal, since: null });
+    const names = stepNames(this.kindOf(first));
+    if (adoptSteps(first, names) !== first) await this.#journal.update(id, (record) => adoptSteps(record, names));
     let failures = 0;
     for (;;) {
       const record = this.#record(id);
@@ -369,6 +373,10 @@ const PASSING_SQLSTATES = new Set(['55P03', '57014', '40P01', '40001', '55006', 
 
 function isPassing(error: unknown): boolean {
   return PASSING_SQLSTATES.has(String((error as { code?: unknown } | null)?.code));
+}
+
+function stepNames(kind: OperationKind<unknown>): string[] {
+  return kind.steps.map((step) => step.name);
 }
 
 /** Whole percent of the bytes. */

@@ -28,8 +28,10 @@ export interface RunningMove {
 export type Goal =
   | { readonly kind: 'balance' }
   | { readonly kind: 'repair' }
-  /** No replica moves: leaders leave draining nodes and, `even`, are evened out over the replicas as they are. */
-  | { readonly kind: 'leaders'; readonly even: boolean }
+  /** The draining node leads nothing, and nobody misses what follows there; no replica leaves it. */
+  | { readonly kind: 'cover'; readonly node: NodeId }
+  /** What the drain of a node took from it comes back. */
+  | { readonly kind: 'give-back'; readonly node: NodeId }
   /** Back to the configuration that a cancelled decommission started from; keys are `partitionKey(tid, pid)`. */
   | { readonly kind: 'restore'; readonly placement: ReadonlyMap<string, WantedPlacement> };
 

@@ -2,12 +2,13 @@ import type { ClusterView, LoadView } from '../catalog/model.ts';
 import { partitionKey } from '../catalog/view.ts';
 import { type Admission, admit } from './admission.ts';
 import { balance } from './balance.ts';
+import { cover, giveBack } from './cover.ts';
 import { Draft } from './draft.ts';
 import { balanceLeaders } from './leaders.ts';
 import { bytesMinimal } from './minimal.ts';
 import type { Blocked, Goal, Plan, RunningMove } from './moves.ts';
 import { loadDuring, viewAfter } from './outcome.ts';
-import { drain, repair, resign } from './repair.ts';
+import { drain, repair } from './repair.ts';
 import { restore } from './restore.ts';
 import { shorten } from './shorten.ts';
 import { spread } from './spread.ts';
@@ -61,11 +62,8 @@ export function planNext(
  */
 function pursue(draft: Draft, goal: Goal): Blocked[] {
   if (goal.kind === 'restore') return restore(draft, goal.placement);
-  if (goal.kind === 'leaders') {
-    resign(draft);
-    if (goal.even) balanceLeaders(draft);
-    return [];
-  }
+  if (goal.kind === 'cover') return cover(draft, goal.node);
+  if (goal.kind === 'give-back') return giveBack(draft, goal.node);
   for (;;) {
     const planned = draft.moves.length;
     const blocked = [...repair(draft), ...drain(draft)];

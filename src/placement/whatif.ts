@@ -28,6 +28,12 @@ export function withDecommissioning(view: ClusterView, leaving: readonly NodeId[
   return { ...view, nodes };
 }
 
+/** The cluster with this node draining: for the preflight of a drain. */
+export function withDraining(view: ClusterView, node: NodeId): ClusterView {
+  const { drained: _, ...record } = must(view.nodes.get(node), `node ${node}`);
+  return { ...view, nodes: new Map(view.nodes).set(node, { ...record, draining: true }) };
+}
+
 /** 0 where no node's disk is known: unknown, which placement takes as room enough. */
 function medianDisk(load: LoadView): number {
   const known = [...load.nodes.values()].map((n: NodeLoad) => n.diskTotalBytes).filter((bytes) => bytes > 0);

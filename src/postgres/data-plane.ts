@@ -5,7 +5,7 @@ import { tideError } from '../core/errors.ts';
 import { KeyedMutex } from '../core/mutex.ts';
 import type { DataPlane, HingeTarget, PartitionRef, SwingAttempt } from '../operations/ports.ts';
 import * as blockers from './sql/blockers.ts';
-import { bootstrapDatabase } from './sql/bootstrap.ts';
+import { bootstrapDatabase, bootstrappedBy } from './sql/bootstrap.ts';
 import type { Address, NodeConnections } from './sql/client.ts';
 import * as hinge from './sql/hinge.ts';
 import * as mesh from './sql/mesh.ts';
@@ -32,7 +32,8 @@ export class PostgresDataPlane implements DataPlane {
   }
 
   async bootstrap(node: NodeId): Promise<void> {
-    await bootstrapDatabase(this.#on(node));
+    // The node's own process, maybe of another version, has done so at its start.
+    if ((await bootstrappedBy(this.#on(node))) === null) await bootstrapDatabase(this.#on(node));
   }
 
   async ensureServer(from: NodeId, to: NodeId): Promise<void> {

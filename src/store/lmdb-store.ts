@@ -1,8 +1,11 @@
 import { type Database, open, type RootDatabase } from 'lmdb';
+import { tideError } from '../core/errors.ts';
 import type { Condition, Entry, MetaStore, Write } from './meta-store.ts';
 
-/** Raised when a stored format changes; an older program refuses a newer store. */
-const FORMAT_VERSION = 1;
+/**
+ * Of the file. What is in it has a format of its own (format.ts), which programs that know format 1 of the file only do not look for.
+ */
+const FILE_FORMAT = 2;
 
 interface Stored {
   v: unknown;
@@ -21,15 +24,15 @@ export class LmdbStore implements MetaStore {
     this.#facts = root.openDB<number, string>({ name: 'facts', encoding: 'json' });
   }
 
-  /** Opens or makes the store in `directory`. Throws where its format is newer than this program. */
+  /** Opens or makes the store in `directory`. Throws STORE_TOO_NEW. */
   static async open(directory: string): Promise<LmdbStore> {
     // Without overlapping sync a transaction resolves when it is on disk; with it, `flushed` may wait for the next write.
     const store = new LmdbStore(open({ path: directory, maxDbs: 4, overlappingSync: false }));
-    const format = store.#facts.get('format');
-    if (format === undefined) await store.#facts.put('format', FORMAT_VERSION);
-    else if (format > FORMAT_VERSION) {
+    const found = store.#facts.get('format') ?? 0;
+    if (found < FILE_FORMAT) await store.#facts.put('format', FILE_FORMAT);
+    if (found > FILE_FORMAT) {
       await store.close();
-      throw new Error(`its format is ${format}, and this program reads up to ${FORMAT_VERSION}`);
+      throw tideError('STORE_TOO_NEW', { path: directory, found, known: FILE_FORMAT });
     }
     return store;
   }

@@ -137,19 +137,32 @@ function addOutage(node: Command, run: CliRun): void {
 }
 
 function addDrain(node: Command, run: CliRun): void {
-  const texts = {
-    drain: 'move all leaders off a node; it stays a member and keeps following',
-    undrain: 'let a drained node lead again',
-  };
-  for (const verb of ['drain', 'undrain'] as const) {
-    const command = withWait(
-      defineClient(node, { usage: `${verb} <id>`, summary: texts[verb], examples: [`tide node ${verb} 2`] }),
-    );
-    onClient<WaitFlags, [id: string]>(run, command, async ({ session, flags, args: [name] }) => {
-      const started = await session.call({ do: `node-${verb}`, node: await resolveNode(session, name) });
-      await finishStarted(session, started, flags.wait);
-      session.say('ok');
-      return 0;
-    });
-  }
+  const drain = withWait(
+    defineClient(node, {
+      usage: 'drain <id>',
+      summary: 'prepare a node for a planned stop: others lead what it led, and nobody waits for it',
+      examples: ['tide node drain 2', 'tide node drain 2 --allow-single-replica'],
+    }),
+  ).option('--allow-single-replica', 'make no copies for the time: what nobody else holds, or follows, is left so');
+  onClient<WaitFlags & { allowSingleReplica?: true }, [id: string]>(run, drain, async ({ session, flags, args }) => {
+    const { allowSingleReplica = false } = flags;
+    const id = await resolveNode(session, args[0]);
+    const started = await session.call({ do: 'node-drain', node: id, allowSingleReplica });
+    await finishStarted(session, started, flags.wait);
+    session.say('ok');
+    return 0;
+  });
+  const undrain = withWait(
+    defineClient(node, {
+      usage: 'undrain <id>',
+      summary: 'give a drained node back what it led; copies that were made for the time go',
+      examples: ['tide node undrain 2'],
+    }),
+  );
+  onClient<WaitFlags, [id: string]>(run, undrain, async ({ session, flags, args: [name] }) => {
+    const started = await session.call({ do: 'node-undrain', node: await resolveNode(session, name) });
+    await finishStarted(session, started, flags.wait);
+    session.say('ok');
+    return 0;
+  });
 }

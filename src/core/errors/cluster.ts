@@ -35,6 +35,14 @@ export const clusterErrors = {
     text: (d) => `node ${d.node} is not offline and cannot be ${d.what}`,
     hint: (d) => `if it is down or cut off for good, say so first: tide node offline ${d.node}`,
   }),
+  DRAIN_UNCOVERED: entry<{ node: number; partitions: string; why: string }>({
+    retry: 'when-cluster-changes',
+    sqlstate: '55000',
+    text: (d) =>
+      `while node ${d.node} is away these partitions would have nobody to lead them, or a leader without a follower: ${d.partitions}; ${d.why}`,
+    hint: (d) =>
+      `start another node, or one that is down; or accept it for the time: tide node drain ${d.node} --allow-single-replica`,
+  }),
   LAST_COPY: entry<{ node: number; partitions: string; accept: string }>({
     retry: 'when-cluster-changes',
     sqlstate: '55000',

@@ -180,6 +180,16 @@ const postgresErrors = {
 };
 
 const joinErrors = {
+  NODE_INCOMPATIBLE: entry<{ build: string; api: number; oldest: number; newest: number }>({
+    retry: 'never',
+    sqlstate: '0A000',
+    text: (d) =>
+      `a node with pgtide ${d.build} speaks version ${d.api} of the node API, and the cluster's manager understands ${d.oldest === d.newest ? d.newest : `${d.oldest} to ${d.newest}`}`,
+    hint: (d) =>
+      d.api > d.newest
+        ? 'upgrade the node that runs the manager first (tide node status --all: is_manager), then this one'
+        : 'start this node with the pgtide that the manager runs',
+  }),
   BAD_LOCALITY: entry<{ value: string; why: string }>({
     retry: 'never',
     sqlstate: '22023',

@@ -6,9 +6,10 @@ import { must } from '../../core/assert.ts';
 import { isoTime } from '../../core/clock.ts';
 import { tideError } from '../../core/errors.ts';
 import type { OperationRecord } from '../../operations/operation.ts';
+import { partitionName, some } from '../../placement/naming.ts';
 import { type Plan, plan } from '../../placement/plan.ts';
 import { preflightScaleIn } from '../../placement/preflight.ts';
-import { withAddedNodes, withDecommissioning } from '../../placement/whatif.ts';
+import { withAddedNodes, withDecommissioning, withDraining } from '../../placement/whatif.ts';
 import { planData } from '../balancer.ts';
 import { planResult } from '../rows.ts';
 import { type CommandContext, nodeById, requireLock, throwAll } from './context.ts';
@@ -104,12 +105,32 @@ export async function recommission(c: CommandContext, command: Command<'node-rec
   return { operation: [...operations.keys()][0] ?? null, plan: null };
 }
 
-export async function drain(c: CommandContext, node: NodeId, draining: boolean): Promise<StartedResult> {
+/** Takes the leaders off a node before a planned stop. Throws DRAIN_UNCOVERED where that would leave rows without a leader or a follower. */
+export async function drain(c: CommandContext, command: Command<'node-drain'>): Promise<StartedResult> {
+  const { node, allowSingleReplica: alone } = command;
+  requireLiveMember(c, node);
+  const wanted = plan(withDraining(c.view, node), c.loadView, { kind: 'cover', node });
+  const bare = wanted.blocked.filter((b) => b.node === node);
+  if (bare.length > 0 && !alone) {
+    const partitions = bare.map(({ tid, pid }) => partitionName(c.view, { tid, pid }));
+    throw tideError('DRAIN_UNCOVERED', { node, partitions: some(partitions), why: bare[0]?.why ?? '' });
+  }
+  const data = alone || wanted.bytesMoved === 0 ? {} : planData(wanted);
+  const started = await c.runner.submit('drain-node', { node, draining: true, alone }, null, data);
+  return { operation: started.id, plan: null };
+}
+
+export async function undrain(c: CommandContext, { node }: Command<'node-undrain'>): Promise<StartedResult> {
+  requireLiveMember(c, node);
+  const started = await c.runner.submit('drain-node', { node, draining: false });
+  return { operation: started.id, plan: null };
+}
+
+function requireLiveMember(c: CommandContext, node: NodeId): void {
   const record = nodeById(c.view, node);
   if (record.state !== 'active') throw tideError('NODE_NOT_ACTIVE', { node, state: record.state });
+  if (!c.load.alive(node)) throw tideError('NODE_NOT_ALIVE', { nodes: `node ${node} is` });
   requireLock(c, `node:${node}`, `node ${node}`);
-  const started = await c.runner.submit('drain-node', { node, draining });
-  return { operation: started.id, plan: null };
 }
 
 export async function scaleOut(c: CommandContext, command: Command<'scale-out'>): Promise<StartedResult> {

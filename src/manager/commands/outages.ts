@@ -25,7 +25,7 @@ export async function recover(c: CommandContext, node: NodeId): Promise<StartedR
   const record = nodeById(c.view, node);
   if (!record.outage) throw tideError('NODE_NOT_OFFLINE', { node, what: 'recovered' });
   requireLock(c, outageLock(node), `node ${node}`);
-  await c.catalog.commit([{ kind: 'node-put', node: { ...record, outage: { ...record.outage, by: 'manager' } } }]);
+  await c.catalog.commit([{ kind: 'node-changed', id: node, change: { outage: { ...record.outage, by: 'manager' } } }]);
   if (!c.load.reachable(node) || !c.load.fenced(node)) return { operation: null, plan: null };
   const started = await c.runner.submit('recover-node', { node });
   return { operation: started.id, plan: null };

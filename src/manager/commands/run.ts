@@ -22,9 +22,9 @@ export async function runCommand(c: CommandContext, command: AdminCommand): Prom
     case 'node-recommission':
       return nodes.recommission(c, command);
     case 'node-drain':
-      return nodes.drain(c, command.node, true);
+      return nodes.drain(c, command);
     case 'node-undrain':
-      return nodes.drain(c, command.node, false);
+      return nodes.undrain(c, command);
     case 'node-offline':
       return outages.offline(c, command.node);
     case 'node-recover':

@@ -4,7 +4,8 @@ import { must } from '../../core/assert.ts';
 import type { WantedPlacement } from '../../placement/moves.ts';
 import type { Goal } from '../../placement/plan.ts';
 import { again, DONE, nothingToUndo, operationKind, type Step, type StepContext } from '../operation.ts';
-import { carryOut } from '../steps/carry-out.ts';
+import { carryBack, carryOut, stopChildren } from '../steps/carry-out.ts';
+import { pointPast } from '../steps/hinges.ts';
 import { disconnectIdlePairs } from '../steps/partition.ts';
 import { waitFor } from '../waiting.ts';
 
@@ -62,7 +63,7 @@ const openNode: Step<JoinInput> = {
   noReturn: true,
   done: async (c) => joining(c).state !== 'joining',
   run: async (c) => {
-    await c.commit({ kind: 'node-put', node: { ...joining(c), state: 'active' } });
+    await setNode(c, c.input.node, { state: 'active' });
     await c.event('node-joined', `node ${c.input.node} at ${joining(c).address}`, c.input.node);
     return DONE;
   },
@@ -97,46 +98,6 @@ export const rebalance = operationKind<RebalanceInput>({
       undo: async (c) => stopChildren(c),
     },
   ],
-});
-
-interface DrainInput {
-  node: NodeId;
-  draining: boolean;
-}
-
-const markDraining: Step<DrainInput> = {
-  name: 'mark-draining',
-  done: async (c) => c.view.nodes.get(c.input.node)?.draining === c.input.draining,
-  run: async (c) => setNode(c, c.input.node, { draining: c.input.draining }),
-  undo: async (c) => setNode(c, c.input.node, { draining: !c.input.draining }),
-};
-
-const moveLeaders: Step<DrainInput> = {
-  name: 'move-leaders',
-  done: async () => false,
-  run: async (c) => {
-    const result = await carryOut(c, { kind: 'leaders', even: !c.input.draining });
-    if (!c.input.draining) return result;
-    const led = [...allPartitions(c.view)].filter(({ partition }) => partition.leader === c.input.node).length;
-    if (result.kind === 'done' && led > 0) {
-      // Partitions with no second replica have nobody to lead them: they stay, and the listing shows it.
-      await c.event(
-        'node-drained',
-        `node ${c.input.node} still leads ${led} partitions that have no other replica`,
-        c.input.node,
-      );
-    }
-    return result;
-  },
-  undo: async (c) => stopChildren(c),
-};
-
-export const drainNode = operationKind<DrainInput>({
-  kind: 'drain-node',
-  subject: (input) => `node ${input.node}${input.draining ? '' : ' takes leaders again'}`,
-  locks: (input) => [`node:${input.node}`],
-  movesOn: () => [],
-  steps: [markDraining, moveLeaders],
 });
 
 interface DecommissionInput {
@@ -179,12 +140,7 @@ const moveReplicasAway: Step<DecommissionInput> = {
     for (const id of c.input.nodes) {
       if (c.view.nodes.get(id)?.state !== 'active') await setNode(c, id, { state: 'active' });
     }
-    if (c.data.restoring !== true) {
-      const stopped = await stopChildren(c);
-      if (stopped.kind === 'again') return stopped;
-      await c.remember({ restoring: true });
-    }
-    return carryOut(c, { kind: 'restore', placement: new Map(Object.entries(c.input.placement)) });
+    return carryBack(c, { kind: 'restore', placement: new Map(Object.entries(c.input.placement)) });
   },
 };
 
@@ -194,22 +150,9 @@ const leaveNoTrace: Step<DecommissionInput> = {
   noReturn: true,
   done: async (c) => c.input.nodes.every((id) => c.view.nodes.get(id)?.state === 'decommissioned'),
   run: async (c) => {
+    const late = await pointPast(c, c.input.nodes);
+    if (late) return late;
     const staying = connectedNodes(c.view).filter((n) => !c.input.nodes.includes(n.id));
-    for (const { table, partition } of allPartitions(c.view)) {
-      for (const node of staying.filter((n) => c.alive(n.id))) {
-        const target = await c.plane.readHinge(node.id, partition);
-        if (target?.kind !== 'node' || !c.input.nodes.includes(target.node)) continue;
-        const budgetMs = c.view.settings['move.max_pause'];
-        const to = { kind: 'node', node: partition.leader } as const;
-        const attempt = await c.plane.pointHinge(node.id, table, partition.pid, to, budgetMs);
-        if (attempt.outcome === 'backed-off') {
-          return again(
-            300,
-            waitFor('lock', `a hinge on node ${node.id} still leads to a leaving node and is in use`, node.id),
-          );
-        }
-      }
-    }
     for (const id of c.input.nodes) await disconnectIdlePairs(c, id);
     for (const id of c.input.nodes) {
       for (const node of staying.filter((n) => c.alive(n.id))) await c.plane.dropServer(node.id, id);
@@ -230,16 +173,7 @@ export const decommission = operationKind<DecommissionInput>({
   steps: [markDecommissioning, moveReplicasAway, leaveNoTrace],
 });
 
-async function setNode(c: StepContext<unknown>, id: NodeId, change: Partial<NodeRecord>) {
-  const node = must(c.view.nodes.get(id), `node ${id}`);
-  await c.commit({ kind: 'node-put', node: { ...node, ...change } });
+export async function setNode(c: StepContext<unknown>, id: NodeId, change: Partial<NodeRecord>) {
+  await c.commit({ kind: 'node-changed', id, change });
   return DONE;
-}
-
-/** Cancels what can still be cancelled and waits for the rest. */
-async function stopChildren(c: StepContext<unknown>) {
-  await c.cancelChildren();
-  const left = c.children().filter((child) => child.endedMs === null);
-  if (left.length === 0) return DONE;
-  return again(200, waitFor('children', `${left.length} moves are ending`));
 }

@@ -159,8 +159,7 @@ const forgetNode: Step<DropInput> = {
       }
       await c.plane.dropServer(other.id, node);
     }
-    const record = must(c.view.nodes.get(node), `node ${node}`);
-    await c.commit({ kind: 'node-put', node: { ...record, state: 'decommissioned' } });
+    await c.commit({ kind: 'node-changed', id: node, change: { state: 'decommissioned' } });
     await c.event('node-dropped', `node ${node} is gone for good`, node);
     return DONE;
   },

@@ -16,11 +16,12 @@ const FAILURES_MAX = 5;
 /**
  * Carries out a plan by moves of its own: starts what the planner lets start beside everything that runs now, and is done when there is
  * nothing left to plan. It plans anew each time, so that a node that joins or dies meanwhile is part of the same plan, not of the next.
+ * Failures of moves up to the id `forgiven` are those of an earlier plan.
  */
-export async function carryOut(c: StepContext<unknown>, goal: Goal): Promise<StepResult> {
+export async function carryOut(c: StepContext<unknown>, goal: Goal, forgiven = 0): Promise<StepResult> {
   const children = c.children();
   showProgress(c, children);
-  const failed = lastFailures(children);
+  const failed = lastFailures(children.filter((r) => r.id > forgiven));
   if (failed && failed.count >= FAILURES_MAX) {
     return again(
       5_000,
@@ -46,6 +47,28 @@ export async function carryOut(c: StepContext<unknown>, goal: Goal): Promise<Ste
   const [blocked] = next.blocked;
   if (blocked && goal.kind !== 'balance') return again(1_000, waitFor('no-target', blocked.why, blocked.node));
   return DONE;
+}
+
+/** Ends the moves that were begun, and carries out the plan that takes back what they did. */
+export async function carryBack(c: StepContext<unknown>, goal: Goal): Promise<StepResult> {
+  return (await endMoves(c)) ?? carryOut(c, goal, c.data.restoring as number);
+}
+
+/** Null once the moves that were begun before an undo have ended. */
+export async function endMoves(c: StepContext<unknown>): Promise<StepResult | null> {
+  if (typeof c.data.restoring === 'number') return null;
+  const stopped = await stopChildren(c);
+  if (stopped.kind === 'again') return stopped;
+  await c.remember({ restoring: Math.max(0, ...c.children().map((child) => child.id)) });
+  return null;
+}
+
+/** Cancels what can still be cancelled and waits for the rest. */
+export async function stopChildren(c: StepContext<unknown>): Promise<StepResult> {
+  await c.cancelChildren();
+  const left = c.children().filter((child) => child.endedMs === null);
+  if (left.length === 0) return DONE;
+  return again(200, waitFor('children', `${left.length} moves are ending`));
 }
 
 function asRunningMove(record: OperationRecord): RunningMove {

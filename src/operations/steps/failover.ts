@@ -19,6 +19,8 @@ export interface FailoverInput {
   by: Outage['by'];
   /** The operator's choice for a partition whose followers may lack what the node acknowledged (`tide partition recover`). */
   recover?: PartitionRef & { to: NodeId };
+  /** Milliseconds since 1970; without it, out since now. */
+  sinceMs?: number;
 }
 
 type Context = StepContext<FailoverInput>;
@@ -59,8 +61,8 @@ const markOutage: Step<FailoverInput> = {
   done: async (c) => c.view.nodes.get(c.input.node)?.outage?.by === c.input.by,
   run: async (c) => {
     const node = must(c.view.nodes.get(c.input.node), `node ${c.input.node}`);
-    const outage = { by: c.input.by, sinceMs: node.outage?.sinceMs ?? c.clock.nowMs() };
-    await c.commit({ kind: 'node-put', node: { ...node, outage } });
+    const outage = { by: c.input.by, sinceMs: node.outage?.sinceMs ?? c.input.sinceMs ?? c.clock.nowMs() };
+    await c.commit({ kind: 'node-changed', id: node.id, change: { outage } });
     await c.event(
       'node-out',
       `node ${node.id} is out of service: ${c.input.by === 'operator' ? 'somebody said so' : 'it is down'}`,

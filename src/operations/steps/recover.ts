@@ -1,7 +1,6 @@
 import type { NodeId } from '../../catalog/model.ts';
 import { partitionTable } from '../../catalog/names.ts';
 import { allPartitions, connectedNodes, isOut, partitionOf, replicaOn, servedPartitions } from '../../catalog/view.ts';
-import { must } from '../../core/assert.ts';
 import { again, DONE, nothingToUndo, type Step, type StepContext } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
 import { waitFor } from '../waiting.ts';
@@ -117,9 +116,9 @@ const takeBack: Step<RecoverInput> = {
   noReturn: true,
   done: async (c) => isBack(c),
   run: async (c) => {
-    const { outage: _, ...node } = must(c.view.nodes.get(c.input.node), `node ${c.input.node}`);
-    await c.commit({ kind: 'node-put', node });
-    await c.event('node-back', `node ${node.id} may serve again`, node.id);
+    const { node } = c.input;
+    await c.commit({ kind: 'node-changed', id: node, change: { outage: undefined } });
+    await c.event('node-back', `node ${node} may serve again`, node);
     return DONE;
   },
   undo: nothingToUndo('behind the point of no return'),

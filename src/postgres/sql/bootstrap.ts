@@ -1,4 +1,5 @@
-import type { Sql } from './client.ts';
+import { createHash } from 'node:crypto';
+import { literal, type Sql } from './client.ts';
 
 /**
  * What pgtide needs in a node's database before any table: schemas, the marker table, the guard, and the refusal of DDL that would make
@@ -7,7 +8,15 @@ import type { Sql } from './client.ts';
  * SQLSTATEs: TD001 a write reached a follower; TD002 DDL on a distributed table outside `tide`; TD003 an update of the distribution key.
  */
 export async function bootstrapDatabase(sql: Sql): Promise<void> {
-  await sql.query(BOOTSTRAP);
+  await sql.query(`${BOOTSTRAP}comment on schema tide is ${literal(BOOTSTRAP_VERSION)};\ncommit;\n`);
+}
+
+/** What `bootstrapDatabase` of some version last made there; null where none has. */
+export async function bootstrappedBy(sql: Sql): Promise<string | null> {
+  const [row] = await sql.query<{ version: string | null }>(
+    `select obj_description(to_regnamespace('tide'), 'pg_namespace') as version`,
+  );
+  return row?.version ?? null;
 }
 
 const BOOTSTRAP = `
@@ -98,5 +107,7 @@ do $do$ begin
     create event trigger tide_refuse_drop on sql_drop execute function tide.refuse_drop();
   end if;
 end $do$;
-commit;
 `;
+
+/** Changes with every change of the text above. */
+export const BOOTSTRAP_VERSION = `pgtide ${createHash('sha256').update(BOOTSTRAP).digest('hex').slice(0, 12)}`;

@@ -11,6 +11,7 @@ function record(status: OperationStatus, more: Partial<OperationRecord> = {}): O
     parent: null,
     kind: 'move-replica',
     input: {},
+    steps: ['a', 'b', 'c'],
     subject: 'acct 0: n1 → n2',
     status,
     step: 1,

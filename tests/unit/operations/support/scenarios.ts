@@ -31,7 +31,16 @@ async function withNodeThatJoins(): Promise<World> {
   return world;
 }
 
-async function withDrainedNode(): Promise<World> {
+const withSingleReplicas = () => World.settled([1, 2, 3], [tableRecord(1, 'log', 1, [[1], [2]])]);
+
+async function withDrainedNode(before: () => Promise<World>): Promise<World> {
+  const world = await before();
+  await world.run('drain-node', { node: 1, draining: true });
+  world.effects.length = 0;
+  return world;
+}
+
+async function withNodeDrainedBefore(): Promise<World> {
   const world = await World.settled([1, 2, 3, 4], [acct([2, 1], [2, 3])]);
   await world.catalog.commit([{ kind: 'node-put', node: { ...nodeRecord(1), draining: true } }]);
   return world;
@@ -144,13 +153,36 @@ export const SCENARIOS: readonly Scenario[] = [
     kind: 'drain-node',
     input: { node: 1, draining: true },
     world: fourNodes,
-    undoneDiffers: 'moves that had ended stay',
+  },
+  {
+    name: 'drain-node of a single replica',
+    kind: 'drain-node',
+    input: { node: 1, draining: true },
+    world: withSingleReplicas,
+  },
+  {
+    name: 'drain-node alone',
+    kind: 'drain-node',
+    input: { node: 1, draining: true, alone: true },
+    world: () => World.settled([1, 2], [acct([1, 2], [2, 1]), tableRecord(2, 'log', 1, [[1]])]),
   },
   {
     name: 'drain-node off',
     kind: 'drain-node',
     input: { node: 1, draining: false },
-    world: withDrainedNode,
+    world: () => withDrainedNode(fourNodes),
+  },
+  {
+    name: 'drain-node off, of a single replica',
+    kind: 'drain-node',
+    input: { node: 1, draining: false },
+    world: () => withDrainedNode(withSingleReplicas),
+  },
+  {
+    name: 'drain-node off, drained by an older version',
+    kind: 'drain-node',
+    input: { node: 1, draining: false },
+    world: withNodeDrainedBefore,
     undoneDiffers: 'moves that had ended stay',
   },
   {

@@ -7,6 +7,7 @@ import type {
   TableRecord,
 } from '../../../../src/catalog/model.ts';
 import { partitionTable, serverName } from '../../../../src/catalog/names.ts';
+import { mayBeAway } from '../../../../src/catalog/quorum.ts';
 import { allPartitions, connectedNodes, isOut, partitionKey } from '../../../../src/catalog/view.ts';
 import { tideError } from '../../../../src/core/errors.ts';
 import { CatalogStore } from '../../../../src/manager/catalog-store.ts';
@@ -136,7 +137,11 @@ export class World {
     world.cluster.replicasInStep = (name) =>
       [...allPartitions(world.view)]
         .filter(({ partition, table }) => partitionTable(table.tid, partition.pid) === name)
-        .flatMap(({ partition }) => partition.replicas.filter((r) => r.state === 'ready').map((r) => r.node));
+        .flatMap(({ partition }) =>
+          partition.replicas
+            .filter((r) => r.state === 'ready' && !mayBeAway(world.view, partition, r.node))
+            .map((r) => r.node),
+        );
     world.cluster.traffic();
     world.arrive();
     return world;
@@ -385,12 +390,17 @@ export class World {
   }
 
   async finish(): Promise<OperationRecord> {
+    await this.settle();
+    return this.root;
+  }
+
+  /** Lets time go on until every operation has ended and what the manager does in the background is done. */
+  async settle(): Promise<void> {
     await this.until(() => this.runner.unended().length === 0);
     this.#armed = false;
     await this.#attend();
     await this.settleQuorums();
     this.arrive();
-    return this.root;
   }
 
   /** Lets time go on until `reached`. */
