@@ -34,6 +34,8 @@ export interface NodeStatusRow {
   bytes: number;
   diskTotalBytes: number | null;
   diskFreeBytes: number | null;
+  /** `low`: less than `disk.margin` is free, it takes no replica. `full`: nothing is copied there any more. null: not known yet. */
+  disk: 'ok' | 'low' | 'full' | null;
 }
 
 export interface MoveRow {

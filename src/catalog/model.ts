@@ -149,6 +149,10 @@ export interface Settings {
   readonly auto_failover: boolean;
   /** Seconds after which the replicas of a node that is down are made again elsewhere. */
   readonly 'node.dead_after': number;
+  /** What one move may make its source keep of WAL, bytes. */
+  readonly 'move.max_retained_wal': number;
+  /** How far a follower may be behind before its leader keeps no more WAL for it, bytes. */
+  readonly 'follower.max_retained_wal': number;
   /** Free share of a target's disk that no plan may use up, percent. */
   readonly 'disk.margin': number;
 }

@@ -1,10 +1,15 @@
 import { tideError } from '../core/errors.ts';
 import type { Settings, SettingValue } from './model.ts';
 
+const UNITS = { B: 1, kB: 2 ** 10, MB: 2 ** 20, GB: 2 ** 30, TB: 2 ** 40 } as const;
+const { MB, GB } = UNITS;
+
 interface SettingSpec {
   readonly default: SettingValue;
   /** Inclusive; numbers only. */
   readonly range?: readonly [number, number];
+  /** Taken and shown with PostgreSQL's units: B, kB, MB, GB, TB, in powers of 1024. */
+  readonly unit?: 'bytes';
   /** What a setting that is neither a number nor a switch takes. */
   readonly values?: readonly string[];
   readonly description: string;
@@ -44,6 +49,18 @@ export const SETTINGS: Record<keyof Settings, SettingSpec> = {
     range: [1, 31_536_000],
     description: 'time after which the replicas of a node that is down are made again elsewhere, seconds',
   },
+  'move.max_retained_wal': {
+    default: 8 * GB,
+    range: [32 * MB, 1024 * GB],
+    unit: 'bytes',
+    description: 'WAL that one move may make its source keep; beyond it the move is taken back',
+  },
+  'follower.max_retained_wal': {
+    default: 12 * GB,
+    range: [32 * MB, 1024 * GB],
+    unit: 'bytes',
+    description: 'how far a follower may be behind; beyond it its leader keeps no more WAL, and it is copied again',
+  },
   'disk.margin': { default: 10, range: [0, 90], description: 'share of a disk that moves leave free, percent' },
 };
 
@@ -68,9 +85,31 @@ export function parseSetting(key: string, value: string): { key: keyof Settings;
     return { key: name, value: chosen as SettingValue };
   }
   const [low, high] = spec.range ?? [Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER];
-  const number = /^-?\d+$/.test(value.trim()) ? Number(value) : Number.NaN;
+  const number = spec.unit === 'bytes' ? parseBytes(value) : parseWhole(value);
   if (!(number >= low && number <= high)) {
-    throw tideError('SETTING_INVALID', { key, value, takes: `a whole number from ${low} to ${high}` });
+    const size = `a size from ${showSetting(name, low)} to ${showSetting(name, high)}, such as 500MB or 4GB`;
+    const takes = spec.unit === 'bytes' ? size : `a whole number from ${low} to ${high}`;
+    throw tideError('SETTING_INVALID', { key, value, takes });
   }
   return { key: name, value: number };
+}
+
+/** A value as `parseSetting` takes it. */
+export function showSetting(key: keyof Settings, value: SettingValue): string {
+  if (typeof value === 'boolean') return value ? 'on' : 'off';
+  if (SETTINGS[key].unit !== 'bytes') return String(value);
+  const units = Object.entries(UNITS).reverse();
+  const [unit, size] = units.find(([, bytes]) => Number(value) % bytes === 0) ?? ['B', 1];
+  return `${Number(value) / size}${unit}`;
+}
+
+function parseWhole(text: string): number {
+  return /^-?\d+$/.test(text.trim()) ? Number(text) : Number.NaN;
+}
+
+/** `4GB`, `500 mb`, `1048576`; NaN for anything else. */
+function parseBytes(text: string): number {
+  const [, digits = '', unit = ''] = /^(\d+)\s*([kmgt]?b)?$/i.exec(text.trim()) ?? [];
+  const size = Object.entries(UNITS).find(([name]) => name.toLowerCase() === (unit || 'B').toLowerCase())?.[1];
+  return digits === '' || size === undefined ? Number.NaN : Number(digits) * size;
 }

@@ -19,6 +19,7 @@ import { EventLog } from './event-log.ts';
 import { Guardian } from './guardian.ts';
 import type { Inspector } from './ports.ts';
 import { Reconciler } from './reconcile.ts';
+import { WalKeeper } from './wal-keeper.ts';
 
 export interface ManagerPorts {
   store: MetaStore;
@@ -39,6 +40,8 @@ const MEASURE_MS = 2_000;
 /** A node that is dead holds up writes of two-replica tables this much longer than it takes to be noticed. */
 const QUORUM_MS = 300;
 const HEAR_MS = 3_000;
+/** A disk fills by some hundred MB in this time. */
+const WAL_MS = 1_000;
 
 /** The elected process that runs operations. With the embedded meta store it is the node that holds the store. */
 export class Manager {
@@ -50,6 +53,7 @@ export class Manager {
   readonly #runner: Runner;
   readonly #reconciler: Reconciler;
   readonly #guardian: Guardian;
+  readonly #walKeeper: WalKeeper;
   readonly #balancer = new Balancer();
   readonly #inspector: Inspector;
   readonly #closeServers: () => Promise<void>;
@@ -94,6 +98,14 @@ export class Manager {
       ...shared,
       busy: (tid, pid) => this.#runner.holderOf(partitionLock(tid, pid)) !== undefined,
     });
+    this.#walKeeper = new WalKeeper({
+      ...shared,
+      inspector: servers.inspector,
+      runner: this.#runner,
+      load: () => this.#load.view(catalog.view),
+      event: (entry) => events.add(entry),
+      reconnect: (node) => this.#reconciler.nodeReturned(node),
+    });
   }
 
   /** Opens what the meta store holds and goes on with every operation that had not ended. */
@@ -103,7 +115,9 @@ export class Manager {
     const manager = new Manager(home, ports, catalog, events, await Journal.open(ports.store));
     // A resumed change of leader would otherwise leave healthy followers behind as dead, to be copied again.
     manager.#informed = manager.#hearEverybody().then(() => manager.#runner.resume());
-    manager.#rounds = Promise.all([manager.#loop(), manager.#watch(), manager.#keepQuorums()]).then(() => {});
+    manager.#rounds = Promise.all([manager.#loop(), manager.#watch(), manager.#keepQuorums(), manager.#keepWal()]).then(
+      () => {},
+    );
     return manager;
   }
 
@@ -261,6 +275,34 @@ export class Manager {
       await this.#ports.clock.sleep(QUORUM_MS, this.#ending.signal);
     }
     await this.#runner.quorums.idle();
+  }
+
+  /** Beside the other rounds for the same reason: a slow node fills the disks of others. */
+  async #keepWal(): Promise<void> {
+    await this.#informed;
+    let wasFull = false;
+    while (!this.#ending.signal.aborted) {
+      this.#walKeeper.round();
+      wasFull = await this.#watchStore(wasFull).catch(() => true);
+      await this.#ports.clock.sleep(WAL_MS, this.#ending.signal);
+    }
+    await this.#walKeeper.idle();
+  }
+
+  /** Tells of a meta store without room, which nobody else may be writing to, and whether it has some again. */
+  async #watchStore(wasFull: boolean): Promise<boolean> {
+    await this.#events.flush();
+    const { isFull } = this.#ports.store;
+    if (isFull === wasFull) return isFull;
+    const text = isFull
+      ? 'the meta store has no room on its disk: operations wait, nodes that die are not replaced, settings stay as they are'
+      : 'the meta store has room again: operations go on';
+    await this.#events.add({ kind: isFull ? 'meta-full' : 'meta-room', node: this.#home, text });
+    return isFull;
+  }
+
+  get storeIsFull(): boolean {
+    return this.#ports.store.isFull;
   }
 
   async #tellOfSilence(alive: Set<NodeId>): Promise<void> {

@@ -1,10 +1,13 @@
 import type { NodeId, TableDefinition } from '../catalog/model.ts';
+import type { SlotState } from '../catalog/retention.ts';
 
 /** What the manager reads from the servers beside what operations do there. `postgres/inspector.ts` does it on real ones. */
 export interface Inspector {
   sizes(node: NodeId): Promise<{ tid: number; pid: number; bytes: number; rows: number }[]>;
   /** How far each receiver has replayed this node's WAL, by subscription name. */
   lag(node: NodeId): Promise<Map<string, { replayLsn: string; lagBytes: number }>>;
+  /** Its logical replication slots, those of table copies included. */
+  slots(node: NodeId): Promise<Map<string, SlotState>>;
   inspectTable(node: NodeId, sql: string, distributeBy: string | undefined): Promise<InspectedTable>;
   inventory(node: NodeId): Promise<Inventory>;
   /** What a TCP connection to its PostgreSQL meets: `refused` proves that nothing listens there, `silent` proves nothing. */

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { post } from '../api/client.ts';
 import { API_VERSION, type BeatAnswer, type MetaTransfer, type NodeFacts, type WhoAmI } from '../api/membership.ts';
 import type { StartOptions } from '../api/start-options.ts';
+import { slotWalKeepBytes } from '../catalog/retention.ts';
 import { must } from '../core/assert.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
 import { KeyedMutex } from '../core/mutex.ts';
@@ -16,7 +17,7 @@ import { type Supervisor, supervise } from '../postgres/supervise.ts';
 import { type Addresses, readAddresses } from './addresses.ts';
 import { reportFailed, reportReady, startInBackground } from './background.ts';
 import { type BannerStatus, renderBanner } from './banner.ts';
-import { parseLocality } from './facts.ts';
+import { diskOf, parseLocality } from './facts.ts';
 import { FenceKeeper, waitText } from './fence-keeper.ts';
 import { askAny, Heartbeat, join } from './heartbeat.ts';
 import { createHttp } from './http.ts';
@@ -46,6 +47,7 @@ export interface DaemonPorts {
 }
 
 const JOIN_TRIES_MS = 10_000;
+const MIB = 1 << 20;
 const DRAIN_MS = 10_000;
 const DRAIN_POLL_MS = 50;
 /** A restarted node waits this long to make up for what it missed; then it serves what it has, which forwards and is never wrong. */
@@ -144,6 +146,7 @@ class Daemon {
         port: this.#identity?.postgresPort ?? this.#addresses.postgresPort,
         listenHosts: [this.#addresses.listen.host === '' ? '*' : this.#addresses.listen.host],
         socketDir: socketDirFor(this.#store.run, this.#addresses.postgresPort),
+        slotWalKeepMb: slotWalKeepBytes((await diskOf(this.#store.root)).diskTotalBytes) / MIB,
       },
       onWait: (text) => this.#ports.stderr(`${text}\n`),
     });

@@ -90,7 +90,9 @@ export function createHttp(ports: HttpPorts): FastifyInstance {
   });
   app.get('/health', async (_request, reply) => {
     const ready = ports.ready();
-    return reply.status(ready ? 200 : 503).send({ ready });
+    // Data is served all the same: no reason to take the node out of a load balancer.
+    const full = ports.manager()?.storeIsFull ? { waitsFor: 'disk', why: 'the meta store has no room' } : {};
+    return reply.status(ready ? 200 : 503).send({ ready, ...full });
   });
   return app;
 }

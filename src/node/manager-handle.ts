@@ -8,6 +8,8 @@ export interface ManagerHandle {
   beat(report: BeatReport): Promise<BeatAnswer>;
   /** False in a cluster that has just begun. */
   hasMembers(): boolean;
+  /** The meta store finds no room on its disk: operations wait. */
+  readonly storeIsFull: boolean;
   /** HOST:PORT of a member that is alive and can take the meta store. Throws what speaks against it. */
   successor(node: number): string;
   /** Lets go of everything and gives the meta store's contents; the manager is stopped then. */

@@ -50,6 +50,10 @@ export class CrashPointStore implements MetaStore {
     this.#hit = join(directory, 'hit');
   }
 
+  get isFull(): boolean {
+    return this.#inner.isFull;
+  }
+
   get(key: string): Promise<Entry | null> {
     return this.#inner.get(key);
   }

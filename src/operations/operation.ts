@@ -51,7 +51,11 @@ export interface OperationRecord {
   readonly error: { readonly code: string; readonly message: string; readonly hint: string } | null;
 }
 
-export type StepResult = { kind: 'done' } | { kind: 'again'; afterMs: number; waitsFor?: WaitReason };
+/** `given-up`: going on would do harm: before the point of no return the operation is undone, and has failed with this error. */
+export type StepResult =
+  | { kind: 'done' }
+  | { kind: 'again'; afterMs: number; waitsFor?: WaitReason }
+  | { kind: 'given-up'; error: TideError };
 
 /**
  * One idempotent step. `done` asks the world "is it already so?", so that a resumed operation never relies on memory; `run` makes it so or
@@ -78,6 +82,10 @@ export const DONE: StepResult = { kind: 'done' };
 
 export function again(afterMs: number, waitsFor?: WaitReason): StepResult {
   return waitsFor ? { kind: 'again', afterMs, waitsFor } : { kind: 'again', afterMs };
+}
+
+export function giveUp(error: TideError): StepResult {
+  return { kind: 'given-up', error };
 }
 
 export interface StepContext<I> {

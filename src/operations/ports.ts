@@ -60,6 +60,12 @@ export interface DataPlane {
   stopStream(from: NodeId, to: NodeId, ref: PartitionRef): Promise<void>;
   /** Only the sender's side: for a receiver that does not answer. */
   stopSending(from: NodeId, to: NodeId, ref: PartitionRef): Promise<void>;
+  /** The slot on `from` with which a replica is copied to `to`; both have to answer. */
+  copySlot(from: NodeId, to: NodeId, ref: PartitionRef): Promise<string>;
+  /** WAL that `from` keeps for its stream to `to` and for a copy there, bytes. Asks `from` only. */
+  keptWal(from: NodeId, to: NodeId, copySlot: string | null): Promise<number>;
+  /** Ends whoever reads a slot and drops it, and lets the server remove the WAL that it kept. */
+  dropSlot(node: NodeId, slot: string): Promise<void>;
   writeMarker(node: NodeId): Promise<string>;
   awaitMarker(at: NodeId, from: NodeId, value: string, timeoutMs: number): Promise<boolean>;
 

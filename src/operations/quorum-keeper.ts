@@ -35,6 +35,7 @@ export class QuorumKeeper {
   readonly #ports: QuorumPorts;
   readonly #turns = new KeyedMutex();
   readonly #atWork = new Map<NodeId, Promise<void>>();
+  readonly #demanded = new Set<readonly QuorumDemand[]>();
 
   constructor(ports: QuorumPorts) {
     this.#ports = ports;
@@ -44,7 +45,8 @@ export class QuorumKeeper {
   async settle(node: NodeId): Promise<void> {
     const { plane, view, alive } = this.#ports;
     await this.#turns.run(String(node), async () => {
-      const wanted = wantedQuorum(view(), node, alive, demandsOf(this.#ports.running()));
+      const demands = [...demandsOf(this.#ports.running()), ...[...this.#demanded].flat()];
+      const wanted = wantedQuorum(view(), node, alive, demands);
       const observed = await plane.readQuorum(node);
       // A list that somebody made for standbys of their own stays, as long as nothing has to be protected here.
       if (observed === null && wanted.count === 0) return;
@@ -70,6 +72,20 @@ export class QuorumKeeper {
     const marker = await plane.writeMarker(node);
     const arrivals = nodes.filter(alive).map((n) => plane.awaitMarker(n, node, marker, COVER_MS).catch(() => false));
     return (await Promise.all(arrivals)).filter(Boolean).length >= count;
+  }
+
+  /**
+   * Does `work` while a node's commits wait for what is demanded beside everything else: for who is about to be no follower any more, and no
+   * operation. A crash forgets the demands, and with them nothing that `work` had not done.
+   */
+  async demanding(node: NodeId, demands: readonly QuorumDemand[], work: () => Promise<void>): Promise<void> {
+    this.#demanded.add(demands);
+    try {
+      await this.settle(node);
+      await work();
+    } finally {
+      this.#demanded.delete(demands);
+    }
   }
 
   /** Settles every live node; one that is still at it from an earlier round is left alone, and holds up no other. */

@@ -38,6 +38,8 @@ export interface Live {
 const ATTEMPTS_MAX = 5;
 const RETRY_MS = 500;
 const RETRY_MS_MAX = 10_000;
+/** How often a record is tried to be written that the meta store had no room for. */
+const ROOM_MS = 1_000;
 
 /**
  * Runs operations: one loop owns admission, retry, undo and the journal; it never names a step. Whatever a step does has been journaled
@@ -187,20 +189,32 @@ export class Runner {
     for (;;) {
       const record = this.#record(id);
       if (this.#stopped || hasEnded(record)) return;
-      if (record.status === 'queued') {
-        await this.#admit(record);
-        continue;
-      }
-      const step = must(this.kindOf(record).steps[record.step], `step ${record.step} of operation ${id}`);
       try {
-        if (record.status === 'undoing') await this.#undoStep(record, step);
-        else await this.#runStep(record, step);
-        failures = 0;
+        failures = await this.#turn(record, failures);
       } catch (error) {
         if (this.#stopped) return;
-        failures += 1;
-        await this.#failed(this.#record(id), step, error, failures);
+        if (!isMetaFull(error)) throw error;
+        // What was not written down has not happened; whatever the step did in the world, `done` finds it.
+        await this.#pauseFor(id, ROOM_MS, waitFor('disk', error.message));
       }
+    }
+  }
+
+  /** One look at an operation that has not ended. Gives how often in a row its step has failed. */
+  async #turn(record: OperationRecord, failures: number): Promise<number> {
+    if (record.status === 'queued') {
+      await this.#admit(record);
+      return 0;
+    }
+    const step = must(this.kindOf(record).steps[record.step], `step ${record.step} of operation ${record.id}`);
+    try {
+      if (record.status === 'undoing') await this.#undoStep(record, step);
+      else await this.#runStep(record, step);
+      return 0;
+    } catch (error) {
+      if (this.#stopped || isMetaFull(error)) throw error;
+      await this.#failed(this.#record(record.id), step, error, failures + 1);
+      return failures + 1;
     }
   }
 
@@ -262,6 +276,11 @@ export class Runner {
     if (step.noReturn && record.data.began !== step.name) await context.remember({ began: step.name });
     const result = await step.run(context);
     if (result.kind === 'done') return this.#apply(record.id, { ...stepDone, noReturn: step.noReturn === true });
+    if (result.kind === 'given-up' && mayGiveUp(this.#record(record.id), step)) {
+      const { code, message, hint } = result.error;
+      return this.#apply(record.id, { kind: 'step-failed', error: { code, message, hint } });
+    }
+    if (result.kind === 'given-up') throw result.error;
     await this.#keepProgress(record.id);
     await this.#pauseFor(record.id, result.afterMs, result.waitsFor ?? null);
   }
@@ -270,6 +289,7 @@ export class Runner {
     const undo = step.undo;
     const result: StepResult = 'nothingToUndo' in undo ? { kind: 'done' } : await undo(this.#context(record.id));
     if (result.kind === 'done') return this.#apply(record.id, { kind: 'step-undone' });
+    if (result.kind === 'given-up') throw result.error;
     await this.#pauseFor(record.id, result.afterMs, result.waitsFor ?? null);
   }
 
@@ -278,8 +298,7 @@ export class Runner {
     const facts = { operation: record.id, step: step.name, error: messageOf(error), failures };
     this.#ports.log('warn', 'step failed', { ...facts, stack: error instanceof Error ? error.stack : undefined });
     const passing = error instanceof TideError ? error.retry !== 'never' : isPassing(error) || failures < ATTEMPTS_MAX;
-    const mayGiveUp = record.status === 'running' && !record.passedNoReturn && record.data.began !== step.name;
-    if (!passing && mayGiveUp) {
+    if (!passing && mayGiveUp(record, step)) {
       const { code, message, hint } =
         error instanceof TideError ? error : tideError('INTERNAL', { why: `${step.name}: ${messageOf(error)}` });
       return this.#apply(record.id, { kind: 'step-failed', error: { code, message, hint } });
@@ -290,8 +309,7 @@ export class Runner {
       `${step.name}: ${messageOf(error)} (try ${failures})`,
       node,
     );
-    if (record.cancelRequested && record.status === 'running' && mayGiveUp)
-      return this.#apply(record.id, { kind: 'cancel' });
+    if (record.cancelRequested && mayGiveUp(record, step)) return this.#apply(record.id, { kind: 'cancel' });
     await this.#pauseFor(record.id, Math.min(RETRY_MS * 2 ** Math.min(failures - 1, 6), RETRY_MS_MAX), reason);
   }
 
@@ -377,6 +395,15 @@ function isPassing(error: unknown): boolean {
 
 function stepNames(kind: OperationKind<unknown>): string[] {
   return kind.steps.map((step) => step.name);
+}
+
+function isMetaFull(error: unknown): error is TideError {
+  return error instanceof TideError && error.code === 'META_FULL';
+}
+
+/** Behind the point of no return, and where this step may have passed it, there is only forward. */
+function mayGiveUp(record: OperationRecord, step: Step<unknown>): boolean {
+  return record.status === 'running' && !record.passedNoReturn && record.data.began !== step.name;
 }
 
 /** Whole percent of the bytes. */

@@ -19,8 +19,8 @@ export interface PostgresSettings {
   /** Default 64 MiB: several nodes on one machine have to fit, and PostgreSQL also uses the system's cache. */
   readonly sharedBuffersMb?: number;
   /**
-   * How much WAL a node keeps for one that is away, default 8 GiB. Beyond it the slot is given up and that node's followers
-   * are copied again: better than a disk filled by somebody else's absence.
+   * How much WAL a slot may keep before PostgreSQL gives it up, default 16 GiB (`slotWalKeepBytes` of the disk). The manager cuts receivers
+   * before: this is for when it is away.
    */
   readonly slotWalKeepMb?: number;
 }
@@ -36,6 +36,7 @@ export function socketPath(socketDir: string, port: number): string {
 
 /** The text of `pgtide.conf`: a pure function of the settings, so that "is the running server configured so?" is a comparison. */
 export function renderConfig(settings: PostgresSettings): string {
+  const keepMb = settings.slotWalKeepMb ?? 16_384;
   const lines = [
     '# Written by pgtide at every start. Own settings: ALTER SYSTEM SET …, which wins over this file.',
     '',
@@ -66,7 +67,11 @@ export function renderConfig(settings: PostgresSettings): string {
       // Apply workers commit asynchronously; the leader's commit waits until this process has flushed for them. It sleeps
       // 25 times as long while there is nothing to do.
       wal_writer_delay: '2ms',
-      max_slot_wal_keep_size: `${settings.slotWalKeepMb ?? 8192}MB`,
+      max_slot_wal_keep_size: `${keepMb}MB`,
+      // A node that is away is not idle: what it has missed is measured in bytes, not in time.
+      idle_replication_slot_timeout: '0',
+      // Half of that comes between checkpoints, without any slot.
+      max_wal_size: `${Math.max(32, Math.min(1024, Math.floor(keepMb / 2)))}MB`,
     }),
     ...values(
       'Clients and nodes that vanish without a word: what they hold is let go after 20 s, not after two hours',

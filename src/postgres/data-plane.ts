@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NodeId, Quorum, TableRecord } from '../catalog/model.ts';
-import { partitionTable } from '../catalog/names.ts';
+import { partitionTable, subscriptionName } from '../catalog/names.ts';
 import { tideError } from '../core/errors.ts';
 import { KeyedMutex } from '../core/mutex.ts';
 import type { DataPlane, HingeTarget, PartitionRef, SwingAttempt } from '../operations/ports.ts';
@@ -167,6 +167,19 @@ export class PostgresDataPlane implements DataPlane {
     const name = partitionTable(tid, pid);
     const published = await mesh.publishedTables(this.#on(from), to);
     if (published.has(name)) await mesh.unpublish(this.#on(from), to, [name]);
+  }
+
+  async copySlot(from: NodeId, to: NodeId, { tid, pid }: PartitionRef): Promise<string> {
+    return mesh.tableSyncSlot(this.#on(to), from, to, partitionTable(tid, pid));
+  }
+
+  async keptWal(from: NodeId, to: NodeId, copySlot: string | null): Promise<number> {
+    return mesh.keptWal(this.#on(from), subscriptionName(from, to), copySlot);
+  }
+
+  async dropSlot(node: NodeId, slot: string): Promise<void> {
+    await mesh.dropSlot(this.#on(node), slot);
+    await mesh.removeWal(this.#on(node));
   }
 
   async writeMarker(node: NodeId): Promise<string> {

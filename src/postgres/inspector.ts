@@ -4,7 +4,7 @@ import type { InspectedTable, Inspector, Inventory, InventoryKind } from '../man
 import type { Address, NodeConnections } from './sql/client.ts';
 import { inspectTable } from './sql/inspect-table.ts';
 import { readInventory, removeObject } from './sql/inventory.ts';
-import { readLag } from './sql/mesh.ts';
+import { readLag, readSlots } from './sql/mesh.ts';
 import { readSizes } from './sql/replica.ts';
 
 /** Reads real servers for the manager. */
@@ -23,6 +23,10 @@ export class PostgresInspector implements Inspector {
 
   async lag(node: NodeId) {
     return readLag(this.#connections.on(node));
+  }
+
+  async slots(node: NodeId) {
+    return readSlots(this.#connections.on(node));
   }
 
   async inspectTable(node: NodeId, text: string, distributeBy: string | undefined): Promise<InspectedTable> {

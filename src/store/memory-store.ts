@@ -1,8 +1,11 @@
+import { tideError } from '../core/errors.ts';
 import type { Condition, Entry, MetaStore, Write } from './meta-store.ts';
 
 /** The store for tests and the simulator. Values are copied in and out, as through a wire. */
 export class MemoryStore implements MetaStore {
   readonly #entries = new Map<string, Entry>();
+  /** Set by tests: nothing can be written. */
+  isFull = false;
   #revision = 0;
 
   async get(key: string): Promise<Entry | null> {
@@ -18,6 +21,7 @@ export class MemoryStore implements MetaStore {
   }
 
   async txn({ when, write }: { when: Condition[]; write: Write[] }): Promise<{ ok: boolean; revision: number }> {
+    if (this.isFull) throw tideError('META_FULL', { why: 'no space left in memory' });
     const holds = when.every((c) => (this.#entries.get(c.key)?.revision ?? 0) === c.revision);
     if (!holds) return { ok: false, revision: this.#revision };
     this.#revision += 1;

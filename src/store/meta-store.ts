@@ -6,8 +6,13 @@ export interface MetaStore {
   get(key: string): Promise<Entry | null>;
   /** All entries whose key starts with `prefix`, in key order. */
   range(prefix: string): Promise<Entry[]>;
-  /** Applies all of `write` at once if every condition of `when` holds; durable when it returns. */
+  /**
+   * Applies all of `write` at once if every condition of `when` holds; durable when it returns. Throws META_FULL where its disk has no room:
+   * then nothing was written, and the same call works once there is some.
+   */
   txn(request: { when: Condition[]; write: Write[] }): Promise<{ ok: boolean; revision: number }>;
+  /** The last transaction found no room; true until one does. */
+  readonly isFull: boolean;
   close(): Promise<void>;
 }
 

@@ -100,9 +100,12 @@ export const EXAMPLES: { [C in ErrorCode]: ErrorDetails<C> } = {
   PARTITION_BUSY: { partition: 'acct 3', operation: 7 },
   BUSY: { what: 'node 4', operation: 7 },
   NODE_UNREACHABLE: { node: 4, why: 'connection refused' },
-  CHILD_FAILED: { operation: 8, message: 'node 4 has 2 % of its disk left; the copy does not go on' },
+  CHILD_FAILED: { operation: 8, message: 'node 4 has 2 % of its disk left: the copy to it was given up' },
   NODES_SHARE_OPERATION: { nodes: 'node 3', operation: 7, all: '3 4' },
   DISK_FULL: { node: 4, freePercent: 2.4 },
+  WAL_RETAINED: { node: 1, to: 4, kept: '4.1 GiB', why: 'more than the 4 GiB of move.max_retained_wal' },
+  STREAM_LOST: { from: 1, to: 4 },
+  META_FULL: { why: 'No space left on device' },
   REPLICA_IN_USE: { replica: 't4_p3', node: 1 },
 
   SETTING_UNKNOWN: { key: 'move.pause', known: 'rebalance.auto, move.max_pause, min_nodes' },

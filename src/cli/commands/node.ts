@@ -21,7 +21,7 @@ const base = [
   ...columns<Row>('isAvailable', 'isLive'),
 ];
 const ranges = columns<Row>('leaders', 'replicas', 'partitionsUnavailable', 'partitionsUnderReplicated');
-const stats = columns<Row>('bytes:bytes', 'diskTotalBytes:bytes', 'diskFreeBytes:bytes');
+const stats = columns<Row>('bytes:bytes', 'diskTotalBytes:bytes', 'diskFreeBytes:bytes', 'disk');
 const decommission = columns<Row>('replicas', 'isDecommissioning', 'isDraining');
 const rest = columns<Row>('state', 'condition', 'isManager', 'httpAddress', 'attrs');
 

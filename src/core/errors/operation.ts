@@ -74,8 +74,29 @@ export const operationErrors = {
   DISK_FULL: entry<{ node: number; freePercent: number }>({
     retry: 'when-cluster-changes',
     sqlstate: '53100',
-    text: (d) => `node ${d.node} has ${d.freePercent} % of its disk left; the copy does not go on`,
-    hint: () => 'free room there (the operation goes on by itself), or cancel the operation',
+    text: (d) => `node ${d.node} has ${d.freePercent} % of its disk left: the copy to it was given up`,
+    hint: () =>
+      'free room there; what the cluster itself wants there is tried again, what you asked for is for you to repeat',
+  }),
+  WAL_RETAINED: entry<{ node: number; to: number; kept: string; why: string }>({
+    retry: 'when-cluster-changes',
+    sqlstate: '53100',
+    text: (d) =>
+      `node ${d.node} had to keep ${d.kept} of WAL for the copy to node ${d.to}, ${d.why}: the copy was given up`,
+    hint: () =>
+      'move when there are fewer writes, or one partition at a time (move.concurrency); or raise move.max_retained_wal where the disk has the room',
+  }),
+  STREAM_LOST: entry<{ from: number; to: number }>({
+    retry: 'when-cluster-changes',
+    sqlstate: '55000',
+    text: (d) => `the stream from node ${d.from} to node ${d.to} was ended before the new replica counted`,
+    hint: () => 'tide events says who ended it and why; what the cluster itself wants is tried again',
+  }),
+  META_FULL: entry<{ why: string }>({
+    retry: 'later',
+    sqlstate: '53100',
+    text: (d) => `the meta store has no room on its disk, and nothing was changed: ${d.why}`,
+    hint: () => 'free room on the disk of the node that manages; operations wait for it and go on by themselves',
   }),
   STREAM_BEHIND: entry<{ from: number; to: number }>({
     retry: 'later',

@@ -1,6 +1,7 @@
 import type { AdminCommand } from '../../api/commands.ts';
 import type { NodeStatusRow, PlanResult, StartedResult } from '../../api/results.ts';
 import type { NodeId } from '../../catalog/model.ts';
+import { diskOf, diskState } from '../../catalog/retention.ts';
 import { allPartitions, memberNodes, partitionKey, replicaOn } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { isoTime } from '../../core/clock.ts';
@@ -20,7 +21,7 @@ export function nodeStatus(c: CommandContext): NodeStatusRow[] {
   return [...c.view.nodes.values()].map((node) => {
     const here = [...allPartitions(c.view)].filter(({ partition }) => replicaOn(partition, node.id));
     const beatAt = c.load.beatAt(node.id);
-    const disk = c.loadView.nodes.get(node.id);
+    const known = diskOf(c.loadView, node.id);
     const alive = c.load.alive(node.id);
     const ready = (p: (typeof here)[number]) => p.partition.replicas.filter((r) => r.state === 'ready').length;
     return {
@@ -48,8 +49,9 @@ export function nodeStatus(c: CommandContext): NodeStatusRow[] {
       bytes: here.reduce((sum, { partition }) => {
         return sum + (c.load.sizeOf(node.id, partitionKey(partition.tid, partition.pid))?.bytes ?? 0);
       }, 0),
-      diskTotalBytes: disk?.diskTotalBytes || null,
-      diskFreeBytes: disk?.diskFreeBytes || null,
+      diskTotalBytes: known?.totalBytes ?? null,
+      diskFreeBytes: known?.freeBytes ?? null,
+      disk: known && diskState(known, c.view.settings),
     };
   });
 }

@@ -1,7 +1,7 @@
 import type { AdminCommand } from '../../api/commands.ts';
 import type { Results, SettingRow } from '../../api/results.ts';
-import type { Settings, SettingValue } from '../../catalog/model.ts';
-import { parseSetting, SETTINGS } from '../../catalog/settings.ts';
+import type { Settings } from '../../catalog/model.ts';
+import { parseSetting, SETTINGS, showSetting } from '../../catalog/settings.ts';
 import { tideError } from '../../core/errors.ts';
 import { hasEnded } from '../../operations/machine.ts';
 import { examine } from '../doctor.ts';
@@ -98,13 +98,13 @@ function showOperation(c: CommandContext, id: number) {
 
 function settingRow(settings: Settings, key: keyof Settings): SettingRow {
   const spec = SETTINGS[key];
-  const shown = (value: SettingValue) => (typeof value === 'boolean' ? (value ? 'on' : 'off') : String(value));
-  return { key, value: shown(settings[key]), default: shown(spec.default), description: spec.description };
+  const value = showSetting(key, settings[key]);
+  return { key, value, default: showSetting(key, spec.default), description: spec.description };
 }
 
 async function setSetting(c: CommandContext, key: string, value: string): Promise<SettingRow> {
   const parsed = parseSetting(key, value);
   await c.catalog.commit([{ kind: 'setting-put', ...parsed }]);
-  await c.events.add({ kind: 'setting-changed', text: `${parsed.key} = ${value}` });
+  await c.events.add({ kind: 'setting-changed', text: `${parsed.key} = ${showSetting(parsed.key, parsed.value)}` });
   return settingRow(c.catalog.view.settings, parsed.key);
 }

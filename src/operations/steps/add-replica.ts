@@ -2,7 +2,7 @@ import type { NodeId } from '../../catalog/model.ts';
 import { partitionTable } from '../../catalog/names.ts';
 import { isOut, partitionKey, replicaOn } from '../../catalog/view.ts';
 import { tideError } from '../../core/errors.ts';
-import { again, DONE, nothingToUndo, type Step, type StepContext, type StepResult } from '../operation.ts';
+import { again, DONE, giveUp, nothingToUndo, type Step, type StepContext, type StepResult } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
 import { waitFor, waitForTransaction } from '../waiting.ts';
 import {
@@ -16,6 +16,7 @@ import {
   tableOf,
 } from './partition.ts';
 import { protectPartition, withdrawDemands } from './protect.ts';
+import { awaitRoom, requireLittleWal, requireRoom } from './room.ts';
 
 /**
  * DESIGN 4.1: claim → make the table → connect the nodes → copy and catch up → connect the other followers → count it.
@@ -101,12 +102,17 @@ async function slotBlocker(c: StepContext<AddInput>, other: NodeId) {
   return null;
 }
 
+/** The slot of the copy on its source, once the copy has begun. */
+const copySlotOf = (c: StepContext<AddInput>) => c.data.copySlot as string | undefined;
+
 const copyRows: Step<AddInput> = {
   name: 'copy-rows',
-  done: async (c) => (await c.plane.streamState(partitionNow(c).leader, c.input.to, refOf(c))) === 'ready',
+  done: async (c) => c.alive(c.input.to) && (await isFed(c)),
   run: async (c) => {
     const leader = partitionNow(c).leader;
-    await requireRoom(c);
+    // Before the target is asked for anything: it may have ended for want of room.
+    const tooMuch = await requireMeans(c);
+    if (tooMuch) return tooMuch;
     const [copied, total] = await Promise.all([
       c.plane.replicaBytes(c.input.to, refOf(c)),
       c.plane.replicaBytes(leader, refOf(c)),
@@ -114,10 +120,8 @@ const copyRows: Step<AddInput> = {
     const state = await c.plane.streamState(leader, c.input.to, refOf(c));
     c.progress(state === 'ready' ? total : Math.min(copied, total), total);
     if (state === 'ready') return DONE;
-    if (state === 'none') {
-      await c.plane.startStreams(leader, c.input.to, [refOf(c)], true);
-      return again(100, waitFor('copy', 'the copy starts', c.input.to));
-    }
+    if (state === 'none') return beginCopy(c, leader);
+    await rememberCopy(c, leader);
     // A quiet stream hands over only when something passes through it.
     await c.plane.writeMarker(leader);
     const writer = await c.plane.oldestWriter(leader);
@@ -131,22 +135,50 @@ const copyRows: Step<AddInput> = {
   },
   undo: unlessItCounts(async (c) => {
     const leader = partitionNow(c).leader;
+    const slot = copySlotOf(c);
     // A table that is half copied cannot be dropped, and only its sender could take it out of the stream: the whole stream goes.
     if (isOut(c.view, leader)) await c.plane.disconnectPair(leader, c.input.to, leader);
-    else await endStream(c, leader, c.input.to);
+    else {
+      // Before the target is asked for anything: it may have gone, and would not take the slot along.
+      if (slot !== undefined) await c.plane.dropSlot(leader, slot);
+      await endStream(c, leader, c.input.to);
+    }
     return DONE;
   }),
 };
 
-/** Looks at the target's disk while the copy runs: it stops before the disk is full, not after. */
-async function requireRoom(c: StepContext<AddInput>): Promise<void> {
-  const disk = c.load.nodes.get(c.input.to);
-  if (!disk || disk.diskTotalBytes === 0) return;
-  const freePercent = (100 * disk.diskFreeBytes) / disk.diskTotalBytes;
-  const margin = c.view.settings['disk.margin'];
-  if (freePercent < Math.min(margin, 3)) {
-    throw tideError('DISK_FULL', { node: c.input.to, freePercent: Math.round(freePercent * 10) / 10 });
-  }
+/** Null while both ends can afford the copy; a target that waits for its copy to begin has time (`beginCopy`). */
+async function requireMeans(c: StepContext<AddInput>): Promise<StepResult | null> {
+  const full = copySlotOf(c) === undefined ? null : requireRoom(c, c.input.to);
+  return full ?? (await requireLittleWal(c, partitionNow(c).leader, c.input.to, copySlotOf(c) ?? null));
+}
+
+async function isFed(c: StepContext<AddInput>): Promise<boolean> {
+  return (await c.plane.streamState(partitionNow(c).leader, c.input.to, refOf(c))) === 'ready';
+}
+
+async function beginCopy(c: StepContext<AddInput>, leader: NodeId): Promise<StepResult> {
+  // Its rows, or part of them, are there: copied into them it would never end.
+  if (copySlotOf(c) !== undefined) return giveUp(tideError('STREAM_LOST', { from: leader, to: c.input.to }));
+  const noRoom = await awaitRoom(c, c.input.to);
+  if (noRoom) return noRoom;
+  // Asked for before: once the copy runs, a target that goes silent must not keep its slot's name to itself.
+  const copySlot = await c.plane.copySlot(leader, c.input.to, refOf(c));
+  await c.plane.startStreams(leader, c.input.to, [refOf(c)], true);
+  await c.remember({ copySlot });
+  return again(100, waitFor('copy', 'the copy starts', c.input.to));
+}
+
+async function rememberCopy(c: StepContext<AddInput>, leader: NodeId): Promise<void> {
+  if (copySlotOf(c) !== undefined) return;
+  await c.remember({ copySlot: await c.plane.copySlot(leader, c.input.to, refOf(c)) });
+}
+
+/** Somebody else's word, or a slot that PostgreSQL gave up, may have ended the stream: what came after that is not here. */
+async function requireFed(c: StepContext<AddInput>): Promise<StepResult | null> {
+  const tooMuch = await requireMeans(c);
+  if (tooMuch || (await isFed(c))) return tooMuch;
+  return giveUp(tideError('STREAM_LOST', { from: partitionNow(c).leader, to: c.input.to }));
 }
 
 const catchUp: Step<AddInput> = {
@@ -154,6 +186,8 @@ const catchUp: Step<AddInput> = {
   done: async (c) => stateOn(c) === 'ready',
   run: async (c) => {
     const leader = partitionNow(c).leader;
+    const lost = await requireFed(c);
+    if (lost) return lost;
     const bytes = await c.plane.replicaBytes(c.input.to, refOf(c));
     c.progress(bytes, bytes);
     const marker = await c.plane.writeMarker(leader);
@@ -194,7 +228,7 @@ const countReplica: Step<AddInput> = {
   done: async (c) => stateOn(c) === 'ready',
   run: async (c) => {
     // Whoever counts on it may promote it: the first commit after this is one that it may have to have.
-    const late = await protectPartition(c, partitionNow(c).leader, { with: [c.input.to] });
+    const late = (await protectPartition(c, partitionNow(c).leader, { with: [c.input.to] })) ?? (await requireFed(c));
     if (late) return late;
     await c.commit({ kind: 'replica-put', ...refOf(c), node: c.input.to, state: 'ready' });
     await c.event(

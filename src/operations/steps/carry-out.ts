@@ -10,8 +10,9 @@ const MOVE_KINDS: ReadonlySet<string> = new Set<Move['kind']>([
   'change-leader',
 ]);
 
-/** A move may fail (its target died); this often in a row the whole operation fails with its reason. */
-const FAILURES_MAX = 5;
+/** A move that failed (its target died, a disk ran full) is planned anew after a pause that doubles with every failure in a row. */
+const RETRY_MS = 1_000;
+const RETRY_MS_MAX = 300_000;
 
 /**
  * Carries out a plan by moves of its own: starts what the planner lets start beside everything that runs now, and is done when there is
@@ -22,12 +23,8 @@ export async function carryOut(c: StepContext<unknown>, goal: Goal, forgiven = 0
   const children = c.children();
   showProgress(c, children);
   const failed = lastFailures(children.filter((r) => r.id > forgiven));
-  if (failed && failed.count >= FAILURES_MAX) {
-    return again(
-      5_000,
-      waitFor('children', `move ${failed.id} failed ${failed.count} times in a row: ${failed.message}`),
-    );
-  }
+  const pauseMs = failed ? failed.endedMs + retryMs(failed.count) - c.clock.nowMs() : 0;
+  if (failed && pauseMs > 0) return again(Math.min(pauseMs, 5_000), waitFor('children', failureText(failed, pauseMs)));
   const running = c.running().filter((r) => MOVE_KINDS.has(r.kind));
   // Nothing more may start: no need to plan, which takes a while in a cluster of a thousand nodes.
   if (running.length >= c.view.settings['move.concurrency']) {
@@ -40,8 +37,7 @@ export async function carryOut(c: StepContext<unknown>, goal: Goal, forgiven = 0
     await c.start(kind, input);
   }
   const mine = running.filter((r) => r.parent === c.id).length + next.start.length;
-  if (mine > 0)
-    return again(failed ? 1_000 : 150, waitFor('children', `${mine} moves under way, ${next.waiting.length} planned`));
+  if (mine > 0) return again(150, waitFor('children', `${mine} moves under way, ${next.waiting.length} planned`));
   const [first] = next.waiting;
   if (first) return again(300, waitFor('limit', `${next.waiting.length} moves wait: ${first.because}`));
   const [blocked] = next.blocked;
@@ -95,10 +91,30 @@ function sizeOf(record: OperationRecord): number {
   return record.bytesTotal > 0 ? record.bytesTotal : Number(record.input.bytes ?? 0);
 }
 
-function lastFailures(children: readonly OperationRecord[]): { id: number; count: number; message: string } | null {
+interface Failures {
+  /** The newest move that failed. */
+  readonly id: number;
+  readonly endedMs: number;
+  readonly message: string;
+  /** Failures in a row, the newest included. */
+  readonly count: number;
+}
+
+function lastFailures(children: readonly OperationRecord[]): Failures | null {
   const ended = children.filter((r) => r.status === 'failed' || r.status === 'done').sort((a, b) => b.id - a.id);
   const count = ended.findIndex((r) => r.status === 'done');
   const failures = count === -1 ? ended.length : count;
   const [newest] = ended;
-  return failures > 0 && newest?.error ? { id: newest.id, count: failures, message: newest.error.message } : null;
+  if (failures === 0 || !newest?.error) return null;
+  return { id: newest.id, endedMs: newest.endedMs ?? 0, message: newest.error.message, count: failures };
+}
+
+/** Pause after `count` failures in a row, milliseconds. */
+function retryMs(count: number): number {
+  return Math.min(RETRY_MS_MAX, RETRY_MS * 2 ** (count - 1));
+}
+
+function failureText({ id, count, message }: Failures, pauseMs: number): string {
+  const seconds = Math.ceil(pauseMs / 1_000);
+  return `move ${id} failed (${count} in a row), tried again in ${seconds} s: ${message}`;
 }

@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NodeId } from '../../catalog/model.ts';
 import { partitionTable, publicationName, SCHEMAS, subscriptionName } from '../../catalog/names.ts';
+import type { SlotState } from '../../catalog/retention.ts';
 import { must } from '../../core/assert.ts';
 import type { Address, Sql } from './client.ts';
-import { ident, literal, PEER_OPTIONS, qualified } from './client.ts';
+import { ident, literal, PEER_OPTIONS, qualified, sqlstateOf } from './client.ts';
 
 /**
  * The replication mesh: one stream per ordered pair of nodes. `origin = none` sends only what was written at the sender itself, so that
@@ -204,14 +205,48 @@ async function repeatDuring(work: Promise<unknown>, repeat: () => Promise<void>)
   while (!(await Promise.race([ended, sleep(REPEAT_MS, false)]))) await repeat();
 }
 
-/** How the slot's name begins on the sender with which a table's first copy is made (PostgreSQL: `pg_<subscription>_sync_<table>_…`). */
+/** The slot on the sender with which a table's first copy is made (PostgreSQL: ReplicationSlotNameForTablesync). */
 export async function tableSyncSlot(sql: Sql, from: NodeId, to: NodeId, table: string): Promise<string> {
   const [row] = await sql.query<{ name: string }>(
-    `select format('pg_%s_sync_%s_', s.oid, c.oid) as name from pg_subscription s, pg_class c
+    `select format('pg_%s_sync_%s_%s', s.oid, c.oid, (select system_identifier from pg_control_system())) as name
+       from pg_subscription s, pg_class c
       where s.subname = $1 and c.relnamespace = 'tide_data'::regnamespace and c.relname = $2`,
     [subscriptionName(from, to), table],
   );
   return must(row, `subscription ${subscriptionName(from, to)} and table ${table}`).name;
+}
+
+/** WAL kept for a stream's receiver, bytes: what it has not confirmed, and for a copy what has been written since that began. */
+export async function keptWal(sql: Sql, stream: string, copySlot: string | null): Promise<number> {
+  const [row] = await sql.query<{ bytes: string }>(
+    `select coalesce(max(pg_current_wal_lsn() - case slot_name when $1 then confirmed_flush_lsn else restart_lsn end), 0) as bytes
+       from pg_replication_slots where slot_name in ($1, $2)`,
+    [stream, copySlot],
+  );
+  return Number(row?.bytes ?? 0);
+}
+
+/** Every logical slot of a server. */
+export async function readSlots(sql: Sql): Promise<Map<string, SlotState>> {
+  const rows = await sql.query<{ name: string; kept: string; behind: string; lost: boolean }>(
+    `select slot_name as name, wal_status is not distinct from 'lost' as lost,
+            coalesce(pg_current_wal_lsn() - restart_lsn, 0) as kept,
+            coalesce(pg_current_wal_lsn() - confirmed_flush_lsn, 0) as behind
+       from pg_replication_slots where slot_type = 'logical'`,
+  );
+  return new Map(
+    rows.map((r) => [r.name, { keptBytes: Number(r.kept), behindBytes: Number(r.behind), isLost: r.lost }]),
+  );
+}
+
+/**
+ * PostgreSQL removes WAL at checkpoints only, which may be minutes away. One that takes longer than a statement may is gone on with by the
+ * server: nobody has to wait for it.
+ */
+export async function removeWal(sql: Sql): Promise<void> {
+  await sql.query('CHECKPOINT').catch((error: unknown) => {
+    if (sqlstateOf(error) !== '57014') throw error;
+  });
 }
 
 /**

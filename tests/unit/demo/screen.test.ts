@@ -28,6 +28,7 @@ const node = (id: number, changes: Partial<NodeStatusRow> = {}): NodeStatusRow =
   bytes: 3_500_000,
   diskTotalBytes: null,
   diskFreeBytes: null,
+  disk: null,
   ...changes,
 });
 

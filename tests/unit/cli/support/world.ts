@@ -116,6 +116,7 @@ export class World {
         bytes: 2.25 * GIB,
         diskTotalBytes: 100 * GIB,
         diskFreeBytes: 61.5 * GIB,
+        disk: 'ok',
       };
     });
   }

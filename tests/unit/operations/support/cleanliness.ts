@@ -18,6 +18,8 @@ export function faultsOf(world: World): string[] {
       if (stale.some((name) => row.kind === 'published-table' && row.name.endsWith(`.${name}`))) continue;
       faults.push(`n${row.node}: leftover ${row.kind} ${row.name}`);
     }
+    for (const slot of cluster.at(node.id).copySlots)
+      faults.push(`n${node.id} keeps WAL for the slot ${slot} of no copy`);
     for (const table of view.tables.values()) {
       if (!cluster.at(node.id).parents.has(table.tid)) faults.push(`n${node.id} lacks table ${table.name}`);
     }

@@ -64,6 +64,10 @@ export class FakeServer {
   readonly foreign = new Map<string, NodeId>();
   readonly publications = new Map<NodeId, Set<string>>();
   readonly slots = new Map<NodeId, Sent[]>();
+  /** Slots of copies that have not ended. */
+  readonly copySlots = new Set<string>();
+  /** WAL that it keeps for whoever copies from it or follows it, bytes. */
+  keptBytes = 0;
   readonly subscriptions = new Map<NodeId, Subscription>();
   readonly holders = new Map<string, Blocker[]>();
   readonly snapshots: (Blocker & { sinceMs: number })[] = [];
@@ -232,7 +236,7 @@ export class FakeCluster {
         const receiver = this.at(to);
         const subscription = receiver.subscriptions.get(sender.id);
         if (!sender.alive || sender.fenced || !receiver.alive || receiver.lagging || !subscription?.enabled) continue;
-        this.#endCopies(receiver, subscription);
+        this.#endCopies(sender, receiver, subscription);
         while (slot[0] && slot[0].atMs + LAG_MS <= this.clock.nowMs()) {
           if (!this.#apply(receiver, subscription, slot[0])) {
             const what = `n${receiver.id} stopped at a row of ${slot[0].table}, whose table is gone there`;
@@ -260,7 +264,7 @@ export class FakeCluster {
     return true;
   }
 
-  #endCopies(receiver: FakeServer, subscription: Subscription): void {
+  #endCopies(sender: FakeServer, receiver: FakeServer, subscription: Subscription): void {
     for (const [name, sync] of subscription.tables) {
       const replica = receiver.replicas.get(name);
       if (!replica || sync.copiedAtMs === null || sync.copied === null || sync.copiedAtMs > this.clock.nowMs())
@@ -274,6 +278,7 @@ export class FakeCluster {
       replica.last = sync.copied.last;
       for (const sent of sync.held) store(replica, sent);
       sync.copiedAtMs = null;
+      sender.copySlots.delete(copySlotName(receiver.id, name));
     }
   }
 
@@ -283,15 +288,27 @@ export class FakeCluster {
     const published = this.on(from).publications.get(to);
     const subscription = this.on(to).subscriptions.get(from);
     if (!published || !subscription) throw new Error(`subscription ${subscriptionName(from, to)} does not exist`);
-    for (const name of subscription.tables.keys()) if (!published.has(name)) subscription.tables.delete(name);
+    for (const name of subscription.tables.keys()) {
+      if (published.has(name)) continue;
+      subscription.tables.delete(name);
+      this.on(from).copySlots.delete(copySlotName(to, name));
+    }
     for (const name of published) {
       if (subscription.tables.has(name)) continue;
       if (!this.on(to).replicas.has(name)) throw new Error(`relation tide_data.${name} does not exist on n${to}`);
       const source = this.on(from).replicas.get(name);
       const copied = copy && source ? { ...source, rows: new Set(source.rows) } : null;
       const copiedAtMs = copy ? this.clock.nowMs() + COPY_MS : null;
+      if (copy) this.on(from).copySlots.add(copySlotName(to, name));
       subscription.tables.set(name, { copiedAtMs, since: copy ? this.#seq : 0, copied, held: [] });
     }
+  }
+
+  /** DROP SUBSCRIPTION: takes the slots of its unfinished copies along where the sender answers. */
+  unsubscribe(from: NodeId, to: NodeId): void {
+    const tables = this.on(to).subscriptions.get(from)?.tables ?? new Map<string, unknown>();
+    if (this.at(from).serves) for (const name of tables.keys()) this.at(from).copySlots.delete(copySlotName(to, name));
+    this.on(to).subscriptions.delete(from);
   }
 
   subscribe(from: NodeId, to: NodeId): void {
@@ -404,6 +421,10 @@ export class FakeCluster {
       parent: [...server.parents.keys()].map(String),
     };
   }
+}
+
+export function copySlotName(to: NodeId, table: string): string {
+  return `pg_n${to}_sync_${table}`;
 }
 
 function store(replica: Replica, sent: Sent): void {

@@ -1,9 +1,15 @@
 import type { NodeId, Quorum, TableRecord } from '../../../../src/catalog/model.ts';
-import { forwardName, partitionTable, remoteTable, serverName } from '../../../../src/catalog/names.ts';
+import {
+  forwardName,
+  partitionTable,
+  remoteTable,
+  serverName,
+  subscriptionName,
+} from '../../../../src/catalog/names.ts';
 import { tideError } from '../../../../src/core/errors.ts';
 import { KeyedMutex } from '../../../../src/core/mutex.ts';
 import type { DataPlane, HingeTarget, PartitionRef, SwingAttempt } from '../../../../src/operations/ports.ts';
-import { type FakeCluster, targetName } from './fake-cluster.ts';
+import { copySlotName, type FakeCluster, targetName } from './fake-cluster.ts';
 
 /** Stands around every single change of a server: where a test fails it, loses its answer or kills the manager. */
 export type Effect = (label: string, change: () => void) => Promise<void>;
@@ -99,7 +105,7 @@ export class FakePlane implements DataPlane {
       const receiver = this.#cluster.on(to);
       if (receiver.subscriptions.get(from)?.enabled && slots.has(to)) return;
       if (receiver.subscriptions.has(from))
-        await this.#effect(`n${to}: drop the cut stream from n${from}`, () => receiver.subscriptions.delete(from));
+        await this.#effect(`n${to}: drop the cut stream from n${from}`, () => this.#cluster.unsubscribe(from, to));
       await this.#unpublish(from, to, [...this.#published(from, to)]);
       if (slots.has(to)) await this.#effect(`n${from}: drop slot of n${to}`, () => slots.delete(to));
       await this.#effect(`n${to}: subscribe to n${from}`, () => this.#cluster.subscribe(from, to));
@@ -113,7 +119,7 @@ export class FakePlane implements DataPlane {
   async disconnectPair(from: NodeId, to: NodeId, gone?: NodeId): Promise<void> {
     await this.#pairs.run(`${from}>${to}`, async () => {
       if (to !== gone && this.#cluster.on(to).subscriptions.has(from)) {
-        await this.#effect(`n${to}: unsubscribe from n${from}`, () => this.#cluster.on(to).subscriptions.delete(from));
+        await this.#effect(`n${to}: unsubscribe from n${from}`, () => this.#cluster.unsubscribe(from, to));
       }
       if (from === gone) return;
       const sender = this.#cluster.on(from);
@@ -186,8 +192,7 @@ export class FakePlane implements DataPlane {
       const subscribed = this.#subscribed(from, to);
       if (!subscribed.has(nameOf(ref))) return;
       if (!((await this.hasStream(from, to)) && this.#cluster.on(from).slots.has(to))) {
-        const { subscriptions } = this.#cluster.on(to);
-        return this.#effect(`n${to}: drop the cut stream from n${from}`, () => void subscriptions.delete(from));
+        return this.#effect(`n${to}: drop the cut stream from n${from}`, () => this.#cluster.unsubscribe(from, to));
       }
       // Published by somebody whose refresh has failed: this one would take it up without its rows.
       const strangers = [...this.#published(from, to)].filter((t) => !subscribed.has(t));
@@ -200,6 +205,24 @@ export class FakePlane implements DataPlane {
     await this.#pairs.run(`${from}>${to}`, async () => {
       if (this.#published(from, to).has(nameOf(ref))) await this.#unpublish(from, to, [nameOf(ref)]);
     });
+  }
+
+  async copySlot(_from: NodeId, to: NodeId, ref: PartitionRef): Promise<string> {
+    this.#cluster.on(to);
+    return copySlotName(to, nameOf(ref));
+  }
+
+  async keptWal(from: NodeId): Promise<number> {
+    return this.#cluster.on(from).keptBytes;
+  }
+
+  async dropSlot(node: NodeId, slot: string): Promise<void> {
+    const { slots, copySlots } = this.#cluster.on(node);
+    if (copySlots.has(slot)) await this.#effect(`n${node}: drop slot ${slot}`, () => copySlots.delete(slot));
+    for (const to of slots.keys()) {
+      if (subscriptionName(node, to) === slot)
+        await this.#effect(`n${node}: drop slot of n${to}`, () => slots.delete(to));
+    }
   }
 
   async writeMarker(node: NodeId): Promise<string> {
@@ -300,8 +323,13 @@ export class FakePlane implements DataPlane {
   }
 
   async dropSenders(node: NodeId): Promise<void> {
-    const { slots, publications } = this.#cluster.on(node);
-    if (slots.size > 0) await this.#effect(`n${node}: drop all slots`, () => slots.clear());
+    const { slots, copySlots, publications } = this.#cluster.on(node);
+    if (slots.size + copySlots.size > 0) {
+      await this.#effect(`n${node}: drop all slots`, () => {
+        slots.clear();
+        copySlots.clear();
+      });
+    }
     if (publications.size > 0) await this.#effect(`n${node}: drop all publications`, () => publications.clear());
   }
 

@@ -111,6 +111,8 @@ export class World {
   fault: Fault | null = null;
   /** Nodes that took no part in an operation have their hinges pointed anew when it has ended. */
   hingesFollow = false;
+  /** Of disks of 1 TB; 900 GB where nothing is said. */
+  readonly freeBytes = new Map<NodeId, number>();
   #manager: Manager | null = null;
   #armed = false;
   #root = 0;
@@ -227,16 +229,17 @@ export class World {
   }
 
   load(): LoadView {
-    const nodes = [...this.cluster.servers.values()].map(
-      ({ id }) => [id, { node: id, alive: this.#isAlive(id), diskTotalBytes: 1e12, diskFreeBytes: 9e11 }] as const,
-    );
+    const nodes = [...this.cluster.servers.values()].map(({ id }) => {
+      const diskFreeBytes = this.freeBytes.get(id) ?? 9e11;
+      return [id, { node: id, alive: this.isAlive(id), diskTotalBytes: 1e12, diskFreeBytes }] as const;
+    });
     const bytes = [...allPartitions(this.view)].map(
       ({ partition: { tid, pid } }) => [partitionKey(tid, pid), 8192] as const,
     );
     return { nodes: new Map(nodes), partitionBytes: new Map(bytes) };
   }
 
-  #isAlive(node: NodeId): boolean {
+  isAlive(node: NodeId): boolean {
     const server = this.cluster.servers.get(node);
     return server?.serves === true && !isOut(this.view, node);
   }
@@ -257,7 +260,7 @@ export class World {
     const reconciler = new Reconciler({
       plane: this.plane(),
       view: () => this.view,
-      alive: (node) => this.#isAlive(node),
+      alive: (node) => this.isAlive(node),
       busy: () => false,
       commit: (changes) => this.catalog.commit(changes),
       log: (_level, message, facts) => void this.errors.push(`${message} ${JSON.stringify(facts)}`),
@@ -287,7 +290,7 @@ export class World {
       plane: new FakePlane(this.cluster, this.#effectOf(manager)),
       view: () => manager.catalog.view,
       load: () => this.load(),
-      alive: (node) => this.#isAlive(node),
+      alive: (node) => this.isAlive(node),
       commit: (changes) => manager.catalog.commit(changes),
       event: async ({ kind, text }) => void (this.#armed && this.effects.push(`  event ${kind}: ${text}`)),
       log: (level, message, facts) => {
@@ -323,6 +326,7 @@ export class World {
     return {
       get: (key) => (manager.killed ? never : this.store.get(key)),
       range: (prefix) => (manager.killed ? never : this.store.range(prefix)),
+      isFull: this.store.isFull,
       close: async () => {},
       txn: async (request) => {
         if (manager.killed) return never;

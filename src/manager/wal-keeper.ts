@@ -1,0 +1,155 @@
+import type { CatalogChange } from '../catalog/change.ts';
+import type { ClusterView, LoadView, NodeId, Partition } from '../catalog/model.ts';
+import { subscriptionName } from '../catalog/names.ts';
+import {
+  type Cut,
+  type DiskState,
+  diskOf,
+  diskState,
+  freePercent,
+  heldByTransactionBytes,
+  receiversToCut,
+  type SlotState,
+} from '../catalog/retention.ts';
+import { connectedNodes, partitionKey, replicaOn } from '../catalog/view.ts';
+import { messageOf } from '../core/errors.ts';
+import { humanBytes } from '../core/units.ts';
+import type { OperationRecord } from '../operations/operation.ts';
+import type { DataPlane } from '../operations/ports.ts';
+import type { Runner } from '../operations/runner.ts';
+import { waitForTransaction } from '../operations/waiting.ts';
+import type { Inspector } from './ports.ts';
+
+export interface WalPorts {
+  plane: DataPlane;
+  inspector: Pick<Inspector, 'slots'>;
+  runner: Pick<Runner, 'unended' | 'cancel' | 'quorums'>;
+  view(): ClusterView;
+  load(): LoadView;
+  alive(node: NodeId): boolean;
+  commit(changes: CatalogChange[]): Promise<void>;
+  event(entry: { kind: string; text: string; node?: NodeId }): Promise<void>;
+  log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
+  /** A node has to be given the streams it lacks. */
+  reconnect(node: NodeId): void;
+}
+
+/**
+ * Keeps the WAL that nodes hold for others from filling their disks. A receiver that is too far behind, or behind on a full disk, is cut: what it
+ * follows there is stale and will be copied again, no commit waits for it any more, and its slot goes. So are followers whose slot is gone
+ * or given up by PostgreSQL, which would otherwise look in step for ever. `catalog/retention.ts` decides.
+ */
+export class WalKeeper {
+  readonly #ports: WalPorts;
+  readonly #atWork = new Map<NodeId, Promise<void>>();
+  /** Streams without a slot at the last look: one that is being made anew has none for a moment. */
+  readonly #slotless = new Set<string>();
+  readonly #told = new Map<NodeId, { disk: DiskState; held: boolean }>();
+
+  constructor(ports: WalPorts) {
+    this.#ports = ports;
+  }
+
+  /** Looks at every live node; one that is still being looked at holds up no other. */
+  round(): void {
+    const { view, alive, log } = this.#ports;
+    for (const { id, state } of connectedNodes(view())) {
+      if (state === 'joining' || !alive(id) || this.#atWork.has(id)) continue;
+      const work = this.#look(id)
+        .catch((error) =>
+          log('warn', 'the WAL of a node could not be looked after', { node: id, error: messageOf(error) }),
+        )
+        .finally(() => this.#atWork.delete(id));
+      this.#atWork.set(id, work);
+    }
+  }
+
+  /** Until the looks that were begun have ended. */
+  async idle(): Promise<void> {
+    await Promise.all(this.#atWork.values());
+  }
+
+  async #look(node: NodeId): Promise<void> {
+    const { inspector, view, load } = this.#ports;
+    const slots = await inspector.slots(node);
+    const disk = diskOf(load(), node);
+    await this.#tell(node, slots);
+    for (const cut of receiversToCut(view(), node, disk, slots)) {
+      const stream = subscriptionName(node, cut.to);
+      const known = this.#slotless.delete(stream);
+      if (cut.why !== 'lost' || known) await this.#cut(node, cut);
+      else this.#slotless.add(stream);
+    }
+  }
+
+  async #cut(node: NodeId, cut: Cut): Promise<void> {
+    const { plane, runner, commit, event, alive, reconnect } = this.#ports;
+    const { to } = cut;
+    // Who is about to lead cannot be made stale; everything else that needs the stream finds it gone, and gives up.
+    const promoting = this.#promotions(node, to);
+    for (const { id, passedNoReturn, cancelRequested } of promoting)
+      if (!passedNoReturn && !cancelRequested) await runner.cancel(id).catch(() => {});
+    if (promoting.length > 0) return;
+    // The last commit that it acknowledged alone comes before it counts no more.
+    const demands = cut.partitions.map(({ tid, pid }) => ({ node, tid, pid, without: [to] }));
+    await runner.quorums.demanding(node, demands, () => commit(cut.partitions.map((p) => staleOn(p, to))));
+    await runner.quorums.settle(node);
+    await plane.dropSlot(node, subscriptionName(node, to));
+    await event({ kind: 'stream-cut', node: to, text: cutText(node, cut) });
+    await plane.disconnectPair(node, to, alive(to) ? undefined : to);
+    if (alive(to)) reconnect(to);
+  }
+
+  /** Operations that are about to make `to` the leader of what `node` leads. */
+  #promotions(node: NodeId, to: NodeId): OperationRecord[] {
+    const tables = this.#ports.view().tables;
+    return this.#ports.runner.unended().filter(({ input, status, kind }) => {
+      if (status !== 'running' || input.to !== to || (kind !== 'change-leader' && kind !== 'move-replica'))
+        return false;
+      const partition: Partition | undefined = tables.get(Number(input.tid))?.partitions[Number(input.pid)];
+      return partition?.leader === node && replicaOn(partition, to)?.state === 'ready';
+    });
+  }
+
+  /** Says once that a disk runs full or has room again, and that somebody's transaction holds up the WAL. */
+  async #tell(node: NodeId, slots: ReadonlyMap<string, SlotState>): Promise<void> {
+    const { view, load, plane, event } = this.#ports;
+    const disk = diskOf(load(), node);
+    const now = disk ? diskState(disk, view().settings) : 'ok';
+    const heldBytes = heldByTransactionBytes(view().settings, disk, slots.values());
+    const told = this.#told.get(node) ?? { disk: 'ok', held: false };
+    this.#told.set(node, { disk: now, held: heldBytes > 0 });
+    if (disk && now !== told.disk)
+      await event({ kind: `disk-${now}`, node, text: diskText(node, now, freePercent(disk)) });
+    if (heldBytes > 0 && !told.held) {
+      const writer = await plane.oldestWriter(node);
+      const whose = writer
+        ? waitForTransaction(node, writer, 'it goes when this transaction ends').text
+        : 'it is not open any more';
+      await event({ kind: 'wal-held', node, text: `node ${node} keeps ${humanBytes(heldBytes)} of WAL: ${whose}` });
+    }
+  }
+}
+
+function staleOn({ tid, pid }: Partition, node: NodeId): CatalogChange {
+  return { kind: 'replica-put', tid, pid, node, state: 'stale' };
+}
+
+function diskText(node: NodeId, state: DiskState, percent: number): string {
+  const has = `node ${node} has ${percent} % of its disk left`;
+  if (state === 'full') return `${has}: nothing is copied to it, and it keeps little WAL for others`;
+  return state === 'low'
+    ? `${has}, less than disk.margin: no replica goes there`
+    : `${has}: replicas may go there again`;
+}
+
+function cutText(node: NodeId, { to, why, behindBytes, partitions }: Cut): string {
+  const keys = partitions.map((p) => partitionKey(p.tid, p.pid));
+  const again =
+    keys.length === 0
+      ? ''
+      : `; to be copied again: ${keys.slice(0, 8).join(', ')}${keys.length > 8 ? ` and ${keys.length - 8} more` : ''}`;
+  if (why === 'lost') return `node ${node} has no WAL any more for what node ${to} has missed${again}`;
+  const disk = why === 'disk-full' ? ', and its disk is full' : '';
+  return `node ${node} keeps no more WAL for node ${to}, which is ${humanBytes(behindBytes)} behind${disk}${again}`;
+}
