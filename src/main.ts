@@ -6,35 +6,57 @@ import { systemClock } from './core/clock.ts';
 import { messageOf, tideError } from './core/errors.ts';
 import { runDemo } from './demo/demo.ts';
 import { CatalogStore } from './manager/catalog-store.ts';
-import { Manager } from './manager/manager.ts';
+import { Manager, type ManagerPorts } from './manager/manager.ts';
 import { runNode } from './node/daemon.ts';
-import type { ImportMeta, StartManager } from './node/manager-handle.ts';
+import type { ImportMeta, SharedPorts, StartManager } from './node/manager-handle.ts';
 import { PostgresDataPlane } from './postgres/data-plane.ts';
 import { PostgresInspector } from './postgres/inspector.ts';
 import { NodeConnections } from './postgres/sql/client.ts';
+import { EtcdStore } from './store/etcd-store.ts';
 import { LmdbStore } from './store/lmdb-store.ts';
+import type { MetaStore } from './store/meta-store.ts';
+import { seal } from './store/migration.ts';
+import { hasNoLease, leasedNodes } from './store/node-leases.ts';
 
 /** The only place that builds real adapters. */
 
-const startManager: StartManager = async ({ directory, home, clusterId, startMode, minNodes, log }) => {
-  const store = await LmdbStore.open(directory).catch((error) => {
-    throw tideError('STORE_DAMAGED', { file: directory, why: messageOf(error) }, error);
-  });
-  await CatalogStore.initialise(store, { clusterId, startMode, ...(minNodes === undefined ? {} : { minNodes }) });
+const startManager: StartManager = async ({ meta, home, clusterId, startMode, minNodes, log }) => {
+  let store: MetaStore;
+  if ('directory' in meta) {
+    store = await LmdbStore.open(meta.directory).catch((error) => {
+      throw tideError('STORE_DAMAGED', { file: meta.directory, why: messageOf(error) }, error);
+    });
+    await CatalogStore.initialise(store, { clusterId, startMode, ...(minNodes === undefined ? {} : { minNodes }) });
+  } else {
+    ({ store } = meta);
+    await seal(store);
+  }
+  const shared: ManagerPorts['shared'] =
+    'directory' in meta
+      ? null
+      : { ...meta, hasNoLease: (node) => hasNoLease(store, node), leased: () => leasedNodes(store) };
   return Manager.start(home, {
     store,
+    shared,
     clock: systemClock,
     random: Math.random,
     log,
     servers: ({ addressOf, reachable }) => {
-      const connections = new NodeConnections(addressOf, reachable);
+      const connections = new NodeConnections(addressOf, reachable, shared?.term ?? null);
       return {
         plane: new PostgresDataPlane(connections, addressOf),
         inspector: new PostgresInspector(connections, addressOf),
         close: () => connections.close(),
+        cut: () => connections.cut(),
       };
     },
   });
+};
+
+const shared: SharedPorts = {
+  open: (url) => EtcdStore.at(url),
+  look: (store) => CatalogStore.look(store),
+  found: (store, facts) => CatalogStore.initialise(store, facts),
 };
 
 const importMeta: ImportMeta = async (directory, entries) => {
@@ -54,6 +76,7 @@ const host = processHost({
     runNode(options, {
       startManager,
       importMeta,
+      shared,
       version,
       stdout: (text) => process.stdout.write(text),
       stderr: (text) => process.stderr.write(text),

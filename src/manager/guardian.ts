@@ -23,19 +23,23 @@ export interface GuardianPorts {
   load: ClusterLoad;
   inspector: Inspector;
   view(): ClusterView;
+  /** True where a shared meta store says that the node may let nobody in: it has fenced itself, or is gone. */
+  hasNoLease(node: NodeId): Promise<boolean>;
   event(entry: { kind: string; text: string; node?: NodeId }): Promise<void>;
 }
 
 interface Evidence {
   /** Refusals in a row, while it was silent. */
   refusals: number;
+  /** Its lease has run out while it was silent. */
+  unleased: boolean;
   /** What has been said of its silence already. */
   told: 'nothing' | 'accepts' | 'silent' | 'off';
 }
 
 /**
- * Finds nodes that are down, and says which may serve. A failover needs proof: the node's own process says that its PostgreSQL is gone, or
- * its port refuses. Silence behind a port that accepts is a frozen machine or a cut network, and its server may still take writes.
+ * Finds nodes that are down, and says which may serve. A failover needs proof: the node's own process says that its PostgreSQL is gone, its
+ * port refuses, or its lease of a shared meta store has run out, before which it has fenced itself. Silence behind a port that accepts is a frozen machine or a cut network, and its server may still take writes.
  *
  * A PostgreSQL starts behind its fence and serves when this has said so. Permission and failover exclude each other: none is given from the
  * moment a failover is decided, and one is decided only on proof from after the last permission.
@@ -90,16 +94,17 @@ export class Guardian {
 
   async #investigate(node: NodeId): Promise<void> {
     const { load, clock, inspector, view, event } = this.#ports;
-    const evidence = this.#evidence.get(node) ?? { refusals: 0, told: 'nothing' };
+    const evidence = this.#evidence.get(node) ?? { refusals: 0, unleased: false, told: 'nothing' };
     this.#evidence.set(node, evidence);
     const beatAtMs = load.beatAt(node) ?? this.#beganMs;
     const silentMs = clock.nowMs() - beatAtMs;
     if (silentMs > (load.beatAt(node) === null ? UNHEARD_MS : SILENT_MS)) {
-      const answer = await inspector.knock(node);
+      const [answer, unleased] = await Promise.all([inspector.knock(node), this.#ports.hasNoLease(node)]);
       // It has beaten meanwhile: what was found belongs to its silence before.
       if (this.#evidence.get(node) !== evidence || (load.beatAt(node) ?? this.#beganMs) !== beatAtMs) return;
       evidence.refusals = answer === 'refused' ? evidence.refusals + 1 : 0;
-      if (answer !== 'refused' && silentMs > 2 * DOWN_MS && evidence.told !== answer) {
+      evidence.unleased = unleased;
+      if (answer !== 'refused' && !unleased && silentMs > 2 * DOWN_MS && evidence.told !== answer) {
         evidence.told = answer;
         await event({ kind: 'node-unproven', node, text: unproven(node, answer) });
       }
@@ -116,7 +121,8 @@ export class Guardian {
     const { load, clock } = this.#ports;
     const downSinceMs = load.downSinceMs(node);
     const saysSo = downSinceMs !== null && clock.nowMs() - downSinceMs > DOWN_MS;
-    return saysSo || (this.#evidence.get(node)?.refusals ?? 0) >= REFUSALS;
+    const evidence = this.#evidence.get(node);
+    return saysSo || evidence?.unleased === true || (evidence?.refusals ?? 0) >= REFUSALS;
   }
 
   /** A node that is out: what it still leads finds a leader, it is taken back when it is there, and given up after `node.dead_after`. */
@@ -152,7 +158,7 @@ export class Guardian {
 function unproven(node: NodeId, answer: 'accepts' | 'silent'): string {
   const found =
     answer === 'accepts' ? 'its PostgreSQL accepts connections' : 'whether its PostgreSQL runs cannot be seen';
-  return `node ${node} is silent, but ${found}: nobody leads in its place until it is known to be down (tide node offline ${node} says so)`;
+  return `node ${node} is silent, but ${found}: nobody leads in its place until it is known to be down, or its lease has run out where the meta store is in etcd (tide node offline ${node} says so)`;
 }
 
 /** Partitions with a replica on the node that nobody else has whole, and those it leads. */

@@ -23,6 +23,8 @@ const identitySchema = z.strictObject({
   advertiseAddress: z.string(),
   httpAddress: z.string(),
   postgresPort: z.int().positive(),
+  /** `etcd://…` where the meta store is shared; null: it is embedded, in one of the nodes. */
+  meta: z.string().nullable().default(null),
   /** The node keeps the embedded meta store in `meta/` and runs the manager. */
   metaHome: z.boolean(),
   /** HOST:PORT of the manager, as last heard. */

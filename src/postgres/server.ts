@@ -113,6 +113,11 @@ export class PostgresServer {
     if (this.pid === pid) this.#fenced = false;
   }
 
+  /** Takes up a fence that somebody else has raised: the watchdog, when this process could not. */
+  async noticeFence(): Promise<void> {
+    if (!this.fenced && (await isFenceUp(this.options.dataDir))) await this.fence();
+  }
+
   /** The fence as the last node process left it: what it wrote may not have been taken up. */
   async #adoptFence(): Promise<void> {
     this.#fenced = await isFenceUp(this.options.dataDir);

@@ -11,6 +11,11 @@ export interface MetaStore {
   close(): Promise<void>;
 }
 
+/** Where the facts of the cluster itself are; a store without it holds none. */
+export const CLUSTER_KEY = '/catalog/cluster';
+/** Marks a copy that is not one yet (`migration.ts`). */
+export const MIGRATION_KEY = '/migration';
+
 /** A store that several processes share: who goes on living says so with a lease, whose keys go when it runs out. */
 export interface SharedStore extends MetaStore {
   /** The id of a new lease of `ttlMs`. The store may give it longer, never less. */

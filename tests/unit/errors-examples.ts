@@ -28,6 +28,7 @@ export const EXAMPLES: { [C in ErrorCode]: ErrorDetails<C> } = {
   META_NOT_FOUNDED: { url: 'etcd://10.0.0.1:2379/pgtide', founder: '10.0.0.1:26257' },
   META_SHARED: { url: 'etcd://10.0.0.1:2379/pgtide', what: 'meta move' },
   META_EMBEDDED: { path: '/data/n1' },
+  NO_MANAGER_ELECTED: { why: 'etcd does not answer at 10.0.0.1:2379: connection refused' },
   MANAGER_LOST: { node: 1 },
   INTERNAL: { why: 'broken invariant: partition 4/0 is missing' },
 

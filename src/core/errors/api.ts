@@ -8,7 +8,7 @@ export const apiErrors = {
     text: (d) => `${d.what}: ${d.why}`,
     hint: () => 'see the help of the command (--help) for what it takes',
   }),
-  UNREACHABLE: entry<{ address: string; why: string }>({
+  UNREACHABLE: entry<{ address: string; why: string; refused?: boolean }>({
     retry: 'later',
     sqlstate: '08001',
     text: (d) => `no pgtide node answers at ${d.address}: ${d.why}`,
@@ -117,6 +117,13 @@ export const apiErrors = {
     sqlstate: '55000',
     text: (d) => `the cluster of the node in ${d.path} keeps its facts in an embedded meta store`,
     hint: () => 'start it without --meta, then: tide meta migrate --to=etcd://…',
+  }),
+  NO_MANAGER_ELECTED: entry<{ why: string }>({
+    retry: 'later',
+    sqlstate: '57P03',
+    text: (d) => `no node manages the cluster now: ${d.why}`,
+    hint: () =>
+      'repeat the command in some seconds; if this stays, look at etcd and at the nodes (docs/operations.md, "Running with etcd")',
   }),
   MANAGER_LOST: entry<{ node: number }>({
     retry: 'later',

@@ -67,10 +67,13 @@ export async function runCommand(c: CommandContext, command: AdminCommand): Prom
       return Object.keys(SETTINGS).map((key) => settingRow(c.view.settings, key as keyof Settings));
     case 'setting-set':
       return setSetting(c, command.key, command.value);
+    case 'manager-ls':
+      return nodes.listManagers(c);
     case 'meta-move':
+    case 'meta-migrate':
       // The node process moves the store, with this manager stopped; it never comes here.
       throw tideError('BAD_REQUEST', {
-        what: 'meta-move',
+        what: command.do,
         why: 'it is carried out by the node that holds the meta store',
       });
     case 'doctor':
