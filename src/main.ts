@@ -16,7 +16,7 @@ import { EtcdStore } from './store/etcd-store.ts';
 import { LmdbStore } from './store/lmdb-store.ts';
 import type { MetaStore } from './store/meta-store.ts';
 import { seal } from './store/migration.ts';
-import { hasNoLease, leasedNodes } from './store/node-leases.ts';
+import { leasedNodes, leaseOf } from './store/node-leases.ts';
 
 /** The only place that builds real adapters. */
 
@@ -32,9 +32,7 @@ const startManager: StartManager = async ({ meta, home, clusterId, startMode, mi
     await seal(store);
   }
   const shared: ManagerPorts['shared'] =
-    'directory' in meta
-      ? null
-      : { ...meta, hasNoLease: (node) => hasNoLease(store, node), leased: () => leasedNodes(store) };
+    'directory' in meta ? null : { ...meta, leaseOf: (node) => leaseOf(store, node), leased: () => leasedNodes(store) };
   return Manager.start(home, {
     store,
     shared,

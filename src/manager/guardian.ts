@@ -23,15 +23,17 @@ export interface GuardianPorts {
   load: ClusterLoad;
   inspector: Inspector;
   view(): ClusterView;
-  /** True where a shared meta store says that the node may let nobody in: it has fenced itself, or is gone. */
-  hasNoLease(node: NodeId): Promise<boolean>;
+  /** In a shared meta store. `gone`: the node lets nobody in; it has fenced itself, or does not run. `none`: it needs no lease. */
+  leaseOf(node: NodeId): Promise<'held' | 'gone' | 'none'>;
   event(entry: { kind: string; text: string; node?: NodeId }): Promise<void>;
 }
 
 interface Evidence {
   /** Refusals in a row, while it was silent. */
   refusals: number;
-  /** Its lease has run out while it was silent. */
+  /** Its lease has been seen while this manager had not heard it yet: it served under the manager before. */
+  wasThere: boolean;
+  /** Its lease has run out. */
   unleased: boolean;
   /** What has been said of its silence already. */
   told: 'nothing' | 'accepts' | 'silent' | 'off';
@@ -85,6 +87,8 @@ export class Guardian {
     const members = connectedNodes(this.#ports.view()).filter((n) => n.state !== 'joining');
     await Promise.all(
       members.map(async ({ id, outage }) => {
+        // What was found is used: when it has been taken back, it takes new proof to put it out again.
+        if (outage) this.#evidence.delete(id);
         if (outage) return this.#attend(id, outage);
         if (this.#ports.load.alive(id)) return void this.#evidence.delete(id);
         await this.#investigate(id);
@@ -94,17 +98,19 @@ export class Guardian {
 
   async #investigate(node: NodeId): Promise<void> {
     const { load, clock, inspector, view, event } = this.#ports;
-    const evidence = this.#evidence.get(node) ?? { refusals: 0, unleased: false, told: 'nothing' };
+    const evidence = this.#evidence.get(node) ?? { refusals: 0, wasThere: false, unleased: false, told: 'nothing' };
     this.#evidence.set(node, evidence);
-    const beatAtMs = load.beatAt(node) ?? this.#beganMs;
-    const silentMs = clock.nowMs() - beatAtMs;
-    if (silentMs > (load.beatAt(node) === null ? UNHEARD_MS : SILENT_MS)) {
-      const [answer, unleased] = await Promise.all([inspector.knock(node), this.#ports.hasNoLease(node)]);
+    const servedAtMs = load.mayHaveServedAt(node) ?? this.#beganMs;
+    const silentMs = clock.nowMs() - servedAtMs;
+    const isUnheard = load.beatAt(node) === null;
+    if (isUnheard && !evidence.wasThere) evidence.wasThere = (await this.#ports.leaseOf(node)) === 'held';
+    if (silentMs > (isUnheard && !evidence.wasThere ? UNHEARD_MS : SILENT_MS)) {
+      const [answer, lease] = await Promise.all([inspector.knock(node), this.#ports.leaseOf(node)]);
       // It has beaten meanwhile: what was found belongs to its silence before.
-      if (this.#evidence.get(node) !== evidence || (load.beatAt(node) ?? this.#beganMs) !== beatAtMs) return;
+      if (this.#evidence.get(node) !== evidence || (load.mayHaveServedAt(node) ?? this.#beganMs) !== servedAtMs) return;
       evidence.refusals = answer === 'refused' ? evidence.refusals + 1 : 0;
-      evidence.unleased = unleased;
-      if (answer !== 'refused' && !unleased && silentMs > 2 * DOWN_MS && evidence.told !== answer) {
+      evidence.unleased = lease === 'gone';
+      if (answer !== 'refused' && lease !== 'gone' && silentMs > 2 * DOWN_MS && evidence.told !== answer) {
         evidence.told = answer;
         await event({ kind: 'node-unproven', node, text: unproven(node, answer) });
       }

@@ -27,8 +27,8 @@ export interface SharedAuthority {
   term: number;
   /** Milliseconds for which nobody else can manage. */
   leftMs(): number;
-  /** True where the node has no lease, and lets nobody in therefore. */
-  hasNoLease(node: NodeId): Promise<boolean>;
+  /** `gone`: the node lets nobody in. `none`: it has not come to need a lease yet. */
+  leaseOf(node: NodeId): Promise<'held' | 'gone' | 'none'>;
   /** The nodes that reach the store. */
   leased(): Promise<NodeId[]>;
 }
@@ -106,7 +106,7 @@ export class Manager {
       inspector: servers.inspector,
       view: () => catalog.view,
       event: (entry) => events.add(entry),
-      hasNoLease: (node) => ports.shared?.hasNoLease(node) ?? Promise.resolve(false),
+      leaseOf: async (node) => ports.shared?.leaseOf(node) ?? 'none',
     });
     this.#reconciler = new Reconciler({
       ...shared,
@@ -214,7 +214,7 @@ export class Manager {
   async beat(report: BeatReport): Promise<BeatAnswer> {
     const node = nodeById(this.#catalog.view, report.node);
     const before = this.#load.alive(node.id);
-    this.#load.beat(report);
+    this.#load.beat({ ...report, barred: this.#ports.shared !== null && !report.leased && report.fenced });
     const { address, httpAddress, postgresHost, postgresPort, build, startedAt, locality, attrs } = report.facts;
     const now = { ...node, address, httpAddress, postgresHost, postgresPort, build, startedAt, locality, attrs };
     if (JSON.stringify(now) !== JSON.stringify(node)) await this.#commit([{ kind: 'node-put', node: now }]);

@@ -1,4 +1,4 @@
-import type { SharedStore, Write } from './meta-store.ts';
+import type { MetaStore, Write } from './meta-store.ts';
 
 /**
  * What nodes say of themselves in a shared store: `/lease/3` lives while node 3 renews its lease, without which it lets nobody in; `/leased/3`
@@ -16,13 +16,15 @@ export function leaseWrites(node: number, lease: string): Write[] {
   ];
 }
 
-/** True where the node keeps the rule and has no lease: it has fenced itself, or is gone. */
-export async function hasNoLease(store: Pick<SharedStore, 'get'>, node: number): Promise<boolean> {
-  if ((await store.get(ruleKey(node))) === null) return false;
-  return (await store.get(leaseKey(node))) === null;
+/** `gone`: the node keeps the rule and has no lease, so it has fenced itself or does not run. `none`: it does not keep the rule. */
+export type LeaseState = 'held' | 'gone' | 'none';
+
+export async function leaseOf(store: Pick<MetaStore, 'get'>, node: number): Promise<LeaseState> {
+  if ((await store.get(ruleKey(node))) === null) return 'none';
+  return (await store.get(leaseKey(node))) === null ? 'gone' : 'held';
 }
 
 /** The nodes that can reach the store: any of them could manage. */
-export async function leasedNodes(store: Pick<SharedStore, 'range'>): Promise<number[]> {
+export async function leasedNodes(store: Pick<MetaStore, 'range'>): Promise<number[]> {
   return (await store.range(LEASES)).map((e) => Number(e.key.slice(LEASES.length)));
 }
