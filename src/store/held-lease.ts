@@ -2,8 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../core/errors.ts';
 import type { SharedStore } from './meta-store.ts';
 
-/** A lease is renewed this many times in its length: two failures in a row lose nothing. */
+/** A lease is renewed this many times in its length, and a long one every second: what is left when the store fails is what it may be away. */
 const RENEWALS = 5;
+const RENEW_MS_MAX = 1_000;
 const RETRY_MS = 100;
 
 /**
@@ -49,7 +50,8 @@ export class HeldLease {
   }
 
   async #renew(): Promise<string> {
-    let pauseMs = this.#ttlMs / RENEWALS;
+    const everyMs = Math.min(this.#ttlMs / RENEWALS, RENEW_MS_MAX);
+    let pauseMs = everyMs;
     for (;;) {
       await sleep(pauseMs, undefined, { signal: this.#ending.signal }).catch(() => {});
       if (this.#ending.signal.aborted) return 'it was given back';
@@ -59,7 +61,7 @@ export class HeldLease {
         if (this.leftMs === 0) return this.#lose('it was renewed too late');
         this.#untilMs = sentMs + this.#ttlMs - this.#marginMs;
         this.#onRenew(this);
-        pauseMs = this.#ttlMs / RENEWALS;
+        pauseMs = everyMs;
       } catch (error) {
         if (this.leftMs === 0) return this.#lose(messageOf(error));
         pauseMs = RETRY_MS;

@@ -80,6 +80,11 @@ export class EtcdCluster {
     if (signal === 'SIGKILL') await gone;
   }
 
+  runs(index: number): boolean {
+    const { child } = this.#member(index);
+    return child !== null && child.exitCode === null && child.signalCode === null;
+  }
+
   /** Index of the server that leads now. */
   async leader(): Promise<number> {
     for (;;) {
