@@ -41,7 +41,7 @@ export const SETTINGS: Record<keyof Settings, SettingSpec> = {
   },
   'node.lease': {
     default: 10,
-    range: [5, 600],
+    range: [6, 600],
     description:
       'with etcd: a node that cannot renew its lease for this long lets nobody in, and others may lead in its place, seconds',
   },

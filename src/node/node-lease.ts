@@ -8,7 +8,7 @@ import { leaseWrites } from '../store/node-leases.ts';
 /** Before the manager has said how long it is to be (`node.lease`). */
 const FIRST_SECONDS = 10;
 /** By when before its end in the store nobody may be let in any more: what it takes to raise the fence and end all sessions, and twice that. */
-const FENCE_MS = 2_500;
+const FENCE_MS = 3_000;
 const AGAIN_MS = 300;
 
 /** What the watchdog reads: who keeps the lease, and until when it holds on the system's monotonic clock. */

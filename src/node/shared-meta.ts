@@ -43,7 +43,7 @@ export class SharedMeta {
     const { url, store, node, address, directory, serving, startManager, log } = options;
     this.#options = options;
     this.url = url;
-    this.#note = join(directory.root, 'run', 'lease');
+    this.#note = join(directory.root, 'lease');
     this.seat = new Seat({ store, node, address, start: startManager, log });
     this.lease = new NodeLease({ store, node, file: this.#note, serving, log });
   }

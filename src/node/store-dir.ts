@@ -38,7 +38,7 @@ const identitySchema = z.strictObject({
 /** Who the node is: what `node.json` keeps. Written only when the cluster has given the node its id. */
 export type NodeIdentity = z.infer<typeof identitySchema>;
 
-/** The directory that `--store` names: `{node.json, node.lock, pgdata/, run/, meta/, logs/}`. */
+/** The directory that `--store` names: `{node.json, node.lock, lease, pgdata/, run/, meta/, logs/}`. */
 export interface StoreDir {
   readonly root: string;
   readonly pgdata: string;
@@ -52,6 +52,8 @@ export interface StoreDir {
 const OWN_NAMES = new Set([
   'node.json',
   'node.json.new',
+  'lease',
+  'lease.new',
   'pgdata',
   'pgdata.new',
   'run',

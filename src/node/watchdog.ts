@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { endSessions, raiseFence } from '../postgres/fence.ts';
+import { enforceFence, raiseFence } from '../postgres/fence.ts';
 import { findPostmaster, isAlive } from '../postgres/postmaster.ts';
 import { monotonicMs, readLeaseNote } from './node-lease.ts';
 
@@ -11,7 +11,6 @@ import { monotonicMs, readLeaseNote } from './node-lease.ts';
 const POLL_MS = 100;
 /** The node process comes first. */
 const BEHIND_MS = 400;
-const RELOAD_MS = 100;
 
 const [leaseFile = '', dataDir = '', nodeText = '', uid = '-', gid = '-'] = process.argv.slice(2);
 const node = Number(nodeText);
@@ -38,10 +37,7 @@ async function watch(): Promise<void> {
 async function fence(pid: number, port: number): Promise<void> {
   await raiseFence(dataDir, runAs);
   try {
-    process.kill(pid, 'SIGHUP');
-    await endSessions(port);
-    await sleep(RELOAD_MS);
-    await endSessions(port);
+    await enforceFence(pid, port);
   } catch {
     if (isAlive(pid)) process.kill(pid, 'SIGKILL');
   }

@@ -2,6 +2,7 @@ import { chown, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'pg';
+import { tideError } from '../core/errors.ts';
 import { TIDE_DATABASE, TIDE_MANAGER, TIDE_USER } from './config.ts';
 import type { RunAs } from './privileges.ts';
 
@@ -49,8 +50,42 @@ export async function isFenceUp(dataDir: string): Promise<boolean> {
   );
 }
 
-/** Ends everybody's session but the manager's: for a fence that was raised around a running server. */
-export async function endSessions(port: number): Promise<void> {
+/** How long the postmaster may take to read its files anew, and how often that is looked at. */
+const RELOAD_MS = 3_000;
+const RELOAD_POLL_MS = 20;
+/** A session that came in before is shown by then. */
+const SHOWN_MS = 100;
+
+/**
+ * Has a running server take up the fence that was raised: when this returns, nobody but the manager is in it, or gets in. On a busy machine the
+ * postmaster takes its time to read its files, and lets everybody in until then. Throws where it does not answer.
+ */
+export async function enforceFence(pid: number, port: number): Promise<void> {
+  const untilMs = performance.now() + RELOAD_MS;
+  const before = await loadTime(port);
+  process.kill(pid, 'SIGHUP');
+  while ((await loadTime(port)) === before) {
+    if (performance.now() > untilMs)
+      throw tideError('INTERNAL', { why: `server ${pid} does not read its pg_hba.conf` });
+    await sleep(RELOAD_POLL_MS);
+  }
+  await endSessions(port);
+  await sleep(SHOWN_MS);
+  await endSessions(port);
+}
+
+/** When the server, as it forks now, has read its files. */
+async function loadTime(port: number): Promise<string> {
+  let time = '';
+  await asUser({ host: '127.0.0.1', port, user: TIDE_MANAGER }, async (client) => {
+    const { rows } = await client.query<{ time: string }>('select pg_conf_load_time()::text as time');
+    time = rows[0]?.time ?? '';
+  });
+  return time;
+}
+
+/** Ends everybody's session but the manager's. */
+async function endSessions(port: number): Promise<void> {
   await asUser({ host: '127.0.0.1', port, user: TIDE_MANAGER }, async (client) => {
     await client.query(
       `select pg_terminate_backend(pid, $1) from pg_stat_activity

@@ -9,7 +9,7 @@ import type { PostgresBinaries } from './binaries.ts';
 import { CONFIG_FILE, type PostgresSettings, renderConfig, socketPath } from './config.ts';
 import { cleanEnvironment } from './exec.ts';
 import { logEnd, logTail, portWasTaken, startFailure, storeError } from './failures.ts';
-import { addManagerRole, endSessions, isFenceUp, lowerFence, raiseFence, untilLetIn } from './fence.ts';
+import { addManagerRole, enforceFence, isFenceUp, lowerFence, raiseFence, untilLetIn } from './fence.ts';
 import { findPostmaster, isAlive, type Probe, parsePostmasterFile, postmasterFile, probe } from './postmaster.ts';
 import { giveTo, type RunAs, requireReachable } from './privileges.ts';
 
@@ -51,8 +51,6 @@ const POLL_MS = 25;
 /** How often an adopted server, which is not our child, is looked after. */
 const ADOPTED_POLL_MS = 500;
 const LOG_KEEP_BYTES = 64 << 20;
-/** The postmaster reads its files anew within moments of the signal. */
-const RELOAD_MS = 100;
 const LET_IN_MS = 1_000;
 
 /**
@@ -96,11 +94,7 @@ export class PostgresServer {
   /** Refuses clients and replication, and ends the sessions there are. */
   async fence(): Promise<void> {
     await raiseFence(this.options.dataDir, this.options.runAs);
-    this.#reload();
-    await endSessions(this.port);
-    // A reload takes a moment, in which somebody may have come in.
-    await sleep(RELOAD_MS);
-    await endSessions(this.port);
+    if (this.pid !== null) await enforceFence(this.pid, this.port);
     this.#fenced = true;
   }
 

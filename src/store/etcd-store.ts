@@ -7,9 +7,9 @@ import type { Condition, Entry, SharedStore, Write } from './meta-store.ts';
 
 /**
  * Names the manager's newest transaction: how one whose answer was lost is known to have been applied. Writes under a lease leave it alone:
- * their answer may be `ok: false` although an earlier try has come through.
+ * their answer may be `ok: false` although an earlier try has come through. Beside the keys of the store, which begin with a slash.
  */
-const WRITER = '/writer';
+const WRITER = '!writer';
 /** How long a call goes from server to server: an etcd that elects a new leader is back by then (its election takes a second or two). */
 const PATIENCE_MS = 4_000;
 const PAGE = 500;
