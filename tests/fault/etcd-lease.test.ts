@@ -27,6 +27,15 @@ async function manager(): Promise<number> {
   ).node;
 }
 
+async function underWay(): Promise<string[]> {
+  const operations = await cluster.admin({ do: 'op-ls', all: true });
+  const waiting = operations.flatMap((o) => (o.endedAt === null ? [`${o.kind} ${o.subject}`] : []));
+  const copied = (await rows(1)).flatMap((r) =>
+    r.state === 'ready' ? [] : [`${r.pid} on node ${r.node} is ${r.state}`],
+  );
+  return [...waiting, ...copied];
+}
+
 /** Writes and reads straight on one server without a pause, and remembers when each was last answered. */
 class StaleClient {
   lastWriteMs = 0;
@@ -132,6 +141,8 @@ describe.skipIf(ETCD === null)('leases of nodes, and the way into etcd', () => {
     expect((await cluster.admin({ do: 'manager-ls' }, { node: 1 })).meta).toBe(url);
     await sleep(300);
     await load.stop();
+    // Replicas that were left behind are being copied again.
+    await expect.poll(underWay, { timeout: 60_000, interval: 300 }).toEqual([]);
     expect(await whatIsWrong(cluster, NODES)).toEqual([]);
     for (const node of NODES) expect(await load.verify(node)).toEqual([]);
     expect(load.failures).toEqual([]);
@@ -179,6 +190,8 @@ describe.skipIf(ETCD === null)('leases of nodes, and the way into etcd', () => {
     load.expect(null);
     await sleep(500);
     await load.stop();
+    // Replicas that were left behind are being copied again.
+    await expect.poll(underWay, { timeout: 60_000, interval: 300 }).toEqual([]);
     expect(await whatIsWrong(cluster, NODES)).toEqual([]);
     for (const node of NODES) expect(await load.verify(node)).toEqual([]);
     expect(load.failures).toEqual([]);
