@@ -77,13 +77,13 @@ export async function runCommand(c: CommandContext, command: AdminCommand): Prom
         why: 'it is carried out by the node that holds the meta store',
       });
     case 'doctor':
-      return examine(
-        c.view,
-        c.inspector,
-        c.runner.unended().flatMap((r) => r.claims),
-        command.fix,
-      );
+      return doctor(c, command.fix);
   }
+}
+
+function doctor(c: CommandContext, fix: boolean) {
+  const claims = c.runner.unended().flatMap((r) => r.claims);
+  return examine(c.view, c.inspector, claims, fix);
 }
 
 /** Running ones and the last few that ended; `all`: everything the journal has. */
