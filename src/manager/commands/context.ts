@@ -21,7 +21,7 @@ export interface CommandContext {
   readonly guardian: Guardian;
   readonly inspector: Inspector;
   readonly clock: Clock;
-  /** The node this manager runs on: its PostgreSQL understands SQL for us. */
+  /** The node this manager runs on. */
   readonly home: NodeId;
   /** Null where the meta store is embedded. */
   readonly shared: SharedAuthority | null;
