@@ -49,9 +49,10 @@ export class FenceKeeper {
     const { server, lease } = this.#options;
     while (!this.#ending.signal.aborted) {
       const { pid } = server;
-      if (this.#changing === null && pid !== null) {
+      const right = lease();
+      if (right !== null && pid !== null && this.#changing === null) {
         await server.noticeFence().catch(() => {});
-        if (lease()?.graceMs === 0 && !server.fenced) this.#change(true, pid);
+        if (right.graceMs === 0 && !server.fenced) this.#change(true, pid);
       }
       await sleep(LOOK_MS, undefined, { signal: this.#ending.signal }).catch(() => {});
     }
