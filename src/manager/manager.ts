@@ -119,6 +119,11 @@ export class Manager {
     const catalog = await CatalogStore.open(ports.store);
     const events = await EventLog.open(ports.store, ports.clock);
     const manager = new Manager(home, ports, catalog, events, await Journal.open(ports.store));
+    const { shared } = ports;
+    if (shared) {
+      const text = `node ${home} manages the cluster, term ${shared.term}`;
+      await events.add({ kind: 'manager-elected', node: home, text });
+    }
     // A resumed change of leader would otherwise leave healthy followers behind as dead, to be copied again.
     manager.#informed = manager.#hearEverybody().then(() => manager.#runner.resume());
     manager.#rounds = Promise.all([manager.#loop(), manager.#watch(), manager.#keepQuorums()]).then(() => {});
