@@ -3,9 +3,13 @@ import { type ErrorBody, messageOf, TideError, tideError } from '../core/errors.
 import type { AdminRequest } from './commands.ts';
 import type { Results } from './results.ts';
 
+export const FORWARDED = 'x-pgtide-forwarded';
+
 export interface CallOptions {
   /** How long the whole call may take; default 30 s. */
   timeoutMs?: number;
+  /** Passed on by a node: whoever gets it and is not the manager does not pass it on again. */
+  forwarded?: boolean;
 }
 
 /**
@@ -22,11 +26,18 @@ export async function admin<R extends AdminRequest>(
 
 /** Posts JSON to a node and gives back the `result` of its answer; errors as for `admin`. */
 export async function post(address: string, path: string, body: unknown, options: CallOptions = {}): Promise<unknown> {
-  const { status, text } = await send(address, path, JSON.stringify(body), options.timeoutMs ?? 30_000);
+  const { status, text } = await send(address, path, JSON.stringify(body), options);
   const answer = parseAnswer(text);
   if (answer === null) throw tideError('NOT_PGTIDE', { address, status });
   if ('error' in answer) throw new TideError(answer.error);
   return answer.result;
+}
+
+/** No connection came about: the call has surely not been carried out. */
+const NEVER_ARRIVED = new Set(['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOTFOUND']);
+
+function codeOf(error: Error): string {
+  return (error as NodeJS.ErrnoException).code ?? '';
 }
 
 type Answer = { result: unknown } | { error: ErrorBody };
@@ -45,10 +56,11 @@ function send(
   address: string,
   path: string,
   body: string,
-  timeoutMs: number,
+  { timeoutMs = 30_000, forwarded = false }: CallOptions,
 ): Promise<{ status: number; text: string }> {
   return new Promise((resolve, reject) => {
-    const unreachable = (why: string) => reject(tideError('UNREACHABLE', { address, why }));
+    const unreachable = (why: string, refused = false) =>
+      reject(tideError('UNREACHABLE', { address, why, ...(refused ? { refused } : {}) }));
     let url: URL;
     try {
       url = new URL(path, `http://${address}`);
@@ -60,7 +72,11 @@ function send(
       url,
       {
         method: 'POST',
-        headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) },
+        headers: {
+          'content-type': 'application/json',
+          'content-length': Buffer.byteLength(body),
+          ...(forwarded ? { [FORWARDED]: '1' } : {}),
+        },
         agent: false,
       },
       (response) => {
@@ -71,7 +87,7 @@ function send(
       },
     );
     call.setTimeout(timeoutMs, () => call.destroy(new Error(`no answer within ${timeoutMs / 1000} s`)));
-    call.on('error', (error) => unreachable(messageOf(error)));
+    call.on('error', (error) => unreachable(messageOf(error), NEVER_ARRIVED.has(codeOf(error))));
     call.end(body);
   });
 }

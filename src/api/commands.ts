@@ -66,7 +66,9 @@ export const adminCommand = z.discriminatedUnion('do', [
   }),
   z.strictObject({ do: z.literal('setting-ls') }),
   z.strictObject({ do: z.literal('setting-set'), key: z.string().min(1), value: z.string() }),
+  z.strictObject({ do: z.literal('manager-ls') }),
   z.strictObject({ do: z.literal('meta-move'), node: nodeId }),
+  z.strictObject({ do: z.literal('meta-migrate'), to: z.string().min(1) }),
   z.strictObject({ do: z.literal('doctor'), fix: z.boolean().default(false) }),
 ]);
 

@@ -43,6 +43,8 @@ export interface JoinAnswer {
   clusterId: string;
   /** HOST:PORT of the manager. */
   manager: string;
+  /** `etcd://…` where the meta store is shared; null: it lies with the manager. */
+  meta: string | null;
 }
 
 export const beatReport = z.object({
@@ -51,6 +53,8 @@ export const beatReport = z.object({
   postgresUp: z.boolean(),
   /** No client and no replication gets in: it is fenced, or it does not run and will be fenced when it starts. */
   fenced: z.boolean(),
+  /** It has a lease of the shared meta store; false also where that is embedded. */
+  leased: z.boolean(),
   diskTotalBytes: z.number().nonnegative(),
   diskFreeBytes: z.number().nonnegative(),
   facts: nodeFacts,
@@ -69,6 +73,10 @@ export interface BeatAnswer {
   /** HOST:PORT of the manager, and of every member: whom to ask when the manager has moved. */
   manager: string;
   peers: string[];
+  /** As in JoinAnswer; told with every beat, since it changes when the store is migrated. */
+  meta: string | null;
+  /** How long the node's lease is to be. */
+  leaseSeconds: number;
 }
 
 /** The whole meta store on its way to another node: `POST /api/v1/meta/receive`. It runs there only after `/api/v1/meta/activate`. */
@@ -85,4 +93,5 @@ export interface WhoAmI {
   clusterId: string;
   startMode: 'start' | 'start-single-replica';
   manager: string;
+  meta: string | null;
 }

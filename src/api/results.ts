@@ -38,6 +38,21 @@ export interface NodeStatusRow {
   disk: 'ok' | 'low' | 'full' | null;
 }
 
+export interface ManagersResult {
+  /** `etcd://…`, null: embedded, in the leader's store. */
+  meta: string | null;
+  managers: ManagerRow[];
+}
+
+/** A node that manages, or could take over: it lives, and reaches the meta store. */
+export interface ManagerRow {
+  node: number;
+  endpoint: string;
+  role: 'leader' | 'standby';
+  /** Of the leader: higher than that of every manager before; null where the meta store is embedded. */
+  term: number | null;
+}
+
 export interface MoveRow {
   kind: string;
   table: string;
@@ -214,6 +229,8 @@ export interface Results {
   'setting-set': SettingRow;
   /** The node that holds the meta store and runs the manager now. */
   'meta-move': { node: number; address: string };
+  'meta-migrate': { meta: string };
+  'manager-ls': ManagersResult;
   doctor: DoctorResult;
 }
 

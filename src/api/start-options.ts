@@ -10,6 +10,8 @@ export interface StartOptions {
   /** Addresses of live nodes; empty starts a new cluster. */
   join: string[];
   insecure: boolean;
+  /** `etcd://…` where the cluster's facts are to be; where absent a new cluster keeps them in its first node. */
+  meta?: string;
   /** `key=value,…`, most general first. */
   locality?: string;
   /** `ssd,…` */

@@ -147,6 +147,8 @@ export interface Settings {
   readonly 'move.concurrency_per_node': number;
   /** A node that is proved to be down loses its leaders to their followers by itself. */
   readonly auto_failover: boolean;
+  /** Seconds for which a node's lease of a shared meta store holds. */
+  readonly 'node.lease': number;
   /** Seconds after which the replicas of a node that is down are made again elsewhere. */
   readonly 'node.dead_after': number;
   /** What one move may make its source keep of WAL, bytes. */

@@ -44,6 +44,12 @@ export const SETTINGS: Record<keyof Settings, SettingSpec> = {
     default: true,
     description: 'followers take over by themselves from a node that is proved to be down',
   },
+  'node.lease': {
+    default: 10,
+    range: [6, 600],
+    description:
+      'with etcd: a node that cannot renew its lease for this long lets nobody in, and others may lead in its place, seconds',
+  },
   'node.dead_after': {
     default: 600,
     range: [1, 31_536_000],

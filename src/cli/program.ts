@@ -4,7 +4,7 @@ import type { CliRun } from './command.ts';
 import { addDemo } from './commands/demo.ts';
 import { addDoctor } from './commands/doctor.ts';
 import { addEvents } from './commands/events.ts';
-import { addMeta } from './commands/meta.ts';
+import { addManager, addMeta } from './commands/meta.ts';
 import { addNode } from './commands/node.ts';
 import { addOp } from './commands/op.ts';
 import { addPartition } from './commands/partition.ts';
@@ -34,6 +34,7 @@ export function buildProgram(run: CliRun): Command {
     })
     .exitOverride();
   addStart(program, run);
+  addManager(program, run);
   addMeta(program, run);
   addQuit(program, run);
   addNode(program, run);

@@ -4,9 +4,10 @@ import { defaultSettings } from '../catalog/settings.ts';
 import { partitionKey } from '../catalog/view.ts';
 import { assert } from '../core/assert.ts';
 import { KeyedMutex } from '../core/mutex.ts';
-import type { Condition, MetaStore, Write } from '../store/meta-store.ts';
+import { CLUSTER_KEY, type MetaStore, MIGRATION_KEY, type Write } from '../store/meta-store.ts';
 
-const CLUSTER = '/catalog/cluster';
+/** Written with every change: whoever has not seen the newest one is refused. */
+const VERSION = '/catalog/version';
 const SETTINGS = '/catalog/settings';
 const SEQUENCE = '/catalog/sequence';
 const nodeKey = (id: number) => `/catalog/node/${id}`;
@@ -19,21 +20,28 @@ type StoredTable = Omit<TableRecord, 'partitions'>;
 export class CatalogStore {
   readonly #store: MetaStore;
   readonly #writers = new KeyedMutex();
-  readonly #revisions = new Map<string, number>();
   readonly #listeners: ((view: ClusterView) => void)[] = [];
   #sequence: { node: number; table: number };
   #view: ClusterView;
+  /** Revision of VERSION. */
+  #revision: number;
 
-  private constructor(store: MetaStore, view: ClusterView, sequence: { node: number; table: number }) {
+  private constructor(
+    store: MetaStore,
+    view: ClusterView,
+    sequence: { node: number; table: number },
+    revision: number,
+  ) {
     this.#store = store;
+    this.#revision = revision;
     this.#view = view;
     this.#sequence = sequence;
   }
 
-  /** Writes the facts of a cluster that begins. */
+  /** Writes the facts of a cluster that begins, unless there is one. `founder`: HOST:PORT of its first node, where several could be that. */
   static async initialise(
     store: MetaStore,
-    facts: { clusterId: string; startMode: StartMode; minNodes?: number },
+    facts: { clusterId: string; startMode: StartMode; minNodes?: number; founder?: string },
   ): Promise<void> {
     const single = facts.startMode === 'start-single-replica';
     // A single-replica cluster loses data with any node anyway: three nodes would protect nothing, and old data stays where it is.
@@ -42,13 +50,23 @@ export class CatalogStore {
       min_nodes: facts.minNodes ?? (single ? 1 : 3),
     });
     await store.txn({
-      when: [{ key: CLUSTER, revision: 0 }],
+      when: [CLUSTER_KEY, MIGRATION_KEY].map((key) => ({ key, revision: 0 })),
       write: [
-        { put: CLUSTER, value: { clusterId: facts.clusterId, startMode: facts.startMode } },
+        { put: CLUSTER_KEY, value: { clusterId: facts.clusterId, startMode: facts.startMode, founder: facts.founder } },
         { put: SETTINGS, value: settings },
         { put: SEQUENCE, value: { node: 0, table: 0 } },
       ],
     });
+  }
+
+  /** Which cluster a store holds, and whether a node belongs to it yet; null where it holds none. */
+  static async look(
+    store: MetaStore,
+  ): Promise<{ clusterId: string; founder: string | null; hasMembers: boolean } | null> {
+    const found = await store.get(CLUSTER_KEY);
+    if (found === null) return null;
+    const { clusterId, founder = null } = found.value as { clusterId: string; founder?: string };
+    return { clusterId, founder, hasMembers: (await store.range('/catalog/node/')).length > 0 };
   }
 
   static async open(store: MetaStore): Promise<CatalogStore> {
@@ -61,18 +79,18 @@ export class CatalogStore {
       { ...t, partitions: partitions.filter((p) => p.tid === t.tid) },
     ]);
     const nodes = under<NodeRecord>('/catalog/node/').map((n): [number, NodeRecord] => [n.id, n]);
-    const cluster = values.get(CLUSTER) as { clusterId: string; startMode: StartMode } | undefined;
+    const cluster = values.get(CLUSTER_KEY) as { clusterId: string; startMode: StartMode } | undefined;
     assert(cluster, 'the meta store holds a cluster');
     const view: ClusterView = {
-      ...cluster,
+      clusterId: cluster.clusterId,
+      startMode: cluster.startMode,
       nodes: new Map(nodes.sort(([a], [b]) => a - b)),
       tables: new Map(tables.sort(([a], [b]) => a - b)),
       // Settings that are newer than the store have their defaults.
       settings: { ...defaultSettings(), ...(values.get(SETTINGS) as object) },
     };
-    const catalog = new CatalogStore(store, view, values.get(SEQUENCE) as { node: number; table: number });
-    for (const e of entries) catalog.#revisions.set(e.key, e.revision);
-    return catalog;
+    const version = entries.find((e) => e.key === VERSION)?.revision ?? 0;
+    return new CatalogStore(store, view, values.get(SEQUENCE) as { node: number; table: number }, version);
   }
 
   get view(): ClusterView {
@@ -112,15 +130,12 @@ export class CatalogStore {
     });
   }
 
-  async #write(write: Write[]): Promise<void> {
-    const keys = write.map((w) => ('put' in w ? w.put : w.delete));
-    const when = keys.map((key): Condition => ({ key, revision: this.#revisions.get(key) ?? 0 }));
+  async #write(changes: Write[]): Promise<void> {
+    const when = [{ key: VERSION, revision: this.#revision }];
+    const write: Write[] = [...changes, { put: VERSION, value: null }];
     const { ok, revision } = await this.#store.txn({ when, write });
     assert(ok, 'the catalog was written by another manager');
-    for (const w of write) {
-      if ('put' in w) this.#revisions.set(w.put, revision);
-      else this.#revisions.delete(w.delete);
-    }
+    this.#revision = revision;
   }
 }
 

@@ -9,6 +9,8 @@ export interface Beat {
   postgresUp: boolean;
   /** No client gets in: it is fenced, or does not run. */
   fenced: boolean;
+  /** It has no lease of a shared meta store, and lets nobody in. */
+  barred: boolean;
   diskTotalBytes: number;
   diskFreeBytes: number;
 }
@@ -27,7 +29,7 @@ export class ClusterLoad {
   readonly #inspector: Inspector;
   readonly #isOut: (node: NodeId) => boolean;
   /** `downSinceMs`: since when it has said without a break that its PostgreSQL neither answers nor could let anybody in. */
-  readonly #beats = new Map<NodeId, Beat & { atMs: number; downSinceMs: number | null }>();
+  readonly #beats = new Map<NodeId, Beat & { atMs: number; servedAtMs: number | null; downSinceMs: number | null }>();
   readonly #sizes = new Map<NodeId, Map<string, ReplicaSize>>();
   readonly #lags = new Map<NodeId, Map<string, { replayLsn: string; lagBytes: number }>>();
 
@@ -40,8 +42,15 @@ export class ClusterLoad {
   beat(beat: Beat): void {
     const atMs = this.#clock.nowMs();
     const isDown = beat.fenced && !beat.postgresUp;
-    const downSinceMs = isDown ? (this.#beats.get(beat.node)?.downSinceMs ?? atMs) : null;
-    this.#beats.set(beat.node, { ...beat, atMs, downSinceMs });
+    const before = this.#beats.get(beat.node);
+    const downSinceMs = isDown ? (before?.downSinceMs ?? atMs) : null;
+    const servedAtMs = beat.barred && before ? before.servedAtMs : atMs;
+    this.#beats.set(beat.node, { ...beat, atMs, servedAtMs, downSinceMs });
+  }
+
+  /** When it last beat without being barred; one that beats and is barred serves nobody, as if it were silent. */
+  mayHaveServedAt(node: NodeId): number | null {
+    return this.#beats.get(node)?.servedAtMs ?? null;
   }
 
   beatAt(node: NodeId): number | null {

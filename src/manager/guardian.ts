@@ -24,19 +24,25 @@ export interface GuardianPorts {
   load: ClusterLoad;
   inspector: Inspector;
   view(): ClusterView;
+  /** In a shared meta store. `gone`: the node lets nobody in; it has fenced itself, or does not run. `none`: it needs no lease. */
+  leaseOf(node: NodeId): Promise<'held' | 'gone' | 'none'>;
   event(entry: { kind: string; text: string; node?: NodeId }): Promise<void>;
 }
 
 interface Evidence {
   /** Refusals in a row, while it was silent. */
   refusals: number;
+  /** Its lease has been seen while this manager had not heard it yet: it served under the manager before. */
+  wasThere: boolean;
+  /** Its lease has run out. */
+  unleased: boolean;
   /** What has been said of its silence already. */
   told: 'nothing' | 'accepts' | 'silent' | 'off';
 }
 
 /**
- * Finds nodes that are down, and says which may serve. A failover needs proof: the node's own process says that its PostgreSQL is gone, or
- * its port refuses. Silence behind a port that accepts is a frozen machine or a cut network, and its server may still take writes.
+ * Finds nodes that are down, and says which may serve. A failover needs proof: the node's own process says that its PostgreSQL is gone, its
+ * port refuses, or its lease of a shared meta store has run out, before which it has fenced itself. Silence behind a port that accepts is a frozen machine or a cut network, and its server may still take writes.
  *
  * A PostgreSQL starts behind its fence and serves when this has said so. Permission and failover exclude each other: none is given from the
  * moment a failover is decided, and one is decided only on proof from after the last permission.
@@ -84,6 +90,8 @@ export class Guardian {
     const members = connectedNodes(this.#ports.view()).filter((n) => n.state !== 'joining');
     await Promise.all(
       members.map(async ({ id, outage }) => {
+        // What was found is used: when it has been taken back, it takes new proof to put it out again.
+        if (outage) this.#evidence.delete(id);
         if (outage) return this.#attend(id, outage);
         this.#outSeenMs.delete(id);
         await this.#investigate(id);
@@ -92,33 +100,43 @@ export class Guardian {
   }
 
   async #investigate(node: NodeId): Promise<void> {
-    const { load, clock, inspector, view, event } = this.#ports;
-    const beatAtMs = load.beatAt(node) ?? this.#beganMs;
-    const silentMs = clock.nowMs() - beatAtMs;
+    const { load, clock, view, event } = this.#ports;
+    const servedAtMs = load.mayHaveServedAt(node) ?? this.#beganMs;
+    const silentMs = clock.nowMs() - servedAtMs;
     // It is looked into long before plans take it for dead: proof, not silence, decides.
     if (load.reachable(node) && silentMs <= SILENT_MS) return void this.#evidence.delete(node);
-    const evidence = this.#evidence.get(node) ?? { refusals: 0, told: 'nothing' };
+    const evidence = this.#evidence.get(node) ?? { refusals: 0, wasThere: false, unleased: false, told: 'nothing' };
     this.#evidence.set(node, evidence);
     const isPlanned = this.#isPlanned(node);
-    if (silentMs > (load.beatAt(node) === null ? UNHEARD_MS : SILENT_MS)) {
-      const answer = await inspector.knock(node);
-      // It has beaten meanwhile: what was found belongs to its silence before.
-      if (this.#evidence.get(node) !== evidence || (load.beatAt(node) ?? this.#beganMs) !== beatAtMs) return;
-      evidence.refusals = answer === 'refused' ? evidence.refusals + 1 : 0;
-      if (answer !== 'refused' && silentMs > 2 * DOWN_MS && evidence.told !== answer && !isPlanned) {
-        evidence.told = answer;
-        await event({ kind: 'node-unproven', node, text: unproven(node, answer) });
-      }
-    }
+    const isUnheard = load.beatAt(node) === null;
+    if (isUnheard && !evidence.wasThere) evidence.wasThere = (await this.#ports.leaseOf(node)) === 'held';
+    if (silentMs > (isUnheard && !evidence.wasThere ? UNHEARD_MS : SILENT_MS))
+      await this.#examine(node, evidence, servedAtMs);
     if (!this.#isDown(node)) return;
     if (isPlanned && silentMs < view().settings['node.dead_after'] * 1_000) return;
     // One that was to come back, and did not, has been out since then.
-    const since = isPlanned ? { sinceMs: beatAtMs } : {};
+    const since = isPlanned ? { sinceMs: servedAtMs } : {};
     if (view().settings.auto_failover) return this.#submit('failover', { node, by: 'manager', ...since });
     if (evidence.told === 'off') return;
     evidence.told = 'off';
     const text = `node ${node} is down; auto_failover is off: tide node offline ${node} lets others lead in its place`;
     await event({ kind: 'node-down', node, text });
+  }
+
+  /** What its port and its lease say of a node that is silent since `servedAtMs`. */
+  async #examine(node: NodeId, evidence: Evidence, servedAtMs: number): Promise<void> {
+    const { load, clock, inspector, event } = this.#ports;
+    const silentMs = clock.nowMs() - servedAtMs;
+    const [answer, lease] = await Promise.all([inspector.knock(node), this.#ports.leaseOf(node)]);
+    // It has beaten meanwhile: what was found belongs to its silence before.
+    if (this.#evidence.get(node) !== evidence || (load.mayHaveServedAt(node) ?? this.#beganMs) !== servedAtMs) return;
+    evidence.refusals = answer === 'refused' ? evidence.refusals + 1 : 0;
+    evidence.unleased = lease === 'gone';
+    const isUnproven = answer !== 'refused' && lease !== 'gone' && !this.#isPlanned(node);
+    if (isUnproven && silentMs > 2 * DOWN_MS && evidence.told !== answer) {
+      evidence.told = answer;
+      await event({ kind: 'node-unproven', node, text: unproven(node, answer) });
+    }
   }
 
   /** It was drained before it was stopped: there is nobody whom another could replace, and it comes back with what it has. */
@@ -132,7 +150,8 @@ export class Guardian {
     const { load, clock } = this.#ports;
     const downSinceMs = load.downSinceMs(node);
     const saysSo = downSinceMs !== null && clock.nowMs() - downSinceMs > DOWN_MS;
-    return saysSo || (this.#evidence.get(node)?.refusals ?? 0) >= REFUSALS;
+    const evidence = this.#evidence.get(node);
+    return saysSo || evidence?.unleased === true || (evidence?.refusals ?? 0) >= REFUSALS;
   }
 
   /** A node that is out: what it still leads finds a leader, it is taken back when it is there, and given up after `node.dead_after`. */
@@ -176,7 +195,7 @@ export class Guardian {
 function unproven(node: NodeId, answer: 'accepts' | 'silent'): string {
   const found =
     answer === 'accepts' ? 'its PostgreSQL accepts connections' : 'whether its PostgreSQL runs cannot be seen';
-  return `node ${node} is silent, but ${found}: nobody leads in its place until it is known to be down (tide node offline ${node} says so)`;
+  return `node ${node} is silent, but ${found}: nobody leads in its place until it is known to be down, or its lease has run out where the meta store is in etcd (tide node offline ${node} says so)`;
 }
 
 /** Partitions with a replica on the node that nobody else has whole, and those it leads. */

@@ -21,8 +21,23 @@ import type { Inspector } from './ports.ts';
 import { Reconciler } from './reconcile.ts';
 import { WalKeeper } from './wal-keeper.ts';
 
+/** The meta store where several nodes share it, any of which may manage. */
+export interface SharedAuthority {
+  url: string;
+  /** Higher than that of every manager before. */
+  term: number;
+  /** Milliseconds for which nobody else can manage. */
+  leftMs(): number;
+  /** `gone`: the node lets nobody in. `none`: it has not come to need a lease yet. */
+  leaseOf(node: NodeId): Promise<'held' | 'gone' | 'none'>;
+  /** The nodes that reach the store. */
+  leased(): Promise<NodeId[]>;
+}
+
 export interface ManagerPorts {
   store: MetaStore;
+  /** Null: the store is this node's own, and nobody else can manage. */
+  shared: SharedAuthority | null;
   clock: Clock;
   random: () => number;
   log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
@@ -31,6 +46,8 @@ export interface ManagerPorts {
     plane: DataPlane;
     inspector: Inspector;
     close(): Promise<void>;
+    /** Ends what is under way, and lets nothing new begin. */
+    cut(): void;
   };
 }
 
@@ -56,7 +73,7 @@ export class Manager {
   readonly #walKeeper: WalKeeper;
   readonly #balancer = new Balancer();
   readonly #inspector: Inspector;
-  readonly #closeServers: () => Promise<void>;
+  readonly #servers: ReturnType<ManagerPorts['servers']>;
   readonly #ending = new AbortController();
   #rounds: Promise<void> = Promise.resolve();
   #informed: Promise<void> = Promise.resolve();
@@ -70,7 +87,7 @@ export class Manager {
     const reachable = (node: NodeId) => this.#load.reachable(node);
     const servers = ports.servers({ addressOf: (node) => this.#addressOf(node), reachable });
     this.#inspector = servers.inspector;
-    this.#closeServers = servers.close;
+    this.#servers = servers;
     this.#load = new ClusterLoad(ports.clock, servers.inspector, (node) => isOut(catalog.view, node));
     const shared = {
       plane: servers.plane,
@@ -93,6 +110,7 @@ export class Manager {
       inspector: servers.inspector,
       view: () => catalog.view,
       event: (entry) => events.add(entry),
+      leaseOf: async (node) => ports.shared?.leaseOf(node) ?? 'none',
     });
     this.#reconciler = new Reconciler({
       ...shared,
@@ -113,6 +131,11 @@ export class Manager {
     const catalog = await CatalogStore.open(ports.store);
     const events = await EventLog.open(ports.store, ports.clock);
     const manager = new Manager(home, ports, catalog, events, await Journal.open(ports.store));
+    const { shared } = ports;
+    if (shared) {
+      const text = `node ${home} manages the cluster, term ${shared.term}`;
+      await events.add({ kind: 'manager-elected', node: home, text });
+    }
     // A resumed change of leader would otherwise leave healthy followers behind as dead, to be copied again.
     manager.#informed = manager.#hearEverybody().then(() => manager.#runner.resume());
     manager.#rounds = Promise.all([manager.#loop(), manager.#watch(), manager.#keepQuorums(), manager.#keepWal()]).then(
@@ -127,11 +150,22 @@ export class Manager {
     await this.#ports.store.close();
   }
 
+  /** Lets go at once: whoever manages now ends what this one has begun on the servers, and goes on. */
+  async abandon(): Promise<void> {
+    this.#servers.cut();
+    await this.stop();
+  }
+
   async #letGo(): Promise<void> {
     this.#ending.abort();
     await this.#runner.stop();
     await this.#rounds;
-    await this.#closeServers();
+    await this.#servers.close();
+  }
+
+  /** HOST:PORT of every member that is alive. */
+  liveMembers(): string[] {
+    return connectedNodes(this.#catalog.view).flatMap((n) => (this.#load.alive(n.id) ? [n.address] : []));
   }
 
   /** HOST:PORT of a live member that can take the meta store. Throws NODE_UNKNOWN, NODE_NOT_ACTIVE, NODE_NOT_ALIVE. */
@@ -170,6 +204,7 @@ export class Manager {
       inspector: this.#inspector,
       clock: this.#ports.clock,
       home: this.#home,
+      shared: this.#ports.shared,
       get view() {
         return catalog.view;
       },
@@ -191,13 +226,14 @@ export class Manager {
     const id = await this.#catalog.nextId('node');
     await this.#commit([{ kind: 'node-put', node: nodeRecord(id, 'joining', request) }]);
     await this.#runner.submit('join-node', { node: id });
-    return { nodeId: id, clusterId: view.clusterId, manager: view.nodes.get(this.#home)?.address ?? request.address };
+    const manager = view.nodes.get(this.#home)?.address ?? request.address;
+    return { nodeId: id, clusterId: view.clusterId, manager, meta: this.#meta };
   }
 
   async beat(report: BeatReport): Promise<BeatAnswer> {
     const node = nodeById(this.#catalog.view, report.node);
     const before = this.#load.alive(node.id);
-    this.#load.beat(report);
+    this.#load.beat({ ...report, barred: this.#ports.shared !== null && !report.leased && report.fenced });
     const { address, httpAddress, postgresHost, postgresPort, build, startedAt, locality, attrs } = report.facts;
     const facts = { address, httpAddress, postgresHost, postgresPort, build, startedAt, locality, attrs };
     if (JSON.stringify({ ...node, ...facts }) !== JSON.stringify(node))
@@ -209,8 +245,24 @@ export class Manager {
     const { state } = this.#catalog.view.nodes.get(report.node) ?? node;
     const peers = connectedNodes(this.#catalog.view).map((n) => n.address);
     const manager = nodeById(this.#catalog.view, this.#home).address;
-    const fence = this.#guardian.fenceOf(node.id);
-    return { state, upToDate: !this.#reconciler.isDue(node.id), fence, manager, peers };
+    const leaseSeconds = this.#catalog.view.settings['node.lease'];
+    const upToDate = !this.#reconciler.isDue(node.id);
+    return { state, upToDate, fence: this.#fenceOf(report), manager, peers, meta: this.#meta, leaseSeconds };
+  }
+
+  get #meta(): string | null {
+    return this.#ports.shared?.url ?? null;
+  }
+
+  /**
+   * Where the meta store is shared, permission to serve is for a node that has a lease, and given by a manager that is surely the only one. The
+   * next one judges nobody before it has heard everybody out (HEAR_MS), which is longer than an answer may be under way.
+   */
+  #fenceOf({ node, leased }: BeatReport): BeatAnswer['fence'] {
+    const fence = this.#guardian.fenceOf(node);
+    const { shared } = this.#ports;
+    if (shared === null || fence !== 'down') return fence;
+    return leased && shared.leftMs() > 0 ? 'down' : 'keep';
   }
 
   /** A manager that has just started knows nobody to be alive: before it judges, everybody had the time to beat. */

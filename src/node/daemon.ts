@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { post } from '../api/client.ts';
-import { API_VERSION, type BeatAnswer, type MetaTransfer, type NodeFacts, type WhoAmI } from '../api/membership.ts';
+import { API_VERSION, type BeatAnswer, type NodeFacts, type WhoAmI } from '../api/membership.ts';
 import type { StartOptions } from '../api/start-options.ts';
 import { slotWalKeepBytes } from '../catalog/retention.ts';
 import { must } from '../core/assert.ts';
@@ -17,21 +16,23 @@ import { type Supervisor, supervise } from '../postgres/supervise.ts';
 import { type Addresses, readAddresses } from './addresses.ts';
 import { reportFailed, reportReady, startInBackground } from './background.ts';
 import { type BannerStatus, renderBanner } from './banner.ts';
+import { findCluster, joinCluster, placeInShared } from './belong.ts';
 import { diskOf, parseLocality } from './facts.ts';
 import { FenceKeeper, waitText } from './fence-keeper.ts';
-import { askAny, Heartbeat, join } from './heartbeat.ts';
+import { Heartbeat } from './heartbeat.ts';
 import { createHttp } from './http.ts';
 import { openLog } from './log.ts';
-import type { ImportMeta, ManagerHandle, StartManager } from './manager-handle.ts';
+import type { ImportMeta, ManagerHandle, MetaPlace, SharedPorts, StartManager } from './manager-handle.ts';
+import { MetaMover } from './meta-mover.ts';
 import { createMux } from './mux.ts';
-import { formatAddress, listenError, parseAddress } from './ports.ts';
+import { formatAddress, listenError } from './ports.ts';
 import { busySessions } from './sessions.ts';
+import { SharedMeta } from './shared-meta.ts';
 import {
   holdStore,
   type NodeIdentity,
   prepareStore,
   readIdentity,
-  requireSameCluster,
   requireStartable,
   STORE_FORMAT,
   type StoreDir,
@@ -41,19 +42,18 @@ import {
 export interface DaemonPorts {
   startManager: StartManager;
   importMeta: ImportMeta;
+  shared: SharedPorts;
   version: string;
   stdout(text: string): void;
   stderr(text: string): void;
 }
 
-const JOIN_TRIES_MS = 10_000;
 const MIB = 1 << 20;
 const DRAIN_MS = 10_000;
 const DRAIN_POLL_MS = 50;
 /** A restarted node waits this long to make up for what it missed; then it serves what it has, which forwards and is never wrong. */
 const CATCH_UP_MS = 15_000;
 const WAIT_REPORT_MS = 5_000;
-const META_MOVE_MS = 60_000;
 
 /** Runs a node until it is told to end. Resolves with the exit status; with `background`, as soon as the node in the background is ready. */
 export async function runNode(options: StartOptions, ports: DaemonPorts): Promise<number> {
@@ -90,8 +90,9 @@ class Daemon {
   readonly #writers = new KeyedMutex();
   #stopAccepting: () => void = () => {};
   #busySessions: () => Promise<number> = async () => 0;
-  /** HOST:PORT the meta store is on its way to. */
-  #movingTo: string | null = null;
+  readonly #mover: MetaMover;
+  #shared: SharedMeta | null = null;
+  #runAs: Awaited<ReturnType<typeof chooseUser>> = null;
   #answer: BeatAnswer | null = null;
   #refusal: TideError | null = null;
 
@@ -100,6 +101,20 @@ class Daemon {
     this.#ports = ports;
     this.#addresses = addresses;
     this.#store = store;
+    this.#mover = new MetaMover({
+      identity: () => must(this.#identity, 'identity'),
+      remember: (change, again) => this.#remember(change, again),
+      manager: () => this.#manager,
+      setManager: (manager) => {
+        this.#manager = manager;
+      },
+      startManager: () => this.#startEmbedded(),
+      openShared: (url) => ports.shared.open(url),
+      share: (url) => this.#share(url, true),
+      importMeta: ports.importMeta,
+      directory: store.meta,
+      log: (level, message, facts) => this.#log[level](facts, message),
+    });
     this.#log = openLog(store.nodeLog, () => this.#identity?.nodeId ?? null);
     this.#end = new Promise((resolve) => {
       this.#askToEnd = resolve;
@@ -132,7 +147,9 @@ class Daemon {
     this.#identity = await readIdentity(this.#store);
     const isNew = this.#identity === null;
     if (this.#identity) requireStartable(this.#store, this.#identity, startMode);
+    this.#runAs = runAs;
     const binaries = await findBinaries({ postgresBin: options.postgresBin, runAs });
+    parseLocality(options.locality);
     const peer = await this.#findCluster();
     let server: PostgresServer | null = null;
     cleanups.push(await this.#listen(() => (this.#ready && server?.letsIn ? server.localEndpoint : null)));
@@ -156,13 +173,18 @@ class Daemon {
       this.#log.info({ version: this.#ports.version }, 'the database was brought up to date');
     this.#busySessions = () => busySessions({ host: '127.0.0.1', port: postgres.port });
     const supervisor: Supervisor = supervise(postgres, (event) => this.#log.warn(event, 'postgres'));
+    cleanups.push(async () => this.#shared?.endLease());
     cleanups.push(async () => {
       await supervisor.end();
       await postgres.stop('fast');
     });
     await this.#belong(peer, postgres.port);
-    cleanups.push(async () => this.#manager?.stop());
-    const heartbeat = this.#beat(postgres);
+    cleanups.push(async () => {
+      await this.#shared?.seat.end();
+      await this.#manager?.stop();
+    });
+    const { heartbeat, fence } = this.#beat(postgres);
+    cleanups.push(() => fence.end());
     cleanups.push(() => heartbeat.end());
     await this.#awaitMembership(isNew, postgres);
     this.#ready = true;
@@ -197,42 +219,19 @@ class Daemon {
     };
   }
 
-  /** Whom `--join` reaches. A new node needs one; a restarted one only has to be told where the manager is now. */
-  async #findCluster(): Promise<WhoAmI | null> {
-    parseLocality(this.#options.locality);
-    const { join } = this.#options;
-    const identity = this.#identity;
-    const addresses = [
-      ...join,
-      ...(identity && !identity.metaHome ? [identity.manager, ...identity.peers] : []),
-    ].filter((a) => a !== formatAddress(this.#addresses.advertise));
-    if (addresses.length === 0) return null;
-    const untilMs = performance.now() + (identity ? 0 : JOIN_TRIES_MS);
-    for (;;) {
-      try {
-        const found = await askAny(addresses.map((a) => formatAddress(parseAddress('--join', a, 26_257))));
-        if (identity) requireSameCluster(this.#store, identity, found.clusterId);
-        return found;
-      } catch (error) {
-        if (error instanceof TideError && error.code !== 'UNREACHABLE') throw error;
-        if (performance.now() < untilMs) {
-          await sleep(500);
-          continue;
-        }
-        if (identity) return null;
-        throw tideError('JOIN_UNREACHABLE', { addresses: join.join(', '), why: messageOf(error) }, error);
-      }
-    }
+  #findCluster(): Promise<WhoAmI | null> {
+    const own = formatAddress(this.#addresses.advertise);
+    return findCluster(this.#store, this.#identity, this.#options, own, this.#ports.shared);
   }
 
   /** Both ports, before anything is made on disk: a port in use is the commonest mistake. */
   async #listen(postgresTarget: Parameters<typeof createMux>[0]['postgresTarget']): Promise<() => Promise<void>> {
     const http = createHttp({
-      manager: () => this.#manager,
-      managerAddress: () => this.#managerAddress(),
-      handOver: (node) => this.#handOver(node),
-      receiveMeta: (transfer) => this.#receiveMeta(transfer),
-      activateMeta: (from) => this.#activateMeta(from),
+      manager: () => this.#managerHere(),
+      withManager: (send) => this.#withManager(send),
+      isShared: () => this.#shared !== null,
+      mover: this.#mover,
+      checkMeta: async (url) => void (await this.#ports.shared.look(this.#ports.shared.open(url))),
       whoAmI: () => this.#whoAmI(),
       quit: () => this.#askToEnd('asked to quit'),
       ready: () => this.#ready,
@@ -264,8 +263,8 @@ class Daemon {
   #whoAmI(): WhoAmI {
     const identity = this.#identity;
     if (!identity) throw tideError('NO_MANAGER', { manager: 'this node', why: 'it is starting and has no id yet' });
-    const { nodeId, clusterId, startMode, manager } = identity;
-    return { nodeId, clusterId, startMode, manager };
+    const { nodeId, clusterId, startMode, manager, meta } = identity;
+    return { nodeId, clusterId, startMode, manager: this.#shared?.seat.leader ?? manager, meta };
   }
 
   /** Begins a cluster, joins one, or takes up the old place in one. */
@@ -278,105 +277,93 @@ class Daemon {
       httpAddress: facts.httpAddress,
       postgresPort,
     };
-    if (!identity && peer) {
-      const joined = await join(facts, peer.manager, async () => (await this.#findCluster())?.manager, JOIN_TRIES_MS);
-      await this.#begin({
-        formatVersion: STORE_FORMAT,
-        nodeId: joined.nodeId,
-        clusterId: joined.clusterId,
-        startMode: facts.startMode,
-        state: 'member',
-        metaHome: false,
-        manager: joined.manager,
-        metaFrom: null,
-        peers: [],
-        ...addresses,
-      });
-      return;
-    }
+    const begun = identity ?? (await this.#firstIdentity(facts, peer));
+    const meta = this.#options.meta ?? peer?.meta ?? begun.meta;
     await this.#begin({
-      ...(identity ?? {
-        formatVersion: STORE_FORMAT,
-        nodeId: 1,
-        clusterId: randomUUID(),
-        startMode: facts.startMode,
-        state: 'member',
-        metaHome: true,
-        manager: facts.address,
-        metaFrom: null,
-        peers: [],
-      }),
+      ...begun,
       ...addresses,
       ...(peer ? { manager: peer.manager } : {}),
-      ...(identity?.metaHome ? { manager: facts.address } : {}),
+      ...(begun.metaHome ? { manager: facts.address } : {}),
+      ...(meta === null ? {} : { meta, metaHome: false }),
     });
-    await this.#startManager(facts);
+    await (meta === null ? this.#startEmbedded() : this.#share(meta, false));
   }
 
-  async #startManager(facts: NodeFacts): Promise<void> {
+  /** Who a node is that has never been one: given by the cluster it joins, or the first of a new one. */
+  async #firstIdentity(facts: NodeFacts, peer: WhoAmI | null): Promise<NodeIdentity> {
+    const base: Omit<NodeIdentity, 'nodeId' | 'clusterId' | 'manager'> = {
+      formatVersion: STORE_FORMAT,
+      startMode: facts.startMode,
+      state: 'member',
+      metaHome: false,
+      meta: null,
+      metaFrom: null,
+      peers: [],
+      listenAddress: '',
+      advertiseAddress: facts.address,
+      httpAddress: facts.httpAddress,
+      postgresPort: facts.postgresPort,
+    };
+    const place = peer
+      ? await joinCluster(facts, peer.manager, async () => (await this.#findCluster())?.manager)
+      : await placeInShared(facts, this.#options, this.#ports.shared);
+    if (place) return { ...base, ...place };
+    return { ...base, nodeId: 1, clusterId: randomUUID(), metaHome: true, manager: facts.address };
+  }
+
+  async #startEmbedded(): Promise<void> {
+    if (must(this.#identity, 'identity').metaHome)
+      this.#manager = await this.#startManager({ directory: this.#store.meta });
+  }
+
+  async #startManager(meta: MetaPlace): Promise<ManagerHandle> {
     const identity = must(this.#identity, 'identity');
-    if (!identity.metaHome) return;
-    this.#manager = await this.#ports.startManager({
-      directory: this.#store.meta,
+    const manager = await this.#ports.startManager({
+      meta,
       home: identity.nodeId,
       clusterId: identity.clusterId,
       startMode: identity.startMode,
       minNodes: this.#options.minNodes,
       log: (level, message, more) => this.#log[level](more, message),
     });
-    if (!this.#manager.hasMembers()) await this.#manager.join(facts);
+    if (!manager.hasMembers()) await manager.join(this.#facts(identity.postgresPort));
+    return manager;
   }
 
-  #managerAddress(): string {
-    if (this.#movingTo !== null) throw tideError('META_MOVING', { to: this.#movingTo });
-    return this.#identity?.manager ?? '';
+  /** Takes part in the election, and keeps a lease from now on. `serving`: the node has served without one so far. */
+  async #share(url: string, serving: boolean): Promise<void> {
+    if (this.#shared !== null) return;
+    const { nodeId, advertiseAddress } = must(this.#identity, 'identity');
+    this.#shared = new SharedMeta({
+      url,
+      store: this.#ports.shared.open(url),
+      node: nodeId,
+      address: advertiseAddress,
+      directory: this.#store,
+      runAs: this.#runAs,
+      serving,
+      startManager: (grant) => this.#startManager({ ...grant, url }),
+      log: (level, message, facts) => this.#log[level](facts, message),
+    });
+    await this.#shared.start();
   }
 
-  /**
-   * Hands the meta store and the manager to another node. The turning point is this node's own note that it is not the home any more: before
-   * it, a crash leaves the manager here and a copy there that never runs; after it, the copy runs at the first word from here.
-   */
-  async #handOver(node: number): Promise<{ node: number; address: string }> {
-    const identity = must(this.#identity, 'identity');
-    const manager = must(this.#manager, 'manager');
-    const address = manager.successor(node);
-    if (node === identity.nodeId) return { node, address };
-    this.#movingTo = address;
-    this.#manager = null;
+  /** The manager, while it runs in this process. */
+  #managerHere(): ManagerHandle | null {
+    return this.#shared === null ? this.#manager : this.#shared.seat.manager;
+  }
+
+  async #withManager<T>(send: (address: string) => Promise<T>): Promise<T> {
+    const { movingTo } = this.#mover;
+    if (movingTo !== null) throw tideError('META_MOVING', { to: movingTo });
+    if (this.#shared !== null) return this.#shared.withManager(send);
+    const manager = this.#identity?.manager ?? '';
     try {
-      const entries = await manager.stopAndExport();
-      const transfer: MetaTransfer = { clusterId: identity.clusterId, from: identity.nodeId, entries };
-      await post(address, '/api/v1/meta/receive', transfer, { timeoutMs: META_MOVE_MS });
-      await this.#remember({ metaHome: false, manager: address });
+      return await send(manager);
     } catch (error) {
-      await this.#startManager(this.#facts(identity.postgresPort));
-      throw error;
-    } finally {
-      this.#movingTo = null;
+      if (error instanceof TideError && error.code !== 'UNREACHABLE') throw error;
+      throw tideError('NO_MANAGER', { manager, why: messageOf(error) }, error);
     }
-    await post(address, '/api/v1/meta/activate', { from: identity.nodeId }, { timeoutMs: META_MOVE_MS });
-    this.#log.info({ to: node, address }, 'the meta store has moved');
-    return { node, address };
-  }
-
-  async #receiveMeta({ clusterId, from, entries }: MetaTransfer): Promise<void> {
-    const identity = must(this.#identity, 'identity');
-    if (clusterId !== identity.clusterId || this.#manager !== null) {
-      throw tideError('BAD_REQUEST', {
-        what: 'meta store',
-        why: 'this node is of another cluster or runs the manager',
-      });
-    }
-    await this.#remember({ metaFrom: null });
-    await this.#ports.importMeta(this.#store.meta, entries);
-    await this.#remember({ metaFrom: from });
-  }
-
-  async #activateMeta(from: number): Promise<void> {
-    const identity = this.#identity;
-    if (identity?.metaFrom !== from || this.#manager !== null) return;
-    await this.#remember({ metaFrom: null, metaHome: true, manager: identity.advertiseAddress });
-    await this.#startManager(this.#facts(identity.postgresPort));
   }
 
   async #begin(identity: NodeIdentity): Promise<void> {
@@ -385,17 +372,17 @@ class Daemon {
   }
 
   /** Changes who the node is, one writer after the other, on disk before in memory. */
-  async #remember(change: Partial<NodeIdentity>): Promise<void> {
+  async #remember(change: Partial<NodeIdentity>, again = false): Promise<void> {
     await this.#writers.run('identity', async () => {
       const before = must(this.#identity, 'identity');
       const after = { ...before, ...change };
-      if (JSON.stringify(after) === JSON.stringify(before)) return;
+      if (!again && JSON.stringify(after) === JSON.stringify(before)) return;
       await writeIdentity(this.#store, after);
       this.#identity = after;
     });
   }
 
-  #beat(server: PostgresServer): Heartbeat {
+  #beat(server: PostgresServer): { heartbeat: Heartbeat; fence: FenceKeeper } {
     const log = (level: 'info' | 'warn' | 'error', message: string, facts: object) => this.#log[level](facts, message);
     const identity = must(this.#identity, 'identity');
     const heartbeat = new Heartbeat({
@@ -404,8 +391,14 @@ class Daemon {
       facts: this.#facts(server.port),
       store: this.#store.root,
       server,
-      manager: () => this.#manager,
-      managerAddress: () => this.#identity?.manager ?? '',
+      manager: () => this.#managerHere(),
+      managerAddress: () => {
+        if (this.#shared === null) return this.#identity?.manager ?? '';
+        const { leader } = this.#shared.seat;
+        if (leader === null) throw this.#shared.seat.noLeader();
+        return leader;
+      },
+      leased: () => (this.#shared?.lease.leftMs ?? 0) > 0,
       onAnswer: (answer, pid) => {
         this.#hear(answer);
         fence.obey(answer, pid);
@@ -415,9 +408,11 @@ class Daemon {
       },
       log,
     });
-    const fence = new FenceKeeper({ server, log, onChange: () => heartbeat.hurry() });
+    const lease = () => this.#shared?.lease ?? null;
+    const fence = new FenceKeeper({ server, lease, log, onChange: () => heartbeat.hurry() });
     heartbeat.start();
-    return heartbeat;
+    fence.start();
+    return { heartbeat, fence };
   }
 
   /** A decommissioned node goes on forwarding until it is stopped, and never starts again. */
@@ -426,13 +421,21 @@ class Daemon {
     const identity = this.#identity;
     if (!identity) return;
     // While the meta store moves, only the move itself says who manages.
-    const settled = this.#movingTo === null && this.#manager === null;
+    const settled = this.#mover.movingTo === null && this.#manager === null;
     const heard: Partial<NodeIdentity> = { peers: answer.peers };
-    if (answer.state === 'decommissioned') heard.state = 'decommissioned';
+    if (answer.state === 'decommissioned') {
+      heard.state = 'decommissioned';
+      this.#shared?.seat.resign();
+    }
     if (settled && identity.metaFrom === null) heard.manager = answer.manager;
-    this.#remember(heard).catch((error) => {
-      this.#log.error({ error: messageOf(error) }, 'what the manager said could not be written to the store');
-    });
+    const migrated = settled && answer.meta !== null && identity.meta === null ? answer.meta : null;
+    if (migrated !== null) Object.assign(heard, { meta: migrated, metaHome: false });
+    this.#shared?.lease.setLength(answer.leaseSeconds);
+    this.#remember(heard)
+      .then(() => (migrated === null ? undefined : this.#share(migrated, true)))
+      .catch((error) => {
+        this.#log.error({ error: messageOf(error) }, 'what the manager said could not be written to the store');
+      });
   }
 
   async #awaitMembership(isNew: boolean, server: PostgresServer): Promise<void> {
@@ -461,7 +464,9 @@ class Daemon {
       }
       if (now - reportedMs > WAIT_REPORT_MS) {
         reportedMs = now;
-        this.#ports.stderr(`node ${nodeId} ${waitText(answer, server.fenced)}\n`);
+        this.#ports.stderr(
+          `node ${nodeId} ${waitText(answer, server.fenced, this.#shared === null || this.#shared.lease.leftMs > 0)}\n`,
+        );
       }
       await sleep(50);
     }
@@ -470,9 +475,8 @@ class Daemon {
   #banner(isNew: boolean, tookMs: number, postgresVersion: string, postgresPort: number): string {
     const identity = must(this.#identity, 'identity');
     const facts = this.#facts(postgresPort);
-    const joined: BannerStatus = identity.metaHome
-      ? 'initialized new cluster'
-      : 'initialized new node, joined pre-existing cluster';
+    const joined: BannerStatus =
+      identity.nodeId === 1 ? 'initialized new cluster' : 'initialized new node, joined pre-existing cluster';
     return renderBanner({
       startedAt: this.#startedAt.toISOString(),
       tookMs,

@@ -1,43 +1,81 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { BeatAnswer } from '../api/membership.ts';
 import { messageOf } from '../core/errors.ts';
 import type { PostgresServer } from '../postgres/server.ts';
 
 export interface FenceKeeperOptions {
   server: PostgresServer;
+  /** The right to let anybody in, where the meta store is shared; null where it is embedded, and no lease is needed. */
+  lease(): { leftMs: number; graceMs: number } | null;
   /** The fence has been raised or lowered, which the manager waits to hear. */
   onChange(): void;
   log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
 }
 
-/** Raises and lowers the fence of a node's PostgreSQL as the manager says (DESIGN 4.4). */
+const LOOK_MS = 100;
+
+/** Raises and lowers the fence of a node's PostgreSQL as the manager says, and as its lease allows (DESIGN 4.4). */
 export class FenceKeeper {
   readonly #options: FenceKeeperOptions;
-  #changing = false;
+  readonly #ending = new AbortController();
+  #changing: Promise<void> | null = null;
+  #watching: Promise<void> = Promise.resolve();
 
   constructor(options: FenceKeeperOptions) {
     this.#options = options;
   }
 
+  start(): void {
+    this.#watching = this.#watch();
+  }
+
+  async end(): Promise<void> {
+    this.#ending.abort();
+    await this.#watching;
+    await this.#changing;
+  }
+
   /** `pid`: the server that the answer is about; a permission is nobody else's, least of all that of a server started since. */
   obey(answer: BeatAnswer, pid: number | null): void {
-    const { server, onChange, log } = this.#options;
-    if (pid === null || answer.fence === 'keep' || this.#changing) return;
+    const { server, lease } = this.#options;
+    if (pid === null || answer.fence === 'keep' || this.#ending.signal.aborted) return;
     const wanted = answer.fence === 'up';
     if (wanted ? server.fenced : server.letsIn) return;
-    this.#changing = true;
+    if (!wanted && lease()?.leftMs === 0) return;
+    this.#change(wanted, pid);
+  }
+
+  /** The fence goes up by itself when the lease has run out; the manager may have others lead by the time it hears of it. */
+  async #watch(): Promise<void> {
+    const { server, lease } = this.#options;
+    while (!this.#ending.signal.aborted) {
+      const { pid } = server;
+      const right = lease();
+      if (right !== null && pid !== null && this.#changing === null) {
+        await server.noticeFence().catch(() => {});
+        if (right.graceMs === 0 && !server.fenced) this.#change(true, pid);
+      }
+      await sleep(LOOK_MS, undefined, { signal: this.#ending.signal }).catch(() => {});
+    }
+  }
+
+  #change(wanted: boolean, pid: number): void {
+    if (this.#changing !== null) return;
+    const { server, onChange, log } = this.#options;
     const change = wanted ? server.fence() : server.unfence(pid);
-    change
+    this.#changing = change
       .then(() => log(wanted ? 'warn' : 'info', wanted ? 'PostgreSQL is fenced' : 'PostgreSQL serves', { pid }))
       .catch((error) => log('error', 'the fence could not be changed', { error: messageOf(error) }))
       .finally(() => {
-        this.#changing = false;
+        this.#changing = null;
         onChange();
       });
   }
 }
 
 /** What a node that does not serve yet waits for. A fenced one may have lost its partitions to others: it serves when it knows. */
-export function waitText(answer: BeatAnswer | null, fenced: boolean): string {
+export function waitText(answer: BeatAnswer | null, fenced: boolean, leased: boolean): string {
+  if (!leased) return 'waits for etcd to give it a lease; until then its PostgreSQL lets nobody in';
   if (!answer) return `waits for the manager to answer${fenced ? '; until then its PostgreSQL lets nobody in' : ''}`;
   if (answer.fence === 'up')
     return 'lets nobody in until what it led before has been taken from it (tide op ls, tide node recover)';

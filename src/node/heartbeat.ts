@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { post } from '../api/client.ts';
 import type { BeatAnswer, BeatReport, JoinAnswer, NodeFacts, WhoAmI } from '../api/membership.ts';
-import { messageOf, TideError } from '../core/errors.ts';
+import { messageOf, TideError, tideError } from '../core/errors.ts';
 import { TIDE_DATABASE, TIDE_MANAGER } from '../postgres/config.ts';
 import { diskOf } from './facts.ts';
 import type { ManagerHandle } from './manager-handle.ts';
@@ -18,7 +18,9 @@ export interface HeartbeatOptions {
   store: string;
   server: BeatenServer;
   manager(): ManagerHandle | null;
+  /** HOST:PORT. Throws where nobody manages. */
   managerAddress(): string;
+  leased(): boolean;
   /** `pid`: that of the server the beat was about. */
   onAnswer(answer: BeatAnswer, pid: number | null): void;
   /** The manager does not understand this version. */
@@ -67,27 +69,32 @@ export class Heartbeat {
   }
 
   async #tell(postgresUp: boolean): Promise<BeatAnswer> {
-    const { nodeId, clusterId, facts, store, server, manager, managerAddress } = this.#options;
+    const { nodeId, clusterId, facts, store, server, manager, managerAddress, leased } = this.#options;
     const disk = await diskOf(store);
-    const report: BeatReport = { node: nodeId, clusterId, postgresUp, fenced: server.fenced, ...disk, facts };
+    const said = { postgresUp, fenced: server.fenced, leased: leased() };
+    const report: BeatReport = { node: nodeId, clusterId, ...said, ...disk, facts };
     const local = manager();
     if (local) return local.beat(report);
     return (await post(managerAddress(), '/api/v1/beat', report, { timeoutMs: CALL_MS })) as BeatAnswer;
   }
 
   async #beat(): Promise<void> {
-    const { server, managerAddress, onAnswer, log } = this.#options;
+    const { server, onAnswer, log } = this.#options;
     this.#timer = null;
     try {
       const { pid } = server;
-      const answer = await this.#tell(await this.#postgresUp());
-      if (this.#failing) log('info', 'the manager answers again', { manager: managerAddress() });
+      const postgresUp = await this.#postgresUp();
+      const sentMs = performance.now();
+      const answer = await this.#tell(postgresUp);
+      // A process that was frozen meanwhile must not act on what a manager said that may have been replaced since.
+      if (performance.now() - sentMs > CALL_MS)
+        throw tideError('UNREACHABLE', { address: 'manager', why: 'its answer is old' });
+      if (this.#failing) log('info', 'the manager answers again', { manager: answer.manager });
       this.#failing = false;
       onAnswer(answer, pid);
     } catch (error) {
       if (error instanceof TideError && error.code === 'NODE_INCOMPATIBLE') this.#options.onRefused(error);
-      if (!this.#failing && !this.#ended)
-        log('warn', 'the manager does not answer', { manager: managerAddress(), error: messageOf(error) });
+      if (!this.#failing && !this.#ended) log('warn', 'the manager does not answer', { error: messageOf(error) });
       this.#failing = true;
     }
     if (!this.#ended) this.#timer = setTimeout(() => this.start(), BEAT_MS);

@@ -1,28 +1,23 @@
-import Fastify, { type FastifyInstance } from 'fastify';
+import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify';
 import * as z from 'zod';
-import { post } from '../api/client.ts';
+import { FORWARDED, post } from '../api/client.ts';
 import { adminCommand } from '../api/commands.ts';
-import {
-  beatReport,
-  joinRequest,
-  type MetaTransfer,
-  metaTransfer,
-  requireCompatible,
-  type WhoAmI,
-} from '../api/membership.ts';
+import { beatReport, joinRequest, metaTransfer, requireCompatible, type WhoAmI } from '../api/membership.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
 import type { ManagerHandle } from './manager-handle.ts';
+import type { MetaMover } from './meta-mover.ts';
 
 export interface HttpPorts {
   /** The manager, where it runs in this process. */
   manager(): ManagerHandle | null;
-  /** HOST:PORT of the manager, where it runs elsewhere. */
-  managerAddress(): string;
+  /** Sends to the manager, where it runs elsewhere. */
+  withManager<T>(send: (address: string) => Promise<T>): Promise<T>;
+  /** Nodes find the manager in a shared store, and need not ask each other. */
+  isShared(): boolean;
   whoAmI(): WhoAmI;
-  /** Moves the meta store and the manager from here to another node; answers when they run there. */
-  handOver(node: number): Promise<{ node: number; address: string }>;
-  receiveMeta(transfer: MetaTransfer): Promise<void>;
-  activateMeta(from: number): Promise<void>;
+  mover: MetaMover;
+  /** Throws what keeps this node from a shared meta store. */
+  checkMeta(url: string): Promise<void>;
   /** Begins the end of this node. */
   quit(): void;
   ready(): boolean;
@@ -32,6 +27,7 @@ export interface HttpPorts {
 const FORWARD_MS = 60_000;
 /** A cluster of 100,000 partitions and its journal. */
 const META_BYTES_MAX = 1 << 30;
+const metaCheck = z.strictObject({ url: z.string().min(1) });
 const activation = z.strictObject({ from: z.int().positive() });
 
 /** The admin API, the same on the listen port and the HTTP port. Any node takes any command and hands it to the manager. */
@@ -44,21 +40,22 @@ export function createHttp(ports: HttpPorts): FastifyInstance {
 
   app.post('/api/v1/admin', async (request) => {
     const manager = ports.manager();
-    if (!manager) return { result: await forward(ports, '/api/v1/admin', request.body) };
+    if (!manager) return { result: await forward(ports, request, '/api/v1/admin') };
     const command = parse(adminCommand, request.body, 'admin command');
-    if (command.do === 'meta-move') return { result: await ports.handOver(command.node) };
+    if (command.do === 'meta-move') return { result: await ports.mover.handOver(command.node) };
+    if (command.do === 'meta-migrate') return { result: await ports.mover.migrate(command.to) };
     try {
       return { result: await manager.run(command) };
     } catch (error) {
       if (!(error instanceof TideError) || error.code !== 'META_HOME') throw error;
       // The node that is to go holds the meta store: its successor takes that over and then carries the command out.
-      await ports.handOver(error.details.successor as number);
-      return { result: await forward(ports, '/api/v1/admin', request.body) };
+      await ports.mover.handOver(error.details.successor as number);
+      return { result: await forward(ports, request, '/api/v1/admin') };
     }
   });
   app.post('/api/v1/join', async (request) => {
     const manager = ports.manager();
-    if (!manager) return { result: await forward(ports, '/api/v1/join', request.body) };
+    if (!manager) return { result: await forward(ports, request, '/api/v1/join') };
     requireCompatible(request.body);
     return { result: await manager.join(parse(joinRequest, request.body, 'join request')) };
   });
@@ -68,18 +65,22 @@ export function createHttp(ports: HttpPorts): FastifyInstance {
     const report = parse(beatReport, request.body, 'beat');
     if (!manager) {
       // The old home of the meta store beats here only after it has let go: a crash may have cut off its word to go on.
-      await ports.activateMeta(report.node);
-      return { result: await (ports.manager()?.beat(report) ?? forward(ports, '/api/v1/beat', report)) };
+      await ports.mover.activate(report.node);
+      return { result: await (ports.manager()?.beat(report) ?? forward(ports, request, '/api/v1/beat')) };
     }
     return { result: await manager.beat(report) };
   });
   app.post('/api/v1/meta/receive', { bodyLimit: META_BYTES_MAX }, async (request) => {
-    await ports.receiveMeta(parse(metaTransfer, request.body, 'meta store'));
+    await ports.mover.receive(parse(metaTransfer, request.body, 'meta store'));
     return { result: null };
   });
   app.post('/api/v1/meta/activate', async (request) => {
     const { from } = parse(activation, request.body, 'activation');
-    await ports.activateMeta(from);
+    await ports.mover.activate(from);
+    return { result: null };
+  });
+  app.post('/api/v1/meta/check', async (request) => {
+    await ports.checkMeta(parse(metaCheck, request.body, 'meta check').url);
     return { result: null };
   });
   app.post('/api/v1/whoami', async () => ({ result: ports.whoAmI() }));
@@ -110,14 +111,12 @@ function parse<T>(schema: Schema<T>, value: unknown, what: string): T {
   throw tideError('BAD_REQUEST', { what, why });
 }
 
-async function forward(ports: HttpPorts, path: string, body: unknown): Promise<unknown> {
-  const manager = ports.managerAddress();
-  try {
-    return await post(manager, path, body, { timeoutMs: FORWARD_MS });
-  } catch (error) {
-    if (error instanceof TideError && error.code !== 'UNREACHABLE') throw error;
-    throw tideError('NO_MANAGER', { manager, why: messageOf(error) }, error);
-  }
+/** What another node has passed on is not passed on once more: its view and this one's differ, and neither may be right yet. */
+async function forward(ports: HttpPorts, request: FastifyRequest, path: string): Promise<unknown> {
+  const isForwarded = request.headers[FORWARDED] !== undefined;
+  if (isForwarded && ports.isShared()) throw tideError('NO_MANAGER_ELECTED', { why: 'it changes at this moment' });
+  const options = { timeoutMs: FORWARD_MS, forwarded: true };
+  return ports.withManager((manager) => post(manager, path, request.body, options));
 }
 
 function asTideError(error: unknown): TideError {

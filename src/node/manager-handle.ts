@@ -1,5 +1,7 @@
 import type { AdminCommand } from '../api/commands.ts';
 import type { BeatAnswer, BeatReport, JoinAnswer, JoinRequest, MetaTransfer } from '../api/membership.ts';
+import type { SharedStore } from '../store/meta-store.ts';
+import type { SeatGrant } from './seat.ts';
 
 /** The manager as the node process sees it; `main.ts` passes in the real one. */
 export interface ManagerHandle {
@@ -12,17 +14,36 @@ export interface ManagerHandle {
   readonly storeIsFull: boolean;
   /** HOST:PORT of a member that is alive and can take the meta store. Throws what speaks against it. */
   successor(node: number): string;
+  /** HOST:PORT of every member that is alive. */
+  liveMembers(): string[];
   /** Lets go of everything and gives the meta store's contents; the manager is stopped then. */
   stopAndExport(): Promise<MetaTransfer['entries']>;
   stop(): Promise<void>;
+  /** Lets go at once, in the middle of whatever it does: another manager goes on. */
+  abandon(): Promise<void>;
+}
+
+/** What a node needs of a meta store that is shared; `main.ts` passes in the real one. */
+export interface SharedPorts {
+  /** Throws META_URL_INVALID; whether anybody answers shows at the first call. */
+  open(url: string): SharedStore;
+  /** The cluster in it, null where there is none. Throws META_UNREACHABLE. */
+  look(store: SharedStore): Promise<{ clusterId: string; founder: string | null; hasMembers: boolean } | null>;
+  /** Writes the facts of a new cluster, unless somebody was faster. */
+  found(
+    store: SharedStore,
+    facts: { clusterId: string; startMode: 'start' | 'start-single-replica'; founder: string; minNodes?: number },
+  ): Promise<void>;
 }
 
 /** Makes a meta store of `entries` in `directory`, in place of whatever is there. */
 export type ImportMeta = (directory: string, entries: MetaTransfer['entries']) => Promise<void>;
 
-/** Opens the meta store in `directory`, begins the cluster in it where it is new, and runs the manager. */
+/** Where the manager finds the cluster's facts: in a store of its own, which begins the cluster where it is new, or in the shared one. */
+export type MetaPlace = { directory: string } | (SeatGrant & { url: string });
+
 export type StartManager = (facts: {
-  directory: string;
+  meta: MetaPlace;
   home: number;
   clusterId: string;
   startMode: 'start' | 'start-single-replica';

@@ -23,6 +23,8 @@ const identitySchema = z.strictObject({
   advertiseAddress: z.string(),
   httpAddress: z.string(),
   postgresPort: z.int().positive(),
+  /** `etcd://…` where the meta store is shared; null: it is embedded, in one of the nodes. */
+  meta: z.string().nullable().default(null),
   /** The node keeps the embedded meta store in `meta/` and runs the manager. */
   metaHome: z.boolean(),
   /** HOST:PORT of the manager, as last heard. */
@@ -36,7 +38,7 @@ const identitySchema = z.strictObject({
 /** Who the node is: what `node.json` keeps. Written only when the cluster has given the node its id. */
 export type NodeIdentity = z.infer<typeof identitySchema>;
 
-/** The directory that `--store` names: `{node.json, node.lock, pgdata/, run/, meta/, logs/}`. */
+/** The directory that `--store` names: `{node.json, node.lock, lease, pgdata/, run/, meta/, logs/}`. */
 export interface StoreDir {
   readonly root: string;
   readonly pgdata: string;
@@ -50,6 +52,8 @@ export interface StoreDir {
 const OWN_NAMES = new Set([
   'node.json',
   'node.json.new',
+  'lease',
+  'lease.new',
   'pgdata',
   'pgdata.new',
   'run',

@@ -26,8 +26,8 @@ const FENCE = [
 
 /** How long a session that is being ended may take to be gone before the others are looked at. */
 const END_SESSIONS_MS = 200;
-/** For the whole of it; the manager repeats its wish with every beat. */
-const FENCE_MS = 10_000;
+/** A session that came in before the fence is shown by then. */
+const SHOWN_MS = 100;
 
 /** Takes effect at the next start or reload. Idempotent. */
 export async function raiseFence(dataDir: string, runAs: RunAs | null): Promise<void> {
@@ -53,23 +53,26 @@ export async function isFenceUp(dataDir: string): Promise<boolean> {
 }
 
 /**
- * Ends everybody's session but the manager's, for a fence that has just been raised around a running server: from when it keeps somebody out, and
- * until a look finds nobody. Commits that wait for a follower come last: their rows are seen by others from the moment that their wait ends,
- * and may be nobody else's. Throws FENCE_NOT_UP where that takes too long.
+ * Has a running server take up the fence that was raised: when this returns, nobody but the manager is in it, or gets in. Sessions end from
+ * when it keeps somebody out, and until a look finds nobody. Commits that wait for a follower come last: their rows are seen by others from the
+ * moment that their wait ends, and may be nobody else's. Throws FENCE_NOT_UP where that takes longer than `withinMs`.
  */
-export async function endSessions(port: number): Promise<void> {
-  const untilMs = performance.now() + FENCE_MS;
+export async function enforceFence(pid: number, port: number, withinMs: number): Promise<void> {
+  const untilMs = performance.now() + withinMs;
   const late = () => performance.now() > untilMs;
+  const notUp = (why: string) => tideError('FENCE_NOT_UP', { seconds: withinMs / 1000, why });
+  process.kill(pid, 'SIGHUP');
   while (await letsIn(port)) {
-    if (late()) throw tideError('FENCE_NOT_UP', { seconds: FENCE_MS / 1000, why: 'PostgreSQL still lets clients in' });
+    if (late()) throw notUp('PostgreSQL still lets clients in');
     await sleep(10);
   }
   await asUser({ host: '127.0.0.1', port, user: TIDE_MANAGER }, async (client) => {
-    for (;;) {
+    for (let empty = 0; empty < 2; ) {
       const { rowCount: others } = await client.query(`${END_OTHERS} and wait_event is distinct from 'SyncRep'`, ENDED);
       const { rowCount: waiting } = await client.query(END_OTHERS, ENDED);
-      if (others === 0 && waiting === 0) return;
-      if (late()) throw tideError('FENCE_NOT_UP', { seconds: FENCE_MS / 1000, why: `${waiting} sessions do not end` });
+      empty = others === 0 && waiting === 0 ? empty + 1 : 0;
+      if (late()) throw notUp(`${waiting} sessions do not end`);
+      if (empty === 1) await sleep(SHOWN_MS);
     }
   });
 }

@@ -9,7 +9,7 @@ import type { PostgresBinaries } from './binaries.ts';
 import { CONFIG_FILE, type PostgresSettings, renderConfig, socketPath } from './config.ts';
 import { cleanEnvironment } from './exec.ts';
 import { logEnd, logTail, portWasTaken, startFailure, storeError } from './failures.ts';
-import { addManagerRole, endSessions, isFenceUp, lowerFence, raiseFence, untilLetIn } from './fence.ts';
+import { addManagerRole, enforceFence, isFenceUp, lowerFence, raiseFence, untilLetIn } from './fence.ts';
 import { findPostmaster, isAlive, type Probe, parsePostmasterFile, postmasterFile, probe } from './postmaster.ts';
 import { giveTo, type RunAs, requireReachable } from './privileges.ts';
 
@@ -51,6 +51,8 @@ const POLL_MS = 25;
 /** How often an adopted server, which is not our child, is looked after. */
 const ADOPTED_POLL_MS = 500;
 const LOG_KEEP_BYTES = 64 << 20;
+/** How long the fence may take to be up; the manager repeats its wish with every beat. */
+const FENCE_MS = 10_000;
 /** The postmaster reads its files anew within moments of the signal. */
 const LET_IN_MS = 1_000;
 
@@ -102,8 +104,7 @@ export class PostgresServer {
   async fence(): Promise<void> {
     this.#closing = true;
     await raiseFence(this.options.dataDir, this.options.runAs);
-    this.#reload();
-    await endSessions(this.port);
+    if (this.pid !== null) await enforceFence(this.pid, this.port, FENCE_MS);
     this.#fenced = true;
   }
 
@@ -116,6 +117,11 @@ export class PostgresServer {
     if (this.pid !== pid) return;
     this.#fenced = false;
     this.#closing = false;
+  }
+
+  /** Takes up a fence that somebody else has raised: the watchdog, when this process could not. */
+  async noticeFence(): Promise<void> {
+    if (!this.fenced && (await isFenceUp(this.options.dataDir))) await this.fence();
   }
 
   /** The fence as the last node process left it: what it wrote may not have been taken up. */

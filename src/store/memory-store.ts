@@ -1,27 +1,42 @@
 import { tideError } from '../core/errors.ts';
-import type { Condition, Entry, MetaStore, Write } from './meta-store.ts';
+import type { Condition, Entry, SharedStore, Write } from './meta-store.ts';
+
+interface Kept extends Entry {
+  lease: string | undefined;
+}
 
 /** The store for tests and the simulator. Values are copied in and out, as through a wire. */
-export class MemoryStore implements MetaStore {
-  readonly #entries = new Map<string, Entry>();
+export class MemoryStore implements SharedStore {
+  readonly #entries = new Map<string, Kept>();
   /** Set by tests: nothing can be written. */
   isFull = false;
+  readonly #leases = new Map<string, { ttlMs: number; untilMs: number }>();
+  readonly #nowMs: () => number;
   #revision = 0;
+  #lastLease = 0;
+
+  /** `nowMs` never goes backwards; leases run by it. */
+  constructor(nowMs: () => number = () => performance.now()) {
+    this.#nowMs = nowMs;
+  }
 
   async get(key: string): Promise<Entry | null> {
+    this.#expire();
     const found = this.#entries.get(key);
-    return found ? structuredClone(found) : null;
+    return found ? entryOf(found) : null;
   }
 
   async range(prefix: string): Promise<Entry[]> {
+    this.#expire();
     return [...this.#entries.values()]
       .filter((e) => e.key.startsWith(prefix))
       .sort((a, b) => (a.key < b.key ? -1 : 1))
-      .map((e) => structuredClone(e));
+      .map(entryOf);
   }
 
   async txn({ when, write }: { when: Condition[]; write: Write[] }): Promise<{ ok: boolean; revision: number }> {
     if (this.isFull) throw tideError('META_FULL', { why: 'no space left in memory' });
+    this.#expire();
     const holds = when.every((c) => (this.#entries.get(c.key)?.revision ?? 0) === c.revision);
     if (!holds) return { ok: false, revision: this.#revision };
     this.#revision += 1;
@@ -29,11 +44,42 @@ export class MemoryStore implements MetaStore {
       if ('delete' in w) this.#entries.delete(w.delete);
       else {
         const value = structuredClone(w.value);
-        this.#entries.set(w.put, { key: w.put, value, revision: this.#revision });
+        this.#entries.set(w.put, { key: w.put, value, revision: this.#revision, lease: w.lease });
       }
     }
     return { ok: true, revision: this.#revision };
   }
 
+  async grant(ttlMs: number): Promise<string> {
+    const id = String(++this.#lastLease);
+    this.#leases.set(id, { ttlMs, untilMs: this.#nowMs() + ttlMs });
+    return id;
+  }
+
+  async keepAlive(lease: string): Promise<boolean> {
+    this.#expire();
+    const found = this.#leases.get(lease);
+    if (found) found.untilMs = this.#nowMs() + found.ttlMs;
+    return found !== undefined;
+  }
+
+  async revoke(lease: string): Promise<void> {
+    this.#leases.delete(lease);
+    this.#expire();
+  }
+
   async close(): Promise<void> {}
+
+  #expire(): void {
+    for (const [id, { untilMs }] of this.#leases) if (this.#nowMs() > untilMs) this.#leases.delete(id);
+    for (const { key, lease } of this.#entries.values()) {
+      if (lease === undefined || this.#leases.has(lease)) continue;
+      this.#entries.delete(key);
+      this.#revision += 1;
+    }
+  }
+}
+
+function entryOf({ key, value, revision }: Kept): Entry {
+  return structuredClone({ key, value, revision });
 }

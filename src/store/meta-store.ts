@@ -4,7 +4,7 @@
  */
 export interface MetaStore {
   get(key: string): Promise<Entry | null>;
-  /** All entries whose key starts with `prefix`, in key order. */
+  /** All entries whose key starts with `prefix`, in key order, as they were at one moment. */
   range(prefix: string): Promise<Entry[]>;
   /**
    * Applies all of `write` at once if every condition of `when` holds; durable when it returns. Throws META_FULL where its disk has no room:
@@ -14,6 +14,21 @@ export interface MetaStore {
   /** The last transaction found no room; true until one does. */
   readonly isFull: boolean;
   close(): Promise<void>;
+}
+
+/** Where the facts of the cluster itself are; a store without it holds none. */
+export const CLUSTER_KEY = '/catalog/cluster';
+/** Marks a copy that is not one yet (`migration.ts`). */
+export const MIGRATION_KEY = '/migration';
+
+/** A store that several processes share: who goes on living says so with a lease, whose keys go when it runs out. */
+export interface SharedStore extends MetaStore {
+  /** The id of a new lease of `ttlMs`. The store may give it longer, never less. */
+  grant(ttlMs: number): Promise<string>;
+  /** Begins the lease's time anew; false where it has run out. */
+  keepAlive(lease: string): Promise<boolean>;
+  /** Ends the lease with its keys. Idempotent. */
+  revoke(lease: string): Promise<void>;
 }
 
 export interface Entry {
@@ -28,4 +43,5 @@ export interface Condition {
   revision: number;
 }
 
-export type Write = { put: string; value: unknown } | { delete: string };
+/** `lease`: the key lives as long as that, in a store that has leases. */
+export type Write = { put: string; value: unknown; lease?: string } | { delete: string };

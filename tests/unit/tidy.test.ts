@@ -17,7 +17,18 @@ const ARROWS: Record<string, readonly string[]> = {
   operations: ['core', 'catalog', 'placement', 'store/meta-store.ts'],
   // The ports are whose side they serve: adapters know the shape of what they implement, and nothing else of it.
   postgres: ['core', 'catalog', 'type operations/ports.ts', 'type manager/ports.ts'],
-  node: ['core', 'catalog', 'api', 'postgres'],
+  // Of the stores it knows what several processes share; which one it is, main.ts decides.
+  node: [
+    'core',
+    'catalog',
+    'api',
+    'postgres',
+    'store/meta-store.ts',
+    'store/held-lease.ts',
+    'store/fenced-store.ts',
+    'store/node-leases.ts',
+    'store/migration.ts',
+  ],
   manager: ['core', 'catalog', 'placement', 'operations', 'api', 'store/meta-store.ts'],
   cli: ['core', 'api'],
   demo: ['core', 'api', 'catalog/names.ts'],
@@ -37,7 +48,7 @@ const FUNCTION_LINES_MAX = 70;
 const FILE_LINES_MAX = 500;
 
 /** Started as processes of their own, by path; and the store that tests and simulations stand on. */
-const ENTRIES = ['src/main.ts', 'src/demo/reaper.ts', 'src/store/memory-store.ts'];
+const ENTRIES = ['src/main.ts', 'src/node/watchdog.ts', 'src/demo/reaper.ts', 'src/store/memory-store.ts'];
 
 interface Import {
   from: string;

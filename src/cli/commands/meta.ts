@@ -1,8 +1,10 @@
 import type { Command } from 'commander';
+import type { ManagerRow } from '../../api/results.ts';
 import { type CliRun, defineClient, onClient } from '../command.ts';
 import { resolveNode } from '../nodes.ts';
+import { columns } from '../output.ts';
 
-/** `tide meta …`: the embedded meta store and the manager that runs where it lies. */
+/** `tide meta …`: where the cluster's facts are. */
 export function addMeta(program: Command, run: CliRun): void {
   const meta = program.command('meta').description('where the cluster keeps its facts and who manages it');
   const move = defineClient(meta, {
@@ -16,4 +18,40 @@ export function addMeta(program: Command, run: CliRun): void {
     session.say(`node ${home.node} at ${home.address} manages the cluster now`);
     return 0;
   });
+  const migrate = defineClient(meta, {
+    usage: 'migrate',
+    summary: 'take the facts of a running cluster from the embedded meta store into etcd; any node may manage it then',
+    examples: [
+      'tide meta migrate --to=etcd://10.0.0.1,10.0.0.2,10.0.0.3',
+      'tide meta migrate --to=etcd://10.0.0.1/prod',
+    ],
+  }).requiredOption('--to <url>', 'etcd://HOST:PORT,…[/prefix]; nothing may be there yet');
+  onClient<{ to: string }>(run, migrate, async ({ session, flags }) => {
+    const { meta: url } = await session.call({ do: 'meta-migrate', to: flags.to });
+    session.say(`the meta store is in ${url} now; tide manager ls shows who manages`);
+    return 0;
+  });
+}
+
+/** `tide manager …`: who runs the operations, and who could. */
+export function addManager(program: Command, run: CliRun): void {
+  const manager = program.command('manager').description('who manages the cluster, and who could take over');
+  const list = defineClient(manager, {
+    usage: 'ls',
+    summary: 'the node that manages, and those that would go on if it died',
+    examples: ['tide manager ls', 'tide manager ls --format=json'],
+  });
+  onClient<object>(run, list, async ({ session }) => {
+    const { meta: url, managers } = await session.call({ do: 'manager-ls' });
+    session.show(managers, columns<ManagerRow>('endpoint', 'node', 'role', 'term'));
+    const [only] = managers;
+    if (managers.length === 1 && only) session.warn(`nobody could take over from node ${only.node}: ${whyNobody(url)}`);
+    return 0;
+  });
+}
+
+function whyNobody(url: string | null): string {
+  return url === null
+    ? 'the meta store is a file there (tide meta migrate takes it into etcd)'
+    : 'no other node is alive and reaches etcd';
 }

@@ -18,6 +18,7 @@ export function addStart(program: Command, run: CliRun): void {
     examples: [
       'tide start --store=/data/n1 --insecure',
       'tide start --store=/data/n2 --insecure --listen-addr=127.0.0.1:26258 --http-addr=127.0.0.1:8081 --join=127.0.0.1:26257',
+      'tide start --store=/data/n1 --insecure --meta=etcd://10.0.0.1,10.0.0.2,10.0.0.3',
       'tide start --store=/data/n3 --insecure --listen-addr=10.0.0.3 --join=10.0.0.1,10.0.0.2 --locality=zone=c --background',
     ],
   })
@@ -43,6 +44,10 @@ export function addStart(program: Command, run: CliRun): void {
       'live nodes, comma-separated or repeated; one that answers is enough',
       addresses(SQL_PORT),
       [],
+    )
+    .option(
+      '--meta <url>',
+      "where the cluster's facts are kept, for more than one manager: etcd://h1:2379,h2:2379,h3:2379[/prefix] (default: in the first node)",
     )
     .option('--insecure', 'no certificates, no passwords: needed, this version has no others', false)
     .option('--locality <tiers>', 'where the node stands, most general first: zone=a,rack=1', locality)

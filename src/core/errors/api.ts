@@ -8,7 +8,7 @@ export const apiErrors = {
     text: (d) => `${d.what}: ${d.why}`,
     hint: () => 'see the help of the command (--help) for what it takes',
   }),
-  UNREACHABLE: entry<{ address: string; why: string }>({
+  UNREACHABLE: entry<{ address: string; why: string; refused?: boolean }>({
     retry: 'later',
     sqlstate: '08001',
     text: (d) => `no pgtide node answers at ${d.address}: ${d.why}`,
@@ -74,6 +74,62 @@ export const apiErrors = {
     sqlstate: '57P03',
     text: (d) => `the meta store is on its way to ${d.to}`,
     hint: () => 'repeat the command in a moment; data is served all the time',
+  }),
+  META_URL_INVALID: entry<{ url: string; why: string }>({
+    retry: 'never',
+    sqlstate: '22023',
+    text: (d) => `'${d.url}' does not say where etcd is: ${d.why}`,
+    hint: () =>
+      'name the client ports: etcd://h1:2379,h2:2379,h3:2379, or with a prefix of your own etcd://h1:2379/tide',
+  }),
+  META_UNREACHABLE: entry<{ endpoints: string; why: string }>({
+    retry: 'later',
+    sqlstate: '57P03',
+    text: (d) => `etcd does not answer at ${d.endpoints}: ${d.why}`,
+    hint: () => 'check the addresses, and that a majority of the etcd servers runs (etcdctl endpoint status)',
+  }),
+  META_REFUSED: entry<{ why: string }>({
+    retry: 'later',
+    sqlstate: '58000',
+    text: (d) => `etcd refuses: ${d.why}`,
+    hint: () => 'docs/operations.md, "Running with etcd", says what etcd has to allow',
+  }),
+  META_NOT_EMPTY: entry<{ url: string; found: string }>({
+    retry: 'never',
+    sqlstate: '55000',
+    text: (d) => `${d.url} holds ${d.found} already`,
+    hint: () => 'name another prefix (etcd://HOST:PORT/PREFIX), or join that cluster with an empty --store',
+  }),
+  META_NOT_FOUNDED: entry<{ url: string; founder: string }>({
+    retry: 'later',
+    sqlstate: '57P03',
+    text: (d) => `the cluster at ${d.url} is being founded by the node at ${d.founder} and has no member yet`,
+    hint: () => 'repeat this when that node runs; if it is gone for good, name another prefix',
+  }),
+  META_SHARED: entry<{ url: string; what: string }>({
+    retry: 'never',
+    sqlstate: '55000',
+    text: (d) => `${d.what}: the meta store is in etcd (${d.url})`,
+    hint: () => 'any node may manage the cluster; tide manager ls shows who does',
+  }),
+  META_EMBEDDED: entry<{ path: string }>({
+    retry: 'never',
+    sqlstate: '55000',
+    text: (d) => `the cluster of the node in ${d.path} keeps its facts in an embedded meta store`,
+    hint: () => 'start it without --meta, then: tide meta migrate --to=etcd://…',
+  }),
+  NO_MANAGER_ELECTED: entry<{ why: string }>({
+    retry: 'later',
+    sqlstate: '57P03',
+    text: (d) => `no node manages the cluster now: ${d.why}`,
+    hint: () =>
+      'repeat the command in some seconds; if this stays, look at etcd and at the nodes (docs/operations.md, "Running with etcd")',
+  }),
+  MANAGER_LOST: entry<{ node: number }>({
+    retry: 'later',
+    sqlstate: '57P03',
+    text: (d) => `node ${d.node} does not manage the cluster any more`,
+    hint: () => 'repeat the command: another node has taken over, or will within seconds',
   }),
   INTERNAL: entry<{ why: string }>({
     retry: 'later',

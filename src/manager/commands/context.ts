@@ -9,6 +9,7 @@ import type { CatalogStore } from '../catalog-store.ts';
 import type { ClusterLoad } from '../cluster-load.ts';
 import type { EventLog } from '../event-log.ts';
 import type { Guardian } from '../guardian.ts';
+import type { SharedAuthority } from '../manager.ts';
 import type { Inspector } from '../ports.ts';
 
 /** What every command may use. */
@@ -20,8 +21,10 @@ export interface CommandContext {
   readonly guardian: Guardian;
   readonly inspector: Inspector;
   readonly clock: Clock;
-  /** The node this manager runs on: its PostgreSQL understands SQL for us. */
+  /** The node this manager runs on. */
   readonly home: NodeId;
+  /** Null where the meta store is embedded. */
+  readonly shared: SharedAuthority | null;
   readonly view: ClusterView;
   readonly loadView: LoadView;
 }

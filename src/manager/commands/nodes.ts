@@ -1,5 +1,5 @@
 import type { AdminCommand } from '../../api/commands.ts';
-import type { NodeStatusRow, PlanResult, StartedResult } from '../../api/results.ts';
+import type { ManagerRow, ManagersResult, NodeStatusRow, PlanResult, StartedResult } from '../../api/results.ts';
 import type { NodeId } from '../../catalog/model.ts';
 import { diskOf, diskState } from '../../catalog/retention.ts';
 import { allPartitions, memberNodes, partitionKey, replicaOn } from '../../catalog/view.ts';
@@ -56,6 +56,22 @@ export function nodeStatus(c: CommandContext): NodeStatusRow[] {
   });
 }
 
+/** Who manages, and who could take over. */
+export async function listManagers(c: CommandContext): Promise<ManagersResult> {
+  const leased = new Set((await c.shared?.leased()) ?? []);
+  const able = memberNodes(c.view).filter((n) => n.id === c.home || (leased.has(n.id) && c.load.beatAt(n.id) !== null));
+  const managers = able.map(({ id, address }): ManagerRow => {
+    const isLeader = id === c.home;
+    return {
+      node: id,
+      endpoint: address,
+      role: isLeader ? 'leader' : 'standby',
+      term: isLeader ? (c.shared?.term ?? null) : null,
+    };
+  });
+  return { meta: c.shared?.url ?? null, managers };
+}
+
 /** The plan that leads to "these nodes hold nothing". */
 function scaleInPlan(c: CommandContext, nodes: readonly NodeId[]): Plan {
   return plan(withDecommissioning(c.view, nodes), c.loadView, { kind: 'repair' });
@@ -68,7 +84,8 @@ export async function decommission(c: CommandContext, command: Command<'node-dec
   const wanted = scaleInPlan(c, nodes);
   if (command.dryRun) return { operation: null, plan: planResult(c.view, wanted) };
   // The embedded meta store is a file on that node: it moves first, and its new home repeats this command.
-  if (nodes.includes(c.home)) throw tideError('META_HOME', { node: c.home, successor: successorOf(c, nodes) });
+  if (c.shared === null && nodes.includes(c.home))
+    throw tideError('META_HOME', { node: c.home, successor: successorOf(c, nodes) });
   for (const id of nodes) requireLock(c, `node:${id}`, `node ${id}`);
   const placement = Object.fromEntries(
     [...allPartitions(c.view)].map(({ partition }) => [

@@ -67,20 +67,23 @@ export async function runCommand(c: CommandContext, command: AdminCommand): Prom
       return Object.keys(SETTINGS).map((key) => settingRow(c.view.settings, key as keyof Settings));
     case 'setting-set':
       return setSetting(c, command.key, command.value);
+    case 'manager-ls':
+      return nodes.listManagers(c);
     case 'meta-move':
+    case 'meta-migrate':
       // The node process moves the store, with this manager stopped; it never comes here.
       throw tideError('BAD_REQUEST', {
-        what: 'meta-move',
+        what: command.do,
         why: 'it is carried out by the node that holds the meta store',
       });
     case 'doctor':
-      return examine(
-        c.view,
-        c.inspector,
-        c.runner.unended().flatMap((r) => r.claims),
-        command.fix,
-      );
+      return doctor(c, command.fix);
   }
+}
+
+function doctor(c: CommandContext, fix: boolean) {
+  const claims = c.runner.unended().flatMap((r) => r.claims);
+  return examine(c.view, c.inspector, claims, fix);
 }
 
 /** Running ones and the last few that ended; `all`: everything the journal has. */

@@ -16,7 +16,9 @@ export async function createTable(
   command: Extract<AdminCommand, { do: 'table-create' }>,
 ): Promise<{ operation: number; table: string; tid: number }> {
   requireLock(c, 'schema', 'the schema');
-  const shape = await c.inspector.inspectTable(c.home, command.sql, command.distributeBy);
+  // Any server understands SQL for us; that of the manager's own node may be down where another could manage in its place.
+  const at = c.load.alive(c.home) ? c.home : (memberNodes(c.view).find((n) => c.load.alive(n.id))?.id ?? c.home);
+  const shape = await c.inspector.inspectTable(at, command.sql, command.distributeBy);
   const live = memberNodes(c.view).filter((n) => c.load.alive(n.id)).length;
   const single = c.view.startMode === 'start-single-replica';
   const replicaCount = command.replicas ?? (single ? 1 : Math.max(1, Math.min(REPLICAS, live)));

@@ -1,6 +1,7 @@
 import pg from 'pg';
 import { messageOf, TideError, tideError } from '../../core/errors.ts';
 import { TIDE_DATABASE, TIDE_MANAGER, TIDE_USER } from '../config.ts';
+import { announceTerm, managerName } from './term.ts';
 
 export interface Address {
   host: string;
@@ -36,10 +37,19 @@ const STATEMENT_TIMEOUT_MS = 15_000;
 export class NodeConnections {
   readonly #addressOf: (node: number) => Address;
   readonly #reachable: (node: number) => boolean;
+  readonly #term: number | null;
+  /** Sessions that have announced the manager's term. */
+  readonly #announced = new WeakSet<pg.PoolClient>();
+  readonly #busy = new Set<pg.PoolClient>();
+  #isCut = false;
   readonly #pools = new Map<number, { address: Address; pool: pg.Pool }>();
 
-  /** `reachable`: what heartbeats say; a statement on a node that stops beating is given up at once. */
-  constructor(addressOf: (node: number) => Address, reachable: (node: number) => boolean) {
+  /**
+   * `reachable`: what heartbeats say; a statement on a node that stops beating is given up at once.
+   * `term`: the manager's, where several nodes could manage; null where nobody else can.
+   */
+  constructor(addressOf: (node: number) => Address, reachable: (node: number) => boolean, term: number | null) {
+    this.#term = term;
     this.#addressOf = addressOf;
     this.#reachable = reachable;
   }
@@ -49,7 +59,7 @@ export class NodeConnections {
     return {
       query: async (text, values) => {
         const client = await this.#connect(node);
-        return this.#run(node, client, text, values, (broken) => client.release(broken));
+        return this.#run(node, client, text, values, (broken) => this.#release(client, broken));
       },
     };
   }
@@ -65,7 +75,7 @@ export class NodeConnections {
       broken = false;
       return result;
     } finally {
-      client.release(broken);
+      this.#release(client, broken);
     }
   }
 
@@ -77,11 +87,34 @@ export class NodeConnections {
   }
 
   async #connect(node: number): Promise<pg.PoolClient> {
+    let client: pg.PoolClient;
     try {
-      return await this.#pool(node).connect();
+      if (this.#isCut) throw tideError('NODE_UNREACHABLE', { node, why: 'this manager has let go' });
+      client = await this.#pool(node).connect();
     } catch (error) {
       throw tideError('NODE_UNREACHABLE', { node, why: messageOf(error) }, error);
     }
+    this.#busy.add(client);
+    try {
+      if (this.#isCut) throw tideError('NODE_UNREACHABLE', { node, why: 'this manager has let go' });
+      if (this.#term !== null && !this.#announced.has(client)) await announceTerm(client, this.#term);
+      this.#announced.add(client);
+      return client;
+    } catch (error) {
+      this.#release(client, true);
+      throw tideError('NODE_UNREACHABLE', { node, why: messageOf(error) }, error);
+    }
+  }
+
+  #release(client: pg.PoolClient, broken: boolean): void {
+    this.#busy.delete(client);
+    client.release(broken);
+  }
+
+  /** Ends every statement under way, and lets nothing new begin: the manager whose connections these are is one no more. */
+  cut(): void {
+    this.#isCut = true;
+    for (const client of this.#busy) (client as pg.PoolClient & { end(): Promise<void> }).end().catch(() => {});
   }
 
   async #run<R extends pg.QueryResultRow>(
@@ -131,7 +164,7 @@ export class NodeConnections {
       user: TIDE_MANAGER,
       database: TIDE_DATABASE,
       max: 12,
-      application_name: 'pgtide manager',
+      application_name: managerName(this.#term),
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
       idleTimeoutMillis: 30_000,
       query_timeout: STATEMENT_TIMEOUT_MS + 2_000,

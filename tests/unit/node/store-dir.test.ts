@@ -26,6 +26,7 @@ const identity: NodeIdentity = {
   httpAddress: ':8080',
   postgresPort: 27257,
   metaHome: true,
+  meta: null,
   manager: '127.0.0.1:26257',
   metaFrom: null,
   peers: [],

@@ -82,6 +82,15 @@ export class World {
         return { ...SETTINGS[0], value: command.value };
       case 'meta-move':
         return { node: command.node, address: this.addresses[command.node - 1] };
+      case 'meta-migrate':
+        return { meta: command.to };
+      case 'manager-ls':
+        return {
+          meta: 'etcd://10.0.0.1:2379',
+          managers: this.addresses.slice(0, 3).map((endpoint, i) => {
+            return { node: i + 1, endpoint, role: i === 1 ? 'leader' : 'standby', term: i === 1 ? 4711 : null };
+          }),
+        };
       case 'doctor':
         return { findings: FINDINGS.map((finding) => ({ ...finding, fixed: command.fix })), unreachable: [] };
     }

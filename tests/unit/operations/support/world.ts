@@ -331,7 +331,10 @@ export class World {
       txn: async (request) => {
         if (manager.killed) return never;
         const result = await this.store.txn(request);
-        for (const w of request.write) if ('put' in w) this.#note(storeLabel(w.put, w.value as never));
+        for (const w of request.write) {
+          // Written with every change of the catalog, which is told by itself.
+          if ('put' in w && w.put !== '/catalog/version') this.#note(storeLabel(w.put, w.value as never));
+        }
         const victim = this.fault?.node;
         if (victim !== undefined && this.#struck('node-dies')) this.crash(victim);
         if (this.#struck('manager-killed')) {

@@ -1,0 +1,118 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { NodeFacts, WhoAmI } from '../api/membership.ts';
+import type { StartOptions } from '../api/start-options.ts';
+import { must } from '../core/assert.ts';
+import { messageOf, TideError, tideError } from '../core/errors.ts';
+import { unfinished } from '../store/migration.ts';
+import { askAny, join } from './heartbeat.ts';
+import type { SharedPorts } from './manager-handle.ts';
+import { formatAddress, parseAddress } from './ports.ts';
+import { leaderIn } from './seat.ts';
+import { type NodeIdentity, requireSameCluster, type StoreDir } from './store-dir.ts';
+
+const JOIN_TRIES_MS = 10_000;
+
+type Place = Pick<NodeIdentity, 'nodeId' | 'clusterId' | 'manager' | 'meta'>;
+
+/**
+ * Whom `--join` reaches. A new node needs one, unless `--meta` says where the cluster is; a restarted one only has to be told where the manager
+ * is now. What `--meta` names has to be the same cluster. `own`: HOST:PORT of this node, which is not asked.
+ */
+export async function findCluster(
+  store: StoreDir,
+  identity: NodeIdentity | null,
+  options: StartOptions,
+  own: string,
+  shared: SharedPorts,
+): Promise<WhoAmI | null> {
+  const check = await clusterCheck(store, identity, options, shared);
+  const known = identity === null || identity.metaHome ? [] : [identity.manager, ...identity.peers];
+  const addresses = [...options.join, ...known].filter((a) => a !== own);
+  if (addresses.length === 0) return null;
+  const untilMs = performance.now() + (identity ? 0 : JOIN_TRIES_MS);
+  for (;;) {
+    try {
+      const found = await askAny(addresses.map((a) => formatAddress(parseAddress('--join', a, 26_257))));
+      check(found.clusterId);
+      return found;
+    } catch (error) {
+      if (error instanceof TideError && error.code !== 'UNREACHABLE') throw error;
+      if (performance.now() < untilMs) {
+        await sleep(500);
+        continue;
+      }
+      if (identity) return null;
+      throw tideError('JOIN_UNREACHABLE', { addresses: options.join.join(', '), why: messageOf(error) }, error);
+    }
+  }
+}
+
+/** What a cluster that `--join` reaches has to be: the node's own, and what `--meta` names. */
+async function clusterCheck(
+  store: StoreDir,
+  identity: NodeIdentity | null,
+  { meta }: StartOptions,
+  shared: SharedPorts,
+): Promise<(clusterId: string) => void> {
+  const own = (clusterId: string) => {
+    if (identity) requireSameCluster(store, identity, clusterId);
+  };
+  if (meta === undefined) return own;
+  if (identity?.metaHome) throw tideError('META_EMBEDDED', { path: store.root });
+  const there = (await shared.look(shared.open(meta)))?.clusterId ?? 'none';
+  if (identity) own(there);
+  return (clusterId) => {
+    own(clusterId);
+    if (clusterId !== there) throw tideError('META_NOT_EMPTY', { url: meta, found: `cluster ${there}` });
+  };
+}
+
+/** Joins through the manager, wherever `findManager` says it is when it has moved. */
+export async function joinCluster(
+  facts: NodeFacts,
+  manager: string,
+  findManager: () => Promise<string | undefined>,
+): Promise<Place> {
+  const { nodeId, clusterId, manager: now, meta } = await join(facts, manager, findManager, JOIN_TRIES_MS);
+  return { nodeId, clusterId, manager: now, meta };
+}
+
+/**
+ * A new node's place in the cluster that `--meta` leads to: the first in one that it founds there, else given by the manager. Null without
+ * `--meta`. Throws META_NOT_FOUNDED where another node has begun to found it, NO_MANAGER_ELECTED where nobody lets it in.
+ */
+export async function placeInShared(
+  facts: NodeFacts,
+  { meta, minNodes }: StartOptions,
+  shared: SharedPorts,
+): Promise<Place | null> {
+  if (meta === undefined) return null;
+  const store = shared.open(meta);
+  if ((await shared.look(store)) === null) {
+    if (await unfinished(store)) throw tideError('META_MOVING', { to: meta });
+    const { startMode, address: founder } = facts;
+    await shared.found(store, {
+      clusterId: randomUUID(),
+      startMode,
+      founder,
+      ...(minNodes === undefined ? {} : { minNodes }),
+    });
+  }
+  const cluster = must(await shared.look(store), 'the cluster that was founded');
+  if (!cluster.hasMembers) {
+    // Also after a crash in the middle of it: nobody else may be node 1.
+    if (cluster.founder === facts.address)
+      return { nodeId: 1, clusterId: cluster.clusterId, manager: facts.address, meta };
+    throw tideError('META_NOT_FOUNDED', { url: meta, founder: cluster.founder ?? 'another address' });
+  }
+  const untilMs = performance.now() + JOIN_TRIES_MS;
+  let leader = await leaderIn(store);
+  while (leader === null) {
+    if (performance.now() > untilMs) throw tideError('NO_MANAGER_ELECTED', { why: `nobody has the seat in ${meta}` });
+    await sleep(200);
+    leader = await leaderIn(store);
+  }
+  const place = await joinCluster(facts, leader, async () => (await leaderIn(store)) ?? undefined);
+  return { ...place, meta };
+}

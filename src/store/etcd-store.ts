@@ -1,0 +1,166 @@
+import { randomUUID } from 'node:crypto';
+import { tideError } from '../core/errors.ts';
+import { KeyedMutex } from '../core/mutex.ts';
+import { EtcdApi, EtcdRefusal } from './etcd-api.ts';
+import { type EtcdAddress, parseEtcdUrl } from './etcd-url.ts';
+import type { Condition, Entry, SharedStore, Write } from './meta-store.ts';
+
+/**
+ * Names the manager's newest transaction: how one whose answer was lost is known to have been applied. Writes under a lease leave it alone:
+ * their answer may be `ok: false` although an earlier try has come through. Beside the keys of the store, which begin with a slash.
+ */
+const WRITER = '!writer';
+/** How long a call goes from server to server: an etcd that elects a new leader is back by then (its election takes a second or two). */
+const PATIENCE_MS = 4_000;
+const PAGE = 500;
+/** etcd takes 128 operations in one transaction, those of transactions inside it counted off (`--max-txn-ops`). */
+const GROUP = 40;
+/** gRPC: not found. */
+const NOT_FOUND = 5;
+/** gRPC RESOURCE_EXHAUSTED: beyond `--quota-backend-bytes`, until somebody compacts, defragments and disarms the alarm. */
+const NO_ROOM = 8;
+
+interface RawEntry {
+  key: string;
+  value?: string;
+  mod_revision: string;
+}
+
+type RawOperation = Record<string, unknown>;
+
+/** The meta store in etcd, through its JSON gateway: shared by the nodes that may manage. One instance writes one thing at a time. */
+export class EtcdStore implements SharedStore {
+  readonly #api: EtcdApi;
+  readonly #prefix: string;
+  readonly #writers = new KeyedMutex();
+  readonly #session = randomUUID();
+  #transactions = 0;
+  #isFull = false;
+
+  constructor({ endpoints, prefix }: EtcdAddress) {
+    this.#api = new EtcdApi(endpoints);
+    this.#prefix = prefix;
+  }
+
+  /** Throws META_URL_INVALID; whether anybody answers shows at the first call. */
+  static at(url: string): EtcdStore {
+    return new EtcdStore(parseEtcdUrl(url));
+  }
+
+  get isFull(): boolean {
+    return this.#isFull;
+  }
+
+  async get(key: string): Promise<Entry | null> {
+    const { kvs = [] } = (await this.#call('kv/range', { key: this.#name(key) })) as { kvs?: RawEntry[] };
+    return kvs[0] ? this.#entry(kvs[0]) : null;
+  }
+
+  async range(prefix: string): Promise<Entry[]> {
+    const found: Entry[] = [];
+    const end = base64(`${this.#prefix}${prefix}\uffff`);
+    let from = this.#name(prefix);
+    let revision: string | undefined;
+    for (;;) {
+      const page = { key: from, range_end: end, limit: PAGE, ...(revision === undefined ? {} : { revision }) };
+      const answer = await this.#call('kv/range', page);
+      const { kvs = [], more, header } = answer as { kvs?: RawEntry[]; more?: boolean; header: { revision: string } };
+      found.push(...kvs.map((raw) => this.#entry(raw)));
+      const last = kvs.at(-1);
+      if (more !== true || last === undefined) return found;
+      revision = header.revision;
+      from = base64(`${text(last.key)}\0`);
+    }
+  }
+
+  async txn({ when, write }: { when: Condition[]; write: Write[] }): Promise<{ ok: boolean; revision: number }> {
+    return this.#writers.run('txn', async () => {
+      const name = `${this.#session}/${++this.#transactions}`;
+      // Who writes under a lease is not the manager, whose mark this is.
+      const isLeased = write.some((w) => 'put' in w && w.lease !== undefined);
+      const marked = isLeased ? write : [{ put: WRITER, value: name }, ...write];
+      const success = grouped(marked.map((w) => this.#operation(w)));
+      const answer = (await this.#call('kv/txn', {
+        compare: when.map((c) => this.#compare(c)),
+        success,
+        failure: [{ request_range: { key: this.#name(WRITER) } }],
+      })) as { succeeded?: boolean; header: { revision: string }; responses?: Record<string, { kvs?: RawEntry[] }>[] };
+      this.#isFull = false;
+      const revision = Number(answer.header.revision);
+      if (answer.succeeded === true) return { ok: true, revision };
+      const newest = answer.responses?.[0]?.response_range?.kvs?.[0];
+      // An earlier try has come through: its own writes are what this one's conditions stumbled over.
+      if (newest && this.#entry(newest).value === name) return { ok: true, revision: Number(newest.mod_revision) };
+      return { ok: false, revision };
+    });
+  }
+
+  async grant(ttlMs: number): Promise<string> {
+    return String((await this.#call('lease/grant', { TTL: String(Math.ceil(ttlMs / 1000)) })).ID);
+  }
+
+  async keepAlive(lease: string): Promise<boolean> {
+    const { result } = (await this.#call('lease/keepalive', { ID: lease })) as { result?: { TTL?: string } };
+    return Number(result?.TTL ?? 0) > 0;
+  }
+
+  async revoke(lease: string): Promise<void> {
+    await this.#api.call('lease/revoke', { ID: lease }, PATIENCE_MS).catch((error) => {
+      if (!(error instanceof EtcdRefusal) || error.status !== NOT_FOUND) throw error;
+    });
+  }
+
+  async close(): Promise<void> {}
+
+  async #call(path: string, body: object): Promise<Record<string, unknown>> {
+    try {
+      return await this.#api.call(path, body, PATIENCE_MS);
+    } catch (error) {
+      if (!(error instanceof EtcdRefusal)) throw error;
+      if (error.status === NO_ROOM) {
+        this.#isFull = true;
+        throw tideError('META_FULL', { why: error.message }, error);
+      }
+      throw tideError('META_REFUSED', { why: error.message }, error);
+    }
+  }
+
+  #name(key: string): string {
+    return base64(`${this.#prefix}${key}`);
+  }
+
+  #entry(raw: RawEntry): Entry {
+    return {
+      key: text(raw.key).slice(this.#prefix.length),
+      value: JSON.parse(text(raw.value ?? '')),
+      revision: Number(raw.mod_revision),
+    };
+  }
+
+  #compare({ key, revision }: Condition): object {
+    return { key: this.#name(key), target: 'MOD', result: 'EQUAL', mod_revision: String(revision) };
+  }
+
+  #operation(w: Write): RawOperation {
+    if ('delete' in w) return { request_delete_range: { key: this.#name(w.delete) } };
+    const value = base64(JSON.stringify(w.value));
+    return { request_put: { key: this.#name(w.put), value, ...(w.lease === undefined ? {} : { lease: w.lease }) } };
+  }
+}
+
+/** More operations than etcd takes at once become transactions inside the one, without conditions of their own. */
+function grouped(operations: RawOperation[]): RawOperation[] {
+  if (operations.length <= GROUP) return operations;
+  const groups = Array.from({ length: Math.ceil(operations.length / GROUP) }, (_, i) => ({
+    request_txn: { success: operations.slice(i * GROUP, (i + 1) * GROUP) },
+  }));
+  return grouped(groups);
+}
+
+function base64(value: string): string {
+  return Buffer.from(value).toString('base64');
+}
+
+function text(value: string): string {
+  return Buffer.from(value, 'base64').toString();
+}

@@ -1,0 +1,158 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, expect, test, vi } from 'vitest';
+import { tideError } from '../../../src/core/errors.ts';
+import type { ManagerHandle } from '../../../src/node/manager-handle.ts';
+import { Seat, type SeatGrant } from '../../../src/node/seat.ts';
+import { MemoryStore } from '../../../src/store/memory-store.ts';
+import type { SharedStore } from '../../../src/store/meta-store.ts';
+
+/** The store as one node reaches it: cut off, it does not answer that one. */
+class Line implements SharedStore {
+  cut = false;
+  readonly isFull = false;
+  readonly #store: MemoryStore;
+  constructor(store: MemoryStore) {
+    this.#store = store;
+  }
+  async #ask<T>(work: () => Promise<T>): Promise<T> {
+    if (this.cut) throw tideError('META_UNREACHABLE', { endpoints: 'e', why: 'cut' });
+    return work();
+  }
+  get = (key: string) => this.#ask(() => this.#store.get(key));
+  range = (prefix: string) => this.#ask(() => this.#store.range(prefix));
+  txn = (request: Parameters<SharedStore['txn']>[0]) => this.#ask(() => this.#store.txn(request));
+  grant = (ttlMs: number) => this.#ask(() => this.#store.grant(ttlMs));
+  keepAlive = (lease: string) => this.#ask(() => this.#store.keepAlive(lease));
+  revoke = (lease: string) => this.#ask(() => this.#store.revoke(lease));
+  close = async () => {};
+}
+
+/** One node's candidate with a manager that only counts. */
+class Candidate {
+  readonly line: Line;
+  readonly seat: Seat;
+  grants: SeatGrant[] = [];
+  stopped = 0;
+  abandoned = 0;
+  fail = false;
+
+  constructor(store: MemoryStore, node: number) {
+    this.line = new Line(store);
+    const manager = {
+      stop: async () => void this.stopped++,
+      abandon: async () => void this.abandoned++,
+    } as unknown as ManagerHandle;
+    this.seat = new Seat({
+      store: this.line,
+      node,
+      address: `n${node}:1`,
+      start: async (grant) => {
+        if (this.fail) throw new Error('no manager today');
+        this.grants.push(grant);
+        return manager;
+      },
+      log: () => {},
+    });
+    this.seat.start();
+    candidates.push(this);
+  }
+
+  get manages(): boolean {
+    return this.seat.manager !== null;
+  }
+}
+
+let candidates: Candidate[] = [];
+afterEach(async () => {
+  await Promise.all(candidates.map((c) => c.seat.end()));
+  candidates = [];
+});
+
+const until = (what: () => boolean, timeout = 10_000) => vi.waitUntil(what, { timeout, interval: 10 });
+const managing = () => candidates.filter((c) => c.manages);
+
+test('one of three manages, the others know where; when it resigns another follows at once, under a higher term', async () => {
+  const store = new MemoryStore();
+  for (const node of [1, 2, 3]) new Candidate(store, node);
+  await until(() => managing().length === 1);
+  const [first] = managing();
+  await until(() => candidates.every((c) => c.seat.leader !== null));
+  expect(new Set(candidates.map((c) => c.seat.leader)).size).toBe(1);
+  const beganMs = performance.now();
+  first?.seat.resign();
+  await until(() => managing().length === 1 && managing()[0] !== first);
+  expect(performance.now() - beganMs).toBeLessThan(1_500);
+  expect(first?.stopped).toBe(1);
+  expect(managing()[0]?.grants[0]?.term).toBeGreaterThan(first?.grants[0]?.term ?? 0);
+  // It takes no further part, and still knows where the manager is.
+  await until(() => first?.seat.leader === managing()[0]?.seat.leader);
+  expect(first?.manages).toBe(false);
+});
+
+test('a manager that is cut off lets go before anybody else can be elected, and writes nothing afterwards', async () => {
+  const store = new MemoryStore();
+  const cut = new Candidate(store, 1);
+  await until(() => cut.manages);
+  const other = new Candidate(store, 2);
+  const grant = cut.grants[0];
+  cut.line.cut = true;
+  let both = 0;
+  const watch = setInterval(() => {
+    if (cut.manages && other.manages) both += 1;
+  }, 1);
+  await until(() => other.manages);
+  clearInterval(watch);
+  expect(both).toBe(0);
+  await until(() => cut.abandoned === 1);
+  expect(cut.stopped).toBe(0);
+  expect(grant?.leftMs()).toBe(0);
+  cut.line.cut = false;
+  const late = grant?.store.txn({ when: [], write: [{ put: '/x', value: 'late' }] });
+  await expect(late).rejects.toMatchObject({ code: 'MANAGER_LOST' });
+  expect(await store.get('/x')).toBeNull();
+  await other.grants[0]?.store.txn({ when: [], write: [{ put: '/x', value: 'right' }] });
+  expect((await store.get('/x'))?.value).toBe('right');
+});
+
+test('a manager whose seat was taken away is told by its first write', async () => {
+  const store = new MemoryStore();
+  const candidate = new Candidate(store, 1);
+  await until(() => candidate.manages);
+  const seat = (await store.range('/manager'))[0];
+  await store.txn({ when: [], write: [{ delete: seat?.key ?? '' }] });
+  const write = candidate.grants[0]?.store.txn({ when: [], write: [{ put: '/x', value: 1 }] });
+  await expect(write).rejects.toMatchObject({ code: 'MANAGER_LOST' });
+  await until(() => candidate.abandoned === 1);
+  // And may be elected again.
+  await until(() => candidate.manages);
+  expect(candidate.grants).toHaveLength(2);
+});
+
+test('a process that starts again does not wait for the lease of the one before', async () => {
+  const store = new MemoryStore();
+  const before = await store.grant(60_000);
+  const value = { node: 1, address: 'n1:1', lease: before };
+  await store.txn({ when: [], write: [{ put: '/manager', value, lease: before }] });
+  const stranger = new Candidate(store, 2);
+  await until(() => stranger.seat.leader === 'n1:1');
+  const again = new Candidate(store, 1);
+  await until(() => again.manages || stranger.manages, 2_000);
+  expect(managing()).toHaveLength(1);
+});
+
+test('a manager that cannot start gives the seat back', async () => {
+  const store = new MemoryStore();
+  const broken = new Candidate(store, 1);
+  broken.fail = true;
+  await sleep(600);
+  const other = new Candidate(store, 2);
+  await until(() => other.manages);
+  expect(broken.manages).toBe(false);
+});
+
+test('while the store is away it is said why there is no manager', async () => {
+  const candidate = new Candidate(new MemoryStore(), 1);
+  candidate.line.cut = true;
+  await until(() => candidate.seat.noLeader().message.includes('etcd does not answer at e: cut'));
+  expect(candidate.seat.leader).toBeNull();
+});
