@@ -12,7 +12,7 @@ export function adoptSteps(record: OperationRecord, steps: readonly string[]): O
   const at = record.steps[record.step];
   const done = new Set(record.steps.slice(0, record.step));
   const isUnderWay = record.status === 'running' && !record.passedNoReturn && record.data.began !== at;
-  const step = steps.findIndex((name) => (isUnderWay ? !done.has(name) : name === at));
+  const step = isUnderWay ? steps.findIndex((name) => !done.has(name)) : steps.indexOf(at ?? '');
   assert(step >= 0, `operation ${record.id} (${record.kind}) is at step ${at}, which this version does not know`);
   return { ...record, step, steps };
 }
