@@ -13,6 +13,8 @@ const SILENT_MS = 900;
 /** A cluster is started node by node: one that this manager has never heard has longer. */
 const UNHEARD_MS = 20_000;
 const REFUSALS = 4;
+/** Between two failovers of one node. */
+const AGAIN_MS = 2_000;
 
 /** What is known of a node, in one word (`tide node status`). */
 export type Condition = 'live' | 'starting' | 'fenced' | 'silent' | 'down' | 'out' | 'offline' | 'gone';
@@ -44,6 +46,7 @@ export class Guardian {
   readonly #ports: GuardianPorts;
   readonly #beganMs: number;
   readonly #evidence = new Map<NodeId, Evidence>();
+  readonly #failoverAtMs = new Map<NodeId, number>();
   /** Decided and not in the journal yet. */
   readonly #deciding = new Set<NodeId>();
 
@@ -81,8 +84,10 @@ export class Guardian {
     const members = connectedNodes(this.#ports.view()).filter((n) => n.state !== 'joining');
     await Promise.all(
       members.map(async ({ id, outage }) => {
+        // It answers: whatever was found is about a server before this one, also where this one is still fenced or out.
+        if (this.#ports.load.reachable(id)) this.#evidence.delete(id);
         if (outage) return this.#attend(id, outage);
-        if (this.#ports.load.alive(id)) return void this.#evidence.delete(id);
+        if (this.#ports.load.reachable(id)) return;
         await this.#investigate(id);
       }),
     );
@@ -129,8 +134,11 @@ export class Guardian {
         await runner.cancel(holder.id).catch(() => {});
       return;
     }
-    if (leaderless(view(), node, (n) => load.alive(n)).length > 0)
+    if (leaderless(view(), node, (n) => load.alive(n)).length > 0) {
+      // One that has just found nobody who could lead would find nobody again.
+      if (clock.nowMs() - (this.#failoverAtMs.get(node) ?? 0) < AGAIN_MS) return;
       return this.#submit('failover', { node, by: outage.by });
+    }
     if (outage.by === 'manager' && load.reachable(node) && load.fenced(node))
       return this.#submit('recover-node', { node });
     const isDead = clock.nowMs() - outage.sinceMs > view().settings['node.dead_after'] * 1_000;
@@ -141,6 +149,7 @@ export class Guardian {
     const { runner } = this.#ports;
     if (this.#deciding.has(input.node) || runner.holderOf(outageLock(input.node))?.kind === kind) return;
     this.#deciding.add(input.node);
+    if (kind === 'failover') this.#failoverAtMs.set(input.node, this.#ports.clock.nowMs());
     try {
       await runner.submit(kind, input);
     } finally {
