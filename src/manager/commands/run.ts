@@ -75,9 +75,9 @@ export async function runCommand(c: CommandContext, command: AdminCommand): Prom
       });
     case 'doctor':
       return examine(
-        c.view,
+        () => c.view,
         c.inspector,
-        c.runner.unended().flatMap((r) => r.claims),
+        () => c.runner.unended().flatMap((r) => r.claims),
         command.fix,
       );
   }
