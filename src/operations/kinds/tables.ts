@@ -68,7 +68,7 @@ const createReplicas: Step<CreateInput> = {
     return DONE;
   },
   undo: async (c) => {
-    for (const { node, pid } of everyReplica(c.input.table)) {
+    for (const { node, pid } of everyReplica(c.input.table).filter((r) => isPresent(c, r.node))) {
       await c.plane.dropReplica(node, { tid: c.input.table.tid, pid });
     }
     return DONE;
@@ -87,7 +87,11 @@ const startStreams: Step<CreateInput> = {
   },
   undo: async (c) => {
     for (const { from, to, refs } of pairsOf(c.input.table)) {
-      if (!(await c.plane.hasStream(from, to))) continue;
+      if (!isPresent(c, from) || !isPresent(c, to)) continue;
+      if (!(await c.plane.hasStream(from, to))) {
+        for (const ref of refs) await c.plane.stopSending(from, to, ref);
+        continue;
+      }
       for (const ref of refs) await c.plane.stopStream(from, to, ref);
       const late = await awaitArrivals(c, to, [from]);
       if (late) return late;
@@ -119,7 +123,8 @@ const createParents: Step<CreateInput> = {
   name: 'create-parents',
   done: async (c) => recordOf(c)?.state === 'ready',
   run: async (c) => {
-    const nodes = connectedNodes(c.view).filter((n) => c.alive(n.id));
+    // One that joins gets its tables when its turn comes.
+    const nodes = connectedNodes(c.view).filter((n) => c.alive(n.id) && n.state !== 'joining');
     await c.claim(...nodes.map((n): Claim => ({ kind: 'parent', node: n.id, name: tableName(c.input.table) })));
     for (const node of nodes) await c.plane.createParent(node.id, c.input.table);
     return DONE;
@@ -203,6 +208,9 @@ export const dropTable = operationKind<DropInput>({
   movesOn: () => [],
   steps: [closeTable, dropEverywhere, disconnectNodes],
 });
+
+/** Whoever has been dropped meanwhile holds nothing of ours any more; one that is only away is waited for. */
+const isPresent = (c: StepContext<unknown>, node: NodeId) => c.view.nodes.get(node)?.state !== 'decommissioned';
 
 function everyReplica(table: TableRecord): { node: NodeId; pid: number }[] {
   return table.partitions.flatMap((p) => p.replicas.map((r) => ({ node: r.node, pid: p.pid })));

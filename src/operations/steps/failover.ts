@@ -1,4 +1,4 @@
-import type { NodeId, Outage, Partition } from '../../catalog/model.ts';
+import type { NodeId, Outage, Partition, TableRecord } from '../../catalog/model.ts';
 import { followersOf, haveAllBetween } from '../../catalog/quorum.ts';
 import { allPartitions, isOut, partitionKey, partitionOf } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
@@ -38,7 +38,7 @@ const positionsOf = (c: Context) => c.data.positions as Record<string, number | 
 const choicesOf = (c: Context) => must(c.data.choices as Choice[] | undefined, 'the choice of leaders');
 const refOf = ({ tid, pid }: PartitionRef): PartitionRef => ({ tid, pid });
 const ledBy = (c: Context, node: NodeId) =>
-  [...allPartitions(c.view)].filter(({ partition }) => partition.leader === node);
+  [...allPartitions(c.view)].filter(({ table, partition }) => table.state === 'ready' && partition.leader === node);
 
 const cutStreams: Step<FailoverInput> = {
   name: 'cut-streams',
@@ -94,12 +94,14 @@ const settleOperations: Step<FailoverInput> = {
 };
 
 /**
- * Operations on one partition that need the node: as source or target, or as the leader to copy from. Not those that have been undone as far
- * as they can be before somebody leads.
+ * Operations that need the node: on one partition, as source or target, or as the leader to copy from; or to make a table there. Not those
+ * that have been undone as far as they can be before somebody leads.
  */
 function inTheWay(c: Context): OperationRecord[] {
   const { node } = c.input;
   return c.running().filter((r) => {
+    // Nobody uses its partitions yet: they get no other leaders.
+    if (r.kind === 'create-table') return !r.passedNoReturn && holdersOf(r.input.table as TableRecord).includes(node);
     const { tid, pid, from, to } = r.input as Partial<Record<'tid' | 'pid' | 'from' | 'to', number>>;
     if (tid === undefined || pid === undefined || r.data.awaitsLeader === node) return false;
     const leader = partitionOf(c.view, tid, pid)?.leader;
@@ -108,6 +110,8 @@ function inTheWay(c: Context): OperationRecord[] {
     return !hasLostSource(c, r) && (from === node || to === node || leader === node);
   });
 }
+
+const holdersOf = (table: TableRecord) => table.partitions.flatMap((p) => p.replicas.map((r) => r.node));
 
 /** Whether its swing came through is known by the dead node alone. */
 const hasLostSource = (c: Context, r: OperationRecord) => r.data.began === 'swing' && r.data.source === c.input.node;
@@ -287,6 +291,7 @@ async function eachAtOnce<T>(choices: readonly Choice[], work: (choice: Choice) 
 /** Partitions that the node still leads although its live followers have all that it acknowledged. */
 export function leaderless(view: Context['view'], node: NodeId, alive: (node: NodeId) => boolean): Partition[] {
   return [...allPartitions(view)]
+    .filter(({ table }) => table.state === 'ready')
     .map(({ partition }) => partition)
     .filter((p) => p.leader === node && haveAllBetween(view, node, followersOf(p, node).filter(alive)));
 }
