@@ -15,6 +15,7 @@ export default defineConfig({
   test: {
     projects: [
       project('unit', 90_000, false),
+      project('sim', 300_000, false),
       project('cluster', 180_000, true),
       project('fault', 240_000, true),
       project('compat', 120_000, true),

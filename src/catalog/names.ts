@@ -9,6 +9,12 @@ export function partitionTable(tid: number, pid: number): string {
   return `t${tid}_p${pid}`;
 }
 
+/** The partition that `t4_p0` is. */
+export function parsePartitionTable(name: string): { tid: number; pid: number } {
+  const [tid = '', pid = ''] = name.slice(1).split('_p');
+  return { tid: Number(tid), pid: Number(pid) };
+}
+
 /** `t4_p0_n2` in `tide_remote`: foreign table to node 2's hinge. */
 export function remoteTable(tid: number, pid: number, node: NodeId): string {
   return `${partitionTable(tid, pid)}_n${node}`;

@@ -72,18 +72,23 @@ function ownedOn(view: ClusterView, node: NodeId): Record<InventoryKind, Set<str
   return owned;
 }
 
-/** Looks at every node, and removes what nobody owns where `fix` is asked for. A node that does not answer is said, not guessed. */
+/**
+ * Looks at every node, and removes what nobody owns where `fix` is asked for. A node that does not answer is said, not guessed. `view` and
+ * `claims` are asked again before every removal: looking may take long, and what an operation has claimed meanwhile is no leftover.
+ */
 export async function examine(
-  view: ClusterView,
+  view: () => ClusterView,
   inspector: Inspector,
-  claims: readonly Claim[],
+  claims: () => readonly Claim[],
   fix: boolean,
 ): Promise<DoctorResult> {
   const result: DoctorResult = { findings: [], unreachable: [] };
-  for (const node of connectedNodes(view)) {
+  for (const node of connectedNodes(view())) {
     try {
-      const rows = leftovers(view, node.id, await inspector.inventory(node.id), claims);
-      for (const row of rows) {
+      const inventory = await inspector.inventory(node.id);
+      const found = () => leftovers(view(), node.id, inventory, claims());
+      for (const row of found()) {
+        if (!found().some((r) => r.kind === row.kind && r.name === row.name)) continue;
         if (fix) await fixOne(inspector, row);
         result.findings.push(row);
       }

@@ -14,6 +14,8 @@ const SILENT_MS = 900;
 /** A cluster is started node by node: one that this manager has never heard has longer. */
 const UNHEARD_MS = 20_000;
 const REFUSALS = 4;
+/** Between two failovers of one node. */
+const AGAIN_MS = 2_000;
 
 /** What is known of a node, in one word (`tide node status`). */
 export type Condition = 'live' | 'starting' | 'fenced' | 'silent' | 'down' | 'out' | 'offline' | 'gone';
@@ -53,6 +55,7 @@ export class Guardian {
   readonly #evidence = new Map<NodeId, Evidence>();
   /** Since when this manager has seen a node that is out. */
   readonly #outSeenMs = new Map<NodeId, number>();
+  readonly #failoverAtMs = new Map<NodeId, number>();
   /** Decided and not in the journal yet. */
   readonly #deciding = new Set<NodeId>();
 
@@ -156,7 +159,7 @@ export class Guardian {
 
   /** A node that is out: what it still leads finds a leader, it is taken back when it is there, and given up after `node.dead_after`. */
   async #attend(node: NodeId, outage: { by: 'manager' | 'operator'; sinceMs: number }): Promise<void> {
-    const { load, view, runner } = this.#ports;
+    const { load, clock, view, runner } = this.#ports;
     const holder = runner.holderOf(outageLock(node));
     if (holder) {
       // It has gone again: whoever acts next must not wait behind it.
@@ -164,8 +167,11 @@ export class Guardian {
         await runner.cancel(holder.id).catch(() => {});
       return;
     }
-    if (leaderless(view(), node, (n) => load.alive(n)).length > 0)
+    if (leaderless(view(), node, (n) => load.alive(n)).length > 0) {
+      // One that has just found nobody who could lead would find nobody again.
+      if (clock.nowMs() - (this.#failoverAtMs.get(node) ?? 0) < AGAIN_MS) return;
       return this.#submit('failover', { node, by: outage.by });
+    }
     if (outage.by === 'manager' && load.reachable(node) && load.fenced(node))
       return this.#submit('recover-node', { node });
     const isDead = this.#outMs(node, outage.sinceMs) > view().settings['node.dead_after'] * 1_000;
@@ -184,6 +190,7 @@ export class Guardian {
     const { runner } = this.#ports;
     if (this.#deciding.has(input.node) || runner.holderOf(outageLock(input.node))?.kind === kind) return;
     this.#deciding.add(input.node);
+    if (kind === 'failover') this.#failoverAtMs.set(input.node, this.#ports.clock.nowMs());
     try {
       await runner.submit(kind, input);
     } finally {

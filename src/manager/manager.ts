@@ -75,6 +75,8 @@ export class Manager {
   readonly #inspector: Inspector;
   readonly #servers: ReturnType<ManagerPorts['servers']>;
   readonly #ending = new AbortController();
+  /** They have an id, and their operation is about to be journaled. */
+  readonly #joining = new Set<NodeId>();
   #rounds: Promise<void> = Promise.resolve();
   #informed: Promise<void> = Promise.resolve();
 
@@ -224,8 +226,10 @@ export class Manager {
     const taken = connectedNodes(view).find((n) => n.address === request.address);
     if (taken) throw tideError('ADDRESS_TAKEN', { address: request.address, node: taken.id });
     const id = await this.#catalog.nextId('node');
+    this.#joining.add(id);
     await this.#commit([{ kind: 'node-put', node: nodeRecord(id, 'joining', request) }]);
     await this.#runner.submit('join-node', { node: id });
+    this.#joining.delete(id);
     const manager = view.nodes.get(this.#home)?.address ?? request.address;
     return { nodeId: id, clusterId: view.clusterId, manager, meta: this.#meta };
   }
@@ -292,6 +296,7 @@ export class Manager {
       try {
         const view = this.#catalog.view;
         await this.#tellOfSilence(alive);
+        await this.#forgetUnjoined();
         if (this.#ports.clock.nowMs() - measuredMs >= MEASURE_MS) {
           await this.#load.measure(view);
           measuredMs = this.#ports.clock.nowMs();
@@ -355,6 +360,18 @@ export class Manager {
 
   get storeIsFull(): boolean {
     return this.#ports.store.isFull;
+  }
+
+  /**
+   * A node that nobody makes a member: its operation was cancelled before it began, or the manager that had given it its id died before it
+   * could journal one. The node has not got that id, or will hear that it is spent.
+   */
+  async #forgetUnjoined(): Promise<void> {
+    for (const node of this.#catalog.view.nodes.values()) {
+      if (node.state !== 'joining' || this.#joining.has(node.id) || this.#runner.holderOf(`node:${node.id}`)) continue;
+      await this.#commit([{ kind: 'node-put', node: { ...node, state: 'decommissioned' } }]);
+      await this.#events.add({ kind: 'node-refused', text: `node ${node.id} was not taken in`, node: node.id });
+    }
   }
 
   async #tellOfSilence(alive: Set<NodeId>): Promise<void> {

@@ -1,7 +1,7 @@
 import type { CatalogChange } from '../catalog/change.ts';
 import type { ClusterView, NodeId } from '../catalog/model.ts';
 import { partitionTable } from '../catalog/names.ts';
-import { connectedNodes, isOut, partitionOf, replicaOn, servedPartitions } from '../catalog/view.ts';
+import { allPartitions, connectedNodes, isOut, partitionOf, replicaOn, servedPartitions } from '../catalog/view.ts';
 import { messageOf } from '../core/errors.ts';
 import type { DataPlane, PartitionRef } from '../operations/ports.ts';
 
@@ -88,7 +88,27 @@ export class Reconciler {
     for (const table of view.tables.values()) {
       if (table.state === 'ready' && !(await plane.parentExists(node, table))) await plane.createParent(node, table);
     }
+    await this.#endStrayStreams(node);
     return this.#resumeStreams(node);
+  }
+
+  /**
+   * What it sends of replicas that were removed while it was away: a row would come to a table that is gone, and stop the stream for good.
+   * A stream between nodes that share nothing any more goes.
+   */
+  async #endStrayStreams(node: NodeId): Promise<void> {
+    const { plane, alive, view, busy } = this.#ports;
+    for (const { id: other } of connectedNodes(view())) {
+      if (other === node) continue;
+      const held = () => [...allPartitions(view())].filter(({ partition }) => replicaOn(partition, other));
+      for (const { tid, pid } of await plane.published(node, other)) {
+        const theirs = held().some(({ partition }) => partition.tid === tid && partition.pid === pid);
+        if (!theirs && !busy(tid, pid)) await plane.stopSending(node, other, { tid, pid });
+      }
+      if (!alive(other) || held().some(({ partition }) => replicaOn(partition, node))) continue;
+      // Asked and queued for in one moment: whoever claims a replica there meanwhile connects after this.
+      await Promise.all([plane.disconnectPair(node, other), plane.disconnectPair(other, node)]);
+    }
   }
 
   /**

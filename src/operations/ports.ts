@@ -50,8 +50,12 @@ export interface DataPlane {
   connectPair(from: NodeId, to: NodeId): Promise<void>;
   /** Asks the receiver; a stream that was cut is none. */
   hasStream(from: NodeId, to: NodeId): Promise<boolean>;
+  /** Asks both sides: a stream that has lost its slot brings nothing any more. */
+  isWhole(from: NodeId, to: NodeId): Promise<boolean>;
   /** Takes both away; a side that is `gone` is not asked. */
   disconnectPair(from: NodeId, to: NodeId, gone?: NodeId): Promise<void>;
+  /** Every replica table that `from` sends to `to`, whether or not it is received there. */
+  published(from: NodeId, to: NodeId): Promise<PartitionRef[]>;
   /** Every replica table that flows from one node to the other, or is being copied, by `t4_p0`. */
   streams(from: NodeId, to: NodeId): Promise<Map<string, 'copying' | 'ready'>>;
   /** `none`: not in the stream. `copying`: its rows are on the way. `ready`: it flows. */

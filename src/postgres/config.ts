@@ -36,7 +36,6 @@ export function socketPath(socketDir: string, port: number): string {
 
 /** The text of `pgtide.conf`: a pure function of the settings, so that "is the running server configured so?" is a comparison. */
 export function renderConfig(settings: PostgresSettings): string {
-  const keepMb = settings.slotWalKeepMb ?? 16_384;
   const lines = [
     '# Written by pgtide at every start. Own settings: ALTER SYSTEM SET …, which wins over this file.',
     '',
@@ -49,30 +48,7 @@ export function renderConfig(settings: PostgresSettings): string {
       // The gateway gives every client a connection of its own; other nodes' postgres_fdw adds one per client and node.
       max_connections: 400,
     }),
-    ...values('Replication: every node publishes to, and subscribes from, every node it shares partitions with', {
-      wal_level: 'logical',
-      max_wal_senders: 64,
-      max_replication_slots: 64,
-      max_active_replication_origins: 128,
-      max_worker_processes: 64,
-      // An apply worker per pair of nodes, its parallel workers, and table syncs while replicas are being added.
-      max_logical_replication_workers: 48,
-      max_sync_workers_per_subscription: 4,
-      max_parallel_apply_workers_per_subscription: 2,
-      // How soon a worker that failed or was just created starts: part of the time of every add-replica.
-      wal_retrieve_retry_interval: '200ms',
-      // A frozen node is noticed within half a minute, a busy one is not mistaken for it.
-      wal_sender_timeout: '30s',
-      wal_receiver_timeout: '30s',
-      // Apply workers commit asynchronously; the leader's commit waits until this process has flushed for them. It sleeps
-      // 25 times as long while there is nothing to do.
-      wal_writer_delay: '2ms',
-      max_slot_wal_keep_size: `${keepMb}MB`,
-      // A node that is away is not idle: what it has missed is measured in bytes, not in time.
-      idle_replication_slot_timeout: '0',
-      // Half of that comes between checkpoints, without any slot.
-      max_wal_size: `${Math.max(32, Math.min(1024, Math.floor(keepMb / 2)))}MB`,
-    }),
+    ...replication(settings.slotWalKeepMb ?? 16_384),
     ...values(
       'Clients and nodes that vanish without a word: what they hold is let go after 20 s, not after two hours',
       {
@@ -109,6 +85,33 @@ export function renderConfig(settings: PostgresSettings): string {
     }),
   ];
   return `${lines.join('\n')}\n`;
+}
+
+function replication(keepMb: number): string[] {
+  return values('Replication: every node publishes to, and subscribes from, every node it shares partitions with', {
+    wal_level: 'logical',
+    max_wal_senders: 64,
+    max_replication_slots: 64,
+    max_active_replication_origins: 128,
+    max_worker_processes: 64,
+    // An apply worker per pair of nodes, its parallel workers, and table syncs while replicas are being added.
+    max_logical_replication_workers: 48,
+    max_sync_workers_per_subscription: 4,
+    max_parallel_apply_workers_per_subscription: 2,
+    // How soon a worker that failed or was just created starts: part of the time of every add-replica.
+    wal_retrieve_retry_interval: '200ms',
+    // A frozen node is noticed within half a minute, a busy one is not mistaken for it.
+    wal_sender_timeout: '30s',
+    wal_receiver_timeout: '30s',
+    // Apply workers commit asynchronously; the leader's commit waits until this process has flushed for them. It sleeps
+    // 25 times as long while there is nothing to do.
+    wal_writer_delay: '2ms',
+    max_slot_wal_keep_size: `${keepMb}MB`,
+    // A node that is away is not idle: what it has missed is measured in bytes, not in time.
+    idle_replication_slot_timeout: '0',
+    // Half of that comes between checkpoints, without any slot.
+    max_wal_size: `${Math.max(32, Math.min(1024, Math.floor(keepMb / 2)))}MB`,
+  });
 }
 
 /**

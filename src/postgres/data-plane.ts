@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NodeId, Quorum, TableRecord } from '../catalog/model.ts';
-import { partitionTable, subscriptionName } from '../catalog/names.ts';
+import { parsePartitionTable, partitionTable, subscriptionName } from '../catalog/names.ts';
 import { tideError } from '../core/errors.ts';
 import { KeyedMutex } from '../core/mutex.ts';
 import type { DataPlane, HingeTarget, PartitionRef, SwingAttempt } from '../operations/ports.ts';
@@ -79,7 +79,7 @@ export class PostgresDataPlane implements DataPlane {
   async connectPair(from: NodeId, to: NodeId): Promise<void> {
     await this.#pairs.run(`${from}>${to}`, async () => {
       await mesh.ensurePublication(this.#on(from), from, to);
-      if (!(await this.#isWhole(from, to))) {
+      if (!(await this.isWhole(from, to))) {
         await mesh.dropSubscription(this.#on(to), from, to);
         await mesh.unpublish(this.#on(from), to, [...(await mesh.publishedTables(this.#on(from), to))]);
         await mesh.createSlot(this.#on(from), from, to);
@@ -92,7 +92,7 @@ export class PostgresDataPlane implements DataPlane {
     return mesh.subscriptionEnabled(this.#on(to), from, to);
   }
 
-  async #isWhole(from: NodeId, to: NodeId): Promise<boolean> {
+  async isWhole(from: NodeId, to: NodeId): Promise<boolean> {
     return (await this.hasStream(from, to)) && (await mesh.slotExists(this.#on(from), from, to));
   }
 
@@ -105,6 +105,10 @@ export class PostgresDataPlane implements DataPlane {
 
   async streamState(from: NodeId, to: NodeId, { tid, pid }: PartitionRef): Promise<'none' | 'copying' | 'ready'> {
     return (await this.streams(from, to)).get(partitionTable(tid, pid)) ?? 'none';
+  }
+
+  async published(from: NodeId, to: NodeId): Promise<PartitionRef[]> {
+    return [...(await mesh.publishedTables(this.#on(from), to))].map(parsePartitionTable);
   }
 
   async streams(from: NodeId, to: NodeId): Promise<Map<string, 'copying' | 'ready'>> {
@@ -152,7 +156,7 @@ export class PostgresDataPlane implements DataPlane {
       const subscribed = await mesh.subscribedTables(this.#on(to), from, to);
       if (!subscribed.has(partitionTable(ref.tid, ref.pid))) return;
       // A stream that was cut cannot be changed any more; whoever needs it makes it anew.
-      if (!(await this.#isWhole(from, to))) return mesh.dropSubscription(this.#on(to), from, to);
+      if (!(await this.isWhole(from, to))) return mesh.dropSubscription(this.#on(to), from, to);
       await this.#unpublishStrangers(from, to, subscribed);
       const copies = await mesh.tableSyncSlot(this.#on(to), from, to, partitionTable(ref.tid, ref.pid));
       await mesh.refresh(this.#on(to), from, to, false, () => mesh.endWalsender(this.#on(from), copies));
@@ -241,14 +245,13 @@ export class PostgresDataPlane implements DataPlane {
     const ref = { tid: record.tid, pid };
     const from = await this.readHinge(node, ref);
     if (from === null || sameTarget(from, to)) return { outcome: 'done', pauseMs: 0 };
-    if (to.kind === 'node') {
-      await this.ensureServer(node, to.node);
-      await this.#on(node).query(hinge.foreignTableSql(record, pid, to.node).create);
-    }
+    if (to.kind === 'node') await this.ensureServer(node, to.node);
+    // Made in the transaction that leads through it: one that is cut off leaves none behind.
+    const prepare = to.kind === 'node' ? [hinge.foreignTableSql(record, pid, to.node).create] : [];
     // The foreign table that nothing leads through any more goes in the same transaction: its lock is held already.
     const finish = from.kind === 'node' ? [hinge.dropRemoteSql(record.tid, pid, from.node)] : [];
     return this.#connections.session(node, (sql) =>
-      hinge.swingHinge(sql, { ...ref, from, to, budgetMs }, async () => true, finish),
+      hinge.swingHinge(sql, { ...ref, from, to, budgetMs }, async () => true, finish, prepare),
     );
   }
 

@@ -15,7 +15,8 @@ export async function offline(c: CommandContext, node: NodeId): Promise<StartedR
   const record = nodeById(c.view, node);
   if (record.state === 'decommissioned') throw tideError('NODE_DECOMMISSIONED', { node });
   if (c.load.alive(node)) throw tideError('NODE_LIVE', { node, what: 'set offline' });
-  requireLock(c, outageLock(node), `node ${node}`);
+  // A node that went again before it served would be waited for: a failover ends that.
+  if (c.runner.holderOf(outageLock(node))?.kind !== 'recover-node') requireLock(c, outageLock(node), `node ${node}`);
   const started = await c.runner.submit('failover', { node, by: 'operator' });
   return { operation: started.id, plan: null };
 }

@@ -82,8 +82,8 @@ export async function runCommand(c: CommandContext, command: AdminCommand): Prom
 }
 
 function doctor(c: CommandContext, fix: boolean) {
-  const claims = c.runner.unended().flatMap((r) => r.claims);
-  return examine(c.view, c.inspector, claims, fix);
+  const claims = () => c.runner.unended().flatMap((r) => r.claims);
+  return examine(() => c.view, c.inspector, claims, fix);
 }
 
 /** Running ones and the last few that ended; `all`: everything the journal has. */

@@ -136,9 +136,9 @@ const moveReplicasAway: Step<DecommissionInput> = {
     return again(500, waitFor('no-target', `${left} replicas have nowhere to go yet`));
   },
   undo: async (c) => {
-    // First members again, or no plan could bring anything back to them.
+    // First full members again, which take replicas and leaders, or no plan could bring anything back to them.
     for (const id of c.input.nodes) {
-      if (c.view.nodes.get(id)?.state !== 'active') await setNode(c, id, { state: 'active' });
+      if (c.view.nodes.get(id)?.state !== 'active') await setNode(c, id, { state: 'active', draining: false });
     }
     return carryBack(c, { kind: 'restore', placement: new Map(Object.entries(c.input.placement)) });
   },

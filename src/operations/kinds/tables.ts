@@ -90,7 +90,10 @@ const startStreams: Step<CreateInput> = {
   },
   undo: async (c) => {
     for (const { from, to, refs } of pairsOf(c, c.input.table)) {
-      if (!(await c.plane.hasStream(from, to))) continue;
+      if (!(await c.plane.hasStream(from, to))) {
+        for (const ref of refs) await c.plane.stopSending(from, to, ref);
+        continue;
+      }
       for (const ref of refs) await c.plane.stopStream(from, to, ref);
       const late = await awaitArrivals(c, to, [from]);
       if (late) return late;
@@ -122,7 +125,8 @@ const createParents: Step<CreateInput> = {
   name: 'create-parents',
   done: async (c) => recordOf(c)?.state === 'ready',
   run: async (c) => {
-    const nodes = connectedNodes(c.view).filter((n) => c.alive(n.id));
+    // One that joins gets its tables when its turn comes.
+    const nodes = connectedNodes(c.view).filter((n) => c.alive(n.id) && n.state !== 'joining');
     await c.claim(...nodes.map((n): Claim => ({ kind: 'parent', node: n.id, name: tableName(c.input.table) })));
     for (const node of nodes) await c.plane.createParent(node.id, c.input.table);
     return DONE;

@@ -197,6 +197,18 @@ const catchUp: Step<AddInput> = {
   undo: nothingToUndo('waiting changes nothing'),
 };
 
+/** Null once the streams are there; else what has to be waited for. */
+async function joinFollowers(c: StepContext<AddInput>): Promise<StepResult | null> {
+  for (const other of readyNodes(partitionNow(c)).filter((n) => n !== c.input.to && c.alive(n))) {
+    // It may have been away when the nodes were connected, and be back now.
+    const slow = await connect(c, other);
+    if (slow) return slow;
+    await c.plane.startStreams(c.input.to, other, [refOf(c)], false);
+    await c.plane.startStreams(other, c.input.to, [refOf(c)], false);
+  }
+  return null;
+}
+
 /**
  * Streams between the new replica and the other followers, both ways: any of them may lead next. They carry nothing now, so nothing is
  * copied. A follower that does not answer is left out; a change of leader looks again.
@@ -204,16 +216,7 @@ const catchUp: Step<AddInput> = {
 const connectFollowers: Step<AddInput> = {
   name: 'connect-followers',
   done: async (c) => stateOn(c) === 'ready',
-  run: async (c) => {
-    for (const other of readyNodes(partitionNow(c)).filter((n) => n !== c.input.to && c.alive(n))) {
-      // It may have been away when the nodes were connected, and be back now.
-      const slow = await connect(c, other);
-      if (slow) return slow;
-      await c.plane.startStreams(c.input.to, other, [refOf(c)], false);
-      await c.plane.startStreams(other, c.input.to, [refOf(c)], false);
-    }
-    return DONE;
-  },
+  run: async (c) => (await joinFollowers(c)) ?? DONE,
   undo: unlessItCounts(async (c) => {
     for (const other of sendersTo(c, c.input.to)) {
       await endStream(c, c.input.to, other);
@@ -254,6 +257,14 @@ const countReplica: Step<AddInput> = {
   },
 };
 
+/** A follower that came back before the replica counted has not looked for its streams; one that comes back after this does. */
+const connectReturned: Step<AddInput> = {
+  name: 'connect-returned',
+  done: async (c) => stateOn(c) !== 'ready' || isOut(c.view, c.input.to),
+  run: async (c) => (await joinFollowers(c)) ?? DONE,
+  undo: nothingToUndo('the streams go with those that were started before'),
+};
+
 export const addReplicaSteps: readonly Step<AddInput>[] = [
   claimReplica,
   createReplicaTable,
@@ -262,4 +273,5 @@ export const addReplicaSteps: readonly Step<AddInput>[] = [
   catchUp,
   connectFollowers,
   countReplica,
+  connectReturned,
 ];

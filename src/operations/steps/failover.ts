@@ -1,4 +1,4 @@
-import type { NodeId, Outage, Partition } from '../../catalog/model.ts';
+import type { NodeId, Outage, Partition, TableRecord } from '../../catalog/model.ts';
 import { followersOf, haveAllBetween } from '../../catalog/quorum.ts';
 import { isOut, partitionKey, partitionOf, servedPartitions } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
@@ -98,12 +98,14 @@ const settleOperations: Step<FailoverInput> = {
 };
 
 /**
- * Operations on one partition that need the node: as source or target, or as the leader to copy from. Not those that have been undone as far
- * as they can be before somebody leads.
+ * Operations that need the node: on one partition, as source or target, or as the leader to copy from; or to make a table there. Not those
+ * that have been undone as far as they can be before somebody leads.
  */
 function inTheWay(c: Context): OperationRecord[] {
   const { node } = c.input;
   return c.running().filter((r) => {
+    // Nobody uses its partitions yet: they get no other leaders.
+    if (r.kind === 'create-table') return !r.passedNoReturn && holdersOf(r.input.table as TableRecord).includes(node);
     const { tid, pid, from, to } = r.input as Partial<Record<'tid' | 'pid' | 'from' | 'to', number>>;
     if (tid === undefined || pid === undefined || r.data.awaitsLeader === node) return false;
     const leader = partitionOf(c.view, tid, pid)?.leader;
@@ -112,6 +114,8 @@ function inTheWay(c: Context): OperationRecord[] {
     return !hasLostSource(c, r) && (from === node || to === node || leader === node);
   });
 }
+
+const holdersOf = (table: TableRecord) => table.partitions.flatMap((p) => p.replicas.map((r) => r.node));
 
 /** Whether its swing came through is known by the dead node alone. */
 const hasLostSource = (c: Context, r: OperationRecord) => r.data.began === 'swing' && r.data.source === c.input.node;

@@ -65,6 +65,8 @@ export async function awaitArrivals(
     }
     const marker = await c.plane.writeMarker(from);
     if (await c.plane.awaitMarker(to, from, marker, ARRIVAL_MS)) continue;
+    // Its slot went while the receiver was out: nothing comes from there any more.
+    if (!(await c.plane.isWhole(from, to))) continue;
     return again(200, waitFor('lag', `rows that node ${from} wrote are still on their way to node ${to}`, to));
   }
   return null;

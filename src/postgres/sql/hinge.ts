@@ -141,7 +141,7 @@ export function dropRemoteSql(tid: number, pid: number, node: NodeId): string {
 }
 
 /**
- * Swings one hinge: inside one transaction and `budgetMs`, lock it, run `whileLocked`, exchange its child, commit. The bound is kept by the
+ * Swings one hinge: inside one transaction and `budgetMs`, `prepare`, lock it, run `whileLocked`, exchange its child, commit. The bound is kept by the
  * server itself (`transaction_timeout`): a manager that dies or freezes in between cannot hold the lock longer.
  *
  * `deadlock_timeout` is low so that an autovacuum in the way is cancelled at once (PostgreSQL manual, 24.1.6).
@@ -151,6 +151,7 @@ export async function swingHinge(
   swing: { tid: number; pid: number; from: HingeTarget; to: HingeTarget; budgetMs: number },
   whileLocked: (leftMs: number) => Promise<boolean>,
   finish: string[] = [],
+  prepare: string[] = [],
 ): Promise<SwingAttempt> {
   const hinge = qualified(SCHEMAS.hinge, partitionTable(swing.tid, swing.pid));
   const lockMs = Math.max(10, Math.floor(swing.budgetMs * 0.5));
@@ -162,6 +163,7 @@ export async function swingHinge(
   const startMs = performance.now();
   const elapsed = () => performance.now() - startMs;
   try {
+    for (const statement of prepare) await sql.query(statement);
     await sql.query(`LOCK TABLE ${hinge}${alsoLock} IN ACCESS EXCLUSIVE MODE`);
     if (!(await whileLocked(swing.budgetMs - elapsed()))) {
       await sql.query('ROLLBACK');

@@ -6,7 +6,7 @@ import { leftovers } from '../../../../src/manager/doctor.ts';
 import type { World } from './world.ts';
 
 /** Everything that is not as it has to be when no operation runs; empty: the world is clean. */
-export function faultsOf(world: World): string[] {
+export function faultsOf(world: Pick<World, 'view' | 'cluster'>): string[] {
   const { view, cluster } = world;
   const faults = [...new Set(cluster.problems)];
   // Until it is copied again, what a stale replica would send carries nothing and stays as it is.
@@ -39,7 +39,7 @@ export function faultsOf(world: World): string[] {
 }
 
 /** Every replica counts, holds all acknowledged rows, the last one last, and is guarded unless it leads. */
-function replicaFaults({ cluster }: World, partition: Partition): string[] {
+function replicaFaults({ cluster }: Pick<World, 'cluster'>, partition: Partition): string[] {
   const name = partitionTable(partition.tid, partition.pid);
   const faults: string[] = [];
   for (const { node, state } of partition.replicas) {
@@ -79,7 +79,7 @@ function flowFaults(cluster: World['cluster'], partition: Partition, node: numbe
 }
 
 /** Statements on every node reach the leader; only the leader's hinge leads to rows of its own, and nothing is forwarded. */
-function wayFaults({ cluster, view }: World, partition: Partition): string[] {
+function wayFaults({ cluster, view }: Pick<World, 'view' | 'cluster'>, partition: Partition): string[] {
   const name = partitionTable(partition.tid, partition.pid);
   return connectedNodes(view)
     .filter((n) => cluster.at(n.id).serves)

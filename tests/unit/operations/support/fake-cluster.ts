@@ -1,4 +1,4 @@
-import type { NodeId, Quorum, TableRecord } from '../../../../src/catalog/model.ts';
+import type { NodeId, TableRecord } from '../../../../src/catalog/model.ts';
 import {
   forwardName,
   partitionTable,
@@ -7,81 +7,13 @@ import {
   serverName,
   subscriptionName,
 } from '../../../../src/catalog/names.ts';
-import { NO_QUORUM, protects } from '../../../../src/catalog/quorum.ts';
+import { protects } from '../../../../src/catalog/quorum.ts';
+import { must } from '../../../../src/core/assert.ts';
 import { tideError } from '../../../../src/core/errors.ts';
-import type { Inventory } from '../../../../src/manager/ports.ts';
-import type { Blocker, HingeTarget } from '../../../../src/operations/ports.ts';
+import type { Inventory, InventoryKind } from '../../../../src/manager/ports.ts';
+import type { HingeTarget } from '../../../../src/operations/ports.ts';
+import { FakeServer, type Replica, type Sent, type Subscription } from './fake-server.ts';
 import type { ManualClock } from './manual-clock.ts';
-
-/** A row or a marker on its way. `seq` orders all that was ever written. */
-interface Sent {
-  table: string | null;
-  seq: number;
-  atMs: number;
-}
-
-interface Replica {
-  guarded: boolean;
-  rows: Set<number>;
-  /** What the last row written or applied was: shows rows that arrive in the wrong order. */
-  last: number;
-}
-
-interface Sync {
-  /** null: the copy has ended. */
-  copiedAtMs: number | null;
-  /** Rows up to here came with the copy. */
-  since: number;
-  copied: Replica | null;
-  held: Sent[];
-}
-
-interface Subscription {
-  tables: Map<string, Sync>;
-  /** Place of the last marker that has arrived. */
-  marker: number;
-  /** How far it has come in what the sender wrote. */
-  applied: number;
-  enabled: boolean;
-}
-
-/** One stock PostgreSQL with what pgtide keeps in it. */
-export class FakeServer {
-  readonly id: NodeId;
-  alive = true;
-  /** Lets the manager in, and nobody else. */
-  fenced = false;
-  bootstrapped = false;
-  /** A receiver whose apply workers stand still. */
-  lagging = false;
-  readonly servers = new Set<string>();
-  readonly parents = new Map<number, TableRecord>();
-  readonly replicas = new Map<string, Replica>();
-  /** null: a hinge without a child, which hides its partition. */
-  readonly hinges = new Map<string, HingeTarget | null>();
-  readonly locked = new Set<string>();
-  /** Foreign tables by name, each with the node whose server it uses. */
-  readonly foreign = new Map<string, NodeId>();
-  readonly publications = new Map<NodeId, Set<string>>();
-  readonly slots = new Map<NodeId, Sent[]>();
-  /** Slots of copies that have not ended. */
-  readonly copySlots = new Set<string>();
-  /** WAL that it keeps for whoever copies from it or follows it, bytes. */
-  keptBytes = 0;
-  readonly subscriptions = new Map<NodeId, Subscription>();
-  readonly holders = new Map<string, Blocker[]>();
-  readonly snapshots: (Blocker & { sinceMs: number })[] = [];
-  writer: Blocker | null = null;
-  quorum: Quorum = NO_QUORUM;
-
-  constructor(id: NodeId) {
-    this.id = id;
-  }
-
-  get serves(): boolean {
-    return this.alive && !this.fenced;
-  }
-}
 
 const COPY_MS = 120;
 const LAG_MS = 5;
@@ -103,6 +35,8 @@ export class FakeCluster {
   clients: () => { nodes: NodeId[]; tids: number[] } = () => ({ nodes: [], tids: [] });
   /** Nodes whose replica of a partition counts as in step with its leader. */
   replicasInStep: (name: string) => NodeId[] = () => [];
+  /** Whether two servers reach each other. */
+  linked: (a: NodeId, b: NodeId) => boolean = () => true;
   /** Since when no commit has come back, by node. */
   readonly #hangs = new Map<NodeId, number>();
   #seq = 0;
@@ -160,7 +94,10 @@ export class FakeCluster {
       this.problems.push(
         `${name} through n${via}: a count at n${found.node} sees ${replica.rows.size} of ${known} rows`,
       );
-    } else if (this.#acknowledges(found.node, name)) this.#write(found.node, replica, name);
+    } else if (this.#acknowledges(found.node, name)) {
+      this.write(found.node, name);
+      this.acknowledged.set(name, known + 1);
+    }
   }
 
   /** Whether a commit there comes back to its client. That it does before a follower has it is a problem, and so is that it does not for long. */
@@ -183,12 +120,12 @@ export class FakeCluster {
     return listening.filter((n) => this.at(n).alive).length >= quorum.count;
   }
 
-  #write(node: NodeId, replica: Replica, name: string): void {
+  /** Commits a row where the node leads, on its own disk, and sends it on its way; gives its place in all that was ever written. */
+  write(node: NodeId, name: string): number {
     this.#seq += 1;
-    replica.rows.add(this.#seq);
-    replica.last = this.#seq;
-    this.acknowledged.set(name, (this.acknowledged.get(name) ?? 0) + 1);
+    store(must(this.on(node).replicas.get(name), `${name} on n${node}`), this.#seq);
     this.#send(node, name);
+    return this.#seq;
   }
 
   /** The node whose replica a statement on the hinge reaches; `waits` where it would queue behind a lock or a node that is down. */
@@ -196,7 +133,7 @@ export class FakeCluster {
     const way: NodeId[] = [];
     for (let node = via; ; ) {
       const server = this.at(node);
-      if (!server.alive || server.fenced || server.locked.has(name)) return 'waits';
+      if (!server.answers || server.locked.has(name)) return 'waits';
       if (way.includes(node)) return { problem: `hinges lead in a circle: ${[...way, node].join(' → ')}` };
       way.push(node);
       const target = server.hinges.get(name);
@@ -205,8 +142,9 @@ export class FakeCluster {
       if (target.kind === 'forward') {
         const to = server.foreign.get(forwardOf(name, target.epoch));
         if (to === undefined) return { problem: `n${node} lacks its forward` };
-        return this.at(to).serves ? { node: to } : 'waits';
+        return this.at(to).answers && this.linked(node, to) ? { node: to } : 'waits';
       }
+      if (!this.linked(node, target.node)) return 'waits';
       node = target.node;
     }
   }
@@ -235,7 +173,7 @@ export class FakeCluster {
       for (const [to, slot] of sender.slots) {
         const receiver = this.at(to);
         const subscription = receiver.subscriptions.get(sender.id);
-        if (!sender.alive || sender.fenced || !receiver.alive || receiver.lagging || !subscription?.enabled) continue;
+        if (!subscription?.enabled || !this.#flows(sender, receiver)) continue;
         this.#endCopies(sender, receiver, subscription);
         while (slot[0] && slot[0].atMs + LAG_MS <= this.clock.nowMs()) {
           if (!this.#apply(receiver, subscription, slot[0])) {
@@ -250,6 +188,21 @@ export class FakeCluster {
     }
   }
 
+  /** The receiver's worker is connected, and does its work. */
+  #flows(sender: FakeServer, receiver: FakeServer): boolean {
+    const works = receiver.alive && !receiver.frozen && !receiver.lagging;
+    return works && sender.answers && this.linked(sender.id, receiver.id);
+  }
+
+  /** Whether `to` has said that all `from` wrote up to `seq` is on its disk: what commits at `from` wait for. */
+  hasConfirmed(from: NodeId, to: NodeId, seq: number): boolean {
+    const sender = this.at(from);
+    const receiver = this.servers.get(to);
+    const slot = sender.slots.get(to);
+    if (!receiver?.subscriptions.get(from)?.enabled || !slot || !this.#flows(sender, receiver)) return false;
+    return slot[0] === undefined || slot[0].seq > seq;
+  }
+
   #apply(receiver: FakeServer, subscription: Subscription, sent: Sent): boolean {
     if (sent.table === null) {
       subscription.marker = sent.seq;
@@ -260,7 +213,7 @@ export class FakeCluster {
     const sync = subscription.tables.get(sent.table);
     if (!sync || sent.seq <= sync.since) return true;
     if (sync.copiedAtMs !== null) sync.held.push(sent);
-    else store(replica, sent);
+    else store(replica, sent.seq);
     return true;
   }
 
@@ -276,7 +229,7 @@ export class FakeCluster {
       }
       for (const row of sync.copied.rows) replica.rows.add(row);
       replica.last = sync.copied.last;
-      for (const sent of sync.held) store(replica, sent);
+      for (const sent of sync.held) store(replica, sent.seq);
       sync.copiedAtMs = null;
       sender.copySlots.delete(copySlotName(receiver.id, name));
     }
@@ -285,6 +238,7 @@ export class FakeCluster {
   /** ALTER SUBSCRIPTION … REFRESH PUBLICATION. */
   refresh(from: NodeId, to: NodeId, copy: boolean): void {
     if (this.on(from).fenced) throw new Error(`n${from} is fenced: no replication`);
+    if (!this.linked(from, to)) throw new Error(`could not connect to the publisher: n${to} does not reach n${from}`);
     const published = this.on(from).publications.get(to);
     const subscription = this.on(to).subscriptions.get(from);
     if (!published || !subscription) throw new Error(`subscription ${subscriptionName(from, to)} does not exist`);
@@ -323,12 +277,19 @@ export class FakeCluster {
    * half-finished transactions are gone.
    */
   crash(node: NodeId): void {
-    const server = this.at(node);
-    for (const slot of server.slots.values()) for (const sent of slot) sent.atMs = Number.NEGATIVE_INFINITY;
+    for (const slot of this.at(node).slots.values()) for (const sent of slot) sent.atMs = Number.NEGATIVE_INFINITY;
     this.flow();
+    this.end(node);
+  }
+
+  /** The server ends, and what it has not sent stays with it. */
+  end(node: NodeId): void {
+    const server = this.at(node);
     server.alive = false;
     server.locked.clear();
     server.holders.clear();
+    server.snapshots.length = 0;
+    server.writer = null;
   }
 
   // Tables.
@@ -393,8 +354,13 @@ export class FakeCluster {
     }
   }
 
+  /** Refused, as by `postgres/sql/hinge.ts`, where a hinge leads through it. */
   dropServer(node: NodeId, name: string): void {
     const server = this.on(node);
+    for (const [hinge, target] of server.hinges) {
+      const through = target?.kind === 'node' ? serverName(target.node) : target && targetName(hinge, target);
+      if (through === name) throw tideError('SERVER_IN_USE', { server: name, hinge });
+    }
     server.servers.delete(name);
     for (const [foreignName, to] of server.foreign) {
       const uses = foreignName.includes('_fwd_') ? foreignName : serverName(to);
@@ -421,15 +387,30 @@ export class FakeCluster {
       parent: [...server.parents.keys()].map(String),
     };
   }
+
+  /** Removes one thing that `inventory` names, as `tide doctor --fix` does. */
+  removeObject(node: NodeId, kind: InventoryKind, name: string): void {
+    const server = this.on(node);
+    const numbers = name.split('.')[0]?.match(/\d+/g)?.map(Number) ?? [];
+    const last = numbers.at(-1) ?? 0;
+    if (kind === 'publication') server.publications.delete(last);
+    else if (kind === 'published-table') server.publications.get(last)?.delete(name.split('.')[1] ?? '');
+    else if (kind === 'subscription') server.subscriptions.delete(numbers[0] ?? 0);
+    else if (kind === 'slot') server.slots.delete(last);
+    else if (kind === 'replica-table') this.dropReplica(node, name);
+    else if (kind === 'foreign-table') this.dropForeign(node, name);
+    else if (kind === 'server') this.dropServer(node, name);
+    else if (kind === 'parent') this.dropParent(node, Number(name));
+  }
 }
 
 export function copySlotName(to: NodeId, table: string): string {
   return `pg_n${to}_sync_${table}`;
 }
 
-function store(replica: Replica, sent: Sent): void {
-  replica.rows.add(sent.seq);
-  replica.last = sent.seq;
+function store(replica: Replica, seq: number): void {
+  replica.rows.add(seq);
+  replica.last = seq;
 }
 
 function forwardOf(name: string, epoch: number): string {

@@ -1,6 +1,7 @@
 import type { NodeId, Quorum, TableRecord } from '../../../../src/catalog/model.ts';
 import {
   forwardName,
+  parsePartitionTable,
   partitionTable,
   remoteTable,
   serverName,
@@ -15,6 +16,8 @@ import { copySlotName, type FakeCluster, targetName } from './fake-cluster.ts';
 export type Effect = (label: string, change: () => void) => Promise<void>;
 
 const nameOf = ({ tid, pid }: PartitionRef) => partitionTable(tid, pid);
+
+const STREAM_BEHIND_MS = 5_000;
 
 /** The data plane on fake servers: the same calls made of the same statements, in the order of postgres/data-plane.ts. */
 export class FakePlane implements DataPlane {
@@ -116,6 +119,10 @@ export class FakePlane implements DataPlane {
     return this.#cluster.on(to).subscriptions.get(from)?.enabled === true;
   }
 
+  async isWhole(from: NodeId, to: NodeId): Promise<boolean> {
+    return (await this.hasStream(from, to)) && this.#cluster.on(from).slots.has(to);
+  }
+
   async disconnectPair(from: NodeId, to: NodeId, gone?: NodeId): Promise<void> {
     await this.#pairs.run(`${from}>${to}`, async () => {
       if (to !== gone && this.#cluster.on(to).subscriptions.has(from)) {
@@ -127,6 +134,10 @@ export class FakePlane implements DataPlane {
       if (!sender.publications.has(to)) return;
       await this.#effect(`n${from}: drop publication to n${to}`, () => sender.publications.delete(to));
     });
+  }
+
+  async published(from: NodeId, to: NodeId): Promise<PartitionRef[]> {
+    return [...this.#published(from, to)].map(parsePartitionTable);
   }
 
   async streams(from: NodeId, to: NodeId): Promise<Map<string, 'copying' | 'ready'>> {
@@ -159,6 +170,8 @@ export class FakePlane implements DataPlane {
       if (missing.length === 0) return;
       const strangers = [...published].filter((t) => !missing.includes(t) && !subscribed.has(t));
       await this.#unpublish(from, to, strangers);
+      if (!copy && !(await this.awaitMarker(to, from, await this.writeMarker(from), STREAM_BEHIND_MS)))
+        throw tideError('STREAM_BEHIND', { from, to });
       if (missing.some((n) => subscribed.has(n))) await this.#refresh(from, to, false);
       const added = missing.filter((n) => !published.has(n));
       if (added.length > 0) {
@@ -191,7 +204,7 @@ export class FakePlane implements DataPlane {
       if (this.#published(from, to).has(nameOf(ref))) await this.#unpublish(from, to, [nameOf(ref)]);
       const subscribed = this.#subscribed(from, to);
       if (!subscribed.has(nameOf(ref))) return;
-      if (!((await this.hasStream(from, to)) && this.#cluster.on(from).slots.has(to))) {
+      if (!(await this.isWhole(from, to))) {
         return this.#effect(`n${to}: drop the cut stream from n${from}`, () => this.#cluster.unsubscribe(from, to));
       }
       // Published by somebody whose refresh has failed: this one would take it up without its rows.
@@ -233,11 +246,11 @@ export class FakePlane implements DataPlane {
   async awaitMarker(at: NodeId, from: NodeId, value: string, timeoutMs: number): Promise<boolean> {
     const { clock } = this.#cluster;
     const untilMs = clock.nowMs() + timeoutMs;
-    for (;;) {
+    for (let pauseMs = 2; ; pauseMs *= 2) {
       this.#cluster.flow();
       if ((this.#cluster.on(at).subscriptions.get(from)?.marker ?? 0) >= Number(value)) return true;
       if (clock.nowMs() >= untilMs) return false;
-      await clock.sleep(2);
+      await clock.sleep(Math.min(pauseMs, untilMs - clock.nowMs()));
     }
   }
 
@@ -298,14 +311,10 @@ export class FakePlane implements DataPlane {
     const name = partitionTable(table.tid, pid);
     const from = server.hinges.get(name);
     if (!from || targetName(name, from) === targetName(name, to)) return { outcome: 'done', pauseMs: 0 };
-    if (to.kind === 'node') {
-      await this.ensureServer(node, to.node);
-      const remote = remoteTable(table.tid, pid, to.node);
-      if (!server.foreign.has(remote))
-        await this.#effect(`n${node}: create ${remote}`, () => server.foreign.set(remote, to.node));
-    }
+    if (to.kind === 'node') await this.ensureServer(node, to.node);
     if ((server.holders.get(name) ?? []).length > 0) return { outcome: 'backed-off', pauseMs: 1, why: 'lock' };
     await this.#effect(`n${node}: point ${name} to ${to.kind === 'node' ? `n${to.node}` : to.kind}`, () => {
+      if (to.kind === 'node') server.foreign.set(remoteTable(table.tid, pid, to.node), to.node);
       server.hinges.set(name, to);
       if (from.kind === 'node') this.#cluster.dropForeign(node, targetName(name, from));
     });

@@ -128,7 +128,7 @@ export class World {
     await CatalogStore.initialise(world.store, { clusterId: 'test', startMode: 'start' });
     await world.boot();
     for (const id of nodes) await world.addNode(id);
-    for (const table of tables) await world.addTable(table);
+    for (const table of tables) await world.clock.during(world.addTable(table));
     await world.settleQuorums();
     world.cluster.clients = () => ({
       nodes: connectedNodes(world.view)

@@ -1,0 +1,10 @@
+import { expect, test } from 'vitest';
+import { lacking } from './support/load.ts';
+import { sweep } from './support/sweep.ts';
+
+const SEEDS = 250;
+
+test(`no rule is broken in ${SEEDS} seeds, part 2`, async () => {
+  const counts = await sweep(251, SEEDS);
+  expect(lacking(counts, SEEDS)).toEqual([]);
+});

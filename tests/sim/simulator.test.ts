@@ -1,0 +1,96 @@
+import { expect, test } from 'vitest';
+import { must } from '../../src/core/assert.ts';
+import type { DataPlane } from '../../src/operations/ports.ts';
+import { ALL_EVENTS, scriptOf } from './support/script.ts';
+import { shrink } from './support/shrink.ts';
+import { simulate } from './support/simulate.ts';
+import { HOURS } from './support/sweep.ts';
+import type { SimWorld } from './support/world.ts';
+
+test('the same seed is the same run, another seed is another', async () => {
+  const seeds = [3, 4, 5, 6];
+  const hash = async (seed: number) => (await simulate(scriptOf(seed, HOURS))).hash;
+  const once: string[] = [];
+  const again: string[] = [];
+  for (const seed of seeds) once.push(await hash(seed));
+  for (const seed of seeds) again.push(await hash(seed));
+  expect(again).toEqual(once);
+  expect(new Set(once).size).toBe(seeds.length);
+});
+
+test('everything that can happen happens in some script', () => {
+  const happens = new Set(
+    Array.from({ length: 300 }, (_, seed) => scriptOf(seed, HOURS).events.map((e) => e.what)).flat(),
+  );
+  expect([...happens].sort()).toEqual([...ALL_EVENTS].sort());
+});
+
+/** Defects as somebody might make them, and what the simulator says of them. */
+const PLANTED: Record<string, { plant: (plane: DataPlane) => Partial<DataPlane>; found: RegExp }> = {
+  'the least advanced follower leads': {
+    plant: (plane) => ({
+      cutStream: async (from, to) => {
+        const position = await plane.cutStream(from, to);
+        return position === null ? null : -position;
+      },
+    }),
+    found: /acknowledged rows/,
+  },
+  'commits wait for nobody': {
+    plant: () => ({ setQuorum: async () => {} }),
+    found: /acknowledged rows|commits at/,
+  },
+  'whoever waits for rows is told that they have arrived': {
+    plant: () => ({ awaitMarker: async () => true }),
+    found: /acknowledged rows|whose table is gone there|rows that are there/,
+  },
+  'a replica that is removed stays in the streams': {
+    plant: () => ({ stopStream: async () => {}, stopSending: async () => {} }),
+    found: /whose table is gone there|leftover|still on their way|rows that are there/,
+  },
+  'a new leader stays guarded': {
+    plant: (plane) => ({ setGuard: (node, ref, on) => (on ? plane.setGuard(node, ref, on) : Promise.resolve()) }),
+    found: /is not the leader|leads and is guarded/,
+  },
+  'a marker never arrives': {
+    plant: () => ({ awaitMarker: async () => false }),
+    found: /there is no rest/,
+  },
+};
+
+const SEEDS_MAX = 200;
+
+test.each(Object.entries(PLANTED))('a planted defect is found: %s', async (_name, { plant, found }) => {
+  const sabotage = (world: SimWorld) => {
+    world.wrap = (plane) => {
+      const planted = plant(plane);
+      return new Proxy(plane, { get: (target, name: keyof DataPlane) => planted[name] ?? target[name] });
+    };
+  };
+  const problems: string[] = [];
+  for (let seed = 1; seed <= SEEDS_MAX && problems.length === 0; seed++)
+    problems.push(...(await simulate(scriptOf(seed, HOURS), sabotage)).problems);
+  expect(problems[0]).toMatch(found);
+});
+
+test('a failing script is shrunk to the events it needs', async () => {
+  const asked = (world: SimWorld) => {
+    const { take } = world;
+    world.take = (write) => {
+      if ('put' in write && write.put === '/catalog/settings' && world.nowMs > 100)
+        world.problem('a setting was changed');
+      take.call(world, write);
+    };
+  };
+  const script = must(
+    Array.from({ length: 50 }, (_, seed) => scriptOf(seed, HOURS)).find((s) =>
+      s.events.slice(3).some((e) => e.what === 'set'),
+    ),
+    'a script that changes a setting',
+  );
+  const failed = await simulate(script, asked);
+  expect(failed.problems).toEqual(['a setting was changed']);
+  const least = await shrink(script, failed, 10_000, asked);
+  expect(least.script.events.map((e) => e.what)).toEqual(['set']);
+  expect(least.outcome.problems).toEqual(failed.problems);
+});
