@@ -3,6 +3,7 @@ import type { ClusterView, LoadView, NodeId } from '../catalog/model.ts';
 import { must } from '../core/assert.ts';
 import type { Clock } from '../core/clock.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
+import { KeyedMutex } from '../core/mutex.ts';
 import type { WaitReason } from '../core/wait-reason.ts';
 import type { Journal } from './journal.ts';
 import { advance, hasEnded, type OperationEvent } from './machine.ts';
@@ -51,6 +52,7 @@ export class Runner {
   readonly #live = new Map<number, Live>();
   readonly #wake = new Map<number, AbortController>();
   readonly #loops = new Set<Promise<void>>();
+  readonly #admissions = new KeyedMutex();
   #stopped = false;
 
   constructor(journal: Journal, kinds: ReadonlyMap<string, OperationKind<unknown>>, ports: RunnerPorts) {
@@ -60,9 +62,9 @@ export class Runner {
     this.quorums = new QuorumKeeper({ ...ports, running: () => this.unended() });
   }
 
-  /** Takes up everything that had not ended when the last manager did. */
+  /** Takes up everything that had not ended when the last manager did. What has been submitted to this one runs already. */
   resume(): void {
-    for (const record of this.#journal.all()) if (!hasEnded(record)) this.#launch(record.id);
+    for (const record of this.unended()) if (!this.#live.has(record.id)) this.#launch(record.id);
   }
 
   /** Lets go of all operations where they are; the journal has them. */
@@ -201,15 +203,25 @@ export class Runner {
   }
 
   async #admit(record: OperationRecord): Promise<void> {
-    if (record.cancelRequested) return this.#apply(record.id, { kind: 'cancel' });
+    // One at a time: two that look at once would both take the last place at a node.
+    const obstacle = await this.#admissions.run('admission', async () => {
+      if (record.cancelRequested) await this.#apply(record.id, { kind: 'cancel' });
+      else return this.#admitFree(record);
+      return null;
+    });
+    if (obstacle !== null) await this.#pauseFor(record.id, 200, obstacle);
+  }
+
+  /** Lets it start, or fail where its kind refuses it now; else what it has to wait for. */
+  async #admitFree(record: OperationRecord): Promise<WaitReason | null> {
     const obstacle = this.#obstacle(record);
-    if (obstacle === null) {
-      const refusal = this.kindOf(record).refuse?.(record.input, this.#ports.view(), this.#ports.load());
-      if (!refusal) return this.#apply(record.id, { kind: 'admitted' });
+    if (obstacle !== null) return obstacle;
+    const refusal = this.kindOf(record).refuse?.(record.input, this.#ports.view(), this.#ports.load());
+    if (refusal) {
       const { code, message, hint } = refusal;
-      return this.#apply(record.id, { kind: 'step-failed', error: { code, message, hint } });
-    }
-    await this.#pauseFor(record.id, 200, obstacle);
+      await this.#apply(record.id, { kind: 'step-failed', error: { code, message, hint } });
+    } else await this.#apply(record.id, { kind: 'admitted' });
+    return null;
   }
 
   /** Why a queued operation cannot start yet: an older operation holds one of its locks, or a node has its fill of moves. */
