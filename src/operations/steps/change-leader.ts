@@ -93,9 +93,10 @@ async function leaveDeadBehind(c: StepContext<LeaderInput>): Promise<StepResult 
   const late = await protectPartition(c, source, { without: dead });
   if (late) return late;
   for (const node of dead) {
+    // Before it is sent no more: cut off in between and back by then, it would count as having what it was not sent.
+    await c.commit({ kind: 'replica-put', ...refOf(c), node, state: 'stale' });
     await c.plane.stopSending(source, node, refOf(c));
     await c.plane.stopSending(c.input.to, node, refOf(c));
-    await c.commit({ kind: 'replica-put', ...refOf(c), node, state: 'stale' });
     await c.event(
       'replica-stale',
       `${partitionKey(c.input.tid, c.input.pid)} on node ${node} does not answer and will be copied again`,
