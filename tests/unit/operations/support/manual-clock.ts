@@ -37,6 +37,19 @@ export class ManualClock implements Clock {
     return true;
   }
 
+  /** Lets time go on for as long as the work takes. */
+  async during<T>(work: Promise<T>): Promise<T> {
+    let over = false;
+    const ended = () => {
+      over = true;
+    };
+    work.then(ended, ended);
+    for (;;) {
+      await new Promise((resolve) => setImmediate(resolve));
+      if (over || !this.advance()) return work;
+    }
+  }
+
   /** A killed manager's sleeps never end. */
   forget(): void {
     this.#sleepers = [];
