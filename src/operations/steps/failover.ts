@@ -1,11 +1,10 @@
 import type { NodeId, Outage, Partition } from '../../catalog/model.ts';
 import { followersOf, haveAllBetween } from '../../catalog/quorum.ts';
-import { allPartitions, isOut, partitionKey, partitionOf } from '../../catalog/view.ts';
+import { isOut, ledPartitions, partitionKey, partitionOf } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { again, DONE, nothingToUndo, type OperationRecord, type Step, type StepContext } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
 import { waitFor } from '../waiting.ts';
-import { readyNodes } from './partition.ts';
 
 /**
  * DESIGN 4.4. The node is down, or its server lets nobody in, and starts only behind its fence:
@@ -37,8 +36,7 @@ interface Choice extends PartitionRef {
 const positionsOf = (c: Context) => c.data.positions as Record<string, number | null> | undefined;
 const choicesOf = (c: Context) => must(c.data.choices as Choice[] | undefined, 'the choice of leaders');
 const refOf = ({ tid, pid }: PartitionRef): PartitionRef => ({ tid, pid });
-const ledBy = (c: Context, node: NodeId) =>
-  [...allPartitions(c.view)].filter(({ partition }) => partition.leader === node);
+const ledBy = (c: Context, node: NodeId) => ledPartitions(c.view).get(node) ?? [];
 
 const cutStreams: Step<FailoverInput> = {
   name: 'cut-streams',
@@ -120,7 +118,7 @@ const chooseLeaders: Step<FailoverInput> = {
     const busy = new Set(inTheWay(c).map((r) => partitionKey(Number(r.input.tid), Number(r.input.pid))));
     const leads = new Map<NodeId, number>();
     const choices: Choice[] = [];
-    for (const { partition } of ledBy(c, c.input.node)) {
+    for (const partition of ledBy(c, c.input.node)) {
       if (busy.has(partitionKey(partition.tid, partition.pid))) continue;
       const choice = choose(c, partition, leads);
       if (!choice) continue;
@@ -159,7 +157,7 @@ function choose(c: Context, partition: Partition, leads: ReadonlyMap<NodeId, num
   const position = (n: NodeId) => positionsOf(c)?.[n] ?? null;
   const { recover } = c.input;
   if (recover?.tid === partition.tid && recover.pid === partition.pid) return recovered(c, partition, target);
-  const followers = readyNodes(partition).filter((n) => n !== node);
+  const followers = followersOf(partition, node);
   const able = followers
     .filter((n) => c.alive(n) && position(n) !== null)
     .sort(
@@ -222,7 +220,7 @@ async function leaveStaleBehind(c: Context, choice: Choice): Promise<void> {
   for (const from of holders) {
     for (const to of choice.stale.filter((n) => n !== from)) await c.plane.stopSending(from, to, refOf(choice));
   }
-  for (const to of readyNodes(partition).filter((n) => n !== choice.leader && !choice.stale.includes(n))) {
+  for (const to of followersOf(partition, choice.leader).filter((n) => !choice.stale.includes(n))) {
     await c.plane.connectPair(choice.leader, to);
     await c.plane.startStreams(choice.leader, to, [refOf(choice)], false);
   }
@@ -266,7 +264,7 @@ async function open(c: Context, choice: Choice): Promise<boolean> {
 
 async function tellOutcome(c: Context): Promise<void> {
   const { node } = c.input;
-  const left = ledBy(c, node).map(({ partition }) => partitionKey(partition.tid, partition.pid));
+  const left = ledBy(c, node).map(({ tid, pid }) => partitionKey(tid, pid));
   const without = left.length > 0 ? `; without live followers that have all it acknowledged: ${left.join(', ')}` : '';
   await c.event('failover', `node ${node}: ${choicesOf(c).length} partitions have a new leader${without}`, node);
 }
@@ -286,9 +284,8 @@ async function eachAtOnce<T>(choices: readonly Choice[], work: (choice: Choice) 
 
 /** Partitions that the node still leads although its live followers have all that it acknowledged. */
 export function leaderless(view: Context['view'], node: NodeId, alive: (node: NodeId) => boolean): Partition[] {
-  return [...allPartitions(view)]
-    .map(({ partition }) => partition)
-    .filter((p) => p.leader === node && haveAllBetween(view, node, followersOf(p, node).filter(alive)));
+  const led = ledPartitions(view).get(node) ?? [];
+  return led.filter((p) => haveAllBetween(view, node, followersOf(p, node).filter(alive)));
 }
 
 export const failoverSteps: readonly Step<FailoverInput>[] = [
