@@ -53,6 +53,11 @@ export function ledPartitions(view: ClusterView): ReadonlyMap<NodeId, readonly P
   return led;
 }
 
+/** Partitions of tables that clients can use, led by the node. */
+export function servedBy(view: ClusterView, node: NodeId): Partition[] {
+  return (ledPartitions(view).get(node) ?? []).filter(({ tid }) => view.tables.get(tid)?.state === 'ready');
+}
+
 /** `public.acct`, or `acct` where the schema is public and `short` is asked for. */
 export function tableName(table: Pick<TableRecord, 'schema' | 'name'>): string {
   return table.schema === 'public' ? table.name : `${table.schema}.${table.name}`;

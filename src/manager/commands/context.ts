@@ -1,4 +1,4 @@
-import type { ClusterView, LoadView, NodeId, NodeRecord, TableRecord } from '../../catalog/model.ts';
+import type { ClusterView, LoadView, NodeId, NodeRecord, Partition, TableRecord } from '../../catalog/model.ts';
 import { tableName } from '../../catalog/view.ts';
 import type { Clock } from '../../core/clock.ts';
 import { type TideError, tideError } from '../../core/errors.ts';
@@ -53,6 +53,13 @@ export function nodeById(view: ClusterView, id: NodeId): NodeRecord {
 export function requireFree(context: CommandContext, table: TableRecord, pid: number): void {
   const holder = context.runner.holderOf(partitionLock(table.tid, pid));
   if (holder) throw tideError('PARTITION_BUSY', { partition: `${tableName(table)} ${pid}`, operation: holder.id });
+}
+
+/** Throws PARTITION_UNKNOWN. */
+export function requirePartition(table: TableRecord, pid: number): Partition {
+  const partition = table.partitions[pid];
+  if (partition) return partition;
+  throw tideError('PARTITION_UNKNOWN', { table: tableName(table), pid, count: table.partitionCount });
 }
 
 /** Throws BUSY where an operation holds the lock. */

@@ -6,7 +6,7 @@ import { partitionKey, replicaOn, servedPartitions, tableName } from '../../cata
 import { tideError } from '../../core/errors.ts';
 import { outageLock } from '../../operations/kinds/outage.ts';
 import { onlyHere } from '../guardian.ts';
-import { type CommandContext, nodeById, readyTable, requireLock } from './context.ts';
+import { type CommandContext, nodeById, readyTable, requireLock, requirePartition } from './context.ts';
 
 /** The operator's word on a node that is down or cut off. */
 
@@ -39,8 +39,7 @@ export async function recoverPartition(
 ): Promise<StartedResult> {
   const { pid, node: to } = command;
   const table = readyTable(c.view, command.table);
-  const partition = table.partitions[pid];
-  if (!partition) throw tideError('PARTITION_UNKNOWN', { table: tableName(table), pid, count: table.partitionCount });
+  const partition = requirePartition(table, pid);
   const name = `${tableName(table)} ${pid}`;
   const { leader } = partition;
   const outage = nodeById(c.view, leader).outage;
@@ -102,7 +101,6 @@ export async function drop(
 function keyOf(c: CommandContext, name: string): string {
   const at = name.lastIndexOf('/');
   const table = readyTable(c.view, name.slice(0, at));
-  const pid = Number(name.slice(at + 1));
-  if (pid < table.partitionCount) return partitionKey(table.tid, pid);
-  throw tideError('PARTITION_UNKNOWN', { table: tableName(table), pid, count: table.partitionCount });
+  const { tid, pid } = requirePartition(table, Number(name.slice(at + 1)));
+  return partitionKey(tid, pid);
 }

@@ -1,10 +1,8 @@
 import type { AdminCommand } from '../../api/commands.ts';
 import type { NodeId, Partition } from '../../catalog/model.ts';
-import { tableName } from '../../catalog/view.ts';
-import { must } from '../../core/assert.ts';
 import { tideError } from '../../core/errors.ts';
 import { type MoveRequest, preflightMove } from '../../placement/preflight.ts';
-import { type CommandContext, readyTable, requireFree, throwAll } from './context.ts';
+import { type CommandContext, readyTable, requireFree, requirePartition, throwAll } from './context.ts';
 
 type Started = Promise<{ operations: number[] }>;
 
@@ -16,14 +14,8 @@ async function start(
   request: (partition: Partition) => { kind: MoveRequest['kind']; from?: NodeId; to?: NodeId },
 ): Started {
   const table = readyTable(c.view, name);
-  for (const pid of pids) {
-    if (pid < table.partitionCount) continue;
-    throw tideError('PARTITION_UNKNOWN', { table: tableName(table), pid, count: table.partitionCount });
-  }
-  const moves = pids.map((pid) => {
-    const partition = must(table.partitions[pid], `partition ${pid}`);
-    return { tid: table.tid, pid, ...request(partition) } as MoveRequest;
-  });
+  const partitions = pids.map((pid) => requirePartition(table, pid));
+  const moves = partitions.map((p) => ({ tid: p.tid, pid: p.pid, ...request(p) }) as MoveRequest);
   throwAll(moves.flatMap((move) => preflightMove(c.view, c.loadView, move)));
   for (const pid of pids) requireFree(c, table, pid);
   const operations: number[] = [];

@@ -244,7 +244,7 @@ const countReplica: Step<AddInput> = {
   undo: async (c) => {
     const { leader } = partitionNow(c);
     if (leader === c.input.to || stateOn(c) !== 'ready') return DONE;
-    if (isOut(c.view, leader) || !c.alive(leader)) {
+    if (!c.alive(leader)) {
       // Commits may be here that no other follower has: a failover, if there is one, chooses before this replica goes.
       if (c.data.awaitsLeader !== leader) await c.remember({ awaitsLeader: leader });
       return again(100, waitFor('node', `node ${leader}, the leader, is away`, leader));

@@ -1,5 +1,6 @@
 import type { NodeId } from '../../catalog/model.ts';
 import { forwardName } from '../../catalog/names.ts';
+import { followersOf } from '../../catalog/quorum.ts';
 import { connectedNodes, isOut, partitionKey, replicaOn } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { TideError, tideError } from '../../core/errors.ts';
@@ -151,7 +152,7 @@ const swing: Step<LeaderInput> = {
     const budgetMs = c.view.settings['move.max_pause'];
     const unready = (await leaveDeadBehind(c)) ?? (await protectPartition(c, c.input.to));
     if (unready) return unready;
-    const followers = readyNodes(partitionNow(c)).filter((n) => n !== source);
+    const followers = followersOf(partitionNow(c), source);
     const wait = (await oldHolder(c, source, budgetMs)) ?? (await lagging(c, source, followers, budgetMs));
     if (wait) return wait;
     const attempt = await c.plane.swingLeader(source, refOf(c), { epoch: epochOf(c), followers, budgetMs });

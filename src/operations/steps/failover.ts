@@ -1,11 +1,10 @@
-import type { NodeId, Outage, Partition, TableRecord } from '../../catalog/model.ts';
+import type { NodeId, Outage, Partition } from '../../catalog/model.ts';
 import { followersOf, haveAllBetween } from '../../catalog/quorum.ts';
-import { isOut, partitionKey, partitionOf, servedPartitions } from '../../catalog/view.ts';
+import { isOut, partitionKey, partitionOf, servedBy } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { again, DONE, nothingToUndo, type OperationRecord, type Step, type StepContext } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
 import { waitFor } from '../waiting.ts';
-import { readyNodes } from './partition.ts';
 
 /**
  * DESIGN 4.4. The node is down, or its server lets nobody in, and starts only behind its fence:
@@ -39,8 +38,7 @@ interface Choice extends PartitionRef {
 const positionsOf = (c: Context) => c.data.positions as Record<string, number | null> | undefined;
 const choicesOf = (c: Context) => must(c.data.choices as Choice[] | undefined, 'the choice of leaders');
 const refOf = ({ tid, pid }: PartitionRef): PartitionRef => ({ tid, pid });
-const ledBy = (c: Context, node: NodeId) =>
-  [...servedPartitions(c.view)].filter(({ partition }) => partition.leader === node);
+const ledBy = (c: Context, node: NodeId) => servedBy(c.view, node);
 
 const cutStreams: Step<FailoverInput> = {
   name: 'cut-streams',
@@ -98,14 +96,12 @@ const settleOperations: Step<FailoverInput> = {
 };
 
 /**
- * Operations that need the node: on one partition, as source or target, or as the leader to copy from; or to make a table there. Not those
- * that have been undone as far as they can be before somebody leads.
+ * Operations on one partition that need the node: as source or target, or as the leader to copy from. Not those that have been undone as far
+ * as they can be before somebody leads.
  */
 function inTheWay(c: Context): OperationRecord[] {
   const { node } = c.input;
   return c.running().filter((r) => {
-    // Nobody uses its partitions yet: they get no other leaders.
-    if (r.kind === 'create-table') return !r.passedNoReturn && holdersOf(r.input.table as TableRecord).includes(node);
     const { tid, pid, from, to } = r.input as Partial<Record<'tid' | 'pid' | 'from' | 'to', number>>;
     if (tid === undefined || pid === undefined || r.data.awaitsLeader === node) return false;
     const leader = partitionOf(c.view, tid, pid)?.leader;
@@ -114,8 +110,6 @@ function inTheWay(c: Context): OperationRecord[] {
     return !hasLostSource(c, r) && (from === node || to === node || leader === node);
   });
 }
-
-const holdersOf = (table: TableRecord) => table.partitions.flatMap((p) => p.replicas.map((r) => r.node));
 
 /** Whether its swing came through is known by the dead node alone. */
 const hasLostSource = (c: Context, r: OperationRecord) => r.data.began === 'swing' && r.data.source === c.input.node;
@@ -128,7 +122,7 @@ const chooseLeaders: Step<FailoverInput> = {
     const busy = new Set(inTheWay(c).map((r) => partitionKey(Number(r.input.tid), Number(r.input.pid))));
     const leads = new Map<NodeId, number>();
     const choices: Choice[] = [];
-    for (const { partition } of ledBy(c, c.input.node)) {
+    for (const partition of ledBy(c, c.input.node)) {
       if (busy.has(partitionKey(partition.tid, partition.pid))) continue;
       const choice = choose(c, partition, leads);
       if (!choice) continue;
@@ -167,7 +161,7 @@ function choose(c: Context, partition: Partition, leads: ReadonlyMap<NodeId, num
   const position = (n: NodeId) => positionsOf(c)?.[n] ?? null;
   const { recover } = c.input;
   if (recover?.tid === partition.tid && recover.pid === partition.pid) return recovered(c, partition, target);
-  const followers = readyNodes(partition).filter((n) => n !== node);
+  const followers = followersOf(partition, node);
   const able = followers
     .filter((n) => c.alive(n) && position(n) !== null)
     .sort(
@@ -230,7 +224,7 @@ async function leaveStaleBehind(c: Context, choice: Choice): Promise<void> {
   for (const from of holders) {
     for (const to of choice.stale.filter((n) => n !== from)) await c.plane.stopSending(from, to, refOf(choice));
   }
-  for (const to of readyNodes(partition).filter((n) => n !== choice.leader && !choice.stale.includes(n))) {
+  for (const to of followersOf(partition, choice.leader).filter((n) => !choice.stale.includes(n))) {
     await c.plane.connectPair(choice.leader, to);
     await c.plane.startStreams(choice.leader, to, [refOf(choice)], false);
   }
@@ -274,7 +268,7 @@ async function open(c: Context, choice: Choice): Promise<boolean> {
 
 async function tellOutcome(c: Context): Promise<void> {
   const { node } = c.input;
-  const left = ledBy(c, node).map(({ partition }) => partitionKey(partition.tid, partition.pid));
+  const left = ledBy(c, node).map(({ tid, pid }) => partitionKey(tid, pid));
   const without = left.length > 0 ? `; without live followers that have all it acknowledged: ${left.join(', ')}` : '';
   await c.event('failover', `node ${node}: ${choicesOf(c).length} partitions have a new leader${without}`, node);
 }
@@ -294,9 +288,7 @@ async function eachAtOnce<T>(choices: readonly Choice[], work: (choice: Choice) 
 
 /** Partitions that the node still leads although its live followers have all that it acknowledged. */
 export function leaderless(view: Context['view'], node: NodeId, alive: (node: NodeId) => boolean): Partition[] {
-  return [...servedPartitions(view)]
-    .map(({ partition }) => partition)
-    .filter((p) => p.leader === node && haveAllBetween(view, node, followersOf(p, node).filter(alive)));
+  return servedBy(view, node).filter((p) => haveAllBetween(view, node, followersOf(p, node).filter(alive)));
 }
 
 export const failoverSteps: readonly Step<FailoverInput>[] = [
