@@ -67,9 +67,9 @@ export async function play(stage: Stage, { boundary, scenario, victim }: Case): 
     await load.stop();
     const wrong = [...load.failures.splice(0)];
     if (boundary.mustBeDone && status !== 'done') wrong.push(`it is ${status} behind its point of no return`);
-    if (cast.away === undefined) await stage.untilQuiet();
-    // A server that has just been killed may be taken for live until its node says otherwise.
+    // First this: a server that has just been killed may be taken for live, and all for quiet, until its node says otherwise.
     await until('server that takes statements on every node', () => stage.isServing(cast.away));
+    if (cast.away === undefined) await stage.untilQuiet();
     wrong.push(...((await cast.outcome?.(status === 'done')) ?? []));
     await cast.restore?.();
     await stage.untilQuiet();
