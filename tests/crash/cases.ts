@@ -26,9 +26,13 @@ export function allCases(): Case[] {
   );
 }
 
-/** Of every kind the boundary that matters most, its point of no return done and not journaled (or its first step), with victims taking turns. */
+/** They need a new node each, which takes longest, and are disturbed by `tests/fault/kill-decommission.test.ts` and `failover.test.ts` too. */
+export const NOT_SELECTED = ['drop-node', 'rebalance'];
+
+/** Of every other kind the boundary that matters most, its point of no return done and not journaled (or its first step), with victims taking turns. */
 export function representativeCases(): Case[] {
-  return [...OPERATION_KINDS.values()].flatMap(({ kind, steps }, i) => {
+  const kinds = [...OPERATION_KINDS.values()].filter(({ kind }) => !NOT_SELECTED.includes(kind));
+  return kinds.flatMap(({ kind, steps }, i) => {
     const step = (steps.find((s) => s.noReturn) ?? steps[0])?.name;
     const there = allCases().filter(({ boundary: b }) => b.kind === kind && b.step === step && b.moment === 'effect');
     const one = there[i % there.length];

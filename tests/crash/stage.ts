@@ -111,6 +111,12 @@ export class Stage {
     return NODES.every((id) => nodes.find((n) => n.id === id)?.isLive) && rows.every((r) => r.state === 'ready');
   }
 
+  /** Every one of the first nodes but `away` answers, through its own port. */
+  async isServing(away: number | undefined): Promise<boolean> {
+    const answers = NODES.filter((n) => n !== away).map((n) => this.cluster.sql(n).query('SELECT 1'));
+    return (await Promise.allSettled(answers)).every((a) => a.status === 'fulfilled');
+  }
+
   async wrong(): Promise<string[]> {
     const found = await whatIsWrong(this.cluster, NODES);
     for (const node of NODES)

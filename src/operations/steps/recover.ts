@@ -53,6 +53,10 @@ const demote: Step<RecoverInput> = {
       return again(100, waitFor('lock', `a hinge on node ${node} is in use`, node));
     }
     await c.plane.dropLooseForwards(node);
+    // Made while it was away: clients find them as soon as they are let in.
+    for (const table of c.view.tables.values())
+      if (table.state === 'ready' && !(await c.plane.parentExists(node, table)))
+        await c.plane.createParent(node, table);
     return DONE;
   },
   undo: nothingToUndo('its hinges lead where the catalog says'),

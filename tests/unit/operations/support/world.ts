@@ -117,6 +117,8 @@ export class World {
   #armed = false;
   #root = 0;
   #settledMs = 0;
+  /** They have missed what was done while they were away. */
+  readonly #returned = new Set<NodeId>();
 
   private constructor(nodes: readonly NodeId[]) {
     this.cluster = new FakeCluster(this.clock, nodes);
@@ -266,6 +268,8 @@ export class World {
       log: (_level, message, facts) => void this.errors.push(`${message} ${JSON.stringify(facts)}`),
     });
     reconciler.hingesChanged();
+    for (const node of this.#returned) reconciler.nodeReturned(node);
+    this.#returned.clear();
     await reconciler.round();
   }
 
@@ -277,6 +281,7 @@ export class World {
   comeBack(node: NodeId): void {
     this.cluster.at(node).alive = true;
     this.cluster.at(node).fenced = true;
+    this.#returned.add(node);
   }
 
   /** A manager takes over: it knows what the store knows. */
@@ -375,9 +380,11 @@ export class World {
     return this.effects.filter((e) => !e.startsWith('  event'));
   }
 
-  /** The fault befalls the effect that was noted last, once. */
+  /** The fault befalls the effect that was noted last, once. Several that are written at once are one moment for a node to die. */
   #struck(mode: Fault['mode']): boolean {
-    if (!this.#armed || this.fault?.mode !== mode || this.changes().length !== this.fault.at) return false;
+    if (!this.#armed || this.fault?.mode !== mode) return false;
+    const passed = this.changes().length - this.fault.at;
+    if (mode === 'node-dies' ? passed < 0 : passed !== 0) return false;
     this.fault = this.fault.next ?? null;
     return true;
   }
