@@ -40,10 +40,6 @@ const PLANTED: Record<string, { plant: (plane: DataPlane) => Partial<DataPlane>;
     plant: () => ({ setQuorum: async () => {} }),
     found: /acknowledged rows|commits at/,
   },
-  'whoever waits for rows is told that they have arrived': {
-    plant: () => ({ awaitMarker: async () => true }),
-    found: /acknowledged rows|whose table is gone there|rows that are there/,
-  },
   'a replica that is removed stays in the streams': {
     plant: () => ({ stopStream: async () => {}, stopSending: async () => {} }),
     found: /whose table is gone there|leftover|still on their way|rows that are there/,
