@@ -42,7 +42,13 @@ afterAll(async () => {
   await network?.close();
 });
 
-afterEach(() => network?.heal());
+let historians: Historians | null = null;
+
+/** After a failed scenario too: the next one has a machine and a network of its own. */
+afterEach(async () => {
+  await network?.heal();
+  await historians?.stop();
+});
 
 const wires = () => must(network, 'network');
 const leaders = async () =>
@@ -51,7 +57,10 @@ const ledByVictim = async () => new Set((await leaders()).filter((r) => r.node =
 const epochsNow = async () => (await leaders()).map((r) => [r.pid, r.epoch, r.node]);
 const condition = async () =>
   (await cluster.admin({ do: 'node-status' }, { node: MANAGER })).find((r) => r.id === VICTIM)?.condition;
-const begin = () => Historians.start(cluster, { manager: MANAGER, nodes: NODES, perNode: 10 });
+async function begin(): Promise<Historians> {
+  historians = await Historians.start(cluster, { manager: MANAGER, nodes: NODES, perNode: 10 });
+  return historians;
+}
 
 /** Until everything rests and is right; then what the clients saw, with a last look at every key through two nodes. */
 async function expectRight(historians: Historians, except: (operation: Operation) => boolean = () => false) {
@@ -66,8 +75,12 @@ async function expectRight(historians: Historians, except: (operation: Operation
     (await cluster.admin({ do: 'op-ls', all: true }, { node: MANAGER }))
       .filter((o) => o.endedAt === null)
       .map((o) => `${o.kind} ${o.subject} ${o.step} ${o.waitsFor?.text}`);
-  await expect.poll(running, { timeout: 60_000, interval: 300 }).toEqual([]);
-  expect(await whatIsWrong(cluster, NODES)).toEqual([]);
+  // The balancer moves replicas and leaders back meanwhile, also between two looks of the check.
+  const unrest = async () => {
+    const before = await running();
+    return before.length > 0 ? before : await whatIsWrong(cluster, NODES).catch((error: Error) => [error.message]);
+  };
+  await expect.poll(unrest, { timeout: 90_000, interval: 300 }).toEqual([]);
   const acknowledged = historians.acknowledged(0).length;
   report(`${historians.history.length} operations, ${acknowledged} writes acknowledged, ${judged.length} judged`);
   expect(acknowledged).toBeGreaterThan(200);
@@ -85,22 +98,19 @@ scenario.each(CUTS)(
     const led = await ledByVictim();
     expect(led.size).toBeGreaterThan(0);
     const before = await epochsNow();
-    const historians = await begin();
+    const seen = await begin();
     await sleep(1_000);
     for (const [from, to] of lose) await wires().lose(must(from, 'from'), must(to, 'to'));
     const cutMs = performance.now() + IN_FLIGHT_MS;
     await sleep(CUT_MS);
     const healedMs = performance.now();
     expect(await condition()).toBe('silent');
-    expect(historians.acknowledged(cutMs, (o) => led.has(o.pid) && o.endedMs < healedMs)).toEqual([]);
-    const elsewhere = historians.acknowledged(
-      cutMs,
-      (o) => !led.has(o.pid) && o.node !== VICTIM && o.endedMs < healedMs,
-    );
+    expect(seen.acknowledged(cutMs, (o) => led.has(o.pid) && o.endedMs < healedMs)).toEqual([]);
+    const elsewhere = seen.acknowledged(cutMs, (o) => !led.has(o.pid) && o.node !== VICTIM && o.endedMs < healedMs);
     expect(elsewhere.length).toBeGreaterThan(10);
     await wires().heal();
     expect(await epochsNow()).toEqual(before);
-    await expectRight(historians);
+    await expectRight(seen);
   },
 );
 
@@ -110,21 +120,21 @@ scenario.each([
 ])('a leader that is cut off from $name only goes on as far as its followers hear it', async ({ name, others }) => {
   const led = await ledByVictim();
   const before = await epochsNow();
-  const historians = await begin();
+  const seen = await begin();
   await sleep(1_000);
   await wires().cut(VICTIM, others);
   const cutMs = performance.now() + IN_FLIGHT_MS;
   await sleep(CUT_MS);
   const healedMs = performance.now();
-  const during = historians.acknowledged(cutMs, (o) => o.endedMs < healedMs);
+  const during = seen.acknowledged(cutMs, (o) => o.endedMs < healedMs);
   expect(during.filter((o) => !led.has(o.pid)).length).toBeGreaterThan(10);
   if (name === 'the manager') {
     expect(await condition()).toBe('silent');
-    expect(during.filter((o) => led.has(o.pid) && o.node === VICTIM).length).toBeGreaterThan(10);
+    expect(during.filter((o) => led.has(o.pid) && o.node === VICTIM).length).toBeGreaterThan(3);
   }
   await wires().heal();
   expect(await epochsNow()).toEqual(before);
-  await expectRight(historians);
+  await expectRight(seen);
 });
 
 /** The operator's word on node 3: its followers lead, though its server runs. */
@@ -165,7 +175,7 @@ scenario.each(OUTAGES)(
   async ({ fault, end }) => {
     await untilVictimLeads();
     const led = await ledByVictim();
-    const historians = await begin();
+    const seen = await begin();
     await sleep(1_000);
     await fault();
     const faultMs = performance.now();
@@ -173,7 +183,7 @@ scenario.each(OUTAGES)(
     const replacedMs = performance.now();
     const wasLed = (o: Operation) => led.has(o.pid);
     await expect
-      .poll(() => historians.acknowledged(replacedMs, (o) => wasLed(o) && o.by !== VICTIM).length, {
+      .poll(() => seen.acknowledged(replacedMs, (o) => wasLed(o) && o.by !== VICTIM).length, {
         timeout: 20_000,
         interval: 100,
       })
@@ -183,12 +193,12 @@ scenario.each(OUTAGES)(
     await takeBack();
     await expect.poll(condition, { timeout: 60_000, interval: 100 }).toBe('live');
     const backMs = performance.now();
-    const byOldLeader = historians.acknowledged(replacedMs, (o) => wasLed(o) && o.by === VICTIM && o.endedMs < backMs);
+    const byOldLeader = seen.acknowledged(replacedMs, (o) => wasLed(o) && o.by === VICTIM && o.endedMs < backMs);
     expect(byOldLeader).toEqual([]);
     // Not promised without leases: what it shows to clients that reach it until it is fenced (docs/reliability.md).
     const isStale = (o: Operation) =>
       o.kind === 'read' && wasLed(o) && o.by === VICTIM && o.endedMs > faultMs && o.invokedMs < backMs;
-    report(`${historians.history.filter(isStale).length} reads at the old leader while it was replaced`);
-    await expectRight(historians, isStale);
+    report(`${seen.history.filter(isStale).length} reads at the old leader while it was replaced`);
+    await expectRight(seen, isStale);
   },
 );

@@ -66,11 +66,11 @@ export class Historians {
     return this.history.filter((o) => o.kind !== 'read' && o.outcome === 'ok' && o.invokedMs >= sinceMs && which(o));
   }
 
-  /** Lets every statement come to its end. */
+  /** Lets every statement come to its end. May be called more than once. */
   async stop(): Promise<void> {
     this.#stopped = true;
     await Promise.all(this.#workers);
-    await Promise.all(this.#pools.map((p) => p.end()));
+    await Promise.all(this.#pools.splice(0).map((p) => p.end()));
   }
 
   /** Everything, once more, through a node: what the history ends with. */
