@@ -58,6 +58,9 @@ const createReplicaTable: Step<AddInput> = {
   },
   undo: unlessItCounts(async (c) => {
     if (isOut(c.view, c.input.to)) return DONE;
+    // A target that was away when its copy was ended has still to be told; while it copies, the table cannot be dropped.
+    for (const other of sendersTo(c, c.input.to).filter((n) => c.alive(n)))
+      await c.plane.stopStream(other, c.input.to, refOf(c));
     const late = await awaitArrivals(c, c.input.to, sendersTo(c, c.input.to));
     if (late) return late;
     await c.plane.dropReplica(c.input.to, refOf(c));
