@@ -9,6 +9,7 @@ export const NO_MOUNT = 'a file system cannot be mounted here (it takes root): f
 /** A small disk of its own (tmpfs), which can be filled. */
 export class SmallDisk {
   readonly path: string;
+  #fillers = 0;
 
   private constructor(path: string) {
     this.path = path;
@@ -41,12 +42,12 @@ export class SmallDisk {
     return (blocks - bfree) * bsize;
   }
 
-  /** Takes all room but `leaveBytes`. */
+  /** Takes all room but `leaveBytes`, also what has come free since it was done before. */
   fill(leaveBytes = 0): void {
-    for (let part = 0; this.freeBytes > leaveBytes; part++) {
+    while (this.freeBytes > leaveBytes) {
       const bytes = Math.min(this.freeBytes - leaveBytes, 64 << 20);
       try {
-        writeFileSync(join(this.path, `filler-${part}`), Buffer.alloc(bytes, 1));
+        writeFileSync(this.#filler(this.#fillers++), Buffer.alloc(bytes, 1));
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
         return;
@@ -56,7 +57,11 @@ export class SmallDisk {
 
   /** Gives back what `fill` has taken. */
   clear(): void {
-    for (let part = 0; part < 100; part++) rmSync(join(this.path, `filler-${part}`), { force: true });
+    while (this.#fillers > 0) rmSync(this.#filler(--this.#fillers), { force: true });
+  }
+
+  #filler(part: number): string {
+    return join(this.path, `filler-${part}`);
   }
 
   unmount(): void {
