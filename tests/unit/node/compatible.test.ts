@@ -13,7 +13,16 @@ const facts = {
   startedAt: '2026-01-01T00:00:00.000Z',
   startMode: 'start',
 };
-const beat = { node: 1, clusterId: 'c', postgresUp: true, fenced: false, diskTotalBytes: 1, diskFreeBytes: 1, facts };
+const beat = {
+  node: 1,
+  clusterId: 'c',
+  postgresUp: true,
+  fenced: false,
+  leased: true,
+  diskTotalBytes: 1,
+  diskFreeBytes: 1,
+  facts,
+};
 
 test('a node of this version is understood, and one that says more than is known here', () => {
   requireCompatible(facts);
