@@ -44,10 +44,25 @@ const claimReplica: Step<AddInput> = {
   },
   undo: unlessItCounts(async (c) => {
     if (stateOn(c) !== undefined) await c.commit({ kind: 'replica-removed', ...refOf(c), node: c.input.to });
+    // A target that was out when its table was to go may be back, and was told that the catalog wanted it.
+    const late = await dropCopy(c);
+    if (late) return late;
     await disconnectIdlePairs(c, c.input.to);
     return DONE;
   }),
 };
+
+/** Null once the target has no table, or is out: it loses what the catalog does not know when it returns. Else what has to be waited for. */
+async function dropCopy(c: StepContext<AddInput>): Promise<StepResult | null> {
+  const { to } = c.input;
+  if (isOut(c.view, to) || !(await c.plane.replicaExists(to, refOf(c)))) return null;
+  // A target that was away when its copy was ended has still to be told; while it copies, the table cannot be dropped.
+  for (const other of sendersTo(c, to).filter((n) => c.alive(n))) await c.plane.stopStream(other, to, refOf(c));
+  const late = await awaitArrivals(c, to, sendersTo(c, to));
+  if (late) return late;
+  await c.plane.dropReplica(to, refOf(c));
+  return null;
+}
 
 const createReplicaTable: Step<AddInput> = {
   name: 'create-replica-table',
@@ -56,16 +71,7 @@ const createReplicaTable: Step<AddInput> = {
     await c.plane.createReplica(c.input.to, tableOf(c), c.input.pid);
     return DONE;
   },
-  undo: unlessItCounts(async (c) => {
-    if (isOut(c.view, c.input.to)) return DONE;
-    // A target that was away when its copy was ended has still to be told; while it copies, the table cannot be dropped.
-    for (const other of sendersTo(c, c.input.to).filter((n) => c.alive(n)))
-      await c.plane.stopStream(other, c.input.to, refOf(c));
-    const late = await awaitArrivals(c, c.input.to, sendersTo(c, c.input.to));
-    if (late) return late;
-    await c.plane.dropReplica(c.input.to, refOf(c));
-    return DONE;
-  }),
+  undo: unlessItCounts(async (c) => (await dropCopy(c)) ?? DONE),
 };
 
 const connectNodes: Step<AddInput> = {

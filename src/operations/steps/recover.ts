@@ -1,7 +1,7 @@
 import type { NodeId } from '../../catalog/model.ts';
 import { partitionTable } from '../../catalog/names.ts';
 import { allPartitions, connectedNodes, isOut, partitionOf, replicaOn, servedPartitions } from '../../catalog/view.ts';
-import { again, DONE, nothingToUndo, type Step, type StepContext } from '../operation.ts';
+import { again, DONE, nothingToUndo, type Step, type StepContext, type StepResult } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
 import { waitFor } from '../waiting.ts';
 import { awaitArrivals } from './partition.ts';
@@ -76,31 +76,25 @@ const removeStrays: Step<RecoverInput> = {
   name: 'remove-strays',
   done: async (c) => isBack(c),
   run: async (c) => {
-    const { node } = c.input;
     await disconnectReturned(c);
-    for (const ref of await c.plane.listReplicas(node)) {
-      if (!isStray(c, ref)) continue;
-      for (const other of others(c)) await c.plane.stopStream(other.id, node, ref);
-      const late = await awaitArrivals(
-        c,
-        node,
-        others(c).map((n) => n.id),
-      );
-      if (late) return late;
-      await c.plane.dropReplica(node, ref);
-    }
-    return DONE;
+    return (await dropStrays(c)) ?? DONE;
   },
   undo: nothingToUndo('nobody counts on them'),
 };
 
-/** A replica that neither the catalog nor an operation under way knows. */
-function isStray(c: Context, { tid, pid }: PartitionRef): boolean {
-  const partition = partitionOf(c.view, tid, pid);
-  if (partition && replicaOn(partition, c.input.node)) return false;
-  const claimed = (claim: { kind: string; node: NodeId; name: string }) =>
-    claim.kind === 'replica-table' && claim.node === c.input.node && claim.name === partitionTable(tid, pid);
-  return !c.running().some((r) => r.claims.some(claimed));
+/** Drops the replicas that the catalog does not know: whoever makes one enters it there first. Null, or what has to be waited for. */
+async function dropStrays(c: Context): Promise<StepResult | null> {
+  const { node } = c.input;
+  for (const ref of await c.plane.listReplicas(node)) {
+    const partition = partitionOf(c.view, ref.tid, ref.pid);
+    if (partition && replicaOn(partition, node)) continue;
+    for (const other of others(c)) await c.plane.stopStream(other.id, node, ref);
+    const senders = others(c).map((n) => n.id);
+    const late = await awaitArrivals(c, node, senders);
+    if (late) return late;
+    await c.plane.dropReplica(node, ref);
+  }
+  return null;
 }
 
 /** Streams with nodes it shares nothing with any more: their side went while this one was away. */
@@ -136,6 +130,9 @@ const reopenStreams: Step<RecoverInput> = {
   run: async (c) => {
     const { node } = c.input;
     if (!c.alive(node)) return again(50, waitFor('node', `node ${node} has yet to serve`, node));
+    // An operation that was undone while the node was out, and after its strays had been looked for, has left its table to this.
+    const late = await dropStrays(c);
+    if (late) return late;
     for (const other of others(c)) {
       const refs = sharedReady(c, other.id);
       if (refs.length === 0) continue;
