@@ -86,6 +86,8 @@ async function kill(stage: Stage, victim: Victim, cast: Cast): Promise<() => Pro
   const { cluster } = stage;
   const role = roleOf(victim);
   const node = role === null ? MANAGER : must(cast[role], `${role} of the case`);
+  // One that joins is told its number a moment before its operation begins.
+  await until(`node ${node} that knows its number`, async () => cluster.nodes.some((n) => n.id === node));
   if (victim.endsWith('postgres')) {
     const pid = must(cluster.postgresPid(node), `server of node ${node}`);
     cluster.killPostgres(node);

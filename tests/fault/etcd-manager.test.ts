@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { must } from '../../src/core/assert.ts';
+import { monotonicMs, readLeaseNote } from '../../src/node/node-lease.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
 import { ETCD, EtcdCluster } from '../support/etcd.ts';
 import { hold, untilEnded, untilStep, whatIsWrong } from './support/checks.ts';
@@ -46,6 +48,15 @@ async function nextLeader(before: { node: number; term: number }): Promise<{ nod
     )
     .toBeGreaterThan(before.term);
   return now;
+}
+
+/** Until every node's lease has (nearly) its whole length before it again: renewals failed while etcd had no leader. */
+async function leasesRenewed(): Promise<void> {
+  const leftMs = async (node: number) => {
+    const note = await readLeaseNote(join(cluster.node(node).store, 'lease'));
+    return (note?.untilMs ?? 0) - monotonicMs();
+  };
+  for (const node of NODES) await expect.poll(() => leftMs(node), { timeout: TAKE_OVER_MS }).toBeGreaterThan(6_000);
 }
 
 /** A move of a leader that stops before its swing until `release`. */
@@ -176,6 +187,8 @@ describe.skipIf(ETCD === null)('several managers', () => {
     expect(performance.now() - killedMs).toBeLessThan(TAKE_OVER_MS);
     for (const member of [0, 1, 2]) if (!etcd.runs(member)) etcd.startMember(member);
     await etcd.untilReady();
+
+    await leasesRenewed();
 
     // A majority that is away for less than the lease: nobody who reads or writes notices.
     for (const member of [0, 1]) await etcd.signal(member, 'SIGSTOP');

@@ -196,7 +196,7 @@ test('a node that dies is replaced by its followers, and serves again when it ha
   }
   await client.end();
   expect(performance.now() - killedMs).toBeLessThan(10_000);
-  expect(await condition(victim)).toBe('out');
+  await expect.poll(() => condition(victim), { timeout: 10_000, interval: 100 }).toBe('out');
 
   await sleep(1_000);
   const stale = new StaleClient(victim, keys, must(lost[0], 'partition').tid);
