@@ -18,6 +18,7 @@ const GROUP = 40;
 /** gRPC: not found. */
 const NOT_FOUND = 5;
 /** gRPC RESOURCE_EXHAUSTED: beyond `--quota-backend-bytes`, until somebody compacts, defragments and disarms the alarm. */
+/** gRPC: resource exhausted. Said of a request that is too large too. */
 const NO_ROOM = 8;
 
 interface RawEntry {
@@ -117,7 +118,7 @@ export class EtcdStore implements SharedStore {
       return await this.#api.call(path, body, PATIENCE_MS);
     } catch (error) {
       if (!(error instanceof EtcdRefusal)) throw error;
-      if (error.status === NO_ROOM) {
+      if (error.status === NO_ROOM && error.message.includes('database space exceeded')) {
         this.#isFull = true;
         throw tideError('META_FULL', { why: error.message }, error);
       }

@@ -148,9 +148,9 @@ const copyRows: Step<AddInput> = {
     // A table that is half copied cannot be dropped, and only its sender could take it out of the stream: the whole stream goes.
     if (isOut(c.view, leader)) await c.plane.disconnectPair(leader, c.input.to, leader);
     else {
-      // Before the target is asked for anything: it may have gone, and would not take the slot along.
-      if (slot !== undefined) await c.plane.dropSlot(leader, slot);
+      // First the receiver, which would make its slot again; one that has gone has not taken its slot along.
       await endStream(c, leader, c.input.to);
+      if (slot !== undefined) await c.plane.dropSlot(leader, slot);
     }
     return DONE;
   }),
