@@ -62,13 +62,10 @@ const target = (move: Move) => move.target;
 const CASES = [
   { what: "the manager's process", step: 'copy-rows', ...killNode(manager) },
   { what: "the manager's process", step: 'swing', held: 'source', ...killNode(manager) },
-  { what: "the manager's process", step: 'localise-target', held: 'target', ...killNode(manager) },
   { what: "the manager's process", step: 'stop-streams', ...killNode(manager) },
   { what: "the source's process", step: 'catch-up', ...killNode(source) },
   { what: "the target's process", step: 'localise-target', held: 'target', ...killNode(target) },
   { what: "the source's postmaster", step: 'copy-rows', ...killServer(source) },
-  { what: "the source's postmaster", step: 'localise-target', held: 'target', ...killServer(source) },
-  { what: "the source's postmaster", step: 'stop-streams', ...killServer(source) },
   { what: "the target's postmaster", step: 'copy-rows', ...killServer(target) },
   { what: "the target's postmaster", step: 'swing', held: 'source', ...killServer(target) },
   { what: "the target's postmaster", step: 'localise-target', held: 'target', ...killServer(target) },
