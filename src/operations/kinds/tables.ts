@@ -7,6 +7,7 @@ import {
   again,
   type Claim,
   DONE,
+  giveUp,
   nothingToUndo,
   operationKind,
   partitionLock,
@@ -125,6 +126,8 @@ const createParents: Step<CreateInput> = {
   name: 'create-parents',
   done: async (c) => recordOf(c)?.state === 'ready',
   run: async (c) => {
+    const gone = holdersOf(c.input.table).find((node) => c.view.nodes.get(node)?.state === 'decommissioned');
+    if (gone !== undefined) return giveUp(tideError('HOLDER_GONE', { table: tableName(c.input.table), node: gone }));
     // One that joins gets its tables when its turn comes.
     const nodes = connectedNodes(c.view).filter((n) => c.alive(n.id) && n.state !== 'joining');
     await c.claim(...nodes.map((n): Claim => ({ kind: 'parent', node: n.id, name: tableName(c.input.table) })));
@@ -142,12 +145,11 @@ const createParents: Step<CreateInput> = {
  * open. Null where all that the table needs is there now.
  */
 async function standsEverywhere(c: StepContext<CreateInput>): Promise<StepResult | null> {
-  const holders = c.input.table.partitions.flatMap((p) => p.replicas.map((r) => r.node));
-  const away = holders.find((node) => !c.alive(node));
+  const away = holdersOf(c.input.table).find((node) => !c.alive(node));
   if (away !== undefined) return again(200, waitFor('node', `node ${away}, which is to hold a replica, is away`, away));
   await startStreams.run(c);
-  await createParents.run(c);
-  return null;
+  const gone = await createParents.run(c);
+  return gone === DONE ? null : gone;
 }
 
 const openTable: Step<CreateInput> = {
@@ -225,6 +227,8 @@ export const dropTable = operationKind<DropInput>({
   movesOn: () => [],
   steps: [closeTable, dropEverywhere, disconnectNodes],
 });
+
+const holdersOf = (table: TableRecord) => table.partitions.flatMap((p) => p.replicas.map((r) => r.node));
 
 /** On nodes that have not left meanwhile. */
 function everyReplica(c: StepContext<unknown>, table: TableRecord): { node: NodeId; pid: number }[] {

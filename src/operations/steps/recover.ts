@@ -82,12 +82,20 @@ const removeStrays: Step<RecoverInput> = {
   undo: nothingToUndo('nobody counts on them'),
 };
 
-/** Drops the replicas that the catalog does not know: whoever makes one enters it there first. Null, or what has to be waited for. */
+/** A replica that neither the catalog knows nor an operation that is at work; one that is being undone leaves it to whoever comes later. */
+function isStray(c: Context, { tid, pid }: PartitionRef): boolean {
+  const partition = partitionOf(c.view, tid, pid);
+  if (partition && replicaOn(partition, c.input.node)) return false;
+  const claimed = (claim: { kind: string; node: NodeId; name: string }) =>
+    claim.kind === 'replica-table' && claim.node === c.input.node && claim.name === partitionTable(tid, pid);
+  return !c.running().some((r) => r.status === 'running' && r.claims.some(claimed));
+}
+
+/** Null once there is none, or what has to be waited for. */
 async function dropStrays(c: Context): Promise<StepResult | null> {
   const { node } = c.input;
   for (const ref of await c.plane.listReplicas(node)) {
-    const partition = partitionOf(c.view, ref.tid, ref.pid);
-    if (partition && replicaOn(partition, node)) continue;
+    if (!isStray(c, ref)) continue;
     for (const other of others(c)) await c.plane.stopStream(other.id, node, ref);
     const senders = others(c).map((n) => n.id);
     const late = await awaitArrivals(c, node, senders);

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { must } from '../../../src/core/assert.ts';
 import { faultsOf } from './support/cleanliness.ts';
 import { SCENARIOS, type Scenario } from './support/scenarios.ts';
 
@@ -44,3 +45,20 @@ async function dies(scenario: Scenario, node: number, at: number): Promise<strin
     return [`${where()}: ${error instanceof Error ? error.message : error}`];
   }
 }
+
+test('a table whose holder is dropped while it is made is not made, and nothing of it stays', async () => {
+  const scenario = must(
+    SCENARIOS.find((s) => s.kind === 'create-table'),
+    'scenario',
+  );
+  const world = await scenario.world();
+  world.hingesFollow = true;
+  await world.begin(scenario.kind, scenario.input, { at: 4, mode: 'node-dies', node: 3 });
+  await world.until(() => !world.cluster.at(3).alive);
+  await world.runner.submit('failover', { node: 3, by: 'manager' });
+  await world.until(() => world.runner.unended().every((r) => r.kind !== 'failover'));
+  await world.runner.submit('drop-node', { node: 3, lost: [] });
+  expect((await world.finish()).status).toBe('failed');
+  expect(world.root.error).toMatchObject({ code: 'HOLDER_GONE' });
+  expect(faultsOf(world)).toEqual([]);
+});
