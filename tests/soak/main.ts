@@ -58,8 +58,6 @@ async function soak(): Promise<number> {
 
 async function run(world: World): Promise<void> {
   for (let started = 0; started < NODES; started++) world.members.add((await world.cluster.addNode()).id);
-  // Replication is asynchronous here: a failover may lose what was acknowledged in the dead node's last moment, and the ledger asks for all.
-  await world.admin({ do: 'setting-set', key: 'auto_failover', value: 'off' });
   const books = [new Book('acct', 'bigint', 8), new Book('item', 'text', 4)];
   const traffics: Traffic[] = [];
   for (const book of books) {

@@ -2,11 +2,11 @@ import type { ReplicaState } from '../../catalog/model.ts';
 import { partitionOf, replicaOn, tableName } from '../../catalog/view.ts';
 import { type TideError, tideError } from '../../core/errors.ts';
 import { type MoveRequest, preflightMove } from '../../placement/preflight.ts';
-import { DONE, nothingToUndo, operationKind, partitionLock, type Step, type StepContext } from '../operation.ts';
+import { DONE, operationKind, partitionLock, type Step, type StepContext } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
 import { type AddInput, addReplicaSteps } from '../steps/add-replica.ts';
 import { changeLeaderSteps, type LeaderInput } from '../steps/change-leader.ts';
-import { awaitArrivals, partitionNow, refOf, sendersTo } from '../steps/partition.ts';
+import { awaitArrivals, disconnectIdlePairs, partitionNow, refOf, sendersTo } from '../steps/partition.ts';
 import { type RemoveInput, removeReplicaSteps } from '../steps/remove-replica.ts';
 
 /** The operations on one partition; a planned move of each kind is an operation of the same name. */
@@ -92,7 +92,12 @@ const emptyStaleReplica: Step<AddInput> = {
     await c.commit({ kind: 'replica-put', ...refOf(c), node: c.input.to, state: 'joining' });
     return DONE;
   },
-  undo: nothingToUndo('a stale replica is worth nothing; without it the planner makes a new one'),
+  undo: async (c) => {
+    // Emptied, and the manager died before it had written that down: the step that would take it out of the catalog has not begun.
+    if (stateOf(c) === 'joining') await c.commit({ kind: 'replica-removed', ...refOf(c), node: c.input.to });
+    await disconnectIdlePairs(c, c.input.to);
+    return DONE;
+  },
 };
 
 export const resyncReplica = operationKind<AddInput>({
