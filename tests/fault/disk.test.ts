@@ -147,8 +147,8 @@ describe.skipIf(probe === null)('disks that run full', () => {
     const statementsBefore = load.statements;
     const keptBytes = await writeUntilCut(FOLLOWER);
     expect(keptBytes).toBeLessThan(2 * MOVE_CAP);
-    const cut = (await events()).filter((e) => e.kind === 'stream-cut');
-    expect(cut.at(-1)?.text).toMatch(/^node 2 keeps no more WAL for node 3, which is [\d.]+ MiB behind/);
+    const cut = async () => (await events()).findLast((e) => e.kind === 'stream-cut')?.text;
+    await expect.poll(cut, POLL).toMatch(/^node 2 keeps no more WAL for node 3, which is [\d.]+ MiB behind/);
     const cutOff = (await partitions()).filter((r) => r.node === FOLLOWER && r.state === 'stale');
     expect(cutOff.length).toBeGreaterThan(0);
     expect(load.statements).toBeGreaterThan(statementsBefore + 20);
