@@ -5,6 +5,7 @@ import { must } from '../../core/assert.ts';
 import { again, DONE, nothingToUndo, type OperationRecord, type Step, type StepContext } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
 import { waitFor } from '../waiting.ts';
+import { forwardersTo, pointPastDead } from './hinges.ts';
 
 /**
  * DESIGN 4.4. The node is down, or its server lets nobody in, and starts only behind its fence:
@@ -260,10 +261,21 @@ async function open(c: Context, choice: Choice): Promise<boolean> {
   const budgetMs = c.view.settings['move.max_pause'];
   for (let tries = 1; tries <= HOLDERS_TRIES; tries++) {
     const attempt = await c.plane.pointHinge(leader, table, choice.pid, { kind: 'local' }, budgetMs);
-    if (attempt.outcome === 'done') return false;
+    if (attempt.outcome === 'done') return isForwardedYet(c, choice);
   }
   await c.plane.endHolders(leader, refOf(choice));
   return true;
+}
+
+/** The source of an unfinished change to the dead node still leads its clients straight to the rows there. */
+async function isForwardedYet(c: Context, { leader, ...choice }: Choice): Promise<boolean> {
+  const ref = refOf(choice);
+  for (const source of forwardersTo(c, c.input.node, ref)) {
+    if (source === leader || !c.alive(source)) continue;
+    if ((await c.plane.readHinge(source, ref))?.kind === 'forward' && (await pointPastDead(c, source, ref)))
+      return true;
+  }
+  return false;
 }
 
 async function tellOutcome(c: Context): Promise<void> {
