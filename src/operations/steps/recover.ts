@@ -1,6 +1,14 @@
 import type { NodeId, Partition } from '../../catalog/model.ts';
 import { partitionTable } from '../../catalog/names.ts';
-import { allPartitions, connectedNodes, isOut, partitionOf, replicaOn, servedPartitions } from '../../catalog/view.ts';
+import {
+  allPartitions,
+  connectedNodes,
+  isOut,
+  partitionOf,
+  replicaOn,
+  servedBy,
+  servedPartitions,
+} from '../../catalog/view.ts';
 import { again, DONE, nothingToUndo, type Step, type StepContext, type StepResult } from '../operation.ts';
 import type { HingeTarget, PartitionRef } from '../ports.ts';
 import { waitFor } from '../waiting.ts';
@@ -163,7 +171,13 @@ const takeBack: Step<RecoverInput> = {
   done: async (c) => isBack(c),
   run: async (c) => {
     const { node } = c.input;
-    await c.commit({ kind: 'node-changed', id: node, change: { outage: undefined } });
+    // Nobody was fed what it still leads since its streams were cut, and a new stream says of none that it has missed rows.
+    const unfed = servedBy(c.view, node).flatMap(({ tid, pid, replicas }) =>
+      replicas
+        .filter((r) => r.node !== node && r.state === 'ready')
+        .map((r) => ({ kind: 'replica-put', tid, pid, node: r.node, state: 'stale' }) as const),
+    );
+    await c.commit({ kind: 'node-changed', id: node, change: { outage: undefined } }, ...unfed);
     await c.event('node-back', `node ${node} may serve again`, node);
     return DONE;
   },
