@@ -1,5 +1,6 @@
 import type { AdminCommand } from '../api/commands.ts';
 import type { BeatAnswer, BeatReport, JoinAnswer, JoinRequest } from '../api/membership.ts';
+import type { CatalogChange } from '../catalog/change.ts';
 import type { NodeId, NodeRecord, NodeState } from '../catalog/model.ts';
 import { connectedNodes, isOut } from '../catalog/view.ts';
 import type { Clock } from '../core/clock.ts';
@@ -286,7 +287,8 @@ export class Manager {
 
   async #commit(changes: Parameters<CatalogStore['commit']>[0]): Promise<void> {
     await this.#catalog.commit(changes);
-    if (changes.some((c) => c.kind === 'leader-changed')) this.#reconciler.hingesChanged();
+    const hasLeft = (c: CatalogChange) => c.kind === 'node-changed' && c.change.state === 'decommissioned';
+    if (changes.some((c) => c.kind === 'leader-changed' || hasLeft(c))) this.#reconciler.hingesChanged();
   }
 
   async #loop(): Promise<void> {
