@@ -1,7 +1,15 @@
-import type { NodeId, Partition } from '../../catalog/model.ts';
+import type { NodeId, Partition, TableRecord } from '../../catalog/model.ts';
 import { allPartitions, connectedNodes, isOut, partitionKey, replicaOn, servedPartitions } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
-import { again, DONE, nothingToUndo, operationKind, type Step, type StepContext } from '../operation.ts';
+import {
+  again,
+  DONE,
+  nothingToUndo,
+  operationKind,
+  type Step,
+  type StepContext,
+  type StepResult,
+} from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
 import { type FailoverInput, failoverSteps } from '../steps/failover.ts';
 
@@ -139,11 +147,27 @@ function refill(c: StepContext<DropInput>, { tid, pid }: Partition): PartitionRe
   return { tid, pid, on: must(able[0], 'a live member').id };
 }
 
+/** Tables that are being made on the node cannot be: null once they are being taken back, and lead nobody there any more. */
+async function endTables(c: StepContext<DropInput>): Promise<StepResult | null> {
+  const { node } = c.input;
+  const making = c.running().filter((r) => {
+    const { partitions } = (r.input.table ?? { partitions: [] }) as Pick<TableRecord, 'partitions'>;
+    return r.kind === 'create-table' && r.status !== 'undoing' && partitions.some((p) => replicaOn(p, node));
+  });
+  for (const { id } of making) await c.cancel(id);
+  const [first] = making;
+  return first
+    ? again(100, waitFor('lock', `operation ${first.id} (create-table ${first.subject}) is cancelled`))
+    : null;
+}
+
 const forgetNode: Step<DropInput> = {
   name: 'forget-node',
   done: async (c) => c.view.nodes.get(c.input.node)?.state === 'decommissioned',
   run: async (c) => {
     const { node } = c.input;
+    const late = await endTables(c);
+    if (late) return late;
     for (const other of connectedNodes(c.view).filter((n) => n.id !== node && c.alive(n.id))) {
       for (const { table, partition } of allPartitions(c.view)) {
         const target = await c.plane.readHinge(other.id, partition);
@@ -157,6 +181,9 @@ const forgetNode: Step<DropInput> = {
           waitFor('lock', `a hinge on node ${other.id} that leads to the dropped node is in use`, other.id),
         );
       }
+      // A table that is being dropped has its streams still, and no part of it will be asked of the node again.
+      await c.plane.disconnectPair(node, other.id, node);
+      await c.plane.disconnectPair(other.id, node, node);
       await c.plane.dropServer(other.id, node);
     }
     await c.commit({ kind: 'node-changed', id: node, change: { state: 'decommissioned' } });

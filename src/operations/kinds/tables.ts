@@ -33,8 +33,11 @@ interface DropInput {
 
 const recordOf = (c: StepContext<CreateInput>) => c.view.tables.get(c.input.table.tid);
 
-/** Two that are asked for at once do not see each other: the one whose turn comes later does. */
-function refuseSameName({ table }: CreateInput, view: ClusterView): TideError | undefined {
+/** What was asked for at once did not see each other, and a node may have left: the one whose turn comes later does. */
+function refuseTable({ table }: CreateInput, view: ClusterView): TideError | undefined {
+  const here = new Set(connectedNodes(view).map((n) => n.id));
+  const gone = table.partitions.flatMap((p) => p.replicas.map((r) => r.node)).find((node) => !here.has(node));
+  if (gone !== undefined) return tideError('NODE_DECOMMISSIONED', { node: gone });
   const known = [...view.tables.values()].find((t) => t.schema === table.schema && t.name === table.name);
   if (!known || known.tid === table.tid) return undefined;
   return tideError('TABLE_EXISTS', { why: `table ${tableName(known)} exists and is ${known.state}` });
@@ -132,7 +135,9 @@ const createParents: Step<CreateInput> = {
     return DONE;
   },
   undo: async (c) => {
-    for (const node of connectedNodes(c.view)) await c.plane.dropParent(node.id, c.input.table);
+    // Those that answer first: one that is away may be dropped meanwhile, and that needs the others' to be gone.
+    const nodes = connectedNodes(c.view).sort((a, b) => Number(c.alive(b.id)) - Number(c.alive(a.id)));
+    for (const node of nodes) await c.plane.dropParent(node.id, c.input.table);
     return DONE;
   },
 };
@@ -166,7 +171,7 @@ const openTable: Step<CreateInput> = {
 
 export const createTable = operationKind<CreateInput>({
   kind: 'create-table',
-  refuse: refuseSameName,
+  refuse: refuseTable,
   subject: (input) => tableName(input.table),
   locks: () => ['schema'],
   movesOn: () => [],
