@@ -135,9 +135,7 @@ const createParents: Step<CreateInput> = {
     return DONE;
   },
   undo: async (c) => {
-    // Those that answer first: one that is away may be dropped meanwhile, and that needs the others' to be gone.
-    const nodes = connectedNodes(c.view).sort((a, b) => Number(c.alive(b.id)) - Number(c.alive(a.id)));
-    for (const node of nodes) await c.plane.dropParent(node.id, c.input.table);
+    await dropParents(c, c.input.table);
     return DONE;
   },
 };
@@ -196,9 +194,7 @@ const dropEverywhere: Step<DropInput> = {
   done: async (c) => dropping(c) === undefined,
   run: async (c) => {
     const table = must(dropping(c), `table ${c.input.tid}`);
-    const nodes = connectedNodes(c.view);
-    // A node that is away would bring its copy back; this waits for it, and says so.
-    for (const node of nodes) await c.plane.dropParent(node.id, table);
+    await dropParents(c, table);
     for (const { from, to, refs } of pairsOf(c, table)) {
       for (const ref of refs) await c.plane.stopStream(from, to, ref);
       const late = await awaitArrivals(c, to, [from]);
@@ -230,6 +226,15 @@ export const dropTable = operationKind<DropInput>({
   movesOn: () => [],
   steps: [closeTable, dropEverywhere, disconnectNodes],
 });
+
+/**
+ * A node that is away would bring its copy back; this waits for it, and says so, when those that answer have lost theirs: the drop of a node
+ * needs that no hinge leads there.
+ */
+async function dropParents(c: StepContext<unknown>, table: TableRecord): Promise<void> {
+  const nodes = connectedNodes(c.view).sort((a, b) => Number(c.alive(b.id)) - Number(c.alive(a.id)));
+  for (const { id } of nodes) await c.plane.dropParent(id, table);
+}
 
 /** On nodes that have not left meanwhile. */
 function everyReplica(c: StepContext<unknown>, table: TableRecord): { node: NodeId; pid: number }[] {
