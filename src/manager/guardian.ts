@@ -176,7 +176,8 @@ export class Guardian {
       return this.#submit('recover-node', { node });
     if (!isLed) return;
     const isDead = this.#outMs(node, outage.sinceMs) > view().settings['node.dead_after'] * 1_000;
-    if (isDead && spareReplicas(view(), node).length > 0) await this.#submit('give-up-node', { node });
+    if (isDead && spareReplicas(view(), node, runner.unended()).length > 0)
+      await this.#submit('give-up-node', { node });
   }
 
   /** A manager whose clock is behind that of the one before, who noted when it began, has waited long enough after its own time. */

@@ -5,6 +5,7 @@ import {
   again,
   DONE,
   nothingToUndo,
+  type OperationRecord,
   operationKind,
   type Step,
   type StepContext,
@@ -52,20 +53,35 @@ interface DropInput extends GiveUpInput {
 const heldBy = (c: StepContext<unknown>, node: NodeId): Partition[] =>
   [...servedPartitions(c.view)].map(({ partition }) => partition).filter((p) => replicaOn(p, node));
 
-/** Replicas on a node that follow a leader in service: it has all that they have, and nobody needs them to be there. */
-export function spareReplicas(view: StepContext<unknown>['view'], node: NodeId): Partition[] {
+/**
+ * Replicas on a node that follow a leader in service: it has all that they have, and nobody needs them to be there. Not one to which a swing has
+ * begun: that it came through may be known to a leader alone that does not answer.
+ */
+export function spareReplicas(
+  view: StepContext<unknown>['view'],
+  node: NodeId,
+  running: readonly Pick<OperationRecord, 'input' | 'data'>[],
+): Partition[] {
+  const isTarget = ({ tid, pid }: Partition) =>
+    running.some(
+      ({ input, data }) => input.to === node && input.tid === tid && input.pid === pid && data.began === 'swing',
+    );
   return [...servedPartitions(view)]
     .map(({ partition }) => partition)
-    .filter((p) => replicaOn(p, node) && p.leader !== node && !isOut(view, p.leader));
+    .filter((p) => replicaOn(p, node) && p.leader !== node && !isOut(view, p.leader) && !isTarget(p));
 }
+
+/** Of a node that is dropped for good there is nothing to wait for. */
+const spareHere = (c: StepContext<GiveUpInput>) =>
+  spareReplicas(c.view, c.input.node, 'lost' in c.input ? [] : c.running());
 
 const giveUpReplicas: Step<GiveUpInput> = {
   name: 'give-up-replicas',
   noReturn: true,
-  done: async (c) => spareReplicas(c.view, c.input.node).length === 0,
+  done: async (c) => spareHere(c).length === 0,
   run: async (c) => {
     const { node } = c.input;
-    const spare = spareReplicas(c.view, node);
+    const spare = spareHere(c);
     for (const { tid, pid, replicas } of spare) {
       for (const from of replicas.map((r) => r.node).filter((n) => n !== node && c.alive(n)))
         await c.plane.stopSending(from, node, { tid, pid });

@@ -1,6 +1,6 @@
 import type { NodeId, Outage, Partition } from '../../catalog/model.ts';
 import { followersOf, haveAllBetween } from '../../catalog/quorum.ts';
-import { isOut, partitionKey, partitionOf, servedBy } from '../../catalog/view.ts';
+import { isOut, partitionKey, partitionOf, replicaOn, servedBy } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { again, DONE, nothingToUndo, type OperationRecord, type Step, type StepContext } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
@@ -256,7 +256,9 @@ async function open(c: Context, choice: Choice): Promise<boolean> {
   const partition = partitionOf(c.view, choice.tid, choice.pid);
   const { leader, guard, epoch } = choice;
   if (!table || partition?.epoch !== epoch || partition.leader !== leader || isOut(c.view, leader)) return false;
-  if (guard !== null && c.alive(guard)) await c.plane.setGuard(guard, refOf(choice), true);
+  // Its replica may have been given up meanwhile.
+  if (guard !== null && c.alive(guard) && replicaOn(partition, guard))
+    await c.plane.setGuard(guard, refOf(choice), true);
   await c.plane.setGuard(leader, refOf(choice), false);
   const budgetMs = c.view.settings['move.max_pause'];
   for (let tries = 1; tries <= HOLDERS_TRIES; tries++) {
