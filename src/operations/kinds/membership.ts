@@ -1,5 +1,5 @@
 import type { NodeId, NodeRecord } from '../../catalog/model.ts';
-import { allPartitions, connectedNodes, isOut, replicaOn } from '../../catalog/view.ts';
+import { allPartitions, connectedNodes, replicaOn } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import type { WantedPlacement } from '../../placement/moves.ts';
 import type { Goal } from '../../placement/plan.ts';
@@ -140,9 +140,13 @@ const moveReplicasAway: Step<DecommissionInput> = {
     for (const id of c.input.nodes) {
       if (c.view.nodes.get(id)?.state !== 'active') await setNode(c, id, { state: 'active', draining: false });
     }
-    // A node that is out can take nothing back, and can be dropped only when this has ended.
+    // A node that is out, drained or leaving takes nothing back, and may be so for ever; it can be dropped only when this has ended.
+    const takes = (n: NodeId) => {
+      const node = c.view.nodes.get(n);
+      return node?.state === 'active' && !node.draining && !node.outage;
+    };
     const placement = Object.entries(c.input.placement).map(
-      ([key, { leader, nodes }]) => [key, { leader, nodes: nodes.filter((n) => !isOut(c.view, n)) }] as const,
+      ([key, { leader, nodes }]) => [key, { leader, nodes: nodes.filter(takes) }] as const,
     );
     return carryBack(c, { kind: 'restore', placement: new Map(placement) });
   },

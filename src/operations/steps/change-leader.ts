@@ -151,11 +151,19 @@ const swing: Step<LeaderInput> = {
   run: async (c) => {
     const source = must(begun(c), 'source');
     const budgetMs = c.view.settings['move.max_pause'];
+    // The source has been taken back since, and the target has missed rows: nothing has swung, and nothing may.
+    if (replicaOn(partitionNow(c), c.input.to)?.state !== 'ready') {
+      await c.cancel(c.id);
+      return again(20);
+    }
     const unready = (await leaveDeadBehind(c)) ?? (await protectPartition(c, c.input.to));
     if (unready) return unready;
     const followers = followersOf(partitionNow(c), source);
     const wait = (await oldHolder(c, source, budgetMs)) ?? (await lagging(c, source, followers, budgetMs));
     if (wait) return wait;
+    // Either node may have been out since, and its return drops loose forwards and guards what follows.
+    if (c.data.tried === true) await prepareForward.run(c);
+    else await c.remember({ tried: true });
     const attempt = await c.plane.swingLeader(source, refOf(c), { epoch: epochOf(c), followers, budgetMs });
     await c.pause({ ...refOf(c), node: source, purpose: 'leader', outcome: attempt.outcome, pauseMs: attempt.pauseMs });
     if (attempt.outcome === 'done') return DONE;

@@ -172,11 +172,15 @@ const takeBack: Step<RecoverInput> = {
   run: async (c) => {
     const { node } = c.input;
     // Nobody was fed what it still leads since its streams were cut, and a new stream says of none that it has missed rows.
-    const unfed = servedBy(c.view, node).flatMap(({ tid, pid, replicas }) =>
-      replicas
-        .filter((r) => r.node !== node && r.state === 'ready')
-        .map((r) => ({ kind: 'replica-put', tid, pid, node: r.node, state: 'stale' }) as const),
-    );
+    const hinges = await c.plane.readHinges(node);
+    const leads = (p: Partition) => hinges.get(partitionTable(p.tid, p.pid))?.kind !== 'forward';
+    const unfed = servedBy(c.view, node)
+      .filter(leads)
+      .flatMap(({ tid, pid, replicas }) =>
+        replicas
+          .filter((r) => r.node !== node && r.state === 'ready')
+          .map((r) => ({ kind: 'replica-put', tid, pid, node: r.node, state: 'stale' }) as const),
+      );
     await c.commit({ kind: 'node-changed', id: node, change: { outage: undefined } }, ...unfed);
     await c.event('node-back', `node ${node} may serve again`, node);
     return DONE;
