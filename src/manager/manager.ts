@@ -241,7 +241,8 @@ export class Manager {
     this.#load.beat({ ...report, barred: this.#ports.shared !== null && !report.leased && report.fenced });
     const { address, httpAddress, postgresHost, postgresPort, build, startedAt, locality, attrs } = report.facts;
     const facts = { address, httpAddress, postgresHost, postgresPort, build, startedAt, locality, attrs };
-    if (JSON.stringify({ ...node, ...facts }) !== JSON.stringify(node))
+    const known = Object.fromEntries(Object.keys(facts).map((key) => [key, node[key as keyof typeof facts]]));
+    if (JSON.stringify(facts) !== JSON.stringify(known))
       await this.#commit([{ kind: 'node-changed', id: node.id, change: facts }]);
     if (!before && this.#load.alive(node.id) && node.state !== 'joining') {
       await this.#events.add({ kind: 'node-live', text: `node ${node.id} at ${address} is alive`, node: node.id });
