@@ -162,20 +162,22 @@ export class Guardian {
     const { load, clock, view, runner } = this.#ports;
     const holder = runner.holderOf(outageLock(node));
     if (holder) {
+      if (holder.kind === 'failover') this.#failoverAtMs.set(node, clock.nowMs());
       // It has gone again: whoever acts next must not wait behind it.
       if (holder.kind === 'recover-node' && !load.reachable(node) && !hasEnded(holder))
         await runner.cancel(holder.id).catch(() => {});
       return;
     }
-    if (leaderless(view(), node, (n) => load.alive(n)).length > 0) {
-      // One that has just found nobody who could lead would find nobody again.
-      if (clock.nowMs() - (this.#failoverAtMs.get(node) ?? 0) < AGAIN_MS) return;
-      return this.#submit('failover', { node, by: outage.by });
-    }
+    const isLed = leaderless(view(), node, (n) => load.alive(n)).length === 0;
+    // One that has just found nobody who could lead would find nobody again: then the node itself does, if it is there.
+    const hasTried = clock.nowMs() - (this.#failoverAtMs.get(node) ?? 0) < AGAIN_MS;
+    if (!isLed && !hasTried) return this.#submit('failover', { node, by: outage.by });
     if (outage.by === 'manager' && load.reachable(node) && load.fenced(node))
       return this.#submit('recover-node', { node });
+    if (!isLed) return;
     const isDead = this.#outMs(node, outage.sinceMs) > view().settings['node.dead_after'] * 1_000;
-    if (isDead && spareReplicas(view(), node).length > 0) await this.#submit('give-up-node', { node });
+    if (isDead && spareReplicas(view(), node, runner.unended()).length > 0)
+      await this.#submit('give-up-node', { node });
   }
 
   /** A manager whose clock is behind that of the one before, who noted when it began, has waited long enough after its own time. */

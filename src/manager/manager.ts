@@ -1,5 +1,6 @@
 import type { AdminCommand } from '../api/commands.ts';
 import type { BeatAnswer, BeatReport, JoinAnswer, JoinRequest } from '../api/membership.ts';
+import type { CatalogChange } from '../catalog/change.ts';
 import type { NodeId, NodeRecord, NodeState } from '../catalog/model.ts';
 import { connectedNodes, isOut } from '../catalog/view.ts';
 import type { Clock } from '../core/clock.ts';
@@ -240,7 +241,8 @@ export class Manager {
     this.#load.beat({ ...report, barred: this.#ports.shared !== null && !report.leased && report.fenced });
     const { address, httpAddress, postgresHost, postgresPort, build, startedAt, locality, attrs } = report.facts;
     const facts = { address, httpAddress, postgresHost, postgresPort, build, startedAt, locality, attrs };
-    if (JSON.stringify({ ...node, ...facts }) !== JSON.stringify(node))
+    const known = Object.fromEntries(Object.keys(facts).map((key) => [key, node[key as keyof typeof facts]]));
+    if (JSON.stringify(facts) !== JSON.stringify(known))
       await this.#commit([{ kind: 'node-changed', id: node.id, change: facts }]);
     if (!before && this.#load.alive(node.id) && node.state !== 'joining') {
       await this.#events.add({ kind: 'node-live', text: `node ${node.id} at ${address} is alive`, node: node.id });
@@ -286,7 +288,8 @@ export class Manager {
 
   async #commit(changes: Parameters<CatalogStore['commit']>[0]): Promise<void> {
     await this.#catalog.commit(changes);
-    if (changes.some((c) => c.kind === 'leader-changed')) this.#reconciler.hingesChanged();
+    const hasLeft = (c: CatalogChange) => c.kind === 'node-changed' && c.change.state === 'decommissioned';
+    if (changes.some((c) => c.kind === 'leader-changed' || hasLeft(c))) this.#reconciler.hingesChanged();
   }
 
   async #loop(): Promise<void> {

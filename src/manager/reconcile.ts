@@ -29,7 +29,7 @@ export class Reconciler {
     this.#ports = ports;
   }
 
-  /** A leader has changed: every node may have a hinge to point elsewhere. */
+  /** A leader has changed, or a node has left: every node may have a hinge to point elsewhere, or a server to drop. */
   hingesChanged(): void {
     for (const node of connectedNodes(this.#ports.view())) this.#hingesDue.add(node.id);
   }
@@ -79,17 +79,28 @@ export class Reconciler {
 
   /** Servers, tables and streams that a node may have missed. */
   async #catchUpNode(node: NodeId): Promise<boolean> {
-    const { plane, alive } = this.#ports;
-    const view = this.#ports.view();
-    for (const other of connectedNodes(view).filter((n) => n.id !== node)) {
-      await plane.ensureServer(node, other.id);
-      if (alive(other.id)) await plane.ensureServer(other.id, node);
-    }
-    for (const table of view.tables.values()) {
+    const { plane } = this.#ports;
+    await this.#ensureServers(node);
+    for (const table of this.#ports.view().tables.values()) {
       if (table.state === 'ready' && !(await plane.parentExists(node, table))) await plane.createParent(node, table);
     }
     await this.#endStrayStreams(node);
     return this.#resumeStreams(node);
+  }
+
+  async #ensureServers(node: NodeId): Promise<void> {
+    const { plane, alive, view } = this.#ports;
+    const ids = connectedNodes(view()).map((n) => n.id);
+    try {
+      for (const other of ids.filter((id) => id !== node)) {
+        await plane.ensureServer(node, other);
+        if (alive(other)) await plane.ensureServer(other, node);
+      }
+    } finally {
+      // The server of a node that has left meanwhile was dropped before it was made again here: every node looks once more.
+      const here = new Set(connectedNodes(view()).map((n) => n.id));
+      if (ids.some((id) => !here.has(id))) this.hingesChanged();
+    }
   }
 
   /**
@@ -183,7 +194,11 @@ export class Reconciler {
       const budgetMs = this.#ports.view().settings['move.max_pause'];
       const to = { kind: 'node', node: partition.leader } as const;
       const attempt = await plane.pointHinge(node, table, partition.pid, to, budgetMs);
-      if (attempt.outcome !== 'backed-off') continue;
+      if (attempt.outcome !== 'backed-off') {
+        // Of a change of leader that has ended without this node.
+        if (target.kind === 'forward') await plane.dropForward(node, partition, target.epoch);
+        continue;
+      }
       complete = false;
       // Sessions on a hinge that leads to a node that is out wait for a server that may be frozen or cut off, and hold the hinge as long.
       if (target.kind === 'node' && isOut(this.#ports.view(), target.node)) await plane.endHolders(node, partition);

@@ -258,6 +258,10 @@ export class Runner {
     const view = this.#ports.view();
     const limit = view.settings['move.concurrency_per_node'];
     const active = others.filter((r) => r.status !== 'queued');
+    // Those who plan look at the same moment, and each would take the last place.
+    const atOnce = view.settings['move.concurrency'];
+    if (record.parent !== null && active.filter((r) => r.parent !== null).length >= atOnce)
+      return waitFor('limit', `${atOnce} planned moves are under way (move.concurrency)`);
     for (const node of kind.movesOn(record.input)) {
       const busy = active.filter((r) => this.kindOf(r).movesOn(r.input).includes(node)).length;
       if (busy >= limit) {

@@ -50,8 +50,14 @@ function restoreReplicas(draft: Draft, p: number, wanted: readonly number[]): Bl
     }
   }
   for (const from of surplus) {
-    const spare = draft.holdersOf(p).length > draft.tableOf(p).replicaCount;
-    if (spare && draft.leader[p] !== from && draft.isFree(p) && draft.alive[from] === 1) {
+    // A stale replica is repaired before it can stand in for this one.
+    const others = draft.holdersOf(p).filter((n) => n !== from && draft.isReady(p, n)).length;
+    if (
+      others >= draft.tableOf(p).replicaCount &&
+      draft.leader[p] !== from &&
+      draft.isFree(p) &&
+      draft.alive[from] === 1
+    ) {
       draft.removeReplica(p, from, 'restore', 'it was not there before the decommission that was cancelled');
     }
   }

@@ -1,11 +1,14 @@
 import { tideError } from '../core/errors.ts';
 import type { Condition, Entry, SharedStore, Write } from './meta-store.ts';
 
-interface Kept extends Entry {
+interface Kept {
+  key: string;
+  json: string;
+  revision: number;
   lease: string | undefined;
 }
 
-/** The store for tests and the simulator. Values are copied in and out, as through a wire. */
+/** The store for tests and the simulator. Values go in and out as JSON, as through a wire. */
 export class MemoryStore implements SharedStore {
   readonly #entries = new Map<string, Kept>();
   /** Set by tests: nothing can be written. */
@@ -43,8 +46,8 @@ export class MemoryStore implements SharedStore {
     for (const w of write) {
       if ('delete' in w) this.#entries.delete(w.delete);
       else {
-        const value = structuredClone(w.value);
-        this.#entries.set(w.put, { key: w.put, value, revision: this.#revision, lease: w.lease });
+        const json = JSON.stringify(w.value);
+        this.#entries.set(w.put, { key: w.put, json, revision: this.#revision, lease: w.lease });
       }
     }
     return { ok: true, revision: this.#revision };
@@ -71,6 +74,7 @@ export class MemoryStore implements SharedStore {
   async close(): Promise<void> {}
 
   #expire(): void {
+    if (this.#lastLease === 0) return;
     for (const [id, { untilMs }] of this.#leases) if (this.#nowMs() > untilMs) this.#leases.delete(id);
     for (const { key, lease } of this.#entries.values()) {
       if (lease === undefined || this.#leases.has(lease)) continue;
@@ -80,6 +84,6 @@ export class MemoryStore implements SharedStore {
   }
 }
 
-function entryOf({ key, value, revision }: Kept): Entry {
-  return structuredClone({ key, value, revision });
+function entryOf({ key, json, revision }: Kept): Entry {
+  return { key, value: JSON.parse(json), revision };
 }

@@ -140,7 +140,15 @@ const moveReplicasAway: Step<DecommissionInput> = {
     for (const id of c.input.nodes) {
       if (c.view.nodes.get(id)?.state !== 'active') await setNode(c, id, { state: 'active', draining: false });
     }
-    return carryBack(c, { kind: 'restore', placement: new Map(Object.entries(c.input.placement)) });
+    // A node that is out, drained or leaving takes nothing back, and may be so for ever; it can be dropped only when this has ended.
+    const takes = (n: NodeId) => {
+      const node = c.view.nodes.get(n);
+      return node?.state === 'active' && !node.draining && !node.outage;
+    };
+    const placement = Object.entries(c.input.placement).map(
+      ([key, { leader, nodes }]) => [key, { leader, nodes: nodes.filter(takes) }] as const,
+    );
+    return carryBack(c, { kind: 'restore', placement: new Map(placement) });
   },
 };
 

@@ -1,7 +1,16 @@
-import type { NodeId, Partition } from '../../catalog/model.ts';
+import type { NodeId, Partition, TableRecord } from '../../catalog/model.ts';
 import { allPartitions, connectedNodes, isOut, partitionKey, replicaOn, servedPartitions } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
-import { again, DONE, nothingToUndo, operationKind, type Step, type StepContext } from '../operation.ts';
+import {
+  again,
+  DONE,
+  nothingToUndo,
+  type OperationRecord,
+  operationKind,
+  type Step,
+  type StepContext,
+  type StepResult,
+} from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
 import { type FailoverInput, failoverSteps } from '../steps/failover.ts';
 
@@ -44,20 +53,35 @@ interface DropInput extends GiveUpInput {
 const heldBy = (c: StepContext<unknown>, node: NodeId): Partition[] =>
   [...servedPartitions(c.view)].map(({ partition }) => partition).filter((p) => replicaOn(p, node));
 
-/** Replicas on a node that follow a leader in service: it has all that they have, and nobody needs them to be there. */
-export function spareReplicas(view: StepContext<unknown>['view'], node: NodeId): Partition[] {
+/**
+ * Replicas on a node that follow a leader in service: it has all that they have, and nobody needs them to be there. Not one to which a swing has
+ * begun: that it came through may be known to a leader alone that does not answer.
+ */
+export function spareReplicas(
+  view: StepContext<unknown>['view'],
+  node: NodeId,
+  running: readonly Pick<OperationRecord, 'input' | 'data'>[],
+): Partition[] {
+  const isTarget = ({ tid, pid }: Partition) =>
+    running.some(
+      ({ input, data }) => input.to === node && input.tid === tid && input.pid === pid && data.began === 'swing',
+    );
   return [...servedPartitions(view)]
     .map(({ partition }) => partition)
-    .filter((p) => replicaOn(p, node) && p.leader !== node && !isOut(view, p.leader));
+    .filter((p) => replicaOn(p, node) && p.leader !== node && !isOut(view, p.leader) && !isTarget(p));
 }
+
+/** Of a node that is dropped for good there is nothing to wait for. */
+const spareHere = (c: StepContext<GiveUpInput>) =>
+  spareReplicas(c.view, c.input.node, 'lost' in c.input ? [] : c.running());
 
 const giveUpReplicas: Step<GiveUpInput> = {
   name: 'give-up-replicas',
   noReturn: true,
-  done: async (c) => spareReplicas(c.view, c.input.node).length === 0,
+  done: async (c) => spareHere(c).length === 0,
   run: async (c) => {
     const { node } = c.input;
-    const spare = spareReplicas(c.view, node);
+    const spare = spareHere(c);
     for (const { tid, pid, replicas } of spare) {
       for (const from of replicas.map((r) => r.node).filter((n) => n !== node && c.alive(n)))
         await c.plane.stopSending(from, node, { tid, pid });
@@ -139,11 +163,27 @@ function refill(c: StepContext<DropInput>, { tid, pid }: Partition): PartitionRe
   return { tid, pid, on: must(able[0], 'a live member').id };
 }
 
+/** Tables that are being made on the node cannot be: null once they are being taken back, and lead nobody there any more. */
+async function endTables(c: StepContext<DropInput>): Promise<StepResult | null> {
+  const { node } = c.input;
+  const making = c.running().filter((r) => {
+    const { partitions } = (r.input.table ?? { partitions: [] }) as Pick<TableRecord, 'partitions'>;
+    return r.kind === 'create-table' && r.status !== 'undoing' && partitions.some((p) => replicaOn(p, node));
+  });
+  for (const { id } of making) await c.cancel(id);
+  const [first] = making;
+  return first
+    ? again(100, waitFor('lock', `operation ${first.id} (create-table ${first.subject}) is cancelled`))
+    : null;
+}
+
 const forgetNode: Step<DropInput> = {
   name: 'forget-node',
   done: async (c) => c.view.nodes.get(c.input.node)?.state === 'decommissioned',
   run: async (c) => {
     const { node } = c.input;
+    const late = await endTables(c);
+    if (late) return late;
     for (const other of connectedNodes(c.view).filter((n) => n.id !== node && c.alive(n.id))) {
       for (const { table, partition } of allPartitions(c.view)) {
         const target = await c.plane.readHinge(other.id, partition);
@@ -157,6 +197,9 @@ const forgetNode: Step<DropInput> = {
           waitFor('lock', `a hinge on node ${other.id} that leads to the dropped node is in use`, other.id),
         );
       }
+      // A table that is being dropped has its streams still, and no part of it will be asked of the node again.
+      await c.plane.disconnectPair(node, other.id, node);
+      await c.plane.disconnectPair(other.id, node, node);
       await c.plane.dropServer(other.id, node);
     }
     await c.commit({ kind: 'node-changed', id: node, change: { state: 'decommissioned' } });

@@ -34,8 +34,11 @@ interface DropInput {
 
 const recordOf = (c: StepContext<CreateInput>) => c.view.tables.get(c.input.table.tid);
 
-/** Two that are asked for at once do not see each other: the one whose turn comes later does. */
-function refuseSameName({ table }: CreateInput, view: ClusterView): TideError | undefined {
+/** What was asked for at once did not see each other, and a node may have left: the one whose turn comes later does. */
+function refuseTable({ table }: CreateInput, view: ClusterView): TideError | undefined {
+  const here = new Set(connectedNodes(view).map((n) => n.id));
+  const gone = table.partitions.flatMap((p) => p.replicas.map((r) => r.node)).find((node) => !here.has(node));
+  if (gone !== undefined) return tideError('NODE_DECOMMISSIONED', { node: gone });
   const known = [...view.tables.values()].find((t) => t.schema === table.schema && t.name === table.name);
   if (!known || known.tid === table.tid) return undefined;
   return tideError('TABLE_EXISTS', { why: `table ${tableName(known)} exists and is ${known.state}` });
@@ -135,7 +138,7 @@ const createParents: Step<CreateInput> = {
     return DONE;
   },
   undo: async (c) => {
-    for (const node of connectedNodes(c.view)) await c.plane.dropParent(node.id, c.input.table);
+    await dropParents(c, c.input.table);
     return DONE;
   },
 };
@@ -168,7 +171,7 @@ const openTable: Step<CreateInput> = {
 
 export const createTable = operationKind<CreateInput>({
   kind: 'create-table',
-  refuse: refuseSameName,
+  refuse: refuseTable,
   subject: (input) => tableName(input.table),
   locks: () => ['schema'],
   movesOn: () => [],
@@ -193,9 +196,7 @@ const dropEverywhere: Step<DropInput> = {
   done: async (c) => dropping(c) === undefined,
   run: async (c) => {
     const table = must(dropping(c), `table ${c.input.tid}`);
-    const nodes = connectedNodes(c.view);
-    // A node that is away would bring its copy back; this waits for it, and says so.
-    for (const node of nodes) await c.plane.dropParent(node.id, table);
+    await dropParents(c, table);
     for (const { from, to, refs } of pairsOf(c, table)) {
       for (const ref of refs) await c.plane.stopStream(from, to, ref);
       const late = await awaitArrivals(c, to, [from]);
@@ -229,6 +230,15 @@ export const dropTable = operationKind<DropInput>({
 });
 
 const holdersOf = (table: TableRecord) => table.partitions.flatMap((p) => p.replicas.map((r) => r.node));
+
+/**
+ * A node that is away would bring its copy back; this waits for it, and says so, when those that answer have lost theirs: the drop of a node
+ * needs that no hinge leads there.
+ */
+async function dropParents(c: StepContext<unknown>, table: TableRecord): Promise<void> {
+  const nodes = connectedNodes(c.view).sort((a, b) => Number(c.alive(b.id)) - Number(c.alive(a.id)));
+  for (const { id } of nodes) await c.plane.dropParent(id, table);
+}
 
 /** On nodes that have not left meanwhile. */
 function everyReplica(c: StepContext<unknown>, table: TableRecord): { node: NodeId; pid: number }[] {

@@ -8,6 +8,7 @@ import { waitFor, waitForTransaction } from '../waiting.ts';
 import {
   awaitArrivals,
   disconnectIdlePairs,
+  endOutStreams,
   endStream,
   partitionNow,
   readyNodes,
@@ -38,6 +39,8 @@ const claimReplica: Step<AddInput> = {
   name: 'claim-replica',
   done: async (c) => stateOn(c) === 'joining' || stateOn(c) === 'ready',
   run: async (c) => {
+    const late = await awaitClearing(c);
+    if (late) return late;
     await c.claim({ kind: 'replica-table', node: c.input.to, name: partitionTable(c.input.tid, c.input.pid) });
     await c.commit({ kind: 'replica-put', ...refOf(c), node: c.input.to, state: 'joining' });
     return DONE;
@@ -51,6 +54,17 @@ const claimReplica: Step<AddInput> = {
     return DONE;
   }),
 };
+
+/** Null unless the target still has what an earlier copy has left there: it goes, or rows would be copied into it. */
+async function awaitClearing(c: StepContext<AddInput>): Promise<StepResult | null> {
+  const { to } = c.input;
+  const recovery = c.running().find((r) => r.kind === 'recover-node' && r.input.node === to);
+  if (!recovery || !(await c.plane.replicaExists(to, refOf(c)))) return null;
+  return again(
+    200,
+    waitFor('lock', `operation ${recovery.id} (recover-node node ${to}) has yet to clear its place`, to),
+  );
+}
 
 /** Null once the target has no table, or is out: it loses what the catalog does not know when it returns. Else what has to be waited for. */
 async function dropCopy(c: StepContext<AddInput>): Promise<StepResult | null> {
@@ -145,16 +159,21 @@ const copyRows: Step<AddInput> = {
   undo: unlessItCounts(async (c) => {
     const leader = partitionNow(c).leader;
     const slot = copySlotOf(c);
-    // A table that is half copied cannot be dropped, and only its sender could take it out of the stream: the whole stream goes.
-    if (isOut(c.view, leader)) await c.plane.disconnectPair(leader, c.input.to, leader);
-    else {
-      // First the receiver, which would make its slot again; one that has gone has not taken its slot along.
-      await endStream(c, leader, c.input.to);
-      if (slot !== undefined) await c.plane.dropSlot(leader, slot);
-    }
-    return DONE;
+    // First the receiver, which would make its slot again; one that has gone has not taken its slot along.
+    await endStream(c, leader, c.input.to);
+    if (slot !== undefined && !isOut(c.view, leader)) await c.plane.dropSlot(leader, slot);
+    return (await endOutCopy(c)) ?? DONE;
   }),
 };
+
+/** Null once no copy from a node that is out is under way: a failover of that node, if there is one, chooses before. */
+async function endOutCopy(c: StepContext<AddInput>): Promise<StepResult | null> {
+  const from = (c.data.copyFrom as NodeId | undefined) ?? partitionNow(c).leader;
+  const late = isOut(c.view, c.input.to) ? null : await endOutStreams(c, [from], c.input.to);
+  const node = late?.kind === 'again' ? late.waitsFor?.node : undefined;
+  if (late && c.data.awaitsLeader !== node) await c.remember({ awaitsLeader: node });
+  return late;
+}
 
 /** Null while both ends can afford the copy; a target that waits for its copy to begin has time (`beginCopy`). */
 async function requireMeans(c: StepContext<AddInput>): Promise<StepResult | null> {
@@ -173,6 +192,7 @@ async function beginCopy(c: StepContext<AddInput>, leader: NodeId): Promise<Step
   if (noRoom) return noRoom;
   // Asked for before: once the copy runs, a target that goes silent must not keep its slot's name to itself.
   const copySlot = await c.plane.copySlot(leader, c.input.to, refOf(c));
+  await c.remember({ copyFrom: leader });
   await c.plane.startStreams(leader, c.input.to, [refOf(c)], true);
   await c.remember({ copySlot });
   return again(100, waitFor('copy', 'the copy starts', c.input.to));

@@ -7,6 +7,7 @@ import { TideError, tideError } from '../../core/errors.ts';
 import { again, DONE, nothingToUndo, type Step, type StepContext, type StepResult } from '../operation.ts';
 import type { HingeTarget, PartitionRef } from '../ports.ts';
 import { waitFor, waitForTransaction } from '../waiting.ts';
+import { pointPastDead } from './hinges.ts';
 import { partitionNow, readyNodes, refOf, tableOf } from './partition.ts';
 import { protectPartition, withdrawDemands } from './protect.ts';
 
@@ -150,11 +151,19 @@ const swing: Step<LeaderInput> = {
   run: async (c) => {
     const source = must(begun(c), 'source');
     const budgetMs = c.view.settings['move.max_pause'];
+    // The source has been taken back since, and the target has missed rows: nothing has swung, and nothing may.
+    if (replicaOn(partitionNow(c), c.input.to)?.state !== 'ready') {
+      await c.cancel(c.id);
+      return again(20);
+    }
     const unready = (await leaveDeadBehind(c)) ?? (await protectPartition(c, c.input.to));
     if (unready) return unready;
     const followers = followersOf(partitionNow(c), source);
     const wait = (await oldHolder(c, source, budgetMs)) ?? (await lagging(c, source, followers, budgetMs));
     if (wait) return wait;
+    // Either node may have been out since, and its return drops loose forwards and guards what follows.
+    if (c.data.tried === true) await prepareForward.run(c);
+    else await c.remember({ tried: true });
     const attempt = await c.plane.swingLeader(source, refOf(c), { epoch: epochOf(c), followers, budgetMs });
     await c.pause({ ...refOf(c), node: source, purpose: 'leader', outcome: attempt.outcome, pauseMs: attempt.pauseMs });
     if (attempt.outcome === 'done') return DONE;
@@ -255,6 +264,31 @@ function settle(
   };
 }
 
+const settleSource = settle(
+  'repoint-source',
+  (c) => must(begun(c), 'source'),
+  (c) => ({ kind: 'node', node: c.input.to }),
+);
+
+/** After a failover the forward leads to rows that are old: whoever goes through it goes to where the partition is led now. */
+const repointSource: Step<LeaderInput> = {
+  ...settleSource,
+  done: async (c) => (await settleSource.done(c)) && !(superseded(c) && (await isForwarded(c))),
+  run: async (c) => {
+    if (!superseded(c)) return settleSource.run(c);
+    const late = await pointPastDead(c, must(begun(c), 'source'), refOf(c));
+    return late ? again(100, late) : DONE;
+  },
+};
+
+/** Where the source leads again, or is out, its hinge is the failover's, or of its return. */
+async function isForwarded(c: StepContext<LeaderInput>): Promise<boolean> {
+  const source = must(begun(c), 'source');
+  if (isOut(c.view, source) || partitionNow(c).leader === source) return false;
+  const target = await c.plane.readHinge(source, refOf(c));
+  return target?.kind === 'forward' && target.epoch === epochOf(c);
+}
+
 const dropForward: Step<LeaderInput> = {
   name: 'drop-forward',
   done: async (c) => begun(c) === undefined || isOut(c.view, must(begun(c), 'source')),
@@ -277,10 +311,6 @@ export const changeLeaderSteps: readonly Step<LeaderInput>[] = [
     (c) => c.input.to,
     () => ({ kind: 'local' }),
   ),
-  settle(
-    'repoint-source',
-    (c) => must(begun(c), 'source'),
-    (c) => ({ kind: 'node', node: c.input.to }),
-  ),
+  repointSource,
   dropForward,
 ];

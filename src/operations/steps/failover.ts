@@ -1,10 +1,11 @@
 import type { NodeId, Outage, Partition } from '../../catalog/model.ts';
 import { followersOf, haveAllBetween } from '../../catalog/quorum.ts';
-import { isOut, partitionKey, partitionOf, servedBy } from '../../catalog/view.ts';
+import { isOut, partitionKey, partitionOf, replicaOn, servedBy } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { again, DONE, nothingToUndo, type OperationRecord, type Step, type StepContext } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
 import { waitFor } from '../waiting.ts';
+import { forwardersTo, pointPastDead } from './hinges.ts';
 
 /**
  * DESIGN 4.4. The node is down, or its server lets nobody in, and starts only behind its fence:
@@ -255,15 +256,28 @@ async function open(c: Context, choice: Choice): Promise<boolean> {
   const partition = partitionOf(c.view, choice.tid, choice.pid);
   const { leader, guard, epoch } = choice;
   if (!table || partition?.epoch !== epoch || partition.leader !== leader || isOut(c.view, leader)) return false;
-  if (guard !== null && c.alive(guard)) await c.plane.setGuard(guard, refOf(choice), true);
+  // Its replica may have been given up meanwhile.
+  if (guard !== null && c.alive(guard) && replicaOn(partition, guard))
+    await c.plane.setGuard(guard, refOf(choice), true);
   await c.plane.setGuard(leader, refOf(choice), false);
   const budgetMs = c.view.settings['move.max_pause'];
   for (let tries = 1; tries <= HOLDERS_TRIES; tries++) {
     const attempt = await c.plane.pointHinge(leader, table, choice.pid, { kind: 'local' }, budgetMs);
-    if (attempt.outcome === 'done') return false;
+    if (attempt.outcome === 'done') return isForwardedYet(c, choice);
   }
   await c.plane.endHolders(leader, refOf(choice));
   return true;
+}
+
+/** The source of an unfinished change to the dead node still leads its clients straight to the rows there. */
+async function isForwardedYet(c: Context, { leader, ...choice }: Choice): Promise<boolean> {
+  const ref = refOf(choice);
+  for (const source of forwardersTo(c, c.input.node, ref)) {
+    if (source === leader || !c.alive(source)) continue;
+    if ((await c.plane.readHinge(source, ref))?.kind === 'forward' && (await pointPastDead(c, source, ref)))
+      return true;
+  }
+  return false;
 }
 
 async function tellOutcome(c: Context): Promise<void> {

@@ -1,7 +1,10 @@
 import type { NodeId } from '../../catalog/model.ts';
 import { partitionTable } from '../../catalog/names.ts';
-import { allPartitions, connectedNodes } from '../../catalog/view.ts';
+import { allPartitions, connectedNodes, isOut, partitionOf } from '../../catalog/view.ts';
+import { must } from '../../core/assert.ts';
+import type { WaitReason } from '../../core/wait-reason.ts';
 import { again, type StepContext, type StepResult } from '../operation.ts';
+import type { PartitionRef } from '../ports.ts';
 import { waitFor, waitForTransaction } from '../waiting.ts';
 
 /**
@@ -29,4 +32,35 @@ export async function pointPast(c: StepContext<unknown>, leaving: readonly NodeI
     }
   }
   return null;
+}
+
+/**
+ * Points a hinge that leads to rows on a node which is out to where the partition is led now: null, or what has to be waited for. Not before the
+ * leader's own hinge is turned, which may still lead here.
+ */
+export async function pointPastDead(
+  c: StepContext<unknown>,
+  at: NodeId,
+  ref: PartitionRef,
+): Promise<WaitReason | null> {
+  const table = must(c.view.tables.get(ref.tid), `table ${ref.tid}`);
+  const { leader } = must(partitionOf(c.view, ref.tid, ref.pid), `partition ${ref.pid}`);
+  // One that is out turns its own before anybody reaches it.
+  if (!isOut(c.view, leader) && (await c.plane.readHinge(leader, ref))?.kind !== 'local')
+    return waitFor('lock', `node ${leader}, which is to lead, has not opened yet`, leader);
+  const to = { kind: 'node', node: leader } as const;
+  const attempt = await c.plane.pointHinge(at, table, ref.pid, to, c.view.settings['move.max_pause']);
+  if (attempt.outcome === 'done') return null;
+  // Who goes through it waits for a node that is out.
+  await c.plane.endHolders(at, ref);
+  return waitFor('lock', `a hinge on node ${at} that leads to a node that is out is in use`, at);
+}
+
+/** Nodes in service whose hinges of the partition may lead straight to the rows on `node`, by a change of leader that has not ended. */
+export function forwardersTo(c: StepContext<unknown>, node: NodeId, { tid, pid }: PartitionRef): NodeId[] {
+  return c
+    .running()
+    .filter((r) => r.input.to === node && r.input.tid === tid && r.input.pid === pid && r.data.began === 'swing')
+    .map((r) => r.data.source as NodeId)
+    .filter((source) => source !== undefined && !isOut(c.view, source));
 }

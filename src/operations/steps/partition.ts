@@ -1,5 +1,5 @@
 import type { NodeId, Partition, TableRecord } from '../../catalog/model.ts';
-import { allPartitions, connectedNodes, isOut, partitionOf, replicaOn } from '../../catalog/view.ts';
+import { allPartitions, connectedNodes, isOut, partitionOf, replicaOn, servedBy } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { again, type StepContext, type StepResult } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
@@ -68,6 +68,23 @@ export async function awaitArrivals(
     // Its slot went while the receiver was out: nothing comes from there any more.
     if (!(await c.plane.isWhole(from, to))) continue;
     return again(200, waitFor('lag', `rows that node ${from} wrote are still on their way to node ${to}`, to));
+  }
+  return null;
+}
+
+/**
+ * Ends what `to` receives from those of the senders that are out: a table that is half copied cannot be dropped, and only its sender could take it out of the
+ * stream. Null, or what has to be waited for: how far `to` has come in such a stream decides who leads what it follows there.
+ */
+export async function endOutStreams(
+  c: StepContext<unknown>,
+  senders: readonly NodeId[],
+  to: NodeId,
+): Promise<StepResult | null> {
+  for (const id of senders.filter((n) => n !== to && isOut(c.view, n))) {
+    if (!servedBy(c.view, id).some((p) => replicaOn(p, to)?.state === 'ready'))
+      await c.plane.disconnectPair(id, to, id);
+    else return again(200, waitFor('node', `node ${id} is out, and node ${to} may be who leads in its place`, id));
   }
   return null;
 }

@@ -1,15 +1,24 @@
-import type { NodeId } from '../../catalog/model.ts';
+import type { NodeId, Partition } from '../../catalog/model.ts';
 import { partitionTable } from '../../catalog/names.ts';
-import { allPartitions, connectedNodes, isOut, partitionOf, replicaOn, servedPartitions } from '../../catalog/view.ts';
+import {
+  allPartitions,
+  connectedNodes,
+  isOut,
+  partitionOf,
+  replicaOn,
+  servedBy,
+  servedPartitions,
+} from '../../catalog/view.ts';
 import { again, DONE, nothingToUndo, type Step, type StepContext, type StepResult } from '../operation.ts';
-import type { PartitionRef } from '../ports.ts';
+import type { HingeTarget, PartitionRef } from '../ports.ts';
 import { waitFor } from '../waiting.ts';
-import { awaitArrivals } from './partition.ts';
+import { forwardersTo } from './hinges.ts';
+import { awaitArrivals, endOutStreams } from './partition.ts';
 
 /**
  * A node that was out is back, behind its fence: it may hold commits that nobody else saw, and believes that it leads what others lead now.
- * What it has not sent is thrown away, its hinges are pointed at the leaders, what the catalog has taken from it is removed. Only then
- * it serves; its replicas that were led here are stale and are copied again.
+ * What it has not sent is thrown away, its hinges are pointed at the leaders, what the catalog has taken from it is removed, and what it has
+ * been given to lead, and never came to open, it leads. Only then it serves; its replicas that were led here are stale and are copied again.
  */
 export interface RecoverInput {
   node: NodeId;
@@ -38,20 +47,29 @@ const demote: Step<RecoverInput> = {
   done: async (c) => isBack(c),
   run: async (c) => {
     const { node } = c.input;
+    const late = await awaitForwards(c);
+    if (late) return late;
     const budgetMs = c.view.settings['move.max_pause'];
     const hinges = await c.plane.readHinges(node);
     const held = new Set((await c.plane.listReplicas(node)).map((r) => partitionTable(r.tid, r.pid)));
     for (const other of connectedNodes(c.view)) if (other.id !== node) await c.plane.ensureServer(node, other.id);
+    let opens = false;
     for (const { table, partition } of allPartitions(c.view)) {
       const { tid, pid, leader } = partition;
       const name = partitionTable(tid, pid);
-      if (leader === node || !hinges.has(name)) continue;
-      if (held.has(name)) await guard(c, { tid, pid });
-      const attempt = await c.plane.pointHinge(node, table, pid, { kind: 'node', node: leader }, budgetMs);
+      const target = hinges.get(name);
+      if (!target || (leader === node && target.kind === 'local') || isChanging(c, partition, target)) continue;
+      if (leader === node) {
+        opens = true;
+        await c.plane.setGuard(node, { tid, pid }, false);
+      } else if (held.has(name)) await guard(c, { tid, pid });
+      const to: HingeTarget = leader === node ? { kind: 'local' } : { kind: 'node', node: leader };
+      const attempt = await c.plane.pointHinge(node, table, pid, to, budgetMs);
       if (attempt.outcome === 'done') continue;
       await c.plane.endHolders(node, { tid, pid });
       return again(100, waitFor('lock', `a hinge on node ${node} is in use`, node));
     }
+    if (opens) await c.settleQuorum(node);
     await c.plane.dropLooseForwards(node);
     // Made while it was away: clients find them as soon as they are let in.
     for (const table of c.view.tables.values())
@@ -61,6 +79,33 @@ const demote: Step<RecoverInput> = {
   },
   undo: nothingToUndo('its hinges lead where the catalog says'),
 };
+
+/**
+ * Null once nobody leads clients straight to rows here that others lead now: the forward of a change to this node, which a failover has
+ * overtaken, is turned by that change or that failover. A node that does not answer may have one, and clients who go through it.
+ */
+async function awaitForwards(c: Context): Promise<StepResult | null> {
+  const { node } = c.input;
+  for (const { partition } of allPartitions(c.view)) {
+    const { tid, pid, leader } = partition;
+    for (const source of leader === node ? [] : forwardersTo(c, node, partition)) {
+      if (!c.alive(source)) return again(200, waitFor('node', `node ${source} may lead clients to rows here`, source));
+      if ((await c.plane.readHinge(source, { tid, pid }))?.kind !== 'forward') continue;
+      return again(100, waitFor('lock', `node ${source} still leads clients to rows here`, source));
+    }
+  }
+  return null;
+}
+
+/**
+ * A change of leader that goes on when the node is back has forwarded it to the next leader, whose own hinge may still lead here: through the
+ * forward every statement arrives, through the ordinary way it would go in a circle.
+ */
+function isChanging(c: Context, { tid, pid, leader, epoch }: Partition, target: HingeTarget): boolean {
+  const { node } = c.input;
+  if (target.kind !== 'forward' || target.epoch !== (leader === node ? epoch + 1 : epoch)) return false;
+  return c.running().some((r) => r.data.source === node && r.input.tid === tid && r.input.pid === pid);
+}
 
 /** The node is fenced: who is still in the way has been cut off from elsewhere, and ends before the next try. */
 async function guard(c: Context, ref: PartitionRef): Promise<void> {
@@ -77,10 +122,14 @@ const removeStrays: Step<RecoverInput> = {
   done: async (c) => isBack(c),
   run: async (c) => {
     await disconnectReturned(c);
-    return (await dropStrays(c)) ?? DONE;
+    const late = await dropStrays(c);
+    // A node that is away may be so for long: this one serves meanwhile, and the rest goes when it has (reopen-streams).
+    return late === null || isForAway(late) ? DONE : late;
   },
   undo: nothingToUndo('nobody counts on them'),
 };
+
+const isForAway = (late: StepResult) => late.kind === 'again' && late.waitsFor?.kind === 'node';
 
 /** A replica that neither the catalog knows nor an operation that is at work; one that is being undone leaves it to whoever comes later. */
 function isStray(c: Context, { tid, pid }: PartitionRef): boolean {
@@ -91,23 +140,30 @@ function isStray(c: Context, { tid, pid }: PartitionRef): boolean {
   return !c.running().some((r) => r.status === 'running' && r.claims.some(claimed));
 }
 
-/** Null once there is none, or what has to be waited for. */
+/**
+ * Drops the replicas that the catalog does not know: whoever makes one enters it there first, and not while this goes on. Null, or what has to
+ * be waited for: any node may have sent rows there before the replica was taken from it, and those of one that is away come when it is back.
+ */
 async function dropStrays(c: Context): Promise<StepResult | null> {
   const { node } = c.input;
+  const senders = connectedNodes(c.view).map((n) => n.id);
   for (const ref of await c.plane.listReplicas(node)) {
     if (!isStray(c, ref)) continue;
     for (const other of others(c)) await c.plane.stopStream(other.id, node, ref);
-    const senders = others(c).map((n) => n.id);
-    const late = await awaitArrivals(c, node, senders);
+    const sending = senders.filter((n) => !isOut(c.view, n));
+    const late = (await endOutStreams(c, senders, node)) ?? (await awaitArrivals(c, node, sending));
     if (late) return late;
     await c.plane.dropReplica(node, ref);
   }
   return null;
 }
 
-/** Streams with nodes it shares nothing with any more: their side went while this one was away. */
+/** Streams with nodes it shares nothing with any more, or that have left: their side went while this one was away. */
 async function disconnectReturned(c: Context): Promise<void> {
   const { node } = c.input;
+  for (const { id, state } of c.view.nodes.values()) {
+    if (state === 'decommissioned') await c.plane.disconnectPair(id, node, id);
+  }
   for (const other of others(c)) {
     const shared = [...allPartitions(c.view)].some(
       ({ partition }) => replicaOn(partition, node) && replicaOn(partition, other.id),
@@ -123,7 +179,17 @@ const takeBack: Step<RecoverInput> = {
   done: async (c) => isBack(c),
   run: async (c) => {
     const { node } = c.input;
-    await c.commit({ kind: 'node-changed', id: node, change: { outage: undefined } });
+    // Nobody was fed what it still leads since its streams were cut, and a new stream says of none that it has missed rows.
+    const hinges = await c.plane.readHinges(node);
+    const leads = (p: Partition) => hinges.get(partitionTable(p.tid, p.pid))?.kind !== 'forward';
+    const unfed = servedBy(c.view, node)
+      .filter(leads)
+      .flatMap(({ tid, pid, replicas }) =>
+        replicas
+          .filter((r) => r.node !== node && r.state === 'ready')
+          .map((r) => ({ kind: 'replica-put', tid, pid, node: r.node, state: 'stale' }) as const),
+      );
+    await c.commit({ kind: 'node-changed', id: node, change: { outage: undefined } }, ...unfed);
     await c.event('node-back', `node ${node} may serve again`, node);
     return DONE;
   },
@@ -138,9 +204,6 @@ const reopenStreams: Step<RecoverInput> = {
   run: async (c) => {
     const { node } = c.input;
     if (!c.alive(node)) return again(50, waitFor('node', `node ${node} has yet to serve`, node));
-    // An operation that was undone while the node was out, and after its strays had been looked for, has left its table to this.
-    const late = await dropStrays(c);
-    if (late) return late;
     for (const other of others(c)) {
       const refs = sharedReady(c, other.id);
       if (refs.length === 0) continue;
@@ -159,7 +222,8 @@ const reopenStreams: Step<RecoverInput> = {
         false,
       );
     }
-    return DONE;
+    // An operation that was undone while the node was out, and after its strays had been looked for, has left its table to this.
+    return (await dropStrays(c)) ?? DONE;
   },
   undo: nothingToUndo('behind the point of no return'),
 };

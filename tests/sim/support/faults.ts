@@ -45,7 +45,9 @@ export class Faults {
     return [...this.#world.machines.values()].filter((m) => m.powered && !m.lost);
   }
 
-  #pick(share: number, machines = this.#present()): Machine {
+  /** One of those; where none is there, one to which nothing more can happen. */
+  #pick(share: number, present = this.#present()): Machine {
+    const machines = present.length > 0 ? present : [...this.#world.machines.values()];
     return must(machines[Math.floor(share * machines.length)], 'a machine');
   }
 

@@ -314,6 +314,7 @@ export class FakePlane implements DataPlane {
     if (to.kind === 'node') await this.ensureServer(node, to.node);
     if ((server.holders.get(name) ?? []).length > 0) return { outcome: 'backed-off', pauseMs: 1, why: 'lock' };
     await this.#effect(`n${node}: point ${name} to ${to.kind === 'node' ? `n${to.node}` : to.kind}`, () => {
+      this.#cluster.on(node);
       if (to.kind === 'node') server.foreign.set(remoteTable(table.tid, pid, to.node), to.node);
       server.hinges.set(name, to);
       if (from.kind === 'node') this.#cluster.dropForeign(node, targetName(name, from));
