@@ -114,7 +114,6 @@ export const EXAMPLES: { [C in ErrorCode]: ErrorDetails<C> } = {
   DISK_FULL: { node: 4, freePercent: 2.4 },
   WAL_RETAINED: { node: 1, to: 4, kept: '4.1 GiB', why: 'more than the 4 GiB of move.max_retained_wal' },
   STREAM_LOST: { from: 1, to: 4 },
-  HOLDER_GONE: { table: 'acct', node: 3 },
   META_FULL: { why: 'No space left on device' },
   REPLICA_IN_USE: { replica: 't4_p3', node: 1 },
 

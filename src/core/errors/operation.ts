@@ -92,13 +92,6 @@ export const operationErrors = {
     text: (d) => `the stream from node ${d.from} to node ${d.to} was ended before the new replica counted`,
     hint: () => 'tide events says who ended it and why; what the cluster itself wants is tried again',
   }),
-  HOLDER_GONE: entry<{ table: string; node: number }>({
-    retry: 'never',
-    sqlstate: '55000',
-    text: (d) =>
-      `table ${d.table} was not made: node ${d.node}, which was to hold replicas of it, has left the cluster`,
-    hint: () => 'create it again: it is placed on the nodes that there are',
-  }),
   META_FULL: entry<{ why: string }>({
     retry: 'later',
     sqlstate: '53100',

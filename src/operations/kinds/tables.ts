@@ -7,7 +7,6 @@ import {
   again,
   type Claim,
   DONE,
-  giveUp,
   nothingToUndo,
   operationKind,
   partitionLock,
@@ -129,8 +128,6 @@ const createParents: Step<CreateInput> = {
   name: 'create-parents',
   done: async (c) => recordOf(c)?.state === 'ready',
   run: async (c) => {
-    const gone = holdersOf(c.input.table).find((node) => c.view.nodes.get(node)?.state === 'decommissioned');
-    if (gone !== undefined) return giveUp(tideError('HOLDER_GONE', { table: tableName(c.input.table), node: gone }));
     // One that joins gets its tables when its turn comes.
     const nodes = connectedNodes(c.view).filter((n) => c.alive(n.id) && n.state !== 'joining');
     await c.claim(...nodes.map((n): Claim => ({ kind: 'parent', node: n.id, name: tableName(c.input.table) })));
@@ -148,11 +145,12 @@ const createParents: Step<CreateInput> = {
  * open. Null where all that the table needs is there now.
  */
 async function standsEverywhere(c: StepContext<CreateInput>): Promise<StepResult | null> {
-  const away = holdersOf(c.input.table).find((node) => !c.alive(node));
+  const holders = c.input.table.partitions.flatMap((p) => p.replicas.map((r) => r.node));
+  const away = holders.find((node) => !c.alive(node));
   if (away !== undefined) return again(200, waitFor('node', `node ${away}, which is to hold a replica, is away`, away));
   await startStreams.run(c);
-  const gone = await createParents.run(c);
-  return gone === DONE ? null : gone;
+  await createParents.run(c);
+  return null;
 }
 
 const openTable: Step<CreateInput> = {
@@ -228,8 +226,6 @@ export const dropTable = operationKind<DropInput>({
   movesOn: () => [],
   steps: [closeTable, dropEverywhere, disconnectNodes],
 });
-
-const holdersOf = (table: TableRecord) => table.partitions.flatMap((p) => p.replicas.map((r) => r.node));
 
 /**
  * A node that is away would bring its copy back; this waits for it, and says so, when those that answer have lost theirs: the drop of a node
