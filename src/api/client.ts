@@ -86,7 +86,9 @@ function send(
         response.on('error', (error) => unreachable(messageOf(error)));
       },
     );
-    call.setTimeout(timeoutMs, () => call.destroy(new Error(`no answer within ${timeoutMs / 1000} s`)));
+    // The request's own timeout would begin when it is connected, which takes as long as it likes where packets vanish.
+    const timer = setTimeout(() => call.destroy(new Error(`no answer within ${timeoutMs / 1000} s`)), timeoutMs);
+    call.on('close', () => clearTimeout(timer));
     call.on('error', (error) => unreachable(messageOf(error), NEVER_ARRIVED.has(codeOf(error))));
     call.end(body);
   });

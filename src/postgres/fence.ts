@@ -24,8 +24,9 @@ const FENCE = [
   '',
 ].join('\n');
 
-/** How long a session that is being ended may take to be gone before the others are looked at. */
+/** How long sessions that are being ended may take to be gone, all together, before the others are looked at. */
 const END_SESSIONS_MS = 200;
+const END_POLL_MS = 10;
 /** A session that came in before the fence is shown by then. */
 const SHOWN_MS = 100;
 
@@ -68,8 +69,8 @@ export async function enforceFence(pid: number, port: number, withinMs: number):
   }
   await asUser({ host: '127.0.0.1', port, user: TIDE_MANAGER }, async (client) => {
     for (let empty = 0; empty < 2; ) {
-      const { rowCount: others } = await client.query(`${END_OTHERS} and wait_event is distinct from 'SyncRep'`, ENDED);
-      const { rowCount: waiting } = await client.query(END_OTHERS, ENDED);
+      const others = await endSessions(client, `and wait_event is distinct from 'SyncRep'`);
+      const waiting = await endSessions(client, '');
       empty = others === 0 && waiting === 0 ? empty + 1 : 0;
       if (late()) throw notUp(`${waiting} sessions do not end`);
       if (empty === 1) await sleep(SHOWN_MS);
@@ -77,9 +78,21 @@ export async function enforceFence(pid: number, port: number, withinMs: number):
   });
 }
 
-const ENDED = [END_SESSIONS_MS, TIDE_MANAGER];
-const END_OTHERS = `select pg_terminate_backend(pid, $1) from pg_stat_activity
-  where backend_type in ('client backend', 'walsender') and usename is distinct from $2 and pid <> pg_backend_pid()`;
+/**
+ * How many there were. All are told at once, and then waited for together: PostgreSQL's own wait looks ten times a second, for one session
+ * after the other.
+ */
+async function endSessions(client: Client, which: string): Promise<number> {
+  const untilMs = performance.now() + END_SESSIONS_MS;
+  for (let most = 0; ; await sleep(END_POLL_MS)) {
+    const { rowCount } = await client.query(`${END_OTHERS} ${which}`, [TIDE_MANAGER]);
+    most = Math.max(most, rowCount ?? 0);
+    if (rowCount === 0 || performance.now() > untilMs) return most;
+  }
+}
+
+const END_OTHERS = `select pg_terminate_backend(pid) from pg_stat_activity
+  where backend_type in ('client backend', 'walsender') and usename is distinct from $1 and pid <> pg_backend_pid()`;
 
 async function letsIn(port: number): Promise<boolean> {
   return asUser({ host: '127.0.0.1', port, user: TIDE_USER }, async () => {}).then(

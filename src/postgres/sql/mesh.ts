@@ -196,6 +196,8 @@ export async function refresh(
 }
 
 const REPEAT_MS = 200;
+/** Between two looks for a marker, at the most: a swing waits for one while it holds its lock, and looks more often at first. */
+const MARKER_POLL_MS = 20;
 
 async function repeatDuring(work: Promise<unknown>, repeat: () => Promise<void>): Promise<void> {
   const ended = work.then(
@@ -269,14 +271,22 @@ export async function writeMarker(sql: Sql, node: NodeId): Promise<string> {
   return row?.value ?? '0';
 }
 
-/** True once the receiver has applied the marker; false when `timeoutMs` ran out. */
+/**
+ * True once the receiver has applied the marker; false when `timeoutMs` ran out. The server is asked over and over: what it sleeps itself ends
+ * by a clock that may be set back meanwhile, and its session would stay, with its snapshot, for as long as that.
+ */
 export async function awaitMarker(sql: Sql, from: NodeId, value: string, timeoutMs: number): Promise<boolean> {
-  const [row] = await sql.query<{ arrived: boolean }>('select tide.await_marker($1, $2, $3) as arrived', [
-    from,
-    value,
-    Math.max(0, Math.floor(timeoutMs)),
-  ]);
-  return row?.arrived ?? false;
+  const sinceMs = performance.now();
+  for (;;) {
+    const [row] = await sql.query<{ arrived: boolean }>('select tide.await_marker($1, $2, 0) as arrived', [
+      from,
+      value,
+    ]);
+    const waitedMs = performance.now() - sinceMs;
+    if (row?.arrived) return true;
+    if (waitedMs >= timeoutMs) return false;
+    await sleep(Math.min(1 + waitedMs / 10, MARKER_POLL_MS, timeoutMs - waitedMs));
+  }
 }
 
 /** Bytes the initial copy has written so far on the receiver. */
