@@ -111,9 +111,9 @@ export interface PartitionRow {
   isAlive: boolean;
   /**
    * Of the leader's acknowledged commits; null for a follower. quorum: on a live follower too. waits: writes wait for followers that are
-   * not alive. leader: on the leader only, for want of a follower. async: the setting.
+   * not alive. refuses: writes fail, for the same reason. leader: on the leader only, for want of a follower. async: the setting.
    */
-  durability: 'quorum' | 'waits' | 'leader' | 'async' | null;
+  durability: 'quorum' | 'waits' | 'refuses' | 'leader' | 'async' | null;
   epoch: number;
   /** Replayed position in the leader node's WAL, as PostgreSQL prints an LSN; null where unknown. */
   offset: string | null;

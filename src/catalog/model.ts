@@ -134,8 +134,8 @@ export interface ColumnDefinition {
 export interface Settings {
   /** `quorum`: an acknowledged commit is on disk on the leader and on a follower of its partition. `async`: on the leader. */
   readonly durability: 'quorum' | 'async';
-  /** What writes do where a partition has followers and none of them is alive: wait for one, or go on without. */
-  readonly quorum_lost: 'wait' | 'allow';
+  /** What writes do where a partition has followers and none of them is alive: wait for one, go on without, or fail. */
+  readonly quorum_lost: 'wait' | 'allow' | 'fail';
   /** Data comes by itself to a node that joins, and imbalance is repaired. */
   readonly 'rebalance.auto': boolean;
   /** Budget for one swing: lock and catch-up, milliseconds. */

@@ -1,5 +1,5 @@
 import type { ClusterView, NodeId, Partition, Quorum } from './model.ts';
-import { ledPartitions } from './view.ts';
+import { ledPartitions, partitionKey } from './view.ts';
 
 export const NO_QUORUM: Quorum = { count: 0, nodes: [] };
 
@@ -42,26 +42,59 @@ export function quorumsOf(view: ClusterView, node: NodeId): readonly Quorum[] {
 /**
  * The quorum that protects every partition of a ready table that `node` leads, and those that running operations demand (DESIGN 3). A follower that is
  * not alive is left out where its partition has another that is; where it has none, `quorum_lost` decides. A partition without a follower
- * in step with its leader has nobody to protect it, and takes no part.
+ * in step with its leader has nobody to protect it, and takes no part; nor does one that has `refused` all writes, whoever it waits for: there
+ * is nothing to protect.
  */
 export function wantedQuorum(
   view: ClusterView,
   node: NodeId,
   alive: (node: NodeId) => boolean,
   demands: readonly QuorumDemand[] = [],
+  refused: ReadonlySet<string> = NOTHING,
 ): Quorum {
   if (view.settings.durability === 'async') return NO_QUORUM;
+  const taking = protectedOn(view, node, demands).filter(
+    ({ partition: p }) => !refused.has(partitionKey(p.tid, p.pid)),
+  );
+  return quorumFor(taking.map(({ partition, change }) => followersThatCount(view, partition, node, alive, change)));
+}
+
+const NOTHING: ReadonlySet<string> = new Set();
+
+/** What commits on the node have to be protected for, each partition with what a demand says of its followers. */
+function protectedOn(
+  view: ClusterView,
+  node: NodeId,
+  demands: readonly QuorumDemand[],
+): { partition: Partition; change: FollowerChange }[] {
   const led = ledPartitions(view).get(node) ?? [];
   const inUse = led.filter((p) => view.tables.get(p.tid)?.state === 'ready');
-  const wanted = inUse.map((partition) => followersThatCount(view, partition, node, alive));
-  for (const demand of demands.filter((d) => d.node === node)) {
-    const { tid, pid } = demand;
-    const demanded = pid === null ? led.filter((p) => p.tid === tid) : [view.tables.get(tid)?.partitions[pid]];
-    for (const partition of demanded) {
-      if (partition) wanted.push(followersThatCount(view, partition, node, alive, demand));
-    }
-  }
-  return quorumFor(wanted);
+  const demanded = demands
+    .filter((d) => d.node === node)
+    .flatMap((change) => {
+      const { tid, pid } = change;
+      const found = pid === null ? led.filter((p) => p.tid === tid) : [view.tables.get(tid)?.partitions[pid]];
+      return found.flatMap((partition) => (partition ? [{ partition, change }] : []));
+    });
+  return [...inUse.map((partition) => ({ partition, change: {} })), ...demanded];
+}
+
+/**
+ * Partitions that `node` leads, or is about to, and that have lost every live follower while `quorum_lost` is `fail`: they are to refuse writes.
+ * Those for which it would wait under `wait`, but for tables that want one replica: what follows there does so for a move.
+ */
+export function lostOn(
+  view: ClusterView,
+  node: NodeId,
+  alive: (node: NodeId) => boolean,
+  demands: readonly QuorumDemand[] = [],
+): Partition[] {
+  if (view.settings.durability !== 'quorum' || view.settings.quorum_lost !== 'fail') return [];
+  const lost = protectedOn(view, node, demands).filter(({ partition, change }) => {
+    const followers = followersThatCount(view, partition, node, alive, change);
+    return followers.length > 0 && !followers.some(alive);
+  });
+  return [...new Set(lost.map(({ partition }) => partition))];
 }
 
 /**
@@ -98,12 +131,14 @@ export function followersOf(partition: Partition, node: NodeId): NodeId[] {
   return partition.replicas.filter((r) => r.state === 'ready' && r.node !== node).map((r) => r.node);
 }
 
+type FollowerChange = Pick<QuorumDemand, 'without' | 'with'>;
+
 function followersThatCount(
   view: ClusterView,
   partition: Partition,
   node: NodeId,
   alive: (node: NodeId) => boolean,
-  change: Pick<QuorumDemand, 'without' | 'with'> = {},
+  change: FollowerChange = {},
 ): NodeId[] {
   const counting = followersOf(partition, node).filter((n) => !mayBeAway(view, partition, n));
   const stay = counting.filter((n) => !change.without?.includes(n));
@@ -113,7 +148,13 @@ function followersThatCount(
   // A drained node is about to stop, maybe with the manager: where others will do, nobody waits for it.
   const lasting = live.filter((n) => !view.nodes.get(n)?.draining);
   if (lasting.length > 0) return lasting;
-  return live.length > 0 || view.settings.quorum_lost === 'allow' ? live : followers;
+  return live.length > 0 || goesOnAlone(view, partition) ? live : followers;
+}
+
+/** Without a live follower its writes neither wait nor fail. */
+function goesOnAlone({ settings, tables }: ClusterView, { tid }: Partition): boolean {
+  if (settings.quorum_lost === 'fail') return tables.get(tid)?.replicaCount === 1;
+  return settings.quorum_lost === 'allow';
 }
 
 /** Drained for a stop that holds up nobody: its table wants one replica, or the operator has accepted for this partition that its leader is alone. */
@@ -125,9 +166,10 @@ export function mayBeAway(view: ClusterView, partition: Partition, node: NodeId)
 
 /**
  * How safe an acknowledged commit on a partition is. `quorum`: on the leader and on a live follower. `waits`: its leader's node waits for
- * followers that are not alive, and so do writes. `leader`: on the leader only, for want of a follower. `async`: asked for.
+ * followers that are not alive, and so do writes. `refuses`: its followers are not alive, and no write is taken. `leader`: on the leader only, for
+ * want of a follower. `async`: asked for.
  */
-export type Durability = 'quorum' | 'waits' | 'leader' | 'async';
+export type Durability = 'quorum' | 'waits' | 'refuses' | 'leader' | 'async';
 
 /** One server has one list: where one partition of a node waits, all that the node leads wait with it. `quorum`: its leader's. */
 export function durabilityOf(
@@ -135,8 +177,10 @@ export function durabilityOf(
   partition: Partition,
   quorum: Quorum,
   alive: (node: NodeId) => boolean,
+  refused: ReadonlySet<string> = NOTHING,
 ): Durability {
   if (view.settings.durability === 'async') return 'async';
+  if (refused.has(partitionKey(partition.tid, partition.pid))) return 'refuses';
   if (quorum.nodes.filter(alive).length < quorum.count) return 'waits';
   return followersThatCount(view, partition, partition.leader, alive).length > 0 ? 'quorum' : 'leader';
 }

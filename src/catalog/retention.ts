@@ -81,9 +81,9 @@ export interface Cut {
 }
 
 /**
- * Receivers of `node` to be cut, by its slots. A partition keeps its last follower in step where commits would have to wait for one (`durability`
- * quorum with `quorum_lost` wait): rather PostgreSQL's own limit than acknowledging on the leader alone. A slot that is held back by an open
- * transaction of the node itself costs nobody his replicas: its receiver has what there is.
+ * Receivers of `node` to be cut, by its slots. A partition keeps its last follower in step where nothing may be acknowledged without one
+ * (`durability` quorum, unless `quorum_lost` is allow): rather PostgreSQL's own limit than acknowledging on the leader alone. A slot that is held
+ * back by an open transaction of the node itself costs nobody his replicas: its receiver has what there is.
  */
 export function receiversToCut(
   view: ClusterView,
@@ -125,6 +125,6 @@ function fed(view: ClusterView, node: NodeId, to: NodeId): Partition[] {
 }
 
 function mustKeep({ settings }: ClusterView, { leader, replicas }: Partition, follower: NodeId): boolean {
-  if (settings.durability !== 'quorum' || settings.quorum_lost !== 'wait') return false;
+  if (settings.durability !== 'quorum' || settings.quorum_lost === 'allow') return false;
   return !replicas.some((r) => r.state === 'ready' && r.node !== leader && r.node !== follower);
 }

@@ -24,8 +24,8 @@ export const SETTINGS: Record<keyof Settings, SettingSpec> = {
   },
   quorum_lost: {
     default: 'wait',
-    values: ['wait', 'allow'],
-    description: 'while no follower of a partition is alive, its writes wait for one, or are allowed without',
+    values: ['wait', 'allow', 'fail'],
+    description: 'while no follower of a partition is alive, its writes wait for one, are allowed without, or fail',
   },
   'rebalance.auto': { default: true, description: 'data spreads by itself when a node joins or the balance is lost' },
   'move.max_pause': {

@@ -113,6 +113,14 @@ export interface DataPlane {
 
   /** What commits on a node wait for now; null where somebody has set something that is not pgtide's. */
   readQuorum(node: NodeId): Promise<Quorum | null>;
+  /** Replica tables that refuse all writes, by `t4_p0`. `off`: something is left of a refusal that is over. */
+  refusals(node: NodeId): Promise<Map<string, 'on' | 'off'>>;
+  /**
+   * From here on every write to the replica fails, and none that was begun before is open or can be acknowledged any more: who waits for
+   * a quorum is ended. Throws where somebody's transaction is in the way. `table`: its name for the client.
+   */
+  refuseWrites(node: NodeId, ref: PartitionRef, table: string): Promise<void>;
+  takeWrites(node: NodeId, ref: PartitionRef): Promise<void>;
   /** Comes back when every commit and every follower's answer is judged by it. Throws QUORUM_NOT_TAKEN where that takes too long. */
   setQuorum(node: NodeId, quorum: Quorum): Promise<void>;
 }

@@ -1,6 +1,8 @@
 import type { CatalogChange } from '../catalog/change.ts';
 import type { ClusterView, NodeId, Quorum } from '../catalog/model.ts';
+import { parsePartitionTable } from '../catalog/names.ts';
 import {
+  lostOn,
   NO_QUORUM,
   type QuorumDemand,
   quorumsOf,
@@ -8,11 +10,12 @@ import {
   syncTransitions,
   wantedQuorum,
 } from '../catalog/quorum.ts';
-import { connectedNodes } from '../catalog/view.ts';
+import { connectedNodes, partitionKey, tableName } from '../catalog/view.ts';
+import { must } from '../core/assert.ts';
 import { messageOf } from '../core/errors.ts';
 import { KeyedMutex } from '../core/mutex.ts';
 import type { OperationRecord } from './operation.ts';
-import type { DataPlane } from './ports.ts';
+import type { DataPlane, PartitionRef } from './ports.ts';
 
 /** A follower that is later than this holds up nobody: the earlier quorums stay known meanwhile. */
 const COVER_MS = 1_000;
@@ -30,12 +33,17 @@ export interface QuorumPorts {
 /**
  * Keeps what every node's commits wait for (DESIGN 3) as the catalog, liveness and running operations want it. The only one that sets it, one
  * change at a time per node, and what is wanted is worked out inside that turn: an older wish cannot overwrite a newer one.
+ *
+ * With `quorum_lost` fail, a partition that has nobody left to wait for refuses writes, and is waited for no more. It refuses before the quorum
+ * lets go of it, and until after the quorum protects it again: at no moment is a write to it acknowledged by its leader alone.
  */
 export class QuorumKeeper {
   readonly #ports: QuorumPorts;
   readonly #turns = new KeyedMutex();
   readonly #atWork = new Map<NodeId, Promise<void>>();
   readonly #demanded = new Set<readonly QuorumDemand[]>();
+  /** What refuses writes, as partitionKey, by node; for whoever shows it. The servers are asked anew in every turn. */
+  readonly #refused = new Map<NodeId, ReadonlySet<string>>();
 
   constructor(ports: QuorumPorts) {
     this.#ports = ports;
@@ -45,17 +53,79 @@ export class QuorumKeeper {
   async settle(node: NodeId): Promise<void> {
     const { plane, view, alive } = this.#ports;
     await this.#turns.run(String(node), async () => {
-      const demands = [...demandsOf(this.#ports.running()), ...[...this.#demanded].flat()];
-      const wanted = wantedQuorum(view(), node, alive, demands);
+      const refusals = await this.#refuseLost(node);
       const observed = await plane.readQuorum(node);
-      // A list that somebody made for standbys of their own stays, as long as nothing has to be protected here.
-      if (observed === null && wanted.count === 0) return;
-      // Known before the first commit waits for it: a node that dies in the middle is judged by the old and the new one.
-      if (!quorumsOf(view(), node).some((q) => sameQuorum(q, wanted)))
-        await this.#record(node, [...quorumsOf(view(), node), wanted]);
-      for (const next of syncTransitions(observed ?? NO_QUORUM, wanted)) await plane.setQuorum(node, next);
-      if (quorumsOf(view(), node).length > 1 && (await this.#covers(node, wanted))) await this.#record(node, [wanted]);
+      // Worked out after all that takes its time.
+      const refused = new Set(this.#lostOn(node).filter((key) => refusals.get(key) === 'on'));
+      const wanted = wantedQuorum(view(), node, alive, this.#demands(), refused);
+      this.#refused.set(node, refused);
+      await this.#set(node, observed, wanted);
+      for (const key of refusals.keys()) if (!refused.has(key)) await this.#takeWrites(node, key);
+      const isOurs = observed !== null || wanted.count > 0;
+      if (isOurs && quorumsOf(view(), node).length > 1 && (await this.#covers(node, wanted)))
+        await this.#record(node, [wanted]);
     });
+  }
+
+  /** Partitions that the node leads, and that refuse writes for want of a live follower. */
+  refusedOn(node: NodeId): ReadonlySet<string> {
+    return this.#refused.get(node) ?? new Set();
+  }
+
+  #demands(): QuorumDemand[] {
+    return [...demandsOf(this.#ports.running()), ...[...this.#demanded].flat()];
+  }
+
+  #lostOn(node: NodeId): string[] {
+    const { view, alive } = this.#ports;
+    return lostOn(view(), node, alive, this.#demands()).map((p) => partitionKey(p.tid, p.pid));
+  }
+
+  /** Makes what has lost its followers refuse writes, as far as that is to be had now, and gives all that refuses, by partitionKey. */
+  async #refuseLost(node: NodeId): Promise<Map<string, 'on' | 'off'>> {
+    const { plane, view, log } = this.#ports;
+    const before = await this.#refusals(node);
+    const missing = this.#lostOn(node).filter((key) => before.get(key) !== 'on');
+    for (const key of missing) {
+      const ref = refOf(key);
+      const table = tableName(must(view().tables.get(ref.tid), `table ${ref.tid}`));
+      try {
+        await plane.refuseWrites(node, ref, table);
+      } catch (error) {
+        // Until the next round it is waited for, as under `wait`.
+        log('warn', 'a partition without a live follower still takes writes', {
+          node,
+          ...ref,
+          error: messageOf(error),
+        });
+      }
+    }
+    return missing.length > 0 ? this.#refusals(node) : before;
+  }
+
+  async #refusals(node: NodeId): Promise<Map<string, 'on' | 'off'>> {
+    const found = await this.#ports.plane.refusals(node);
+    return new Map([...found].map(([name, state]) => [keyOf(parsePartitionTable(name)), state]));
+  }
+
+  /** What fails is tried again in the next round. */
+  async #takeWrites(node: NodeId, key: string): Promise<void> {
+    const { plane, log } = this.#ports;
+    try {
+      await plane.takeWrites(node, refOf(key));
+    } catch (error) {
+      log('warn', 'a partition still refuses writes', { node, ...refOf(key), error: messageOf(error) });
+    }
+  }
+
+  async #set(node: NodeId, observed: Quorum | null, wanted: Quorum): Promise<void> {
+    const { plane, view } = this.#ports;
+    // A list that somebody made for standbys of their own stays, as long as nothing has to be protected here.
+    if (observed === null && wanted.count === 0) return;
+    // Known before the first commit waits for it: a node that dies in the middle is judged by the old and the new one.
+    if (!quorumsOf(view(), node).some((q) => sameQuorum(q, wanted)))
+      await this.#record(node, [...quorumsOf(view(), node), wanted]);
+    for (const next of syncTransitions(observed ?? NO_QUORUM, wanted)) await plane.setQuorum(node, next);
   }
 
   async #record(node: NodeId, quorums: Quorum[]): Promise<void> {
@@ -105,6 +175,13 @@ export class QuorumKeeper {
   async idle(): Promise<void> {
     await Promise.all(this.#atWork.values());
   }
+}
+
+const keyOf = ({ tid, pid }: PartitionRef) => partitionKey(tid, pid);
+
+function refOf(key: string): PartitionRef {
+  const [tid, pid] = key.split('/').map(Number);
+  return { tid: must(tid, 'tid'), pid: must(pid, 'pid') };
 }
 
 function demandsOf(running: readonly OperationRecord[]): QuorumDemand[] {

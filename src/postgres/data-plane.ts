@@ -10,6 +10,7 @@ import type { Address, NodeConnections } from './sql/client.ts';
 import * as hinge from './sql/hinge.ts';
 import * as mesh from './sql/mesh.ts';
 import * as quorum from './sql/quorum.ts';
+import * as refusal from './sql/refusal.ts';
 import * as replica from './sql/replica.ts';
 import * as table from './sql/table.ts';
 
@@ -307,6 +308,18 @@ export class PostgresDataPlane implements DataPlane {
 
   async setQuorum(node: NodeId, wanted: Quorum): Promise<void> {
     await quorum.setQuorum(this.#on(node), node, wanted);
+  }
+
+  async refusals(node: NodeId): Promise<Map<string, 'on' | 'off'>> {
+    return refusal.readRefusals(this.#on(node));
+  }
+
+  async refuseWrites(node: NodeId, ref: PartitionRef, name: string): Promise<void> {
+    await this.#connections.session(node, (sql) => refusal.refuseWrites(sql, this.#on(node), ref, name));
+  }
+
+  async takeWrites(node: NodeId, ref: PartitionRef): Promise<void> {
+    await this.#connections.session(node, (sql) => refusal.takeWrites(sql, ref));
   }
 }
 

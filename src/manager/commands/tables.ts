@@ -81,10 +81,13 @@ export async function listPartitions(c: CommandContext, name: string | undefined
   const tables = name === undefined ? [...c.view.tables.values()] : [tableNamed(c.view, name)];
   await c.load.measure(c.view);
   const alive = (node: NodeId) => c.load.alive(node);
-  const quorums = new Map([...ledPartitions(c.view).keys()].map((n) => [n, wantedQuorum(c.view, n, alive)]));
+  const refused = (node: NodeId) => c.runner.quorums.refusedOn(node);
+  const quorums = new Map(
+    [...ledPartitions(c.view).keys()].map((n) => [n, wantedQuorum(c.view, n, alive, [], refused(n))]),
+  );
   return tables.flatMap((table) =>
     table.partitions.flatMap((p) => {
-      const durability = durabilityOf(c.view, p, quorums.get(p.leader) ?? NO_QUORUM, alive);
+      const durability = durabilityOf(c.view, p, quorums.get(p.leader) ?? NO_QUORUM, alive, refused(p.leader));
       return p.replicas.map((r) => row(c, table, p.pid, r.node, durability));
     }),
   );

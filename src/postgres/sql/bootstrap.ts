@@ -5,7 +5,8 @@ import { literal, type Sql } from './client.ts';
  * What pgtide needs in a node's database before any table: schemas, the marker table, the guard, and the refusal of DDL that would make
  * nodes differ. Idempotent, one transaction.
  *
- * SQLSTATEs: TD001 a write reached a follower; TD002 DDL on a distributed table outside `tide`; TD003 an update of the distribution key.
+ * SQLSTATEs: TD001 a write reached a follower; TD002 DDL on a distributed table outside `tide`; TD003 an update of the distribution key;
+ * TD004 a manager that is one no more (`term.ts`); TD005 a write to a partition without a live follower (`refusal.ts`).
  */
 export async function bootstrapDatabase(sql: Sql): Promise<void> {
   await sql.query(`${BOOTSTRAP}comment on schema tide is ${literal(BOOTSTRAP_VERSION)};\ncommit;\n`);
@@ -53,6 +54,15 @@ create or replace function tide.not_the_leader() returns trigger language plpgsq
 begin
   raise exception 'this node is not the leader of %.%', tg_table_schema, tg_table_name
     using errcode = 'TD001', hint = 'write through the distributed table; it leads to the leader';
+end $body$;
+
+create or replace function tide.no_follower() returns trigger language plpgsql as $body$
+begin
+  raise exception 'partition % of table % takes no writes: none of its followers is alive', tg_argv[1], tg_argv[0]
+    using errcode = 'TD005',
+          detail = 'Only its leader has it now, and quorum_lost is fail: what one node could lose is not acknowledged. Reads go on.',
+          hint = 'try again when the node of a follower is back (tide partition ls, tide node status), or accept writes on the leader alone: '
+                 'tide settings set quorum_lost allow';
 end $body$;
 
 create or replace function tide.fixed_key() returns trigger language plpgsql as $body$

@@ -52,6 +52,9 @@ const ASKED: Record<keyof DataPlane, readonly number[]> = {
   snapshotMark: [0],
   readQuorum: [0],
   setQuorum: [0],
+  refusals: [0],
+  refuseWrites: [0],
+  takeWrites: [0],
 };
 /** The node that is gone is not asked. */
 const GONE = 2;

@@ -94,7 +94,7 @@ export class FakeCluster {
       this.problems.push(
         `${name} through n${via}: a count at n${found.node} sees ${replica.rows.size} of ${known} rows`,
       );
-    } else if (this.#acknowledges(found.node, name)) {
+    } else if (!this.at(found.node).refused.has(name) && this.#acknowledges(found.node, name)) {
       this.write(found.node, name);
       this.acknowledged.set(name, known + 1);
     }
@@ -307,6 +307,7 @@ export class FakeCluster {
     }
     for (const published of server.publications.values()) published.delete(name);
     server.replicas.delete(name);
+    server.refused.delete(name);
   }
 
   createParent(node: NodeId, table: TableRecord): void {

@@ -391,4 +391,21 @@ export class FakePlane implements DataPlane {
       server.quorum = quorum;
     });
   }
+
+  async refusals(node: NodeId): Promise<Map<string, 'on' | 'off'>> {
+    return new Map([...this.#cluster.on(node).refused].map((name) => [name, 'on']));
+  }
+
+  async refuseWrites(node: NodeId, ref: PartitionRef): Promise<void> {
+    const server = this.#cluster.on(node);
+    const name = nameOf(ref);
+    if ((server.holders.get(name) ?? []).length > 0) throw new Error(`${name} is in use: lock timeout`);
+    if (!server.replicas.has(name)) throw new Error(`relation tide_data.${name} does not exist on n${node}`);
+    await this.#effect(`n${node}: ${name} refuses writes`, () => server.refused.add(name));
+  }
+
+  async takeWrites(node: NodeId, ref: PartitionRef): Promise<void> {
+    const server = this.#cluster.on(node);
+    await this.#effect(`n${node}: ${nameOf(ref)} takes writes`, () => server.refused.delete(nameOf(ref)));
+  }
 }

@@ -64,6 +64,8 @@ export class FakeServer {
   readonly snapshots: (Blocker & { sinceMs: number })[] = [];
   writer: Blocker | null = null;
   quorum: Quorum = NO_QUORUM;
+  /** Replica tables that take no writes. */
+  readonly refused = new Set<string>();
 
   constructor(id: NodeId) {
     this.id = id;
