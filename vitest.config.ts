@@ -1,9 +1,9 @@
 import { defineConfig } from 'vitest/config';
 
-const project = (name: string, timeoutMs: number, serial: boolean, execArgv: string[] = []) => ({
+const project = (name: string, timeoutMs: number, serial: boolean, more: object = {}) => ({
   test: {
     name,
-    execArgv,
+    ...more,
     include: [`tests/${name}/**/*.test.ts`],
     testTimeout: timeoutMs,
     hookTimeout: timeoutMs,
@@ -16,8 +16,13 @@ export default defineConfig({
   test: {
     projects: [
       project('unit', 90_000, false),
-      // What a simulated moment makes is garbage in the next: a larger nursery saves a fifth of the time.
-      project('sim', 300_000, false, ['--max-semi-space-size=64']),
+      project('sim', 300_000, false, {
+        // What a simulated moment makes is garbage in the next.
+        execArgv: ['--max-semi-space-size=64'],
+        // It starts no servers and needs a core for every file: by itself, when the others are done.
+        maxWorkers: 2,
+        sequence: { groupOrder: 1 },
+      }),
       project('cluster', 180_000, true),
       project('fault', 240_000, true),
       project('compat', 120_000, true),
