@@ -19,7 +19,9 @@ export function viewAfter(view: ClusterView, moves: readonly Move[]): ClusterVie
     const table = view.tables.get(move.tid);
     const partitions = changed.get(move.tid) ?? (table ? [...table.partitions] : []);
     const partition = partitions[move.pid];
-    if (!partition) continue;
+    // To a node that was dropped meanwhile nothing comes any more, and it only ends.
+    const isInVain = 'to' in move && view.nodes.get(move.to)?.state === 'decommissioned';
+    if (!partition || isInVain) continue;
     partitions[move.pid] = outcomeOf(partition, move);
     changed.set(move.tid, partitions);
   }

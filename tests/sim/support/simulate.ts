@@ -15,7 +15,7 @@ import { factsOf, Nodes } from './nodes.ts';
 import { Operator } from './operator.ts';
 import { Rest } from './rest.ts';
 import { Rules } from './rules.ts';
-import type { Script } from './script.ts';
+import type { Script, SimEvent } from './script.ts';
 import { SimWorld } from './world.ts';
 
 export interface Outcome {
@@ -54,6 +54,7 @@ export async function simulate(script: Script, sabotage: (world: SimWorld) => vo
       for (const event of script.events) {
         await world.clock.sleep(Math.max(1, beganMs + event.atMs - world.clock.nowMs()));
         world.count('events');
+        if (event.what.startsWith('crash')) await writeBefore(event, world, clients);
         if (!faults.strike(event)) operator.act(event);
         clients.look();
       }
@@ -66,6 +67,12 @@ export async function simulate(script: Script, sabotage: (world: SimWorld) => vo
     .update([...world.trace, ...[...world.counts].map(String)].join('\n'))
     .digest('hex');
   return { problems: world.problems, trace: world.trace, counts: world.counts, hash };
+}
+
+/** What crashes has something under way: one follower may have it, and another not yet. */
+async function writeBefore({ c }: SimEvent, world: SimWorld, clients: Clients): Promise<void> {
+  clients.write();
+  await world.clock.sleep(1 + Math.round(c * 50));
 }
 
 /** Lets time go on, from one moment at which somebody has something to do to the next. */

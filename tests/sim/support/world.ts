@@ -25,6 +25,16 @@ interface Armed {
 /** What the wrong manager log lines are: a defect, and no fault of the world can be blamed for it. */
 const BROKEN = 'broken invariant';
 
+const LAG_LASTS_MS = 700;
+const LAG_MS = 200;
+
+/** Every stream has its own lag, another one in every spell: mostly a few milliseconds, sometimes nearly as long as a swing may take. */
+function lagMs(salt: number, from: NodeId, to: NodeId, spell: number): number {
+  let x = Math.imul(salt ^ Math.imul(from * 31 + to, 0x9e3779b1) ^ Math.imul(spell, 0x85ebca6b), 0xc2b2ae35);
+  x = Math.imul(x ^ (x >>> 15), 0x27d4eb2f);
+  return 1 + LAG_MS * (((x ^ (x >>> 13)) >>> 0) / 2 ** 32) ** 4;
+}
+
 /** Machines, the network between them, and one manager at a time, which is the real one over a store in memory. */
 export class SimWorld {
   readonly clock = new ManualClock();
@@ -56,6 +66,8 @@ export class SimWorld {
     this.#managersRandom = random.fork();
     this.#beganMs = this.clock.nowMs();
     this.cluster = new FakeCluster(this.clock, []);
+    const salt = random.int(1, 1_000_000);
+    this.cluster.lagMs = (from, to) => lagMs(salt, from, to, Math.floor(this.nowMs / LAG_LASTS_MS));
     this.cluster.linked = (a, b) => this.network.linked(a, b) && this.machine(a).powered && this.machine(b).powered;
   }
 

@@ -51,6 +51,15 @@ test('a replica comes, counts and goes; replicas stay sorted', () => {
   expect(partitionOf(gone, 1, 1)?.replicas.map((r) => r.node)).toEqual([1, 2]);
 });
 
+test('a replica that was given up is not made again by who finds out what it has missed', () => {
+  const put = (state: 'joining' | 'stale') => ({ kind: 'replica-put', ...REF, node: 3, state }) as const;
+  const removed = { kind: 'replica-removed', ...REF, node: 3 } as const;
+  const nodes = (...changes: CatalogChange[]) =>
+    partitionOf(after(...base, ...changes), 1, 0)?.replicas.map((r) => `${r.node} ${r.state}`);
+  expect(nodes(put('joining'), removed, put('stale'))).toEqual(nodes());
+  expect(nodes(put('joining'), put('stale'))).toContain('3 stale');
+});
+
 test('every change of leader raises the epoch', () => {
   const view = after(
     ...base,

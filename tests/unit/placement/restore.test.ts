@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import type { ClusterView, LoadView } from '../../../src/catalog/model.ts';
 import { allPartitions, partitionKey } from '../../../src/catalog/view.ts';
 import { viewAfter } from '../../../src/placement/outcome.ts';
-import { plan } from '../../../src/placement/plan.ts';
+import { plan, planNext } from '../../../src/placement/plan.ts';
 import { withAddedNodes, withDecommissioning } from '../../../src/placement/whatif.ts';
 import { Script } from './script.ts';
 
@@ -48,6 +48,35 @@ test('what cannot go back says so', () => {
   const back = plan(drained, load, { kind: 'restore', placement });
   expect(back.moves).toEqual([]);
   expect(back.blocked[0]?.why).toBe('node 2 cannot take back acct 0: it is not an active, live node');
+});
+
+test('a replica that has to go stays as long as a stale one cannot stand in for it', () => {
+  const { view, load } = cluster(`
+    node 1-3
+    table acct partitions=1 replicas=2 on=1,2 mb=100`);
+  const placement = placementOf(view);
+  const [acct] = [...view.tables.values()];
+  const [partition] = acct?.partitions ?? [];
+  if (!acct || !partition) throw new Error('no partition');
+  const follower = partition.replicas.map((r) => r.node).find((n) => n !== partition.leader);
+  const replicas = [
+    ...partition.replicas.map((r) => (r.node === follower ? { ...r, state: 'stale' as const } : r)),
+    { node: 3, state: 'ready' as const },
+  ];
+  const tables = new Map(view.tables).set(acct.tid, { ...acct, partitions: [{ ...partition, replicas }] });
+  expect(plan({ ...view, tables }, load, { kind: 'restore', placement }).moves).toEqual([]);
+});
+
+test('a move that runs to a node which was dropped meanwhile is in nobody’s way', () => {
+  const { view, load } = cluster(`
+    node 1-4
+    table acct partitions=4 replicas=2 on=1,2,3 mb=100`);
+  const nodes = new Map(view.nodes);
+  const gone = nodes.get(4);
+  if (gone) nodes.set(4, { ...gone, state: 'decommissioned' });
+  const move = { kind: 'move-replica', tid: 1, pid: 0, from: 1, to: 4, bytes: 0, reason: '' } as const;
+  const next = planNext({ ...view, nodes }, load, { kind: 'repair' }, [{ operation: 1, move }]);
+  expect(next.start).toEqual([]);
 });
 
 test('ten nodes more and ten fewer: close to the least bytes, even within 5 %', () => {

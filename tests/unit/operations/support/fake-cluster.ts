@@ -37,6 +37,8 @@ export class FakeCluster {
   replicasInStep: (name: string) => NodeId[] = () => [];
   /** Whether two servers reach each other. */
   linked: (a: NodeId, b: NodeId) => boolean = () => true;
+  /** How long what one server sends takes to the other now, milliseconds. */
+  lagMs: (from: NodeId, to: NodeId) => number = () => LAG_MS;
   /** Since when no commit has come back, by node. */
   readonly #hangs = new Map<NodeId, number>();
   #seq = 0;
@@ -175,7 +177,9 @@ export class FakeCluster {
         const subscription = receiver.subscriptions.get(sender.id);
         if (!subscription?.enabled || !this.#flows(sender, receiver)) continue;
         this.#endCopies(sender, receiver, subscription);
-        while (slot[0] && slot[0].atMs + LAG_MS <= this.clock.nowMs()) {
+        if (slot.length === 0) continue;
+        const sentBeforeMs = this.clock.nowMs() - this.lagMs(sender.id, receiver.id);
+        while (slot[0] && slot[0].atMs <= sentBeforeMs) {
           if (!this.#apply(receiver, subscription, slot[0])) {
             const what = `n${receiver.id} stopped at a row of ${slot[0].table}, whose table is gone there`;
             if (!this.problems.includes(what)) this.problems.push(what);
