@@ -176,7 +176,7 @@ describe.skipIf(FAKETIME === null)('clocks that jump', () => {
   test('the clock of the manager jumps on and back: nobody is replaced, and operations end', async () => {
     const seen = await begin(MANAGER);
     const led = await ledBy(MANAGER);
-    for (const hours of [2, -2, 0]) {
+    for (const hours of [2, -2]) {
       const move = await movable(await busiest(MANAGER));
       const id = await beginMove(move);
       const followed = follow(id);
@@ -185,6 +185,8 @@ describe.skipIf(FAKETIME === null)('clocks that jump', () => {
       await followed.done();
       expect(await replicasOn(move.to)).toContain(move.row.pid);
     }
+    await jump(MANAGER, 0);
+    await untilWritten(seen, (o) => led.has(o.pid));
     expect(await replaced()).toEqual([]);
     await expectRight(seen);
   });
