@@ -106,6 +106,9 @@ function replication(keepMb: number): string[] {
     // Apply workers commit asynchronously; the leader's commit waits until this process has flushed for them. It sleeps
     // 25 times as long while there is nothing to do.
     wal_writer_delay: '2ms',
+    // With a limit it flushes by the time since it last did, which a clock that is set back makes last for as long as that, and commits that
+    // wait for this server with it.
+    wal_writer_flush_after: 0,
     max_slot_wal_keep_size: `${keepMb}MB`,
     // A node that is away is not idle: what it has missed is measured in bytes, not in time.
     idle_replication_slot_timeout: '0',
