@@ -95,6 +95,19 @@ test.each([
   expect(stateOf(world)).toEqual(wanted);
 });
 
+test('a follower that is back and does not listen yet holds up nobody', async () => {
+  const { world, settle } = await play();
+  world.crash(2);
+  await settle();
+  world.cluster.at(2).alive = true;
+  world.cluster.at(2).lagging = true;
+  await settle();
+  expect(stateOf(world)).toEqual(LOST);
+  world.cluster.at(2).lagging = false;
+  await settle();
+  expect(stateOf(world)).toEqual(WHOLE);
+});
+
 test('a refusal goes with the replica that was lost, and where somebody else leads', async () => {
   const { world, settle } = await play();
   world.crash(2);
