@@ -2,6 +2,7 @@ import type { CatalogChange } from '../catalog/change.ts';
 import type { ClusterView, NodeId, Quorum } from '../catalog/model.ts';
 import { parsePartitionTable } from '../catalog/names.ts';
 import {
+  followersOf,
   lostOn,
   NO_QUORUM,
   type QuorumDemand,
@@ -10,7 +11,7 @@ import {
   syncTransitions,
   wantedQuorum,
 } from '../catalog/quorum.ts';
-import { connectedNodes, partitionKey, tableName } from '../catalog/view.ts';
+import { connectedNodes, ledPartitions, partitionKey, tableName } from '../catalog/view.ts';
 import { must } from '../core/assert.ts';
 import { messageOf } from '../core/errors.ts';
 import { KeyedMutex } from '../core/mutex.ts';
@@ -19,6 +20,8 @@ import type { DataPlane, PartitionRef } from './ports.ts';
 
 /** A follower that is later than this holds up nobody: the earlier quorums stay known meanwhile. */
 const COVER_MS = 1_000;
+/** For as long a turn waits for followers that are back; the next one does so again. */
+const LISTEN_MS = 500;
 
 export interface QuorumPorts {
   plane: DataPlane;
@@ -55,12 +58,14 @@ export class QuorumKeeper {
     await this.#turns.run(String(node), async () => {
       const refusals = await this.#refuseLost(node);
       const observed = await plane.readQuorum(node);
+      const unready = await this.#unready(node, refusals);
       // Worked out after all that takes its time.
-      const refused = new Set(this.#lostOn(node).filter((key) => refusals.get(key) === 'on'));
+      const closed = [...this.#lostOn(node), ...unready].filter((key) => refusals.get(key) === 'on');
+      const refused = new Set(closed);
       const wanted = wantedQuorum(view(), node, alive, this.#demands(), refused);
       this.#refused.set(node, refused);
       await this.#set(node, observed, wanted);
-      for (const key of refusals.keys()) if (!refused.has(key)) await this.#takeWrites(node, key);
+      for (const [key, state] of refusals) if (!refused.has(key)) await this.#takeWrites(node, key, state);
       const isOurs = observed !== null || wanted.count > 0;
       if (isOurs && quorumsOf(view(), node).length > 1 && (await this.#covers(node, wanted)))
         await this.#record(node, [wanted]);
@@ -91,6 +96,7 @@ export class QuorumKeeper {
       const table = tableName(must(view().tables.get(ref.tid), `table ${ref.tid}`));
       try {
         await plane.refuseWrites(node, ref, table);
+        log('warn', 'a partition without a live follower takes no writes', { node, ...ref, table });
       } catch (error) {
         // Until the next round it is waited for, as under `wait`.
         log('warn', 'a partition without a live follower still takes writes', {
@@ -103,16 +109,40 @@ export class QuorumKeeper {
     return missing.length > 0 ? this.#refusals(node) : before;
   }
 
+  /**
+   * What refuses writes, and whose followers are alive again but do not listen yet, or have yet to catch up: waited for now, they would hold up all
+   * that the node leads.
+   */
+  async #unready(node: NodeId, refusals: ReadonlyMap<string, 'on' | 'off'>): Promise<string[]> {
+    const { plane, view, alive } = this.#ports;
+    if (view().settings.quorum_lost !== 'fail' || view().settings.durability !== 'quorum') return [];
+    const lost = this.#lostOn(node);
+    const back = (ledPartitions(view()).get(node) ?? []).flatMap((partition) => {
+      const key = keyOf(partition);
+      const followers = followersOf(partition, node).filter(alive);
+      return refusals.get(key) === 'on' && !lost.includes(key) && followers.length > 0 ? [{ key, followers }] : [];
+    });
+    if (back.length === 0) return [];
+    const marker = await plane.writeMarker(node);
+    const arrived = new Set<NodeId>();
+    const listen = async (n: NodeId) => {
+      if (await plane.awaitMarker(n, node, marker, LISTEN_MS).catch(() => false)) arrived.add(n);
+    };
+    await Promise.all([...new Set(back.flatMap(({ followers }) => followers))].map(listen));
+    return back.filter(({ followers }) => !followers.some((n) => arrived.has(n))).map(({ key }) => key);
+  }
+
   async #refusals(node: NodeId): Promise<Map<string, 'on' | 'off'>> {
     const found = await this.#ports.plane.refusals(node);
     return new Map([...found].map(([name, state]) => [keyOf(parsePartitionTable(name)), state]));
   }
 
   /** What fails is tried again in the next round. */
-  async #takeWrites(node: NodeId, key: string): Promise<void> {
+  async #takeWrites(node: NodeId, key: string, was: 'on' | 'off'): Promise<void> {
     const { plane, log } = this.#ports;
     try {
       await plane.takeWrites(node, refOf(key));
+      if (was === 'on') log('info', 'a partition takes writes again', { node, ...refOf(key) });
     } catch (error) {
       log('warn', 'a partition still refuses writes', { node, ...refOf(key), error: messageOf(error) });
     }

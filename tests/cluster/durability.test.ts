@@ -305,7 +305,125 @@ describe('a follower that stands still', () => {
     await cluster.admin({ do: 'setting-set', key: 'quorum_lost', value: 'wait' });
     await expectListsAsWanted();
   });
+
+  it('ends the writes that wait for it and fails the next at once, where the operator wants that', async () => {
+    const [home = 0] = nodes;
+    await cluster.admin({ do: 'setting-set', key: 'quorum_lost', value: 'fail' });
+    const lost = await ledAndFollowed('pair', home);
+    const other = must(
+      nodes.find((n) => n !== home && n !== lost.follower),
+      'another node',
+    );
+    const shown = async () =>
+      (await partitions()).find((r) => r.tid === lost.tid && r.pid === lost.pid && r.role === 'leader');
+    nextKey += HASHED;
+    const keys = await keysOf('pair', lost.pid, nextKey);
+    nextKey += HASHED;
+    const healthy = (await keysLedBy([home], table)).slice(0, 50);
+    const write = (via: number) => cluster.postgres(via).query('INSERT INTO pair VALUES ($1)', [keys.pop()]);
+    const writers = [home, home, other].map((via) => new PairWriter(via, keys));
+    await sleep(200);
+    const thaw = freezeNode(cluster, lost.follower);
+    const frozenMs = performance.now() + 100;
+    try {
+      await eventually(async () => expect((await shown())?.durability).toBe('refuses'));
+      await eventually(async () => expect((await quorumOf(home)).nodes).not.toContain(lost.follower));
+      for (const via of [home, other]) {
+        const beganMs = performance.now();
+        await expect(write(via), `through node ${via}`).rejects.toMatchObject({ code: 'TD005' });
+        await expect(cluster.sql(via).query('INSERT INTO pair VALUES ($1)', [keys.pop()])).rejects.toMatchObject({
+          code: 'TD005',
+          message: `partition ${lost.pid} of table pair takes no writes: none of its followers is alive`,
+        });
+        const read = await cluster.postgres(via).query('SELECT count(*) FROM pair WHERE id = $1', [keys[0]]);
+        expect(read.rows).toEqual([{ count: '0' }]);
+        for (const key of healthy.splice(0, 20))
+          await cluster.postgres(via).query(`INSERT INTO ${table} VALUES ($1, 'durable', 1)`, [key]);
+        expect(performance.now() - beganMs).toBeLessThan(NO_HANG_MS);
+      }
+      await expect(cluster.postgres(home).query('TRUNCATE pair')).rejects.toMatchObject({ code: 'TD005' });
+    } finally {
+      thaw();
+    }
+    const thawedMs = performance.now();
+    await eventually(async () => expect((await shown())?.durability).toBe('quorum'));
+    await eventually(async () => expect((await write(other)).rowCount).toBe(1));
+    await Promise.all(writers.map((w) => w.stop()));
+    for (const { acknowledged, ended } of writers) {
+      expect(acknowledged.filter(({ atMs }) => atMs > frozenMs && atMs < thawedMs)).toEqual([]);
+      expect(ended[0], 'what waited has been ended').not.toBe('TD005');
+      expect(ended.slice(1).filter((code) => code !== 'TD005')).toEqual([]);
+      await expectOnFollower(
+        lost,
+        acknowledged.map(({ key }) => key),
+      );
+    }
+    await cluster.admin({ do: 'setting-set', key: 'quorum_lost', value: 'wait' });
+    await expectListsAsWanted();
+    await expectReplicasEqual(cluster);
+    for (const node of nodes) expect(await refusalsOn(node), `node ${node}`).toEqual([]);
+    expect(await cluster.admin({ do: 'doctor' })).toEqual({ findings: [], unreachable: [] });
+  });
 });
+
+interface Followed {
+  tid: number;
+  pid: number;
+  follower: number;
+}
+
+/** A partition of a table with two replicas. */
+async function ledAndFollowed(of: string, leader: number): Promise<Followed> {
+  const rows = (await partitions()).filter((r) => r.table === of);
+  const led = rows.filter((r) => r.role === 'leader' && r.node === leader).map((r) => r.pid);
+  const found = rows.find((r) => r.role === 'follower' && led.includes(r.pid));
+  const { tid, pid, node: follower } = must(found, `partition of ${of} that node ${leader} leads`);
+  return { tid, pid, follower };
+}
+
+async function expectOnFollower({ tid, pid, follower }: Followed, keys: readonly number[]): Promise<void> {
+  const { rows } = await cluster.postgres(follower).query(`SELECT id FROM tide_data.${partitionTable(tid, pid)}`);
+  const there = new Set(rows.map((r) => Number(r.id)));
+  expect(keys.filter((k) => !there.has(k))).toEqual([]);
+}
+
+async function refusalsOn(node: number): Promise<unknown[]> {
+  const { rows } = await cluster
+    .postgres(node)
+    .query(`SELECT tgrelid::regclass::text AS name FROM pg_trigger WHERE tgname LIKE 'tide\\_refusal%'`);
+  return rows;
+}
+
+/** A client that goes on after every failure, and knows when it was told what. */
+class PairWriter {
+  readonly acknowledged: { key: number; atMs: number }[] = [];
+  /** SQLSTATEs; `closed` where the connection was. */
+  readonly ended: string[] = [];
+  #stopping = false;
+  readonly #ended: Promise<void>;
+
+  constructor(via: number, keys: number[]) {
+    this.#ended = this.#loop(via, keys);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    await this.#ended;
+  }
+
+  async #loop(via: number, keys: number[]): Promise<void> {
+    while (!this.#stopping) {
+      const key = must(keys.pop(), 'a key is left');
+      try {
+        await cluster.postgres(via).query('INSERT INTO pair VALUES ($1)', [key]);
+        this.acknowledged.push({ key, atMs: performance.now() });
+      } catch (error) {
+        this.ended.push((error as { code?: string }).code ?? 'closed');
+        await sleep(100);
+      }
+    }
+  }
+}
 
 describe('the setting durability', () => {
   it('async waits for nobody; quorum brings the lists back', async () => {

@@ -103,6 +103,10 @@ export class Clients {
     }
     if (!leaders.includes(node)) world.problem(`${name} is written on n${node}, which n${leaders} may lead`);
     this.verify(name, node);
+    if (world.cluster.at(node).refused.has(name)) {
+      world.count('writes refused');
+      return;
+    }
     const seq = world.cluster.write(node, name);
     world.count('writes');
     this.#open.push({ name, seq, via, at: node, pid: world.machine(node).pid });
@@ -122,7 +126,9 @@ export class Clients {
       const { at, name, seq, via } = commit;
       const machine = this.#world.machine(at);
       const server = machine.server;
-      const broken = !server.serves || machine.pid !== commit.pid || !cluster.at(via).serves;
+      // Whoever makes a server refuse writes ends those that wait there.
+      const isEnded = server.refused.has(name);
+      const broken = isEnded || !server.serves || machine.pid !== commit.pid || !cluster.at(via).serves;
       if (!broken && (server.frozen || cluster.at(via).frozen || !cluster.linked(via, at))) {
         i += 1;
         continue;
@@ -153,11 +159,12 @@ export class Clients {
 
   #stillUnprotected(node: NodeId): boolean {
     if (!this.#unprotected.has(node)) return false;
-    const { quorum } = this.#world.cluster.at(node);
+    const { quorum, refused } = this.#world.cluster.at(node);
     const led = ledPartitions(this.#world.mirror.view).get(node) ?? [];
     const bare = led.some((p) => {
       const followers = p.replicas.filter((r) => r.state === 'ready' && r.node !== node).map((r) => r.node);
-      return followers.length > 0 && !protects(quorum, followers);
+      const isRefused = refused.has(partitionTable(p.tid, p.pid));
+      return !isRefused && followers.length > 0 && !protects(quorum, followers);
     });
     if (!bare) this.#unprotected.delete(node);
     return bare;

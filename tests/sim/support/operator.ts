@@ -20,7 +20,7 @@ const SETTINGS = [
   ['rebalance.auto', 'on', 'off'],
   ['auto_failover', 'on', 'on', 'off'],
   ['durability', 'quorum', 'quorum', 'async'],
-  ['quorum_lost', 'wait', 'wait', 'allow'],
+  ['quorum_lost', 'wait', 'fail', 'fail', 'allow'],
   ['node.dead_after', '5', '15', '60'],
 ];
 

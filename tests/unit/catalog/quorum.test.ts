@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import type { ClusterView, NodeId, Quorum, ReplicaState } from '../../../src/catalog/model.ts';
 import {
   durabilityOf,
+  lostOn,
   NO_QUORUM,
   protects,
   type QuorumDemand,
@@ -68,6 +69,38 @@ test('a dead follower is left out where another lives; where none does, quorum_l
   expect(wantedQuorum(view, 1, except(2, 3))).toEqual({ count: 2, nodes: [2, 4] });
   const allowing = { ...view, settings: defaultSettings({ quorum_lost: 'allow' }) };
   expect(wantedQuorum(allowing, 1, except(2, 3))).toEqual({ count: 1, nodes: [4] });
+});
+
+test('under fail, what is lost is waited for until it refuses, and then left out', () => {
+  const view = viewOf(
+    [
+      [1, 2, 3],
+      [1, 3, 4],
+      [2, 1, 3],
+    ],
+    { quorum_lost: 'fail' },
+  );
+  const lost = (of: ClusterView, node: NodeId, dead: NodeId[], demands: QuorumDemand[] = []) =>
+    lostOn(of, node, except(...dead), demands).map((p) => p.pid);
+  expect(lost(view, 1, [2])).toEqual([]);
+  expect(lost(view, 1, [2, 3])).toEqual([0]);
+  expect(lost(view, 1, [2, 3, 4])).toEqual([0, 1]);
+  expect(lost(withState(withState(view, 0, 2, 'stale'), 0, 3, 'leaving'), 1, [2, 3])).toEqual([]);
+  expect(lost({ ...view, settings: defaultSettings() }, 1, [2, 3])).toEqual([]);
+  expect(lost({ ...view, settings: defaultSettings({ quorum_lost: 'fail', durability: 'async' }) }, 1, [2, 3])).toEqual(
+    [],
+  );
+  // About to be led by node 1, and about to lose the only live follower.
+  expect(lost(view, 1, [2, 3], [{ node: 1, tid: 1, pid: 2 }])).toEqual([0, 2]);
+  expect(lost(view, 1, [2], [{ node: 1, tid: 1, pid: 0, without: [3] }])).toEqual([0]);
+  expect(wantedQuorum(view, 1, except(2, 3))).toEqual({ count: 2, nodes: [2, 4] });
+  expect(wantedQuorum(view, 1, except(2, 3), [], new Set(['1/0']))).toEqual({ count: 1, nodes: [4] });
+  const quorum = wantedQuorum(view, 1, except(2, 3), [], new Set(['1/0']));
+  const shown = [0, 1].map((pid) => {
+    const partition = view.tables.get(1)?.partitions[pid];
+    return partition && durabilityOf(view, partition, quorum, except(2, 3), new Set(['1/0']));
+  });
+  expect(shown).toEqual(['refuses', 'quorum']);
 });
 
 test('what operations demand counts beside what is', () => {

@@ -104,13 +104,14 @@ describe('receivers to cut', () => {
     expect(cuts(idle, { tide_1_2: slot(0), tide_1_3: slot(13 * GIB) })).toEqual(['3 behind: ']);
   });
 
-  test('not the last follower that commits would have to wait for, unless they may go on without', () => {
+  test('not the last follower without which nothing may be acknowledged, unless that is allowed', () => {
     const two = [
       [1, 3],
       [1, 2, 3],
     ];
     const slots = { tide_1_2: slot(0), tide_1_3: slot(13 * GIB) };
     expect(cuts(view(two), slots)).toEqual([]);
+    expect(cuts(view(two, { quorum_lost: 'fail' }), slots)).toEqual([]);
     expect(cuts(view(two, { quorum_lost: 'allow' }), slots)).toEqual(['3 behind: 0,1']);
     expect(cuts(view(two, { durability: 'async' }), slots)).toEqual(['3 behind: 0,1']);
   });

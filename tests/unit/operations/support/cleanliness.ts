@@ -1,7 +1,7 @@
 import type { Partition } from '../../../../src/catalog/model.ts';
 import { partitionTable } from '../../../../src/catalog/names.ts';
-import { sameQuorum, wantedQuorum } from '../../../../src/catalog/quorum.ts';
-import { allPartitions, connectedNodes, replicaOn } from '../../../../src/catalog/view.ts';
+import { lostOn, sameQuorum, wantedQuorum } from '../../../../src/catalog/quorum.ts';
+import { allPartitions, connectedNodes, partitionKey, replicaOn } from '../../../../src/catalog/view.ts';
 import { leftovers } from '../../../../src/manager/doctor.ts';
 import type { World } from './world.ts';
 
@@ -25,8 +25,12 @@ export function faultsOf(world: Pick<World, 'view' | 'cluster'>): string[] {
     }
   }
   for (const { id } of connectedNodes(view).filter((n) => cluster.at(n.id).serves)) {
-    const wanted = wantedQuorum(view, id, (n) => cluster.at(n).alive);
-    const { quorum } = cluster.at(id);
+    const alive = (n: number) => cluster.at(n).alive;
+    const lost = lostOn(view, id, alive);
+    const names = lost.map((p) => partitionTable(p.tid, p.pid)).sort();
+    const { quorum, refused } = cluster.at(id);
+    if ([...refused].sort().join() !== names.join()) faults.push(`n${id} refuses ${[...refused]}, not ${names}`);
+    const wanted = wantedQuorum(view, id, alive, [], new Set(lost.map((p) => partitionKey(p.tid, p.pid))));
     if (!sameQuorum(quorum, wanted))
       faults.push(`commits at n${id} wait for ${JSON.stringify(quorum)}, not ${JSON.stringify(wanted)}`);
   }
