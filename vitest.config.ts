@@ -23,7 +23,7 @@ export default defineConfig({
       }),
       project('cluster', 180_000, { maxWorkers: 1, sequence: { groupOrder: 2 } }),
       project('fault', 240_000, { maxWorkers: 2, sequence: { groupOrder: 3 } }),
-      project('compat', 120_000, { maxWorkers: 1, sequence: { groupOrder: 4 } }),
+      project('compat', 120_000, { maxWorkers: 2, sequence: { groupOrder: 3 } }),
     ],
   },
 });

@@ -66,7 +66,7 @@ afterAll(async () => {
 
 describe('a rolling restart of all nodes', () => {
   it('fails no statement, waits for nobody, and brings every leader back', async () => {
-    const before = await partitions();
+    let before = await partitions();
     await expectMinor('18.4');
     const newer = await minorAfter('18.4');
     // The manager's node last: it is away for the time, and nobody else could run the drain of another.
@@ -103,8 +103,11 @@ describe('a rolling restart of all nodes', () => {
       const longestMs = load.longestWriteMs(stoppedMs);
       expect(longestMs, `longest write around the restart of node ${node}`).toBeLessThan(NO_WAIT_MS);
       const after = await partitions();
-      expect(leadersIn(after)).toEqual(leadersIn(before));
+      // All that it led. The balancer may have evened out who leads the rest meanwhile.
+      const led = (rows: PartitionRow[]) => leadersIn(rows.filter((r) => r.node === node));
+      expect(led(after)).toEqual(expect.arrayContaining(led(before)));
       expect(copiesIn(after)).toEqual(copiesIn(before));
+      before = after;
     }
     await expectMinor('18.5');
     const events = await cluster.admin({ do: 'events', limit: 10_000 });

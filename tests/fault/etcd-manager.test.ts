@@ -10,7 +10,6 @@ import { hold, untilEnded, untilStep, whatIsWrong } from './support/checks.ts';
 import { LOAD_TABLE, Load, PARTITIONS } from './support/load.ts';
 
 const NODES = [1, 2, 3];
-const TURNS = 2;
 /** Its own lease, the silence of the old one, and two shared cores. */
 const TAKE_OVER_MS = 15_000;
 
@@ -111,24 +110,22 @@ describe.skipIf(ETCD === null)('several managers', () => {
   test('a manager that is killed with an operation under way is replaced, and the operation goes on', async () => {
     const before = load.acknowledged;
     load.start(NODES);
-    for (let turn = 0; turn < TURNS; turn++) {
-      const old = await leader(1 + (turn % NODES.length));
-      const move = await heldMove();
-      load.expect({ through: [old.node], pids: [] });
-      const killedMs = performance.now();
-      await cluster.killNode(old.node);
-      const now = await nextLeader(old);
-      takeOversMs.push(Math.round(performance.now() - killedMs));
-      expect(now.node).not.toBe(old.node);
-      const op = await cluster.admin({ do: 'op-show', id: move.id }, { node: now.node });
-      expect(op.endedAt).toBeNull();
-      await move.release();
-      expect((await untilEnded(cluster, move.id)).status).toBe('done');
-      await cluster.restartNode(old.node);
-      load.expect(null);
-    }
+    const old = await leader(1);
+    const move = await heldMove();
+    load.expect({ through: [old.node], pids: [] });
+    const killedMs = performance.now();
+    await cluster.killNode(old.node);
+    const now = await nextLeader(old);
+    takeOversMs.push(Math.round(performance.now() - killedMs));
+    expect(now.node).not.toBe(old.node);
+    const op = await cluster.admin({ do: 'op-show', id: move.id }, { node: now.node });
+    expect(op.endedAt).toBeNull();
+    await move.release();
+    expect((await untilEnded(cluster, move.id)).status).toBe('done');
+    await cluster.restartNode(old.node);
+    load.expect(null);
     await settled();
-    expect(load.acknowledged - before).toBeGreaterThan(200);
+    expect(load.acknowledged - before).toBeGreaterThan(100);
   });
 
   test('a manager that is frozen for longer than its lease does nothing when it wakes', async () => {
