@@ -47,6 +47,13 @@ export async function finishStarted(
   else showNoOperation(session, started);
 }
 
+/** As `finishStarted`, for the verbs that end with a word: gives the exit status. */
+export async function finishWithOk(session: Session, started: StartedResult, wait: 'all' | 'none'): Promise<number> {
+  await finishStarted(session, started, wait);
+  session.say('ok');
+  return 0;
+}
+
 /** A dry run shows its plan; without a plan there was nothing to do. */
 export function showNoOperation(session: Session, started: StartedResult): void {
   if (started.plan !== null) showPlan(session, started.plan, started);

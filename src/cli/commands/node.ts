@@ -5,7 +5,7 @@ import { type CliRun, defineClient, onClient, type WaitFlags, withWait } from '.
 import { resolveNode, resolveNodes } from '../nodes.ts';
 import { type Column, columns } from '../output.ts';
 import type { Session } from '../session.ts';
-import { finishStarted } from '../work.ts';
+import { finishStarted, finishWithOk } from '../work.ts';
 import { addDecommission, memberColumns } from './decommission.ts';
 
 interface StatusFlags {
@@ -113,9 +113,7 @@ function addOutage(node: Command, run: CliRun): void {
     );
     onClient<WaitFlags, [id: string]>(run, command, async ({ session, flags, args: [name] }) => {
       const started = await session.call({ do: `node-${verb}`, node: await resolveNode(session, name) });
-      await finishStarted(session, started, flags.wait);
-      session.say('ok');
-      return 0;
+      return finishWithOk(session, started, flags.wait);
     });
   }
   const drop = withWait(
@@ -130,9 +128,7 @@ function addOutage(node: Command, run: CliRun): void {
   onClient<WaitFlags & { acceptDataLoss?: string[] }, [id: string]>(run, drop, async ({ session, flags, args }) => {
     const { acceptDataLoss = [] } = flags;
     const started = await session.call({ do: 'node-drop', node: await resolveNode(session, args[0]), acceptDataLoss });
-    await finishStarted(session, started, flags.wait);
-    session.say('ok');
-    return 0;
+    return finishWithOk(session, started, flags.wait);
   });
 }
 
@@ -148,9 +144,7 @@ function addDrain(node: Command, run: CliRun): void {
     const { allowSingleReplica = false } = flags;
     const id = await resolveNode(session, args[0]);
     const started = await session.call({ do: 'node-drain', node: id, allowSingleReplica });
-    await finishStarted(session, started, flags.wait);
-    session.say('ok');
-    return 0;
+    return finishWithOk(session, started, flags.wait);
   });
   const undrain = withWait(
     defineClient(node, {
@@ -161,8 +155,6 @@ function addDrain(node: Command, run: CliRun): void {
   );
   onClient<WaitFlags, [id: string]>(run, undrain, async ({ session, flags, args: [name] }) => {
     const started = await session.call({ do: 'node-undrain', node: await resolveNode(session, name) });
-    await finishStarted(session, started, flags.wait);
-    session.say('ok');
-    return 0;
+    return finishWithOk(session, started, flags.wait);
   });
 }

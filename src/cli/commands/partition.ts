@@ -5,7 +5,7 @@ import { type CliRun, defineClient, onClient, type WaitFlags, withWait } from '.
 import { given } from '../flags.ts';
 import { resolveNode, resolveNodes } from '../nodes.ts';
 import { columns } from '../output.ts';
-import { finishStarted, finishWork } from '../work.ts';
+import { finishWithOk, finishWork } from '../work.ts';
 
 const PIDS = 'PIDS are 3, 1,3,5 or 1-5; nodes are ids or HOST:PORT';
 
@@ -104,9 +104,7 @@ function addRecover(partition: Command, run: CliRun): void {
       node: await resolveNode(session, name),
       acceptDataLoss: flags.acceptDataLoss === true,
     });
-    await finishStarted(session, started, flags.wait);
-    session.say('ok');
-    return 0;
+    return finishWithOk(session, started, flags.wait);
   });
 }
 
