@@ -5,14 +5,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { findEtcd } from './etcd.mjs';
+import { findFaketime } from './faketime.mjs';
 import { setUp } from './setup.mjs';
 
 const cwd = fileURLToPath(new URL('..', import.meta.url));
 const run = (command, args) => spawnSync(command, args, { cwd, stdio: 'inherit' }).status ?? 1;
 
 setUp();
-// Before the tests that start it look for it, each for itself.
+// Before the tests that need them look for them, each for itself.
 findEtcd();
+findFaketime();
 const checked = run('npm', ['run', '--silent', 'check']);
 
 const scratch = mkdtempSync(join(tmpdir(), 'pgtide-test-'));

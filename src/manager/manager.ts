@@ -20,6 +20,7 @@ import { EventLog } from './event-log.ts';
 import { Guardian } from './guardian.ts';
 import type { Inspector } from './ports.ts';
 import { Reconciler } from './reconcile.ts';
+import { StreamKeeper } from './stream-keeper.ts';
 import { WalKeeper } from './wal-keeper.ts';
 
 /** The meta store where several nodes share it, any of which may manage. */
@@ -59,7 +60,7 @@ const MEASURE_MS = 2_000;
 const QUORUM_MS = 300;
 const HEAR_MS = 3_000;
 /** A disk fills by some hundred MB in this time. */
-const WAL_MS = 1_000;
+const STREAMS_MS = 1_000;
 
 /** The elected process that runs operations. With the embedded meta store it is the node that holds the store. */
 export class Manager {
@@ -72,6 +73,7 @@ export class Manager {
   readonly #reconciler: Reconciler;
   readonly #guardian: Guardian;
   readonly #walKeeper: WalKeeper;
+  readonly #streamKeeper: StreamKeeper;
   readonly #balancer = new Balancer();
   readonly #inspector: Inspector;
   readonly #servers: ReturnType<ManagerPorts['servers']>;
@@ -127,6 +129,12 @@ export class Manager {
       event: (entry) => events.add(entry),
       reconnect: (node) => this.#reconciler.nodeReturned(node),
     });
+    this.#streamKeeper = new StreamKeeper({
+      ...shared,
+      inspector: servers.inspector,
+      clock: ports.clock,
+      event: (entry) => events.add(entry),
+    });
   }
 
   /** Opens what the meta store holds and goes on with every operation that had not ended. */
@@ -141,9 +149,12 @@ export class Manager {
     }
     // A resumed change of leader would otherwise leave healthy followers behind as dead, to be copied again.
     manager.#informed = manager.#hearEverybody().then(() => manager.#runner.resume());
-    manager.#rounds = Promise.all([manager.#loop(), manager.#watch(), manager.#keepQuorums(), manager.#keepWal()]).then(
-      () => {},
-    );
+    manager.#rounds = Promise.all([
+      manager.#loop(),
+      manager.#watch(),
+      manager.#keepQuorums(),
+      manager.#keepStreams(),
+    ]).then(() => {});
     return manager;
   }
 
@@ -337,16 +348,19 @@ export class Manager {
     await this.#runner.quorums.idle();
   }
 
-  /** Beside the other rounds for the same reason: a slow node fills the disks of others. */
-  async #keepWal(): Promise<void> {
+  /** Beside the other rounds for the same reason: a slow node fills the disks of others, and stands in nobody's way. */
+  async #keepStreams(): Promise<void> {
     await this.#informed;
     let wasFull = false;
     while (!this.#ending.signal.aborted) {
-      this.#walKeeper.round();
+      const live = connectedNodes(this.#catalog.view).filter((n) => n.state !== 'joining' && this.#load.alive(n.id));
+      const nodes = live.map((n) => n.id);
+      this.#walKeeper.round(nodes);
+      this.#streamKeeper.round(nodes);
       wasFull = await this.#watchStore(wasFull).catch(() => true);
-      await this.#ports.clock.sleep(WAL_MS, this.#ending.signal);
+      await this.#ports.clock.sleep(STREAMS_MS, this.#ending.signal);
     }
-    await this.#walKeeper.idle();
+    await Promise.all([this.#walKeeper.idle(), this.#streamKeeper.idle()]);
   }
 
   /** Tells of a meta store without room, which nobody else may be writing to, and whether it has some again. */

@@ -8,11 +8,19 @@ export interface Inspector {
   lag(node: NodeId): Promise<Map<string, { replayLsn: string; lagBytes: number }>>;
   /** Its logical replication slots, those of table copies included. */
   slots(node: NodeId): Promise<Map<string, SlotState>>;
+  /** What it is to receive, by subscription name. */
+  received(node: NodeId): Promise<Map<string, ReceivedStream>>;
   inspectTable(node: NodeId, sql: string, distributeBy: string | undefined): Promise<InspectedTable>;
   inventory(node: NodeId): Promise<Inventory>;
   /** What a TCP connection to its PostgreSQL meets: `refused` proves that nothing listens there, `silent` proves nothing. */
   knock(node: NodeId): Promise<'accepts' | 'refused' | 'silent'>;
   remove(node: NodeId, kind: InventoryKind, name: string): Promise<void>;
+}
+
+/** A stream as its receiver sees it: whether PostgreSQL runs it now, and how often applying or copying has failed. */
+export interface ReceivedStream {
+  runs: boolean;
+  failures: number;
 }
 
 /** A table as pgtide will make it on every node, read back from PostgreSQL after it has understood the user's statement. */

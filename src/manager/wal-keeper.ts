@@ -11,13 +11,14 @@ import {
   receiversToCut,
   type SlotState,
 } from '../catalog/retention.ts';
-import { connectedNodes, partitionKey, replicaOn } from '../catalog/view.ts';
+import { partitionKey, replicaOn } from '../catalog/view.ts';
 import { messageOf } from '../core/errors.ts';
 import { humanBytes } from '../core/units.ts';
 import type { OperationRecord } from '../operations/operation.ts';
 import type { DataPlane } from '../operations/ports.ts';
 import type { Runner } from '../operations/runner.ts';
 import { waitForTransaction } from '../operations/waiting.ts';
+import { Looks } from './looks.ts';
 import type { Inspector } from './ports.ts';
 
 export interface WalPorts {
@@ -41,32 +42,24 @@ export interface WalPorts {
  */
 export class WalKeeper {
   readonly #ports: WalPorts;
-  readonly #atWork = new Map<NodeId, Promise<void>>();
+  readonly #looks: Looks;
   /** Streams without a slot at the last look: one that is being made anew has none for a moment. */
   readonly #slotless = new Set<string>();
   readonly #told = new Map<NodeId, { disk: DiskState; held: boolean }>();
 
   constructor(ports: WalPorts) {
     this.#ports = ports;
+    this.#looks = new Looks((node, error) =>
+      ports.log('warn', 'the WAL of a node could not be looked after', { node, error: messageOf(error) }),
+    );
   }
 
-  /** Looks at every live node; one that is still being looked at holds up no other. */
-  round(): void {
-    const { view, alive, log } = this.#ports;
-    for (const { id, state } of connectedNodes(view())) {
-      if (state === 'joining' || !alive(id) || this.#atWork.has(id)) continue;
-      const work = this.#look(id)
-        .catch((error) =>
-          log('warn', 'the WAL of a node could not be looked after', { node: id, error: messageOf(error) }),
-        )
-        .finally(() => this.#atWork.delete(id));
-      this.#atWork.set(id, work);
-    }
+  round(nodes: readonly NodeId[]): void {
+    this.#looks.begin(nodes, (node) => this.#look(node));
   }
 
-  /** Until the looks that were begun have ended. */
-  async idle(): Promise<void> {
-    await Promise.all(this.#atWork.values());
+  idle(): Promise<void> {
+    return this.#looks.idle();
   }
 
   async #look(node: NodeId): Promise<void> {

@@ -92,6 +92,11 @@ export interface DataPlane {
    * that server's WAL (bytes), null where there is no stream.
    */
   cutStream(from: NodeId, to: NodeId): Promise<number | null>;
+  /**
+   * The same stream under a new identity, going on where it was, for one that PostgreSQL does not begin again by itself. A copy that it carried has
+   * to begin anew. False where somebody reads it, or it is cut.
+   */
+  renewStream(from: NodeId, to: NodeId): Promise<boolean>;
   /** Drops a node's slots and publications: what it has not sent is never sent. Its streams are made anew by `connectPair`. */
   dropSenders(node: NodeId): Promise<void>;
   /** Every replica table on a node. */

@@ -11,6 +11,7 @@ import * as hinge from './sql/hinge.ts';
 import * as mesh from './sql/mesh.ts';
 import * as quorum from './sql/quorum.ts';
 import * as refusal from './sql/refusal.ts';
+import { renewSubscription } from './sql/renewal.ts';
 import * as replica from './sql/replica.ts';
 import * as table from './sql/table.ts';
 
@@ -257,16 +258,39 @@ export class PostgresDataPlane implements DataPlane {
   }
 
   async cutStream(from: NodeId, to: NodeId): Promise<number | null> {
+    return this.#pairs.run(`${from}>${to}`, () => this.#disable(from, to));
+  }
+
+  /** Comes back when nothing is applied any more, with how far it has come; null where there is no stream. */
+  async #disable(from: NodeId, to: NodeId): Promise<number | null> {
+    await mesh.disableSubscription(this.#on(to), from, to);
+    const untilMs = performance.now() + LAST_ROWS_MS;
+    for (;;) {
+      const { busy, position } = await mesh.appliedPosition(this.#on(to), from, to);
+      if (!busy) return position;
+      if (performance.now() > untilMs) throw tideError('NODE_UNREACHABLE', { node: to, why: 'it still applies rows' });
+      await sleep(10);
+    }
+  }
+
+  async renewStream(from: NodeId, to: NodeId): Promise<boolean> {
     return this.#pairs.run(`${from}>${to}`, async () => {
-      await mesh.disableSubscription(this.#on(to), from, to);
-      const untilMs = performance.now() + LAST_ROWS_MS;
-      for (;;) {
-        const { busy, position } = await mesh.appliedPosition(this.#on(to), from, to);
-        if (!busy) return position;
-        if (performance.now() > untilMs)
-          throw tideError('NODE_UNREACHABLE', { node: to, why: 'it still applies rows' });
-        await sleep(10);
+      if (!(await this.isWhole(from, to)) || (await mesh.slotIsRead(this.#on(from), from, to))) return false;
+      const published = await mesh.publishedTables(this.#on(from), to);
+      const subscribed = await mesh.subscribedTables(this.#on(to), from, to);
+      const withoutRows = [...published].filter((t) => subscribed.get(t) !== 'r');
+      const applied = (await this.#disable(from, to)) ?? 0;
+      try {
+        await this.#connections.session(to, (sql) =>
+          renewSubscription(sql, { from, to, sender: this.#addressOf(from), applied }, () =>
+            mesh.unpublish(this.#on(from), to, withoutRows),
+          ),
+        );
+      } catch (error) {
+        await mesh.enableSubscription(this.#on(to), from, to);
+        throw error;
       }
+      return true;
     });
   }
 

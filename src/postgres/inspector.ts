@@ -5,6 +5,7 @@ import type { Address, NodeConnections } from './sql/client.ts';
 import { inspectTable } from './sql/inspect-table.ts';
 import { readInventory, removeObject } from './sql/inventory.ts';
 import { readLag, readSlots } from './sql/mesh.ts';
+import { readReceived } from './sql/renewal.ts';
 import { readSizes } from './sql/replica.ts';
 
 /** Reads real servers for the manager. */
@@ -27,6 +28,10 @@ export class PostgresInspector implements Inspector {
 
   async slots(node: NodeId) {
     return readSlots(this.#connections.on(node));
+  }
+
+  async received(node: NodeId) {
+    return readReceived(this.#connections.on(node));
   }
 
   async inspectTable(node: NodeId, text: string, distributeBy: string | undefined): Promise<InspectedTable> {

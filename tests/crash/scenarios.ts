@@ -1,5 +1,5 @@
 import { must } from '../../src/core/assert.ts';
-import { MANAGER, NODES, type Stage } from './stage.ts';
+import { MANAGER, NODES, REPLICAS, type Stage } from './stage.ts';
 
 export type Role = 'source' | 'target';
 
@@ -38,6 +38,12 @@ async function holders(stage: Stage, pid: number, has: readonly number[], hasNot
   ];
 }
 
+/** As an operation that was undone leaves it: `to` has none, but where a failover has made it the leader meanwhile. */
+async function undone(stage: Stage, pid: number, has: readonly number[], to: number) {
+  const { leader } = await stage.parts(pid);
+  return holders(stage, pid, has, leader === to ? [] : [to]);
+}
+
 const moveReplica: Scenario = {
   kind: 'move-replica',
   prepare: async (stage) => {
@@ -48,7 +54,11 @@ const moveReplica: Scenario = {
       target,
       start: () =>
         stage.cluster.admin({ do: 'partition-migrate', table: 'load', pids: [pid], from: source, to: target }),
-      outcome: (isDone) => holders(stage, pid, [isDone ? target : source], [isDone ? source : target]),
+      outcome: (isDone) => (isDone ? holders(stage, pid, [target], [source]) : undone(stage, pid, [source], target)),
+      restore: async () => {
+        const { followers } = await stage.parts(pid);
+        if (followers.length >= REPLICAS) await stage.removeReplica(pid, target);
+      },
     };
   },
 };
@@ -62,7 +72,7 @@ const addReplica: Scenario = {
       source,
       target,
       start: () => stage.cluster.admin({ do: 'partition-add-replica', table: 'load', pids: [pid], node: target }),
-      outcome: (isDone) => holders(stage, pid, isDone ? [target] : [], isDone ? [] : [target]),
+      outcome: (isDone) => (isDone ? holders(stage, pid, [target], []) : undone(stage, pid, [], target)),
       restore: () => stage.removeReplica(pid, target),
     };
   },

@@ -12,7 +12,7 @@ import { LOAD_TABLE, Load, PARTITIONS } from '../fault/support/load.ts';
 export const MANAGER = 1;
 export const NODES = [1, 2, 3, 4] as const;
 /** More than two, so that a partition is never down to a copy that nobody can check. */
-const REPLICAS = 3;
+export const REPLICAS = 3;
 const TABLE = 'load';
 const POLL_MS = 50;
 /** Until the operation is where it is to be killed; what brings it about may be a failover and a return. */

@@ -3,7 +3,7 @@ import { must } from '../../core/assert.ts';
 import type { Inventory, InventoryKind } from '../../manager/ports.ts';
 import { ident, qualified, type Sql } from './client.ts';
 import { dropServerNamed } from './hinge.ts';
-import { dropSlot } from './mesh.ts';
+import { dropSlot, dropSubscriptionSql } from './mesh.ts';
 
 /** Everything of pgtide's kind in a server, whoever it belongs to. Slots of running table synchronisations are PostgreSQL's own. */
 const QUERIES: Record<InventoryKind, string> = {
@@ -46,9 +46,7 @@ export async function removeObject(sql: Sql, kind: InventoryKind, name: string):
       return;
     }
     case 'subscription':
-      await sql.query(`ALTER SUBSCRIPTION ${ident(name)} DISABLE`);
-      await sql.query(`ALTER SUBSCRIPTION ${ident(name)} SET (slot_name = NONE)`);
-      await sql.query(`DROP SUBSCRIPTION ${ident(name)}`);
+      for (const statement of dropSubscriptionSql(name)) await sql.query(statement);
       return;
     case 'slot':
       await dropSlot(sql, name);

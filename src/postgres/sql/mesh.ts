@@ -50,10 +50,14 @@ export async function ensureSubscription(sql: Sql, from: NodeId, to: NodeId, sen
     return;
   }
   await sql.query(`INSERT INTO tide.marker VALUES (${from}, 0) ON CONFLICT DO NOTHING`);
-  await sql.query(
-    `CREATE SUBSCRIPTION ${ident(name)} CONNECTION ${literal(conninfo)} PUBLICATION ${ident(publicationName(to))}
-     WITH (create_slot = false, origin = none, binary = true, streaming = parallel, copy_data = false, synchronous_commit = off)`,
-  );
+  await sql.query(createSubscriptionSql(from, to, sender));
+}
+
+/** Takes up every table that the publication lists as one whose rows are there. */
+export function createSubscriptionSql(from: NodeId, to: NodeId, sender: Address, enabled = true): string {
+  const name = subscriptionName(from, to);
+  return `CREATE SUBSCRIPTION ${ident(name)} CONNECTION ${literal(conninfoOf(name, sender))} PUBLICATION ${ident(publicationName(to))}
+     WITH (create_slot = false, enabled = ${enabled}, origin = none, binary = true, streaming = parallel, copy_data = false, synchronous_commit = off)`;
 }
 
 function conninfoOf(name: string, { host, port }: Address): string {
@@ -69,11 +73,17 @@ export async function subscriptionExists(sql: Sql, from: NodeId, to: NodeId): Pr
 /** Drops the subscription without asking the sender for its slot, which `dropSlot` takes away there. Idempotent. */
 export async function dropSubscription(sql: Sql, from: NodeId, to: NodeId): Promise<void> {
   if (!(await subscriptionExists(sql, from, to))) return;
-  const name = ident(subscriptionName(from, to));
-  await sql.query(`ALTER SUBSCRIPTION ${name} DISABLE`);
-  await sql.query(`ALTER SUBSCRIPTION ${name} SET (slot_name = NONE)`);
-  await sql.query(`DROP SUBSCRIPTION ${name}`);
+  for (const statement of dropSubscriptionSql(subscriptionName(from, to))) await sql.query(statement);
   await sql.query('DELETE FROM tide.marker WHERE src = $1', [from]);
+}
+
+/** In this order it can be done in a transaction, and without the sender. */
+export function dropSubscriptionSql(name: string): string[] {
+  return [
+    `ALTER SUBSCRIPTION ${ident(name)} DISABLE`,
+    `ALTER SUBSCRIPTION ${ident(name)} SET (slot_name = NONE)`,
+    `DROP SUBSCRIPTION ${ident(name)}`,
+  ];
 }
 
 /** Drops the slot and the publication on the sending side. A walsender that still holds the slot is ended first. Idempotent. */
@@ -105,6 +115,18 @@ export async function slotExists(sql: Sql, from: NodeId, to: NodeId): Promise<bo
     [subscriptionName(from, to)],
   );
   return rows.length > 0;
+}
+
+/** Whether somebody reads the slot now, also a connection that has yet to notice that its receiver is gone. */
+export async function slotIsRead(sql: Sql, from: NodeId, to: NodeId): Promise<boolean> {
+  const rows = await sql.query('select from pg_replication_slots where slot_name = $1 and active', [
+    subscriptionName(from, to),
+  ]);
+  return rows.length > 0;
+}
+
+export async function enableSubscription(sql: Sql, from: NodeId, to: NodeId): Promise<void> {
+  await sql.query(`ALTER SUBSCRIPTION ${ident(subscriptionName(from, to))} ENABLE`);
 }
 
 export async function disableSubscription(sql: Sql, from: NodeId, to: NodeId): Promise<void> {

@@ -107,6 +107,9 @@ export class Faults {
         });
         return true;
       }
+      case 'stall':
+        this.#stall(this.#pick(a), b);
+        return true;
       case 'disk-fills': {
         const machine = this.#pick(a);
         machine.diskFreeShare = 0.02;
@@ -122,6 +125,15 @@ export class Faults {
       default:
         return false;
     }
+  }
+
+  /** Its clock has been set back, and streams that it receives have ended: nobody else mends that. */
+  #stall(machine: Machine, share: number): void {
+    const streams = [...machine.server.subscriptions].filter((_, i) => (share * (i + 3) * 7) % 1 < 0.6);
+    if (!machine.server.alive || streams.length === 0) return;
+    this.#world.say(`n${machine.id}: does not go on to receive from ${streams.map(([from]) => `n${from}`).join(', ')}`);
+    this.#world.count('streams stalled', streams.length);
+    for (const [, subscription] of streams) subscription.stalled = true;
   }
 
   /** Now, or before or after one of the next changes of a server: of the one picked, or the one that is being changed. */

@@ -14,6 +14,8 @@ export const LOAD_PER_THOUSAND: Readonly<Record<string, number>> = {
   'processes crashed': 300,
   freezes: 250,
   cuts: 600,
+  'streams stalled': 200,
+  'streams renewed': 100,
   'managers started': 1_200,
   'meta store moved': 150,
   'leaders changed': 1_200,

@@ -12,6 +12,7 @@ const WEIGHTS = {
   isolate: 3,
   slow: 2,
   lag: 2,
+  stall: 1.5,
   'disk-fills': 1,
   transaction: 2,
   'answer-lost': 3,

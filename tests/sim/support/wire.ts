@@ -39,6 +39,7 @@ const ASKED: Record<keyof DataPlane, readonly number[]> = {
   swingLeader: [0],
   pointHinge: [0],
   cutStream: [1],
+  renewStream: [0, 1],
   dropSenders: [0],
   listReplicas: [0],
   dropLooseForwards: [0],
@@ -59,7 +60,14 @@ const ASKED: Record<keyof DataPlane, readonly number[]> = {
 /** The node that is gone is not asked. */
 const GONE = 2;
 
-const PAIRED = new Set<keyof DataPlane>(['connectPair', 'disconnectPair', 'startStreams', 'stopStream', 'stopSending']);
+const PAIRED = new Set<keyof DataPlane>([
+  'connectPair',
+  'disconnectPair',
+  'startStreams',
+  'stopStream',
+  'stopSending',
+  'renewStream',
+]);
 
 const LOOK_MS = 250;
 const STATEMENT_MS = 15_000;
@@ -87,6 +95,7 @@ export function planeThrough(wire: Wire): DataPlane {
         begun?.catch(() => {});
         for (const node of nodes) await reach(wire, node);
         const result = await (begun ?? call());
+        if (name === 'renewStream' && result === true) wire.world.count('streams renewed');
         for (const node of nodes) await answer(wire, node);
         return result;
       };
@@ -179,6 +188,15 @@ export class SimInspector implements Inspector {
         const bytes = ROW_BYTES * unsent.length;
         return [subscriptionName(node, to), { keptBytes: bytes, behindBytes: bytes, isLost: false }];
       }),
+    );
+  }
+
+  async received(node: NodeId) {
+    await this.#server(node);
+    const { subscriptions } = this.#wire.world.cluster.at(node);
+    const enabled = [...subscriptions].filter(([, s]) => s.enabled);
+    return new Map(
+      enabled.map(([from, { stalled }]) => [subscriptionName(from, node), { runs: !stalled, failures: 0 }]),
     );
   }
 

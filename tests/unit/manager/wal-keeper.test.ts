@@ -56,7 +56,7 @@ function slotsOf(node: NodeId): Map<string, SlotState> {
 }
 
 async function look(at = keeper()): Promise<void> {
-  at.round();
+  at.round([...world.view.nodes.keys()].filter((n) => world.isAlive(n)));
   for (let turn = 0; turn < 50; turn++) {
     await new Promise((resolve) => setImmediate(resolve));
     world.clock.advance();
@@ -116,7 +116,7 @@ test('who is about to lead is not made stale: the change is cancelled first', as
   await world.until(() => world.runner.live(world.root.id)?.waitsFor?.kind === 'lag');
   behind.set('tide_1_3', 13 * GIB);
   const at = keeper();
-  at.round();
+  at.round([...world.view.nodes.keys()].filter((n) => world.isAlive(n)));
   await world.until(() => world.root.cancelRequested);
   await at.idle();
   expect(stateOn(3)).toBe('ready');

@@ -175,7 +175,7 @@ export class FakeCluster {
       for (const [to, slot] of sender.slots) {
         const receiver = this.at(to);
         const subscription = receiver.subscriptions.get(sender.id);
-        if (!subscription?.enabled || !this.#flows(sender, receiver)) continue;
+        if (!subscription || !runs(subscription) || !this.#flows(sender, receiver)) continue;
         this.#endCopies(sender, receiver, subscription);
         if (slot.length === 0) continue;
         const sentBeforeMs = this.clock.nowMs() - this.lagMs(sender.id, receiver.id);
@@ -203,7 +203,8 @@ export class FakeCluster {
     const sender = this.at(from);
     const receiver = this.servers.get(to);
     const slot = sender.slots.get(to);
-    if (!receiver?.subscriptions.get(from)?.enabled || !slot || !this.#flows(sender, receiver)) return false;
+    const subscription = receiver?.subscriptions.get(from);
+    if (!receiver || !subscription || !runs(subscription) || !slot || !this.#flows(sender, receiver)) return false;
     return slot[0] === undefined || slot[0].seq > seq;
   }
 
@@ -269,10 +270,24 @@ export class FakeCluster {
     this.on(to).subscriptions.delete(from);
   }
 
+  /** DROP and CREATE SUBSCRIPTION in one transaction: it goes on where it was, and takes what is published for copied. */
+  renew(from: NodeId, to: NodeId): void {
+    const subscription = must(this.on(to).subscriptions.get(from), subscriptionName(from, to));
+    const published = this.on(from).publications.get(to) ?? new Set<string>();
+    for (const [name, sync] of subscription.tables) {
+      if (published.has(name) && sync.copiedAtMs === null) continue;
+      if (published.has(name)) this.problems.push(`n${to}: ${name} is taken for copied from n${from}, and is not`);
+      subscription.tables.delete(name);
+      this.on(from).copySlots.delete(copySlotName(to, name));
+    }
+    subscription.stalled = false;
+    subscription.enabled = true;
+  }
+
   subscribe(from: NodeId, to: NodeId): void {
     if (this.on(from).slots.has(to)) throw new Error(`replication slot ${subscriptionName(from, to)} already exists`);
     this.on(from).slots.set(to, []);
-    this.on(to).subscriptions.set(from, { tables: new Map(), marker: 0, applied: 0, enabled: true });
+    this.on(to).subscriptions.set(from, { tables: new Map(), marker: 0, applied: 0, enabled: true, stalled: false });
     this.refresh(from, to, false);
   }
 
@@ -288,6 +303,7 @@ export class FakeCluster {
 
   /** The server ends, and what it has not sent stays with it. */
   end(node: NodeId): void {
+    for (const subscription of this.at(node).subscriptions.values()) subscription.stalled = false;
     const server = this.at(node);
     server.alive = false;
     server.locked.clear();
@@ -407,6 +423,10 @@ export class FakeCluster {
     else if (kind === 'server') this.dropServer(node, name);
     else if (kind === 'parent') this.dropParent(node, Number(name));
   }
+}
+
+function runs({ enabled, stalled }: Subscription): boolean {
+  return enabled && !stalled;
 }
 
 export function copySlotName(to: NodeId, table: string): string {

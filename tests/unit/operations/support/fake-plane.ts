@@ -332,6 +332,26 @@ export class FakePlane implements DataPlane {
     return subscription?.applied ?? null;
   }
 
+  async renewStream(from: NodeId, to: NodeId): Promise<boolean> {
+    return this.#pairs.run(`${from}>${to}`, async () => {
+      const subscription = this.#cluster.on(to).subscriptions.get(from);
+      if (!subscription?.stalled || !(await this.isWhole(from, to))) return false;
+      const withoutRows = [...this.#published(from, to)].filter((t) => subscription.tables.get(t)?.copiedAtMs !== null);
+      await this.cutStream(from, to);
+      try {
+        if (!this.#cluster.linked(from, to)) throw new Error(`n${to} does not reach n${from}`);
+        await this.#unpublish(from, to, withoutRows);
+        await this.#effect(`n${to}: renew the stream from n${from}`, () => this.#cluster.renew(from, to));
+      } catch (error) {
+        await this.#effect(`n${to}: let the stream from n${from} run`, () => {
+          subscription.enabled = true;
+        });
+        throw error;
+      }
+      return true;
+    });
+  }
+
   async dropSenders(node: NodeId): Promise<void> {
     const { slots, copySlots, publications } = this.#cluster.on(node);
     if (slots.size + copySlots.size > 0) {

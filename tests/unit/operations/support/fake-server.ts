@@ -32,6 +32,8 @@ export interface Subscription {
   /** How far it has come in what the sender wrote. */
   applied: number;
   enabled: boolean;
+  /** It has ended, and PostgreSQL does not begin it again: the receiver's clock has been set back. */
+  stalled: boolean;
 }
 
 /** One stock PostgreSQL with what pgtide keeps in it. */
