@@ -22,6 +22,7 @@ export interface ReconcilePorts {
 export class Reconciler {
   readonly #ports: ReconcilePorts;
   readonly #hingesDue = new Set<NodeId>();
+  readonly #straysDue = new Set<NodeId>();
   readonly #returned = new Set<NodeId>();
   readonly #atWork = new Set<NodeId>();
 
@@ -37,6 +38,7 @@ export class Reconciler {
   /** A node is back, or here for the first time under this manager. */
   nodeReturned(node: NodeId): void {
     this.#returned.add(node);
+    this.#straysDue.add(node);
     this.#hingesDue.add(node);
   }
 
@@ -56,6 +58,7 @@ export class Reconciler {
       [...members]
         .filter((n) => this.#ports.alive(n))
         .map(async (node) => {
+          await this.#attempt(this.#straysDue, node, (n) => this.#endStrayStreams(n));
           await this.#attempt(this.#returned, node, (n) => this.#catchUpNode(n));
           await this.#attempt(this.#hingesDue, node, (n) => this.#pointHinges(n));
         }),
@@ -84,7 +87,6 @@ export class Reconciler {
     for (const table of this.#ports.view().tables.values()) {
       if (table.state === 'ready' && !(await plane.parentExists(node, table))) await plane.createParent(node, table);
     }
-    await this.#endStrayStreams(node);
     return this.#resumeStreams(node);
   }
 
@@ -105,21 +107,27 @@ export class Reconciler {
 
   /**
    * What it sends of replicas that were removed while it was away: a row would come to a table that is gone, and stop the stream for good.
-   * A stream between nodes that share nothing any more goes.
+   * One that is being removed is looked at again when it is. A stream between nodes that share nothing any more goes.
    */
-  async #endStrayStreams(node: NodeId): Promise<void> {
+  async #endStrayStreams(node: NodeId): Promise<boolean> {
     const { plane, alive, view, busy } = this.#ports;
+    let complete = true;
     for (const { id: other } of connectedNodes(view())) {
       if (other === node) continue;
-      const held = () => [...allPartitions(view())].filter(({ partition }) => replicaOn(partition, other));
       for (const { tid, pid } of await plane.published(node, other)) {
-        const theirs = held().some(({ partition }) => partition.tid === tid && partition.pid === pid);
-        if (!theirs && !busy(tid, pid)) await plane.stopSending(node, other, { tid, pid });
+        const partition = partitionOf(view(), tid, pid);
+        const theirs = partition && replicaOn(partition, other);
+        if (theirs && theirs.state !== 'leaving') continue;
+        if (busy(tid, pid)) complete = false;
+        else await plane.stopSending(node, other, { tid, pid });
       }
-      if (!alive(other) || held().some(({ partition }) => replicaOn(partition, node))) continue;
+      const shares = () =>
+        [...allPartitions(view())].some(({ partition: p }) => replicaOn(p, other) && replicaOn(p, node));
+      if (!alive(other) || shares()) continue;
       // Asked and queued for in one moment: whoever claims a replica there meanwhile connects after this.
       await Promise.all([plane.disconnectPair(node, other), plane.disconnectPair(other, node)]);
     }
+    return complete;
   }
 
   /**

@@ -69,7 +69,7 @@ async function playAll(cases: readonly Case[], untilMs: number): Promise<Result[
       const how = played ? `${played.status}, ${played.acknowledged} writes, ${(played.ms / 1000).toFixed(1)} s` : '';
       say(`${String(i + 1).padStart(4)} ${failure === null ? 'ok  ' : 'FAIL'} ${titleOf(one)}: ${failure ?? how}`);
       if (failure === null) continue;
-      keepLogs(stage, one, failure);
+      await keepLogs(stage, one, failure);
       await stage.close();
       stage = null;
     }
@@ -92,11 +92,13 @@ async function playOne(stage: Stage, one: Case): Promise<Result> {
   }
 }
 
-function keepLogs(stage: Stage, one: Case, failure: string): void {
+async function keepLogs(stage: Stage, one: Case, failure: string): Promise<void> {
   const dir = join(DIR, titleOf(one).replaceAll(/[^\w-]+/g, '_'));
   rmSync(dir, { recursive: true, force: true });
   mkdirSync(dir, { recursive: true });
   writeFileSync(join(dir, 'failure.txt'), `${failure}\n`);
+  const events = await stage.cluster.admin({ do: 'events', limit: 1_000 }).catch(() => []);
+  writeFileSync(join(dir, 'events.txt'), events.map((e) => `${e.at} ${e.kind} ${e.text}\n`).join(''));
   for (const { id, store } of stage.cluster.nodes) {
     for (const name of ['node.log', 'postgresql.log']) {
       const from = join(store, 'logs', name);

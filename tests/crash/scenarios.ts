@@ -1,5 +1,5 @@
 import { must } from '../../src/core/assert.ts';
-import { MANAGER, NODES, REPLICAS, type Stage } from './stage.ts';
+import { MANAGER, NODES, REPLICAS, type Stage, textOf } from './stage.ts';
 
 export type Role = 'source' | 'target';
 
@@ -291,8 +291,12 @@ async function outAndFailedOver(stage: Stage, node: number): Promise<void> {
   await stage.killMachine(node);
   await stage.untilCondition(node, 'out');
   const untilMs = performance.now() + 20_000;
-  const running = async () => (await stage.cluster.admin({ do: 'op-ls' })).some((o) => o.endedAt === null);
-  while (await running()) if (performance.now() > untilMs) throw new Error(`the failover of node ${node} does not end`);
+  for (;;) {
+    const running = (await stage.cluster.admin({ do: 'op-ls' })).filter((o) => o.endedAt === null);
+    if (running.length === 0) return;
+    if (performance.now() > untilMs)
+      throw new Error(`node ${node} is out, and still: ${running.map(textOf).join('; ')}`);
+  }
 }
 
 async function comeBack(stage: Stage, node: number): Promise<void> {

@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { PartitionRow } from '../../src/api/results.ts';
+import type { OperationRow, PartitionRow } from '../../src/api/results.ts';
 import { must } from '../../src/core/assert.ts';
 import { LocalCluster } from '../../src/demo/local-cluster.ts';
 import { whatIsWrong } from '../fault/support/checks.ts';
@@ -26,6 +26,8 @@ export interface Parts {
   /** Nodes of the cluster's first four that have no replica of it. */
   readonly spare: readonly number[];
 }
+
+export const textOf = (o: OperationRow) => `${o.id} ${o.kind} ${o.subject} at ${o.step}: ${o.waitsFor?.text}`;
 
 /** A cluster under load that stands while case after case is played on it; every manager in it knows crash points. */
 export class Stage {
@@ -97,8 +99,7 @@ export class Stage {
       const running = rows?.filter((o) => o.endedAt === null);
       if (running?.length === 0 && (await this.#isWhole())) return;
       if (performance.now() > untilMs) {
-        const what = running?.map((o) => `${o.id} ${o.kind} ${o.subject} at ${o.step}: ${o.waitsFor?.text}`);
-        throw new Error(`not at rest after ${QUIET_MS / 1000} s: ${what?.join('; ')}`);
+        throw new Error(`not at rest after ${QUIET_MS / 1000} s: ${running?.map(textOf).join('; ')}`);
       }
       await sleep(POLL_MS);
     }

@@ -94,7 +94,11 @@ export const rebalance = operationKind<RebalanceInput>({
     {
       name: 'move-replicas',
       done: async () => false,
-      run: (c) => carryOut(c, rebalanceGoal(c)),
+      run: async (c) => {
+        const result = await carryOut(c, rebalanceGoal(c));
+        // Ends with what can be done, and does not stand in the way of the next: the manager repairs again when more can.
+        return result.kind === 'again' && result.waitsFor?.kind === 'no-target' ? DONE : result;
+      },
       undo: async (c) => stopChildren(c),
     },
   ],

@@ -41,7 +41,7 @@ export async function carryOut(c: StepContext<unknown>, goal: Goal, forgiven = 0
   const [first] = next.waiting;
   if (first) return again(300, waitFor('limit', `${next.waiting.length} moves wait: ${first.because}`));
   const [blocked] = next.blocked;
-  if (blocked && goal.kind !== 'balance') return again(1_000, waitFor('no-target', blocked.why, blocked.node));
+  if (blocked) return again(1_000, waitFor('no-target', blocked.why, blocked.node));
   return DONE;
 }
 
