@@ -87,7 +87,8 @@ async function run(world: World): Promise<void> {
   await Promise.all(traffics.map((traffic) => traffic.end()));
   clearTimeout(timer);
   clearInterval(news);
-  await world.judgeFailures();
+  await watcher.look();
+  await world.judgeFailures(true);
   say('soak: the load has ended; proof');
   await prove(world, books);
   for (const [what, least] of Object.entries(LEAST_PER_MINUTE)) {

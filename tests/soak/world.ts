@@ -48,6 +48,8 @@ export class World {
   readonly #disturbances: Disturbance[] = [];
   readonly #leaders = new Map<string, { node: number; fromMs: number; lastMs: number }[]>();
   readonly #stopping = new AbortController();
+  /** When somebody has last been told who leads. */
+  #toldMs = 0;
   #failed: FailedStatement[] = [];
 
   constructor(cluster: LocalCluster, random: Random, traceFile: string) {
@@ -126,6 +128,7 @@ export class World {
 
   seeLeaders(rows: readonly PartitionRow[], askedMs: number): void {
     const nowMs = performance.now();
+    this.#toldMs = askedMs;
     for (const { table, pid, node } of rows.filter((r) => r.role === 'leader')) {
       const history = this.#leaders.get(`${table}/${pid}`) ?? [];
       this.#leaders.set(`${table}/${pid}`, history);
@@ -140,9 +143,11 @@ export class World {
     this.#failed.push(statement);
   }
 
-  async judgeFailures(): Promise<void> {
-    const due = performance.now() - AFTERMATH_MS;
-    const ripe = this.#failed.filter((f) => f.endedMs < due || this.stopping);
+  /** `all`: also what may turn out later to have met a fault. */
+  async judgeFailures(all = false): Promise<void> {
+    // Who led meanwhile is known when the manager has answered since: a change of leader may have been its last work.
+    const due = all ? Number.POSITIVE_INFINITY : Math.min(performance.now() - AFTERMATH_MS, this.#toldMs);
+    const ripe = this.#failed.filter((f) => f.endedMs < due);
     this.#failed = this.#failed.filter((f) => !ripe.includes(f));
     for (const failed of ripe) await this.#judge(failed);
   }
