@@ -28,20 +28,15 @@ const others = (...not: number[]) => NODES.filter((n) => n !== MANAGER && !not.i
 const first = (nodes: readonly number[]) => must(nodes[0], 'a node');
 const NEXT_TABLE = { n: 0 };
 
-/** Replicas where they should not be, and the other way round. */
+/** Replicas where they should not be, and the other way round. Whom a failover has made the leader meanwhile keeps what it has. */
 async function holders(stage: Stage, pid: number, has: readonly number[], hasNot: readonly number[]) {
   const { leader, followers } = await stage.parts(pid);
-  const nodes = [leader, ...followers];
   return [
-    ...has.filter((n) => !nodes.includes(n)).map((n) => `node ${n} has no replica of partition ${pid}`),
-    ...hasNot.filter((n) => nodes.includes(n)).map((n) => `node ${n} has a replica of partition ${pid}`),
+    ...has
+      .filter((n) => n !== leader && !followers.includes(n))
+      .map((n) => `node ${n} has no replica of partition ${pid}`),
+    ...hasNot.filter((n) => followers.includes(n)).map((n) => `node ${n} has a replica of partition ${pid}`),
   ];
-}
-
-/** As an operation that was undone leaves it: `to` has none, but where a failover has made it the leader meanwhile. */
-async function undone(stage: Stage, pid: number, has: readonly number[], to: number) {
-  const { leader } = await stage.parts(pid);
-  return holders(stage, pid, has, leader === to ? [] : [to]);
 }
 
 const moveReplica: Scenario = {
@@ -54,7 +49,7 @@ const moveReplica: Scenario = {
       target,
       start: () =>
         stage.cluster.admin({ do: 'partition-migrate', table: 'load', pids: [pid], from: source, to: target }),
-      outcome: (isDone) => (isDone ? holders(stage, pid, [target], [source]) : undone(stage, pid, [source], target)),
+      outcome: (isDone) => holders(stage, pid, [isDone ? target : source], [isDone ? source : target]),
       restore: async () => {
         const { followers } = await stage.parts(pid);
         if (followers.length >= REPLICAS) await stage.removeReplica(pid, target);
@@ -72,7 +67,7 @@ const addReplica: Scenario = {
       source,
       target,
       start: () => stage.cluster.admin({ do: 'partition-add-replica', table: 'load', pids: [pid], node: target }),
-      outcome: (isDone) => (isDone ? holders(stage, pid, [target], []) : undone(stage, pid, [], target)),
+      outcome: (isDone) => holders(stage, pid, isDone ? [target] : [], isDone ? [] : [target]),
       restore: () => stage.removeReplica(pid, target),
     };
   },

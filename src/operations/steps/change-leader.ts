@@ -151,19 +151,19 @@ const swing: Step<LeaderInput> = {
   run: async (c) => {
     const source = must(begun(c), 'source');
     const budgetMs = c.view.settings['move.max_pause'];
-    // The source has been taken back since, and the target has missed rows: nothing has swung, and nothing may.
-    if (replicaOn(partitionNow(c), c.input.to)?.state !== 'ready') {
-      await c.cancel(c.id);
-      return again(20);
-    }
+    if (mayNotSwing(c, source)) return leaveUnswung(c, source);
     const unready = (await leaveDeadBehind(c)) ?? (await protectPartition(c, c.input.to));
     if (unready) return unready;
-    const followers = followersOf(partitionNow(c), source);
-    const wait = (await oldHolder(c, source, budgetMs)) ?? (await lagging(c, source, followers, budgetMs));
+    const wait =
+      (await oldHolder(c, source, budgetMs)) ??
+      (await lagging(c, source, followersOf(partitionNow(c), source), budgetMs));
     if (wait) return wait;
     // Either node may have been out since, and its return drops loose forwards and guards what follows.
     if (c.data.tried === true) await prepareForward.run(c);
     else await c.remember({ tried: true });
+    // Asked again after all that took its time, in the moment of the swing.
+    if (mayNotSwing(c, source)) return leaveUnswung(c, source);
+    const followers = followersOf(partitionNow(c), source);
     const attempt = await c.plane.swingLeader(source, refOf(c), { epoch: epochOf(c), followers, budgetMs });
     await c.pause({ ...refOf(c), node: source, purpose: 'leader', outcome: attempt.outcome, pauseMs: attempt.pauseMs });
     if (attempt.outcome === 'done') return DONE;
@@ -171,6 +171,19 @@ const swing: Step<LeaderInput> = {
   },
   undo: nothingToUndo('nothing was changed before the commit, and behind it there is no undo'),
 };
+
+/** The source is out, or has been taken back and the target has missed rows since: nothing has swung, and nothing may. */
+function mayNotSwing(c: StepContext<LeaderInput>, source: NodeId): boolean {
+  return isOut(c.view, source) || replicaOn(partitionNow(c), c.input.to)?.state !== 'ready';
+}
+
+/** A source that is out may be taken back, and then knows whether it has swung; or others lead in its place. */
+async function leaveUnswung(c: StepContext<LeaderInput>, source: NodeId): Promise<StepResult> {
+  if (isOut(c.view, source))
+    return again(100, waitFor('node', `node ${source}, which leads, is out of service`, source));
+  await c.cancel(c.id);
+  return again(20);
+}
 
 /** Waits, without the lock, for a transaction that will not end within the budget. */
 async function oldHolder(c: StepContext<LeaderInput>, node: NodeId, budgetMs: number): Promise<StepResult | null> {

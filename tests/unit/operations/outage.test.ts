@@ -1,7 +1,9 @@
 import { expect, test } from 'vitest';
+import { partitionOf } from '../../../src/catalog/view.ts';
 import { must } from '../../../src/core/assert.ts';
 import { faultsOf } from './support/cleanliness.ts';
 import { SCENARIOS, type Scenario } from './support/scenarios.ts';
+import { tableRecord, World } from './support/world.ts';
 
 /**
  * A node dies at every single change of every kind of operation on partitions and tables: others lead in its place, what cannot go on is undone, the
@@ -60,4 +62,22 @@ test('a table whose holder is dropped while it is made is not made, and nothing 
   await world.runner.submit('drop-node', { node: 3, lost: [] });
   expect((await world.finish()).status).toBe('cancelled');
   expect(faultsOf(world)).toEqual([]);
+});
+
+test('a target that has missed rows while its swing was prepared does not lead', async () => {
+  const world = await World.settled([1, 2, 3], [tableRecord(1, 'acct', 3, [[1, 2, 3]])]);
+  const ref = { tid: 1, pid: 0 };
+  await world.begin('change-leader', { ...ref, from: 1, to: 2 });
+  // As the return of a source that was out makes it, while others wait for the target to catch up.
+  const flow = world.cluster.flow.bind(world.cluster);
+  let missed: Promise<void> | null = null;
+  world.cluster.flow = () => {
+    flow();
+    if (missed === null && world.root.data.tried === undefined && world.root.data.began === 'swing')
+      missed = world.catalog.commit([{ kind: 'replica-put', ...ref, node: 2, state: 'stale' }]);
+  };
+  expect((await world.finish()).status).toBe('cancelled');
+  expect(missed).not.toBeNull();
+  expect(partitionOf(world.view, 1, 0)?.leader).toBe(1);
+  expect(world.cluster.at(1).hinges.get('t1_p0')).toEqual({ kind: 'local' });
 });
