@@ -16,6 +16,8 @@ export interface StreamPorts {
 
 /** PostgreSQL begins a stream that has ended again after a fifth of a second. */
 const IDLE_MS = 3_000;
+/** One that stands still though it was renewed lacks something else, e.g. a worker that is free: tried again after twice the time. */
+const IDLE_MS_MAX = 300_000;
 
 /**
  * Gives streams that their receivers do not begin again a new start. PostgreSQL waits for its clock to pass the last one, for hours where that has been
@@ -25,8 +27,8 @@ const IDLE_MS = 3_000;
 export class StreamKeeper {
   readonly #ports: StreamPorts;
   readonly #looks: Looks;
-  /** Streams that did not run at any look, since when, by name. */
-  readonly #idle = new Map<string, { sinceMs: number; failures: number }>();
+  /** Streams that did not run at any look since a moment, by name, and how long that may last. */
+  readonly #idle = new Map<string, { sinceMs: number; failures: number; mayMs: number }>();
 
   constructor(ports: StreamPorts) {
     this.#ports = ports;
@@ -47,27 +49,32 @@ export class StreamKeeper {
   async #look(to: NodeId, senders: readonly NodeId[]): Promise<void> {
     const received = await this.#ports.inspector.received(to);
     for (const from of senders) {
-      const stream = received.get(subscriptionName(from, to));
-      const idleMs = this.#idleMs(subscriptionName(from, to), stream);
-      if (idleMs >= IDLE_MS) await this.#renew(from, to, idleMs);
+      const name = subscriptionName(from, to);
+      const idle = this.#idleNow(name, received.get(name));
+      if (idle === null || idle.ms < idle.mayMs) continue;
+      this.#idle.set(name, {
+        sinceMs: this.#ports.clock.nowMs(),
+        failures: idle.failures,
+        mayMs: Math.min(2 * idle.mayMs, IDLE_MS_MAX),
+      });
+      await this.#renew(from, to, idle.ms);
     }
   }
 
-  /** How long it has not run, as far as anybody has looked. */
-  #idleMs(name: string, stream: ReceivedStream | undefined): number {
+  /** How long it has not run, as far as anybody has looked; null for one that runs, or has only just failed. */
+  #idleNow(name: string, stream: ReceivedStream | undefined) {
     const nowMs = this.#ports.clock.nowMs();
     const before = this.#idle.get(name);
     if (!stream || stream.runs) this.#idle.delete(name);
-    else if (before?.failures === stream.failures) return nowMs - before.sinceMs;
-    else this.#idle.set(name, { sinceMs: nowMs, failures: stream.failures });
-    return 0;
+    else if (before?.failures === stream.failures) return { ...before, ms: nowMs - before.sinceMs };
+    else this.#idle.set(name, { sinceMs: nowMs, failures: stream.failures, mayMs: IDLE_MS });
+    return null;
   }
 
   async #renew(from: NodeId, to: NodeId, idleMs: number): Promise<void> {
     const { plane, event } = this.#ports;
-    this.#idle.delete(subscriptionName(from, to));
     if (!(await plane.renewStream(from, to))) return;
-    const text = `PostgreSQL of node ${to} had not begun to receive from node ${from} again for ${(idleMs / 1_000).toFixed(1)} s, as where its clock is set back: it does now`;
+    const text = `PostgreSQL of node ${to} had not begun to receive from node ${from} again for ${(idleMs / 1_000).toFixed(1)} s, as where its clock is set back: the stream was made anew`;
     await event({ kind: 'stream-renewed', node: to, text });
   }
 }

@@ -59,7 +59,7 @@ test('a stream that PostgreSQL does not begin again is renewed, and brings what 
   await look(keeper());
   expect(stream(1, 2)).toMatchObject({ stalled: false, enabled: true });
   expect(events).toEqual([
-    'stream-renewed: PostgreSQL of node 2 had not begun to receive from node 1 again for 3.0 s, as where its clock is set back: it does now',
+    'stream-renewed: PostgreSQL of node 2 had not begun to receive from node 1 again for 3.0 s, as where its clock is set back: the stream was made anew',
   ]);
   await world.clock.during(world.clock.sleep(100));
   world.cluster.flow();
@@ -88,4 +88,12 @@ test('one whose sender is not reached stays as it is, with what it copies', asyn
   expect(events).toEqual(['the streams of a node could not be looked at {"node":2,"error":"n2 does not reach n1"}']);
   expect([...(stream(1, 2)?.tables.keys() ?? [])]).toEqual(['t1_p0']);
   expect(stream(1, 2)?.enabled).toBe(true);
+});
+
+test('one that does not run though it was renewed is left in peace for longer every time', async () => {
+  const broken = stream(1, 2);
+  await look(keeper(), 50, () => {
+    if (broken) broken.stalled = true;
+  });
+  expect(events).toHaveLength(4);
 });
