@@ -13,6 +13,9 @@ const NODES_MIN = 4;
 /** Answers that a sound cluster may give to a command that came at the wrong moment. */
 const REFUSALS_ARE_BUGS = new Set(['INTERNAL', 'BAD_REQUEST', 'NOT_PGTIDE', 'USAGE']);
 
+/** Answers behind which a command may be at work. */
+const MAY_HAVE_BEGUN = new Set(['UNREACHABLE', 'NO_MANAGER', 'NODE_ALREADY_DECOMMISSIONING']);
+
 const WEIGHTS = {
   'change-leader': 6,
   migrate: 6,
@@ -241,15 +244,14 @@ export class Membership {
 
   async #takeAway(node: number): Promise<void> {
     const world = this.#world;
-    const command: AdminRequest = { do: 'node-decommission', nodes: [node], checks: 'skip' };
     try {
-      const started = await world.admin(command);
-      const operation = must(started.operation, 'operation');
+      const operation = await this.#decommission(node);
       world.trace(`decommission of node ${node} is operation ${operation}`);
       if ((await this.#untilGone(node, operation)) !== 'done') return;
       world.members.delete(node);
       await Promise.all(this.#traffics.map((t) => t.leave(node)));
-      await world.cluster.quitNode(node);
+      if (world.cluster.isRunning(node)) await world.cluster.quitNode(node);
+      else world.cluster.killPostgres(node);
       world.trace(`node ${node} has left`);
     } catch (error) {
       if (!(error instanceof TideError)) throw error;
@@ -258,6 +260,28 @@ export class Membership {
       if (error.code === 'META_HOME') await this.#moveMeta(node);
       else if (REFUSALS_ARE_BUGS.has(error.code)) world.find(`decommission of node ${node}: ${error.message}`);
     }
+  }
+
+  /** The operation; also where a fault took the answer that named it. */
+  async #decommission(node: number): Promise<number> {
+    const command: AdminRequest = { do: 'node-decommission', nodes: [node], checks: 'skip' };
+    try {
+      return must((await this.#world.admin(command)).operation, 'operation');
+    } catch (error) {
+      const begun = error instanceof TideError && MAY_HAVE_BEGUN.has(error.code) ? await this.#begun(node) : null;
+      if (begun === null) throw error;
+      return begun;
+    }
+  }
+
+  async #begun(node: number): Promise<number | null> {
+    while (!this.#world.stopping) {
+      const operations = await this.#world.unended().catch(() => null);
+      if (operations)
+        return operations.find((o) => o.kind === 'decommission' && o.subject === `node ${node}`)?.id ?? null;
+      await this.#world.pause(200);
+    }
+    return null;
   }
 
   async #moveMeta(from: number): Promise<void> {
