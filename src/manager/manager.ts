@@ -94,6 +94,7 @@ export class Manager {
     this.#inspector = servers.inspector;
     this.#servers = servers;
     this.#load = new ClusterLoad(ports.clock, servers.inspector, (node) => isOut(catalog.view, node));
+    const reconnect = (node: NodeId) => this.#reconciler.nodeReturned(node);
     const shared = {
       plane: servers.plane,
       view: () => catalog.view,
@@ -127,13 +128,14 @@ export class Manager {
       runner: this.#runner,
       load: () => this.#load.view(catalog.view),
       event: (entry) => events.add(entry),
-      reconnect: (node) => this.#reconciler.nodeReturned(node),
+      reconnect,
     });
     this.#streamKeeper = new StreamKeeper({
       ...shared,
       inspector: servers.inspector,
       clock: ports.clock,
       event: (entry) => events.add(entry),
+      reconnect,
     });
   }
 

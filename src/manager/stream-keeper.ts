@@ -12,12 +12,24 @@ export interface StreamPorts {
   clock: Clock;
   event(entry: { kind: string; text: string; node?: NodeId }): Promise<void>;
   log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
+  /** A node has to be given the streams it lacks. */
+  reconnect(node: NodeId): void;
 }
 
 /** PostgreSQL begins a stream that has ended again after a fifth of a second. */
 const IDLE_MS = 3_000;
 /** One that stands still though it was renewed lacks something else, e.g. a worker that is free: tried again after twice the time. */
 const IDLE_MS_MAX = 300_000;
+/** Between two looks, at the most; what was in between longer, e.g. while its sender was away, may have been anything. */
+const GAP_MS = 2_500;
+
+/** A stream that did not run at any look since a moment, and how long that may last. */
+interface Idle {
+  readonly sinceMs: number;
+  readonly seenMs: number;
+  readonly failures: number;
+  readonly mayMs: number;
+}
 
 /**
  * Gives streams that their receivers do not begin again a new start. PostgreSQL waits for its clock to pass the last one, for hours where that has been
@@ -27,8 +39,8 @@ const IDLE_MS_MAX = 300_000;
 export class StreamKeeper {
   readonly #ports: StreamPorts;
   readonly #looks: Looks;
-  /** Streams that did not run at any look since a moment, by name, and how long that may last. */
-  readonly #idle = new Map<string, { sinceMs: number; failures: number; mayMs: number }>();
+  /** By the stream's name. */
+  readonly #idle = new Map<string, Idle>();
 
   constructor(ports: StreamPorts) {
     this.#ports = ports;
@@ -51,29 +63,37 @@ export class StreamKeeper {
     for (const from of senders) {
       const name = subscriptionName(from, to);
       const idle = this.#idleNow(name, received.get(name));
-      if (idle === null || idle.ms < idle.mayMs) continue;
-      this.#idle.set(name, {
-        sinceMs: this.#ports.clock.nowMs(),
-        failures: idle.failures,
-        mayMs: Math.min(2 * idle.mayMs, IDLE_MS_MAX),
-      });
-      await this.#renew(from, to, idle.ms);
+      if (idle === null || idle.seenMs - idle.sinceMs < idle.mayMs) continue;
+      this.#idle.set(name, { ...idle, sinceMs: idle.seenMs, mayMs: Math.min(2 * idle.mayMs, IDLE_MS_MAX) });
+      await this.#renew(from, to, idle.seenMs - idle.sinceMs);
     }
   }
 
-  /** How long it has not run, as far as anybody has looked; null for one that runs, or has only just failed. */
-  #idleNow(name: string, stream: ReceivedStream | undefined) {
-    const nowMs = this.#ports.clock.nowMs();
+  /** Null for a stream that runs. */
+  #idleNow(name: string, stream: ReceivedStream | undefined): Idle | null {
+    if (!stream || stream.runs) {
+      this.#idle.delete(name);
+      return null;
+    }
+    const seenMs = this.#ports.clock.nowMs();
     const before = this.#idle.get(name);
-    if (!stream || stream.runs) this.#idle.delete(name);
-    else if (before?.failures === stream.failures) return { ...before, ms: nowMs - before.sinceMs };
-    else this.#idle.set(name, { sinceMs: nowMs, failures: stream.failures, mayMs: IDLE_MS });
-    return null;
+    const goesOn = before?.failures === stream.failures && seenMs - before.seenMs <= GAP_MS;
+    const idle = goesOn
+      ? { ...before, seenMs }
+      : { sinceMs: seenMs, seenMs, failures: stream.failures, mayMs: IDLE_MS };
+    this.#idle.set(name, idle);
+    return idle;
   }
 
   async #renew(from: NodeId, to: NodeId, idleMs: number): Promise<void> {
-    const { plane, event } = this.#ports;
-    if (!(await plane.renewStream(from, to))) return;
+    const { plane, event, log, reconnect } = this.#ports;
+    try {
+      if (!(await plane.renewStream(from, to))) return;
+    } catch (error) {
+      log('warn', 'a stream could not be renewed', { from, to, error: messageOf(error) });
+      // Cut off in between it may be left without either.
+      return reconnect(to);
+    }
     const text = `PostgreSQL of node ${to} had not begun to receive from node ${from} again for ${(idleMs / 1_000).toFixed(1)} s, as where its clock is set back: the stream was made anew`;
     await event({ kind: 'stream-renewed', node: to, text });
   }

@@ -11,7 +11,7 @@ import * as hinge from './sql/hinge.ts';
 import * as mesh from './sql/mesh.ts';
 import * as quorum from './sql/quorum.ts';
 import * as refusal from './sql/refusal.ts';
-import { renewSubscription } from './sql/renewal.ts';
+import { forgetRenewal, prepareRenewal, renew } from './sql/renewal.ts';
 import * as replica from './sql/replica.ts';
 import * as table from './sql/table.ts';
 
@@ -81,8 +81,8 @@ export class PostgresDataPlane implements DataPlane {
   async connectPair(from: NodeId, to: NodeId): Promise<void> {
     await this.#pairs.run(`${from}>${to}`, async () => {
       await mesh.ensurePublication(this.#on(from), from, to);
-      if (!(await this.isWhole(from, to))) {
-        await mesh.dropSubscription(this.#on(to), from, to);
+      if (!(await this.#isWhole(from, to))) {
+        await this.#dropSubscription(from, to);
         await mesh.unpublish(this.#on(from), to, [...(await mesh.publishedTables(this.#on(from), to))]);
         await mesh.createSlot(this.#on(from), from, to);
       }
@@ -90,17 +90,29 @@ export class PostgresDataPlane implements DataPlane {
     });
   }
 
+  /** In turn with whoever works on the stream: one that is being renewed is none for a moment. */
   async hasStream(from: NodeId, to: NodeId): Promise<boolean> {
-    return mesh.subscriptionEnabled(this.#on(to), from, to);
+    return this.#pairs.run(`${from}>${to}`, () => mesh.subscriptionEnabled(this.#on(to), from, to));
   }
 
   async isWhole(from: NodeId, to: NodeId): Promise<boolean> {
-    return (await this.hasStream(from, to)) && (await mesh.slotExists(this.#on(from), from, to));
+    return this.#pairs.run(`${from}>${to}`, () => this.#isWhole(from, to));
+  }
+
+  async #isWhole(from: NodeId, to: NodeId): Promise<boolean> {
+    return (
+      (await mesh.subscriptionEnabled(this.#on(to), from, to)) && (await mesh.slotExists(this.#on(from), from, to))
+    );
+  }
+
+  async #dropSubscription(from: NodeId, to: NodeId): Promise<void> {
+    await mesh.dropSubscription(this.#on(to), from, to);
+    await forgetRenewal(this.#on(to), from, to);
   }
 
   async disconnectPair(from: NodeId, to: NodeId, gone?: NodeId): Promise<void> {
     await this.#pairs.run(`${from}>${to}`, async () => {
-      if (to !== gone) await mesh.dropSubscription(this.#on(to), from, to);
+      if (to !== gone) await this.#dropSubscription(from, to);
       if (from !== gone) await mesh.dropSender(this.#on(from), from, to);
     });
   }
@@ -158,7 +170,7 @@ export class PostgresDataPlane implements DataPlane {
       const subscribed = await mesh.subscribedTables(this.#on(to), from, to);
       if (!subscribed.has(partitionTable(ref.tid, ref.pid))) return;
       // A stream that was cut cannot be changed any more; whoever needs it makes it anew.
-      if (!(await this.isWhole(from, to))) return mesh.dropSubscription(this.#on(to), from, to);
+      if (!(await this.#isWhole(from, to))) return this.#dropSubscription(from, to);
       await this.#unpublishStrangers(from, to, subscribed);
       const copies = await mesh.tableSyncSlot(this.#on(to), from, to, partitionTable(ref.tid, ref.pid));
       await mesh.refresh(this.#on(to), from, to, false, () => mesh.endWalsender(this.#on(from), copies));
@@ -275,21 +287,23 @@ export class PostgresDataPlane implements DataPlane {
 
   async renewStream(from: NodeId, to: NodeId): Promise<boolean> {
     return this.#pairs.run(`${from}>${to}`, async () => {
-      if (!(await this.isWhole(from, to)) || (await mesh.slotIsRead(this.#on(from), from, to))) return false;
+      if (!(await this.#isWhole(from, to)) || (await mesh.slotIsRead(this.#on(from), from, to))) return false;
       const published = await mesh.publishedTables(this.#on(from), to);
       const subscribed = await mesh.subscribedTables(this.#on(to), from, to);
       const withoutRows = [...published].filter((t) => subscribed.get(t) !== 'r');
-      const applied = (await this.#disable(from, to)) ?? 0;
+      await prepareRenewal(this.#on(to), from, to, this.#addressOf(from));
+      if (withoutRows.length > 0) {
+        await mesh.unpublish(this.#on(from), to, withoutRows);
+        await prepareRenewal(this.#on(to), from, to, this.#addressOf(from));
+      }
       try {
-        await this.#connections.session(to, (sql) =>
-          renewSubscription(sql, { from, to, sender: this.#addressOf(from), applied }, () =>
-            mesh.unpublish(this.#on(from), to, withoutRows),
-          ),
-        );
+        const applied = (await this.#disable(from, to)) ?? 0;
+        await this.#connections.session(to, (sql) => renew(sql, from, to, applied));
       } catch (error) {
         await mesh.enableSubscription(this.#on(to), from, to);
         throw error;
       }
+      await forgetRenewal(this.#on(to), from, to);
       return true;
     });
   }

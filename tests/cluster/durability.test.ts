@@ -3,9 +3,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { PartitionRow } from '../../src/api/results.ts';
 import type { Quorum } from '../../src/catalog/model.ts';
-import { partitionTable } from '../../src/catalog/names.ts';
+import { partitionTable, subscriptionName } from '../../src/catalog/names.ts';
 import { NO_QUORUM, protects, quorumFor } from '../../src/catalog/quorum.ts';
 import { must } from '../../src/core/assert.ts';
+import { PostgresDataPlane } from '../../src/postgres/data-plane.ts';
+import { NodeConnections } from '../../src/postgres/sql/client.ts';
 import { parseQuorum } from '../../src/postgres/sql/quorum.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
 import { freezeNode } from './support/freeze.ts';
@@ -42,6 +44,8 @@ async function quorumOf(node: number): Promise<Quorum> {
   const { rows } = await cluster.postgres(node).query('SHOW synchronous_standby_names');
   return must(parseQuorum(node, rows[0].synchronous_standby_names) ?? undefined, 'a list of ours');
 }
+
+const addressOf = (node: number) => ({ host: '127.0.0.1', port: cluster.node(node).postgresPort });
 
 const partitions = () => cluster.admin({ do: 'partition-ls' });
 
@@ -120,6 +124,50 @@ describe('the quorum under load', () => {
     expect(await protectedDuring(moves())).toBeGreaterThan(PARTITIONS);
     await expectListsAsWanted();
     expect(load.longestWriteMs(beganMs)).toBeLessThan(NO_HANG_MS);
+  });
+
+  it('goes on where a stream ends and PostgreSQL does not begin it again; one that cannot be renewed keeps its place', async () => {
+    const [from = 0, receiver = 0] = nodes;
+    const sql = cluster.postgres(receiver);
+    const place = async () =>
+      (
+        await sql.query(
+          `SELECT subenabled AS enabled, pg_replication_origin_progress('pg_' || oid, true) AS lsn FROM pg_subscription WHERE subname = $1`,
+          [subscriptionName(from, receiver)],
+        )
+      ).rows;
+    // As where its clock has been set back.
+    await sql.query(`ALTER SYSTEM SET wal_retrieve_retry_interval = '1h'`);
+    await sql.query('SELECT pg_reload_conf()');
+    // The launcher may begin some once more before it has heard of that.
+    const workers = `FROM pg_stat_activity WHERE backend_type = 'logical replication apply worker'`;
+    await eventually(async () =>
+      expect((await sql.query(`SELECT pg_terminate_backend(pid, 5000) ${workers}`)).rowCount).toBe(0),
+    );
+    const before = await place();
+    expect(before).toMatchObject([{ enabled: true, lsn: expect.stringContaining('/') }]);
+    // Through a manager whose servers cannot reach each other.
+    const connections = new NodeConnections(
+      (id) => addressOf(id),
+      () => true,
+      null,
+    );
+    const cutOff = new PostgresDataPlane(connections, () => ({ host: '127.0.0.1', port: 1 }));
+    await expect(cutOff.renewStream(from, receiver)).rejects.toThrow('could not connect');
+    await connections.close();
+    expect(await place()).toEqual(before);
+    const renewed = async () =>
+      (await cluster.admin({ do: 'events', limit: 1_000 })).filter((e) => e.kind === 'stream-renewed');
+    await eventually(async () => {
+      expect((await sql.query(`SELECT ${workers}`)).rowCount).toBe(nodes.length - 1);
+      expect(await renewed()).not.toEqual([]);
+    });
+    expect((await renewed()).every((e) => e.node === receiver)).toBe(true);
+    await sql.query('ALTER SYSTEM RESET wal_retrieve_retry_interval');
+    await sql.query('SELECT pg_reload_conf()');
+    const left = await sql.query(`SELECT subname FROM pg_subscription WHERE subname ~ '_(next|past)$'`);
+    expect(left.rows).toEqual([]);
+    await expectListsAsWanted();
   });
 
   it('lets a node leave, and hangs no writer', async () => {

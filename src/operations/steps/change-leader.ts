@@ -172,9 +172,9 @@ const swing: Step<LeaderInput> = {
   undo: nothingToUndo('nothing was changed before the commit, and behind it there is no undo'),
 };
 
-/** The source is out, or has been taken back and the target has missed rows since: nothing has swung, and nothing may. */
+/** The source is out, or has been taken back and the target has missed rows since, or others lead: nothing has swung, and nothing may. */
 function mayNotSwing(c: StepContext<LeaderInput>, source: NodeId): boolean {
-  return isOut(c.view, source) || replicaOn(partitionNow(c), c.input.to)?.state !== 'ready';
+  return hasSwung(c) || isOut(c.view, source) || replicaOn(partitionNow(c), c.input.to)?.state !== 'ready';
 }
 
 /** A source that is out may be taken back, and then knows whether it has swung; or others lead in its place. */

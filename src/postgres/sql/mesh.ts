@@ -53,11 +53,16 @@ export async function ensureSubscription(sql: Sql, from: NodeId, to: NodeId, sen
   await sql.query(createSubscriptionSql(from, to, sender));
 }
 
-/** Takes up every table that the publication lists as one whose rows are there. */
-export function createSubscriptionSql(from: NodeId, to: NodeId, sender: Address, enabled = true): string {
-  const name = subscriptionName(from, to);
-  return `CREATE SUBSCRIPTION ${ident(name)} CONNECTION ${literal(conninfoOf(name, sender))} PUBLICATION ${ident(publicationName(to))}
-     WITH (create_slot = false, enabled = ${enabled}, origin = none, binary = true, streaming = parallel, copy_data = false, synchronous_commit = off)`;
+/** Takes up every table that the publication lists as one whose rows are there. `as`: where it is not to run yet, nor under its own name. */
+export function createSubscriptionSql(
+  from: NodeId,
+  to: NodeId,
+  sender: Address,
+  as = { name: subscriptionName(from, to), enabled: true },
+): string {
+  const stream = subscriptionName(from, to);
+  return `CREATE SUBSCRIPTION ${ident(as.name)} CONNECTION ${literal(conninfoOf(stream, sender))} PUBLICATION ${ident(publicationName(to))}
+     WITH (create_slot = false, slot_name = ${ident(stream)}, enabled = ${as.enabled}, origin = none, binary = true, streaming = parallel, copy_data = false, synchronous_commit = off)`;
 }
 
 function conninfoOf(name: string, { host, port }: Address): string {

@@ -22,31 +22,45 @@ export async function readReceived(sql: Sql): Promise<Map<string, ReceivedStream
   return new Map(rows.map((r) => [r.name, { runs: r.runs, failures: Number(r.failures) }]));
 }
 
+const nextName = (name: string) => `${name}_next`;
+const pastName = (name: string) => `${name}_past`;
+
 /**
- * The same stream under a new oid, going on where it was. `applied`: how far it had come, bytes; nothing may be applied any more.
- * `prepare` takes out of the publication what must not be taken for copied; it is called when the sender has been reached, and not
- * at all where it cannot be. Needs a session; one transaction.
+ * Makes what a stream is to become: of the same name but for an ending, disabled, with every table that is published now as one whose rows are
+ * there. Throws where the receiver does not reach the sender; nothing has changed then.
  */
-export async function renewSubscription(
-  sql: Sql,
-  stream: { from: NodeId; to: NodeId; sender: Address; applied: number },
-  prepare: () => Promise<void>,
-): Promise<void> {
-  const { from, to, sender, applied } = stream;
+export async function prepareRenewal(sql: Sql, from: NodeId, to: NodeId, sender: Address): Promise<void> {
+  await forgetRenewal(sql, from, to);
   const name = subscriptionName(from, to);
-  const create = createSubscriptionSql(from, to, sender, false);
-  await sql.query('BEGIN');
-  for (const statement of dropSubscriptionSql(name)) await sql.query(statement);
-  await sql.query('SAVEPOINT reached');
-  await sql.query(create);
-  await sql.query('ROLLBACK TO SAVEPOINT reached');
-  await prepare();
-  await sql.query(create);
+  await sql.query(createSubscriptionSql(from, to, sender, { name: nextName(name), enabled: false }));
+}
+
+/**
+ * From here on that is the stream, and goes on where the other was. `applied`: how far that had come, bytes; it is disabled, and nothing is applied
+ * any more. Its position is never in danger: dropping a subscription forgets it at once, whatever becomes of the transaction
+ * (replorigin_state_clear), so the old one goes when the new one has its place. Needs a session.
+ */
+export async function renew(sql: Sql, from: NodeId, to: NodeId, applied: number): Promise<void> {
+  const name = subscriptionName(from, to);
   if (applied > 0) {
     await sql.query(
-      `select pg_replication_origin_advance('pg_' || oid, '0/0'::pg_lsn + ${applied}) from pg_subscription where subname = ${literal(name)}`,
+      `select pg_replication_origin_advance('pg_' || oid, '0/0'::pg_lsn + ${applied}) from pg_subscription where subname = ${literal(nextName(name))}`,
     );
   }
+  await sql.query('BEGIN');
+  await sql.query(`ALTER SUBSCRIPTION ${ident(name)} SET (slot_name = NONE)`);
+  await sql.query(`ALTER SUBSCRIPTION ${ident(name)} RENAME TO ${ident(pastName(name))}`);
+  await sql.query(`ALTER SUBSCRIPTION ${ident(nextName(name))} RENAME TO ${ident(name)}`);
   await sql.query(`ALTER SUBSCRIPTION ${ident(name)} ENABLE`);
   await sql.query('COMMIT');
+}
+
+/** Drops what a renewal has left, or one that was cut off. Idempotent. */
+export async function forgetRenewal(sql: Sql, from: NodeId, to: NodeId): Promise<void> {
+  const name = subscriptionName(from, to);
+  const left = await sql.query<{ name: string }>(
+    'select subname as name from pg_subscription where subname in ($1, $2)',
+    [nextName(name), pastName(name)],
+  );
+  for (const one of left) for (const statement of dropSubscriptionSql(one.name)) await sql.query(statement);
 }

@@ -26,6 +26,7 @@ const keeper = () =>
     clock: world.clock,
     event: async ({ kind, text }) => void events.push(`${kind}: ${text}`),
     log: (_level, message, facts) => void events.push(`${message} ${JSON.stringify(facts)}`),
+    reconnect: (node) => void events.push(`reconnect ${node}`),
   });
 
 async function received(to: number) {
@@ -85,7 +86,10 @@ test('one whose sender is not reached stays as it is, with what it copies', asyn
   if (broken) broken.stalled = true;
   world.cluster.linked = (a, b) => a + b !== 3;
   await look(keeper());
-  expect(events).toEqual(['the streams of a node could not be looked at {"node":2,"error":"n2 does not reach n1"}']);
+  expect(events).toEqual([
+    'a stream could not be renewed {"from":1,"to":2,"error":"n2 does not reach n1"}',
+    'reconnect 2',
+  ]);
   expect([...(stream(1, 2)?.tables.keys() ?? [])]).toEqual(['t1_p0']);
   expect(stream(1, 2)?.enabled).toBe(true);
 });
@@ -96,4 +100,16 @@ test('one that does not run though it was renewed is left in peace for longer ev
     if (broken) broken.stalled = true;
   });
   expect(events).toHaveLength(4);
+});
+
+test('looks that were too far apart count as none: it may have run in between', async () => {
+  const broken = stream(1, 2);
+  if (broken) broken.stalled = true;
+  const at = keeper();
+  await look(at, 3);
+  await world.clock.during(world.clock.sleep(60_000));
+  await look(at, 2);
+  expect(events).toEqual([]);
+  await look(at, 2);
+  expect(events).toHaveLength(1);
 });

@@ -116,11 +116,19 @@ export class FakePlane implements DataPlane {
   }
 
   async hasStream(from: NodeId, to: NodeId): Promise<boolean> {
-    return this.#cluster.on(to).subscriptions.get(from)?.enabled === true;
+    return this.#pairs.run(`${from}>${to}`, async () => this.#isEnabled(from, to));
   }
 
   async isWhole(from: NodeId, to: NodeId): Promise<boolean> {
-    return (await this.hasStream(from, to)) && this.#cluster.on(from).slots.has(to);
+    return this.#pairs.run(`${from}>${to}`, async () => this.#isWhole(from, to));
+  }
+
+  #isEnabled(from: NodeId, to: NodeId): boolean {
+    return this.#cluster.on(to).subscriptions.get(from)?.enabled === true;
+  }
+
+  #isWhole(from: NodeId, to: NodeId): boolean {
+    return this.#isEnabled(from, to) && this.#cluster.on(from).slots.has(to);
   }
 
   async disconnectPair(from: NodeId, to: NodeId, gone?: NodeId): Promise<void> {
@@ -204,7 +212,7 @@ export class FakePlane implements DataPlane {
       if (this.#published(from, to).has(nameOf(ref))) await this.#unpublish(from, to, [nameOf(ref)]);
       const subscribed = this.#subscribed(from, to);
       if (!subscribed.has(nameOf(ref))) return;
-      if (!(await this.isWhole(from, to))) {
+      if (!this.#isWhole(from, to)) {
         return this.#effect(`n${to}: drop the cut stream from n${from}`, () => this.#cluster.unsubscribe(from, to));
       }
       // Published by somebody whose refresh has failed: this one would take it up without its rows.
@@ -323,6 +331,10 @@ export class FakePlane implements DataPlane {
   }
 
   async cutStream(from: NodeId, to: NodeId): Promise<number | null> {
+    return this.#pairs.run(`${from}>${to}`, () => this.#disable(from, to));
+  }
+
+  async #disable(from: NodeId, to: NodeId): Promise<number | null> {
     const subscription = this.#cluster.on(to).subscriptions.get(from);
     if (subscription?.enabled) {
       await this.#effect(`n${to}: cut the stream from n${from}`, () => {
@@ -335,12 +347,12 @@ export class FakePlane implements DataPlane {
   async renewStream(from: NodeId, to: NodeId): Promise<boolean> {
     return this.#pairs.run(`${from}>${to}`, async () => {
       const subscription = this.#cluster.on(to).subscriptions.get(from);
-      if (!subscription?.stalled || !(await this.isWhole(from, to))) return false;
+      if (!subscription?.stalled || !this.#isWhole(from, to)) return false;
       const withoutRows = [...this.#published(from, to)].filter((t) => subscription.tables.get(t)?.copiedAtMs !== null);
-      await this.cutStream(from, to);
+      if (!this.#cluster.linked(from, to)) throw new Error(`n${to} does not reach n${from}`);
+      await this.#unpublish(from, to, withoutRows);
       try {
-        if (!this.#cluster.linked(from, to)) throw new Error(`n${to} does not reach n${from}`);
-        await this.#unpublish(from, to, withoutRows);
+        await this.#disable(from, to);
         await this.#effect(`n${to}: renew the stream from n${from}`, () => this.#cluster.renew(from, to));
       } catch (error) {
         await this.#effect(`n${to}: let the stream from n${from} run`, () => {
