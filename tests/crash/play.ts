@@ -99,7 +99,11 @@ async function kill(stage: Stage, victim: Victim, cast: Cast): Promise<() => Pro
   return async () => {
     // One that has left meanwhile has nothing to come back to.
     const row = (await cluster.admin({ do: 'node-status' }).catch(() => [])).find((n) => n.id === node);
-    if (row?.state !== 'decommissioned') await cluster.restartNode(node);
+    if (row?.state === 'decommissioned') return;
+    await cluster.restartNode(node).catch((error) => {
+      // It has left in this moment.
+      if (!messageOf(error).includes('STORE_DECOMMISSIONED')) throw error;
+    });
   };
 }
 

@@ -301,6 +301,8 @@ async function comeBack(stage: Stage, node: number): Promise<void> {
 async function decommissionAndStop(stage: Stage, node: number): Promise<void> {
   const row = (await stage.cluster.admin({ do: 'node-status' })).find((n) => n.id === node);
   if (row && row.state !== 'decommissioned') {
+    await stage.untilCondition(node, 'live');
+    await stage.untilQuiet();
     const { operation } = await stage.cluster.admin({ do: 'node-decommission', nodes: [node] });
     if (operation !== null) await stage.cluster.waitForOperation(operation);
   }
