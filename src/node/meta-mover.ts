@@ -1,6 +1,7 @@
 import { post } from '../api/client.ts';
 import type { MetaTransfer } from '../api/membership.ts';
 import { tideError } from '../core/errors.ts';
+import { KeyedMutex } from '../core/mutex.ts';
 import type { SharedStore } from '../store/meta-store.ts';
 import { copyUnsealed, requireVacant } from '../store/migration.ts';
 import type { ImportMeta, ManagerHandle } from './manager-handle.ts';
@@ -30,6 +31,8 @@ export interface MetaMoverPorts {
 /** Moves the embedded meta store: to another node, or into etcd. */
 export class MetaMover {
   readonly #ports: MetaMoverPorts;
+  /** The word to take a store up comes more than once, and at once: from who gave it, and with that node's next beat. */
+  readonly #turns = new KeyedMutex();
   /** Where the meta store is on its way to. */
   #movingTo: string | null = null;
 
@@ -112,22 +115,27 @@ export class MetaMover {
   }
 
   async receive({ clusterId, from, entries }: MetaTransfer): Promise<void> {
-    const identity = this.#ports.identity();
-    if (clusterId !== identity.clusterId || this.#ports.manager() !== null || identity.meta !== null) {
-      throw tideError('BAD_REQUEST', {
-        what: 'meta store',
-        why: 'this node is of another cluster or runs the manager',
-      });
-    }
-    await this.#ports.remember({ metaFrom: null });
-    await this.#ports.importMeta(this.#ports.directory, entries);
-    await this.#ports.remember({ metaFrom: from });
+    await this.#turns.run('store', async () => {
+      const identity = this.#ports.identity();
+      if (clusterId !== identity.clusterId || this.#ports.manager() !== null || identity.meta !== null) {
+        throw tideError('BAD_REQUEST', {
+          what: 'meta store',
+          why: 'this node is of another cluster or runs the manager',
+        });
+      }
+      await this.#ports.remember({ metaFrom: null });
+      await this.#ports.importMeta(this.#ports.directory, entries);
+      await this.#ports.remember({ metaFrom: from });
+    });
   }
 
+  /** Runs the manager here, once, where the store that has come from that node is the newest. */
   async activate(from: number): Promise<void> {
-    const identity = this.#ports.identity();
-    if (identity.metaFrom !== from || this.#ports.manager() !== null) return;
-    await this.#ports.remember({ metaFrom: null, metaHome: true, manager: identity.advertiseAddress });
-    await this.#ports.startManager();
+    await this.#turns.run('store', async () => {
+      const identity = this.#ports.identity();
+      if (identity.metaFrom !== from || this.#ports.manager() !== null) return;
+      await this.#ports.remember({ metaFrom: null, metaHome: true, manager: identity.advertiseAddress });
+      await this.#ports.startManager();
+    });
   }
 }
