@@ -389,13 +389,18 @@ export class Runner {
     await this.#journal.update(id, (r) => ({ ...r, bytesDone, bytesTotal }));
   }
 
-  /** Bytes never go backwards: a copy that starts anew is caught up with before the figure moves again. */
+  /**
+   * Neither bytes nor their share go backwards: a copy that starts anew is caught up with before the figure moves again, and so is a source that
+   * grows faster than it is copied.
+   */
   #progress(id: number, bytesDone: number, bytesTotal: number): void {
     const live = this.#live.get(id);
     if (!live) return;
     live.since ??= { bytes: live.bytesDone, ms: this.#ports.clock.nowMs() };
-    live.bytesDone = Math.max(live.bytesDone, bytesDone);
-    live.bytesTotal = Math.max(bytesTotal, live.bytesDone);
+    const done = Math.max(live.bytesDone, bytesDone);
+    const most = live.bytesDone > 0 ? Math.floor((done * live.bytesTotal) / live.bytesDone) : bytesTotal;
+    live.bytesTotal = Math.max(done, Math.min(bytesTotal, most));
+    live.bytesDone = done;
   }
 }
 
