@@ -94,13 +94,16 @@ export class Draft {
     const nodes: number[] = [];
     this.holders.push(nodes);
     for (const replica of partition.replicas) {
-      const n = this.node(replica.node);
+      const n = this.find(replica.node);
+      // A table that is being made or dropped, frozen here, still names a node that was dropped for good.
+      if (n < 0) continue;
       this.#hold(p, n, 1);
       nodes.push(n);
       if (replica.state === 'joining' || replica.state === 'leaving') this.frozen[p] = 1;
       if (replica.state !== 'ready') this.#notReady.add(p * this.nodes.length + n);
     }
-    this.#lead(p, this.node(partition.leader));
+    const leader = this.find(partition.leader);
+    if (leader >= 0) this.#lead(p, leader);
   }
 
   node(id: NodeId): number {

@@ -195,9 +195,15 @@ async function takeBack(): Promise<void> {
   await expect.poll(recover, { timeout: 30_000, interval: 200 }).toBe(true);
 }
 
-/** Leads something again: what the next scenario takes away. */
+/** Leads something again: what the next scenario takes away. Then nothing is moved any more: what it leads is known to the end. */
 async function untilVictimLeads(): Promise<void> {
+  const auto = (value: string) => cluster.admin({ do: 'setting-set', key: 'rebalance.auto', value }, { node: MANAGER });
+  await auto('on');
   await expect.poll(async () => (await ledBy(VICTIM)).size, { timeout: 60_000, interval: 300 }).toBeGreaterThan(0);
+  await auto('off');
+  const running = async () =>
+    (await cluster.admin({ do: 'op-ls' }, { node: MANAGER })).filter((o) => o.endedAt === null).map((o) => o.subject);
+  await expect.poll(running, { timeout: 60_000, interval: 100 }).toEqual([]);
 }
 
 const OUTAGES = [

@@ -3,7 +3,7 @@ import { shrink } from './shrink.ts';
 import { type Outcome, simulate } from './simulate.ts';
 
 /** Simulated time of one seed, hours, not counting the way to rest. */
-export const HOURS = 0.01;
+export const HOURS = 0.008;
 const SHRINK_MS = 20_000;
 
 /** Plays `count` seeds from `first` on and adds up what happened in them. Throws, with a trace, at the first that breaks a rule. */
