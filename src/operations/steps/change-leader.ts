@@ -179,6 +179,8 @@ function mayNotSwing(c: StepContext<LeaderInput>, source: NodeId): boolean {
 
 /** A source that is out may be taken back, and then knows whether it has swung; or others lead in its place. */
 async function leaveUnswung(c: StepContext<LeaderInput>, source: NodeId): Promise<StepResult> {
+  // A failover has overtaken it: that is as good as done, and what is left of this goes on.
+  if (hasSwung(c)) return again(20);
   if (isOut(c.view, source))
     return again(100, waitFor('node', `node ${source}, which leads, is out of service`, source));
   await c.cancel(c.id);

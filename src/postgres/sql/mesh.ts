@@ -82,7 +82,7 @@ export async function dropSubscription(sql: Sql, from: NodeId, to: NodeId): Prom
   await sql.query('DELETE FROM tide.marker WHERE src = $1', [from]);
 }
 
-/** In this order it can be done in a transaction, and without the sender. */
+/** In this order it can be done without the sender. */
 export function dropSubscriptionSql(name: string): string[] {
   return [
     `ALTER SUBSCRIPTION ${ident(name)} DISABLE`,

@@ -270,7 +270,7 @@ export class FakeCluster {
     this.on(to).subscriptions.delete(from);
   }
 
-  /** DROP and CREATE SUBSCRIPTION in one transaction: it goes on where it was, and takes what is published for copied. */
+  /** A new subscription takes the old one's place: it goes on where that was, and takes what is published for copied. */
   renew(from: NodeId, to: NodeId): void {
     const subscription = must(this.on(to).subscriptions.get(from), subscriptionName(from, to));
     const published = this.on(from).publications.get(to) ?? new Set<string>();
