@@ -48,6 +48,11 @@ export function renderConfig(settings: PostgresSettings): string {
       // The gateway gives every client a connection of its own; other nodes' postgres_fdw adds one per client and node.
       max_connections: 400,
     }),
+    ...values('Crashes', {
+      // A server whose backend has died would start again by itself, inside its postmaster: for as long as it recovers, or where it has no room
+      // to let anybody in, for ever, its port answers and nothing proves that it is down. So it ends, and starts behind its fence.
+      restart_after_crash: 'off',
+    }),
     ...replication(settings.slotWalKeepMb ?? 16_384),
     ...values(
       'Clients and nodes that vanish without a word: what they hold is let go after 20 s, not after two hours',

@@ -132,6 +132,24 @@ describe('life of a server', () => {
     expect(events.filter((event) => event.kind === 'exited')).toHaveLength(1);
   });
 
+  it('ends when one of its backends has crashed, and starts again behind its fence', async () => {
+    const server = serverOf(await freshStore('crashed'));
+    const { pid } = await server.start();
+    await server.unfence(pid);
+    const events: SupervisorEvent[] = [];
+    const supervisor = supervise(server, (event) => events.push(event));
+    const client = new Client({ host: '127.0.0.1', port, user: 'tide', database: 'tide' });
+    client.on('error', () => {});
+    await client.connect();
+    const { rows } = await client.query<{ backend: number }>('SELECT pg_backend_pid() AS backend');
+    process.kill(Number(rows[0]?.backend), 'SIGKILL');
+    await expect.poll(() => events.map((event) => event.kind), { timeout: 30_000 }).toContain('restarted');
+    expect(events[0]).toMatchObject({ kind: 'exited', pid });
+    expect(server.fenced).toBe(true);
+    expect(server.pid).not.toBe(pid);
+    await supervisor.end();
+  });
+
   it('adopts a server whose node process died, and sees it end', async () => {
     const store = await freshStore('adopt');
     const first = serverOf(store);
