@@ -12,6 +12,8 @@ const LOOK_MS = 700;
 export class Watcher {
   readonly #world: World;
   readonly #seen = new Map<number, { at: string; sinceMs: number; percent: number }>();
+  /** The newest event that was read. */
+  #event = 0;
 
   constructor(world: World) {
     this.#world = world;
@@ -27,7 +29,10 @@ export class Watcher {
   async look(): Promise<void> {
     const askedMs = performance.now();
     try {
-      this.#world.seeLeaders(await this.#world.admin({ do: 'partition-ls' }), askedMs);
+      // A leader may come and go between two looks, while the manager is down: the events tell of it.
+      const events = await this.#world.admin({ do: 'events', after: this.#event, limit: 1_000 });
+      this.#world.seeLeaders(await this.#world.admin({ do: 'partition-ls' }), events, askedMs);
+      this.#event = events.at(-1)?.seq ?? this.#event;
       for (const operation of await this.#world.unended()) this.#lookAt(operation);
     } catch (error) {
       if (!this.#world.disturbedBetween(askedMs, performance.now())) this.#world.trace(`watcher: ${messageOf(error)}`);

@@ -2,7 +2,7 @@ import { setMaxListeners } from 'node:events';
 import { appendFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { AdminRequest } from '../../src/api/commands.ts';
-import type { OperationRow, PartitionRow, Results } from '../../src/api/results.ts';
+import type { EventRow, OperationRow, PartitionRow, Results } from '../../src/api/results.ts';
 import { must } from '../../src/core/assert.ts';
 import type { LocalCluster } from '../../src/demo/local-cluster.ts';
 import type { Random } from './random.ts';
@@ -29,6 +29,8 @@ export interface FailedStatement {
   readonly message: string;
 }
 
+/** Partition and nodes of a `leader-changed` event. */
+const LEADER_CHANGED = /^(\d+)\/(\d+): node (\d+) → node (\d+)$/;
 /** A hinge may lead to an earlier leader for as long as an old transaction keeps it from being pointed anew. */
 const LED_BEFORE_MS = 60_000;
 /** Connections that broke with a server are found broken a little later. */
@@ -46,7 +48,7 @@ export class World {
   readonly #traceFile: string;
   readonly #beganMs = performance.now();
   readonly #disturbances: Disturbance[] = [];
-  readonly #leaders = new Map<string, { node: number; fromMs: number; lastMs: number }[]>();
+  readonly #leaders = new Map<string, { node: number; lastMs: number }[]>();
   readonly #stopping = new AbortController();
   /** When somebody has last been told who leads. */
   #toldMs = 0;
@@ -126,16 +128,28 @@ export class World {
     );
   }
 
-  seeLeaders(rows: readonly PartitionRow[], askedMs: number): void {
-    const nowMs = performance.now();
-    this.#toldMs = askedMs;
-    for (const { table, pid, node } of rows.filter((r) => r.role === 'leader')) {
-      const history = this.#leaders.get(`${table}/${pid}`) ?? [];
-      this.#leaders.set(`${table}/${pid}`, history);
-      const last = history.at(-1);
-      if (last?.node === node) last.lastMs = nowMs;
-      else history.push({ node, fromMs: last?.lastMs ?? askedMs, lastMs: nowMs });
+  /** `events`: those since the look before, asked for before `rows`. */
+  seeLeaders(rows: readonly PartitionRow[], events: readonly EventRow[], askedMs: number): void {
+    const leaders = rows.filter((r) => r.role === 'leader');
+    const tables = new Map(leaders.map((r) => [r.tid, r.table]));
+    for (const { kind, at, text } of events.filter((e) => e.kind === 'leader-changed')) {
+      const [tid, pid, from, to] = must(LEADER_CHANGED.exec(text), `event ${kind}: ${text}`).slice(1).map(Number);
+      // Of a table that has been dropped since.
+      const table = tables.get(must(tid, 'tid'));
+      if (table === undefined) continue;
+      const atMs = Date.parse(at) - performance.timeOrigin;
+      for (const node of [from, to]) this.#led(`${table}/${pid}`, must(node, 'node'), atMs);
     }
+    for (const { table, pid, node } of leaders) this.#led(`${table}/${pid}`, node, performance.now());
+    this.#toldMs = askedMs;
+  }
+
+  #led(partition: string, node: number, lastMs: number): void {
+    const history = this.#leaders.get(partition) ?? [];
+    this.#leaders.set(partition, history);
+    const last = history.at(-1);
+    if (last?.node === node) last.lastMs = lastMs;
+    else history.push({ node, lastMs });
   }
 
   /** Judged a little later: whom it hit is often known only then. */

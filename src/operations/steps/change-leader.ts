@@ -235,8 +235,8 @@ const publishLeader: Step<LeaderInput> = {
   done: async (c) => begun(c) === undefined || superseded(c) || (hasSwung(c) && c.data.mark !== undefined),
   run: async (c) => {
     if (!hasSwung(c)) await c.commit({ kind: 'leader-changed', ...refOf(c), leader: c.input.to });
-    if (isOut(c.view, c.input.to)) return DONE;
-    await c.remember({ mark: await c.plane.snapshotMark(c.input.to), tries: 0 });
+    // Before its event: a node that does not answer is asked again.
+    if (!isOut(c.view, c.input.to)) await c.remember({ mark: await c.plane.snapshotMark(c.input.to), tries: 0 });
     await c.event(
       'leader-changed',
       `${partitionKey(c.input.tid, c.input.pid)}: node ${begun(c)} → node ${c.input.to}`,
