@@ -2,8 +2,8 @@ import type { NodeId } from '../catalog/model.ts';
 import { subscriptionName } from '../catalog/names.ts';
 import type { Clock } from '../core/clock.ts';
 import { messageOf } from '../core/errors.ts';
+import { Rounds } from '../core/rounds.ts';
 import type { DataPlane } from '../operations/ports.ts';
-import { Looks } from './looks.ts';
 import type { Inspector, ReceivedStream } from './ports.ts';
 
 export interface StreamPorts {
@@ -38,24 +38,24 @@ interface Idle {
  */
 export class StreamKeeper {
   readonly #ports: StreamPorts;
-  readonly #looks: Looks;
+  readonly #rounds: Rounds<NodeId>;
   /** By the stream's name. */
   readonly #idle = new Map<string, Idle>();
 
   constructor(ports: StreamPorts) {
     this.#ports = ports;
-    this.#looks = new Looks((node, error) =>
+    this.#rounds = new Rounds((node, error) =>
       ports.log('warn', 'the streams of a node could not be looked at', { node, error: messageOf(error) }),
     );
   }
 
   /** Looks at what `nodes`, all alive, receive from each other. */
   round(nodes: readonly NodeId[]): void {
-    this.#looks.begin(nodes, (node) => this.#look(node, nodes));
+    this.#rounds.begin(nodes, (node) => this.#look(node, nodes));
   }
 
   idle(): Promise<void> {
-    return this.#looks.idle();
+    return this.#rounds.idle();
   }
 
   async #look(to: NodeId, senders: readonly NodeId[]): Promise<void> {

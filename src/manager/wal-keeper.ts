@@ -13,12 +13,12 @@ import {
 } from '../catalog/retention.ts';
 import { partitionKey, replicaOn } from '../catalog/view.ts';
 import { messageOf } from '../core/errors.ts';
+import { Rounds } from '../core/rounds.ts';
 import { humanBytes } from '../core/units.ts';
 import type { OperationRecord } from '../operations/operation.ts';
 import type { DataPlane } from '../operations/ports.ts';
 import type { Runner } from '../operations/runner.ts';
 import { waitForTransaction } from '../operations/waiting.ts';
-import { Looks } from './looks.ts';
 import type { Inspector } from './ports.ts';
 
 export interface WalPorts {
@@ -42,24 +42,24 @@ export interface WalPorts {
  */
 export class WalKeeper {
   readonly #ports: WalPorts;
-  readonly #looks: Looks;
+  readonly #rounds: Rounds<NodeId>;
   /** Streams without a slot at the last look: one that is being made anew has none for a moment. */
   readonly #slotless = new Set<string>();
   readonly #told = new Map<NodeId, { disk: DiskState; held: boolean }>();
 
   constructor(ports: WalPorts) {
     this.#ports = ports;
-    this.#looks = new Looks((node, error) =>
+    this.#rounds = new Rounds((node, error) =>
       ports.log('warn', 'the WAL of a node could not be looked after', { node, error: messageOf(error) }),
     );
   }
 
   round(nodes: readonly NodeId[]): void {
-    this.#looks.begin(nodes, (node) => this.#look(node));
+    this.#rounds.begin(nodes, (node) => this.#look(node));
   }
 
   idle(): Promise<void> {
-    return this.#looks.idle();
+    return this.#rounds.idle();
   }
 
   async #look(node: NodeId): Promise<void> {

@@ -15,6 +15,7 @@ import { connectedNodes, ledPartitions, partitionKey, tableName } from '../catal
 import { must } from '../core/assert.ts';
 import { messageOf } from '../core/errors.ts';
 import { KeyedMutex } from '../core/mutex.ts';
+import { Rounds } from '../core/rounds.ts';
 import type { OperationRecord } from './operation.ts';
 import type { DataPlane, PartitionRef } from './ports.ts';
 
@@ -43,13 +44,16 @@ export interface QuorumPorts {
 export class QuorumKeeper {
   readonly #ports: QuorumPorts;
   readonly #turns = new KeyedMutex();
-  readonly #atWork = new Map<NodeId, Promise<void>>();
+  readonly #rounds: Rounds<NodeId>;
   readonly #demanded = new Set<readonly QuorumDemand[]>();
   /** What refuses writes, as partitionKey, by node; for whoever shows it. The servers are asked anew in every turn. */
   readonly #refused = new Map<NodeId, ReadonlySet<string>>();
 
   constructor(ports: QuorumPorts) {
     this.#ports = ports;
+    this.#rounds = new Rounds((node, error) =>
+      ports.log('warn', 'the quorum could not be set', { node, error: messageOf(error) }),
+    );
   }
 
   /** Comes back when the node's quorum is what was wanted at the time of the call, or later. Throws what its server throws. */
@@ -190,20 +194,17 @@ export class QuorumKeeper {
 
   /** Settles every live node; one that is still at it from an earlier round is left alone, and holds up no other. */
   round(): void {
-    for (const { id, state } of connectedNodes(this.#ports.view())) {
-      if (state === 'joining' || !this.#ports.alive(id) || this.#atWork.has(id)) continue;
-      const work = this.settle(id)
-        .catch((error) => {
-          this.#ports.log('warn', 'the quorum could not be set', { node: id, error: messageOf(error) });
-        })
-        .finally(() => this.#atWork.delete(id));
-      this.#atWork.set(id, work);
-    }
+    const { view, alive } = this.#ports;
+    const live = connectedNodes(view()).filter((n) => n.state !== 'joining' && alive(n.id));
+    this.#rounds.begin(
+      live.map((n) => n.id),
+      (node) => this.settle(node),
+    );
   }
 
   /** Until the rounds that were begun have ended. */
-  async idle(): Promise<void> {
-    await Promise.all(this.#atWork.values());
+  idle(): Promise<void> {
+    return this.#rounds.idle();
   }
 }
 

@@ -37,6 +37,11 @@ export class SmallDisk {
     return bavail * bsize;
   }
 
+  get totalBytes(): number {
+    const { blocks, bsize } = statfsSync(this.path);
+    return blocks * bsize;
+  }
+
   get usedBytes(): number {
     const { blocks, bfree, bsize } = statfsSync(this.path);
     return (blocks - bfree) * bsize;
