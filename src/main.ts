@@ -55,7 +55,7 @@ const startManager: StartManager = async ({ meta, home, clusterId, startMode, mi
 async function openLmdb(directory: string): Promise<MetaStore> {
   return LmdbStore.open(directory).catch((error) => {
     if (error instanceof TideError) throw error;
-    throw tideError('STORE_DAMAGED', { file: directory, why: messageOf(error) }, error);
+    throw tideError('META_DAMAGED', { file: directory, why: messageOf(error) }, error);
   });
 }
 

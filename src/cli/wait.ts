@@ -7,7 +7,7 @@ import type { Session } from './session.ts';
 
 const POLL_MS = 300;
 /** A node that restarts or a manager that changes is gone for seconds; longer is worth an error. */
-const NO_ANSWER_MAX_MS = 60_000;
+export const NO_ANSWER_MAX_MS = 60_000;
 
 /**
  * Polls operations until all have ended, showing their progress, and gives back how they ended. `eachPoll` runs after every
@@ -75,7 +75,7 @@ async function poll(session: Session, what: string, look: (display: Display) => 
   }
 }
 
-function isPassing(error: unknown): boolean {
+export function isPassing(error: unknown): boolean {
   return error instanceof TideError && error.retry === 'later';
 }
 

@@ -3,6 +3,7 @@ import { tideError } from '../core/errors.ts';
 import { humanBytes } from '../core/units.ts';
 import { type Column, columns } from './output.ts';
 import type { Session } from './session.ts';
+import { warnOfBlocked } from './shortages.ts';
 import { waitForOperations } from './wait.ts';
 
 /** What commands that start operations have in common: the plan of a dry run, the wait, the ending. */
@@ -47,9 +48,15 @@ export async function finishStarted(
   else showNoOperation(session, started);
 }
 
-/** As `finishStarted`, for the verbs that end with a word: gives the exit status. */
-export async function finishWithOk(session: Session, started: StartedResult, wait: 'all' | 'none'): Promise<number> {
+/** As `finishStarted`, for the verbs that end with a word: gives the exit status. `look` is asked once it is done, and may throw. */
+export async function finishWithOk(
+  session: Session,
+  started: StartedResult,
+  wait: 'all' | 'none',
+  look: () => Promise<void> = async () => {},
+): Promise<number> {
   await finishStarted(session, started, wait);
+  if (wait === 'all') await look();
   session.say('ok');
   return 0;
 }
@@ -84,10 +91,7 @@ const SAID_AS: Partial<Record<OperationRow['status'], string>> = { cancelled: 'w
 export function showPlan(session: Session, plan: PlanResult, answer: unknown = plan): void {
   session.show(plan.moves, columns<MoveRow>('kind', 'table', 'pid', 'from', 'to', 'bytes:bytes', 'reason'), answer);
   if (session.format === 'table') showBalance(session, plan);
-  for (const replica of plan.blocked) {
-    const where = replica.node === null ? '' : ` on n${replica.node}`;
-    session.warn(`${replica.table} partition ${replica.pid}${where} has no target: ${replica.why}`);
-  }
+  warnOfBlocked(session, plan.blocked);
 }
 
 function showBalance(session: Session, plan: PlanResult): void {

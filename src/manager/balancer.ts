@@ -1,5 +1,6 @@
 import type { ClusterView, LoadView } from '../catalog/model.ts';
 import type { Runner } from '../operations/runner.ts';
+import { partitionName, some } from '../placement/naming.ts';
 import { type Plan, plan } from '../placement/plan.ts';
 
 /** Operations that move data by a plan of their own, or change what a plan would look at. */
@@ -27,6 +28,13 @@ export class Balancer {
   #wanted = 0;
   /** The catalog and the live nodes for which there was nothing to do, and how many rounds ago that was. */
   #quiet: { view: ClusterView; live: string; rounds: number } | null = null;
+  /** What was last told of replicas that are missing. */
+  #missing = '';
+  readonly #event: (entry: { kind: string; text: string }) => Promise<void>;
+
+  constructor(event: (entry: { kind: string; text: string }) => Promise<void>) {
+    this.#event = event;
+  }
 
   async round(runner: Runner, view: ClusterView, load: LoadView): Promise<void> {
     if (runner.unended().some((r) => PLANNERS.has(r.kind))) {
@@ -41,10 +49,21 @@ export class Balancer {
     const goal = view.settings['rebalance.auto'] ? 'balance' : 'repair';
     const wanted = plan(view, load, { kind: goal });
     this.#quiet = wanted.moves.length === 0 ? { view, live, rounds: 0 } : null;
+    await this.#tellMissing(view, wanted);
     this.#wanted = wanted.moves.length === 0 ? 0 : this.#wanted + 1;
     if (this.#wanted < ROUNDS) return;
     this.#wanted = 0;
     await runner.submit('rebalance', { goal, why: reasonOf(wanted) }, null, planData(wanted));
+  }
+
+  /** A partition that stays without a replica for want of a target is worth a word, and another when that changes. */
+  async #tellMissing(view: ClusterView, { blocked }: Plan): Promise<void> {
+    const missing = blocked.filter((b) => b.node === null);
+    const [first] = missing;
+    const names = some(missing.map((b) => partitionName(view, b)));
+    if (names === this.#missing) return;
+    this.#missing = names;
+    if (first) await this.#event({ kind: 'replicas-missing', text: `replicas of ${names} are missing: ${first.why}` });
   }
 }
 

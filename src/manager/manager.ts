@@ -74,7 +74,7 @@ export class Manager {
   readonly #guardian: Guardian;
   readonly #walKeeper: WalKeeper;
   readonly #streamKeeper: StreamKeeper;
-  readonly #balancer = new Balancer();
+  readonly #balancer: Balancer;
   readonly #inspector: Inspector;
   readonly #servers: ReturnType<ManagerPorts['servers']>;
   readonly #ending = new AbortController();
@@ -95,6 +95,7 @@ export class Manager {
     this.#servers = servers;
     this.#load = new ClusterLoad(ports.clock, servers.inspector, (node) => isOut(catalog.view, node));
     const reconnect = (node: NodeId) => this.#reconciler.nodeReturned(node);
+    this.#balancer = new Balancer((entry) => events.add(entry));
     const shared = {
       plane: servers.plane,
       view: () => catalog.view,

@@ -6,7 +6,10 @@ import { logEnd, logTail, storeError } from '../postgres/failures.ts';
 /** Set for the process that `--background` starts, which is to run in the foreground of its own session. */
 const BACKGROUND_ENV = 'PGTIDE_BACKGROUND_CHILD';
 
-type Message = { pgtide: 'ready'; text: string } | { pgtide: 'failed'; error: ErrorBody };
+type Message =
+  | { pgtide: 'waits'; text: string }
+  | { pgtide: 'ready'; text: string }
+  | { pgtide: 'failed'; error: ErrorBody };
 
 export interface BackgroundResult {
   readonly pid: number;
@@ -21,9 +24,14 @@ function isBackgroundChild(): boolean {
 
 /**
  * Runs this program again with `args` as a process of its own session, its output appended to `logFile`, and returns when it calls
- * `reportReady`. Throws the error it hands to `reportFailed`, or BACKGROUND_FAILED with the end of its log where it just ends.
+ * `reportReady`. Throws the error it hands to `reportFailed`, or BACKGROUND_FAILED with the end of its log where it just ends. `onWait`
+ * hears what it hands to `reportWait`: a start may wait for others without a bound.
  */
-export async function startInBackground(args: readonly string[], logFile: string): Promise<BackgroundResult> {
+export async function startInBackground(
+  args: readonly string[],
+  logFile: string,
+  onWait: (text: string) => void,
+): Promise<BackgroundResult> {
   const log = await open(logFile, 'a').catch((error) => Promise.reject(storeError(logFile, error)));
   const from = await logEnd(logFile);
   try {
@@ -32,7 +40,7 @@ export async function startInBackground(args: readonly string[], logFile: string
       stdio: ['ignore', log.fd, log.fd, 'ipc'],
       env: { ...process.env, [BACKGROUND_ENV]: '1' },
     });
-    const { message, exit } = await firstWord(child);
+    const { message, exit } = await firstWord(child, onWait);
     if (message?.pgtide === 'failed') throw new TideError(message.error);
     if (message === null)
       throw tideError('BACKGROUND_FAILED', { exit, logFile, logTail: await logTail(logFile, from) });
@@ -45,10 +53,14 @@ export async function startInBackground(args: readonly string[], logFile: string
 }
 
 /** A child that fails is waited for: when the caller has ended, nothing of the attempt runs any more. */
-function firstWord(child: ChildProcess): Promise<{ message: Message | null; exit: string }> {
+function firstWord(
+  child: ChildProcess,
+  onWait: (text: string) => void,
+): Promise<{ message: Exclude<Message, { pgtide: 'waits' }> | null; exit: string }> {
   return new Promise((resolve) => {
-    let said: Message | null = null;
+    let said: Exclude<Message, { pgtide: 'waits' }> | null = null;
     child.on('message', (message: Message) => {
+      if (message.pgtide === 'waits') return onWait(message.text);
       said = message;
       if (message.pgtide === 'ready') resolve({ message, exit: '' });
     });
@@ -57,6 +69,11 @@ function firstWord(child: ChildProcess): Promise<{ message: Message | null; exit
       resolve({ message: said, exit: signal === null ? `exit status ${status}` : `signal ${signal}` });
     });
   });
+}
+
+/** Tells the process that started this one in the background what the start waits for; nothing where there is none. */
+export function reportWait(text: string): void {
+  if (isBackgroundChild() && process.connected) process.send?.({ pgtide: 'waits', text } satisfies Message, () => {});
 }
 
 /** Tells the process that started this one in the background that it may return; nothing where there is none. */

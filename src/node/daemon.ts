@@ -14,7 +14,7 @@ import { chooseUser } from '../postgres/privileges.ts';
 import { PostgresServer } from '../postgres/server.ts';
 import { type Supervisor, supervise } from '../postgres/supervise.ts';
 import { type Addresses, readAddresses } from './addresses.ts';
-import { reportFailed, reportReady, startInBackground } from './background.ts';
+import { reportFailed, reportReady, reportWait, startInBackground } from './background.ts';
 import { type BannerStatus, renderBanner } from './banner.ts';
 import { findCluster, joinCluster, placeInShared } from './belong.ts';
 import { diskOf, parseLocality } from './facts.ts';
@@ -63,11 +63,15 @@ export async function runNode(options: StartOptions, ports: DaemonPorts): Promis
     const store = await prepareStore(options.store, runAs);
     if (options.background) {
       const args = process.argv.slice(1).filter((a) => a !== '--background' && a !== '--background=true');
-      const { text } = await startInBackground(args, store.nodeLog);
+      const { text } = await startInBackground(args, store.nodeLog, ports.stderr);
       ports.stdout(`${text}\n`);
       return 0;
     }
-    return await new Daemon(options, ports, addresses, store).run(runAs);
+    const stderr = (text: string) => {
+      ports.stderr(text);
+      reportWait(text);
+    };
+    return await new Daemon(options, { ...ports, stderr }, addresses, store).run(runAs);
   } catch (error) {
     const failure = error instanceof TideError ? error : tideError('INTERNAL', { why: messageOf(error) }, error);
     await reportFailed(failure);

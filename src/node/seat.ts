@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { messageOf, tideError } from '../core/errors.ts';
+import { messageOf, TideError, tideError } from '../core/errors.ts';
 import { FencedStore } from '../store/fenced-store.ts';
 import { HeldLease } from '../store/held-lease.ts';
 import type { MetaStore, SharedStore } from '../store/meta-store.ts';
@@ -59,6 +59,8 @@ export class Seat {
   #held: { lease: HeldLease; manager: ManagerHandle | null } | null = null;
   #leader: SeatRecord | null = null;
   #trouble: string | null = null;
+  /** Why this node will not manage, whatever it tries: a newer program has written the store. */
+  #unable: string | null = null;
 
   constructor(ports: SeatPorts) {
     this.#ports = ports;
@@ -81,7 +83,7 @@ export class Seat {
   /** Why there is no manager, or why it cannot be known. */
   noLeader(): Error {
     return tideError('NO_MANAGER_ELECTED', {
-      why: this.#trouble ?? 'the last one is gone, and its seat is not free yet',
+      why: this.#trouble ?? this.#unable ?? 'the last one is gone, and its seat is not free yet',
     });
   }
 
@@ -158,6 +160,10 @@ export class Seat {
     } catch (error) {
       fenced.lose();
       log('error', 'the manager could not start', { term, error: messageOf(error) });
+      if (error instanceof TideError && error.code === 'STORE_TOO_NEW') {
+        this.#unable = `node ${node} cannot manage: ${error.message}; ${error.hint}`;
+        return this.resign();
+      }
       await this.#pause(AGAIN_MS);
       return;
     }

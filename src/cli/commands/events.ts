@@ -1,11 +1,13 @@
 import type { Command } from 'commander';
 import type { EventRow } from '../../api/results.ts';
+import { messageOf } from '../../core/errors.ts';
 import { sqlTime } from '../../core/units.ts';
 import { type CliRun, defineClient, onClient } from '../command.ts';
 import { integer } from '../flags.ts';
 import { catchInterrupt, Interrupted } from '../interrupt.ts';
 import { type Column, columns, type Format, render } from '../output.ts';
 import type { Session } from '../session.ts';
+import { isPassing, NO_ANSWER_MAX_MS } from '../wait.ts';
 
 const POLL_MS = 1_000;
 const LIMIT_DEFAULT = 200;
@@ -39,11 +41,25 @@ export function addEvents(program: Command, run: CliRun): void {
   });
 }
 
+/** What came after `after`. Who does not answer is asked again, and that is said once. */
+async function newer(session: Session, after: number): Promise<EventRow[]> {
+  const beganMs = session.host.now();
+  for (let tries = 1; ; tries++) {
+    try {
+      return await session.call({ do: 'events', after });
+    } catch (error) {
+      if (!isPassing(error) || session.host.now() - beganMs >= NO_ANSWER_MAX_MS) throw error;
+      if (tries === 1) session.warn(`${messageOf(error)}; asking again for ${NO_ANSWER_MAX_MS / 1000} s`);
+      await session.host.sleep(POLL_MS);
+    }
+  }
+}
+
 async function follow(session: Session, first: EventRow[]): Promise<void> {
   const interrupt = catchInterrupt(session.host);
   let after = 0;
   try {
-    for (let rows = first; ; rows = await interrupt.orInterrupted(session.call({ do: 'events', after }))) {
+    for (let rows = first; ; rows = await interrupt.orInterrupted(newer(session, after))) {
       if (rows.length > 0) session.host.stdout.write(eventLines(session.format, rows, after === 0));
       after = rows.at(-1)?.seq ?? after;
       await interrupt.orInterrupted(session.host.sleep(POLL_MS));

@@ -44,14 +44,21 @@ export function addManager(program: Command, run: CliRun): void {
   onClient<object>(run, list, async ({ session }) => {
     const { meta: url, managers } = await session.call({ do: 'manager-ls' });
     session.show(managers, columns<ManagerRow>('endpoint', 'node', 'role', 'term'));
-    const [only] = managers;
-    if (managers.length === 1 && only) session.warn(`nobody could take over from node ${only.node}: ${whyNobody(url)}`);
+    for (const text of shortOfManagers(url, managers)) session.warn(text);
     return 0;
   });
 }
 
-function whyNobody(url: string | null): string {
-  return url === null
-    ? 'the meta store is a file there (tide meta migrate takes it into etcd)'
-    : 'no other node is alive and reaches etcd';
+function shortOfManagers(url: string | null, managers: readonly ManagerRow[]): string[] {
+  const [leader] = managers.filter((m) => m.role === 'leader');
+  const standbys = managers.filter((m) => m.role === 'standby');
+  if (!leader || standbys.length > 1) return [];
+  const [only] = standbys;
+  if (only)
+    return [`only node ${only.node} could take over from node ${leader.node}: start more nodes that reach etcd`];
+  const why =
+    url === null
+      ? 'the meta store is a file there (tide meta migrate takes it into etcd)'
+      : 'no other node is alive and reaches etcd';
+  return [`nobody could take over from node ${leader.node}: ${why}`];
 }

@@ -5,6 +5,7 @@ import { type CliRun, defineClient, onClient, type WaitFlags, withWait } from '.
 import { resolveNode, resolveNodes } from '../nodes.ts';
 import { type Column, columns } from '../output.ts';
 import type { Session } from '../session.ts';
+import { warnOfShortages } from '../shortages.ts';
 import { finishStarted, finishWithOk } from '../work.ts';
 import { addDecommission, memberColumns } from './decommission.ts';
 
@@ -49,6 +50,7 @@ function addStatus(node: Command, run: CliRun): void {
     const nodes = await session.call({ do: 'node-status' });
     const rows = name === undefined ? visible(nodes, flags) : await only(session, nodes, name);
     session.show(rows, statusColumns(flags));
+    await warnOfShortages(session, nodes);
     return 0;
   });
 }
@@ -113,7 +115,9 @@ function addOutage(node: Command, run: CliRun): void {
     );
     onClient<WaitFlags, [id: string]>(run, command, async ({ session, flags, args: [name] }) => {
       const started = await session.call({ do: `node-${verb}`, node: await resolveNode(session, name) });
-      return finishWithOk(session, started, flags.wait);
+      return finishWithOk(session, started, flags.wait, async () =>
+        warnOfShortages(session, await session.call({ do: 'node-status' })),
+      );
     });
   }
   const drop = withWait(

@@ -1,10 +1,12 @@
 import type { Command } from 'commander';
 import { parsePid, parsePids } from '../../api/pids.ts';
 import type { PartitionRow } from '../../api/results.ts';
+import { tideError } from '../../core/errors.ts';
 import { type CliRun, defineClient, onClient, type WaitFlags, withWait } from '../command.ts';
 import { given } from '../flags.ts';
 import { resolveNode, resolveNodes } from '../nodes.ts';
 import { columns } from '../output.ts';
+import type { Session } from '../session.ts';
 import { finishWithOk, finishWork } from '../work.ts';
 
 const PIDS = 'PIDS are 3, 1,3,5 or 1-5; nodes are ids or HOST:PORT';
@@ -104,8 +106,16 @@ function addRecover(partition: Command, run: CliRun): void {
       node: await resolveNode(session, name),
       acceptDataLoss: flags.acceptDataLoss === true,
     });
-    return finishWithOk(session, started, flags.wait);
+    return finishWithOk(session, started, flags.wait, () => requireLed(session, table, parsePid(pid)));
   });
+}
+
+/** The failover takes its choice when everybody who is in the way has ended; the node may have gone by then. */
+async function requireLed(session: Session, table: string, pid: number): Promise<void> {
+  const rows = await session.call({ do: 'partition-ls', table });
+  const leader = rows.find((p) => p.pid === pid && p.role === 'leader');
+  if (leader && !leader.isAlive)
+    throw tideError('PARTITION_NOT_LED', { partition: `${table} ${pid}`, leader: leader.node });
 }
 
 function addReplicaCommands(partition: Command, run: CliRun): void {

@@ -148,6 +148,13 @@ export const clusterErrors = {
     hint: (d) =>
       `tide partition change-leader chooses another; if node ${d.leader} is down for good, say so first: tide node offline ${d.leader}`,
   }),
+  PARTITION_NOT_LED: entry<{ partition: string; leader: number }>({
+    retry: 'when-cluster-changes',
+    sqlstate: '55000',
+    text: (d) =>
+      `nobody leads ${d.partition} yet in place of node ${d.leader}: the chosen node went meanwhile, or an operation that needs node ${d.leader} has not ended`,
+    hint: () => 'see what is under way (tide op ls) and who is alive (tide node status --all), then repeat the command',
+  }),
   WRITES_AT_RISK: entry<{ partitions: string; leader: number; way: string }>({
     retry: 'when-cluster-changes',
     sqlstate: '55000',

@@ -108,6 +108,13 @@ const storeErrors = {
     text: (d) => `${d.file} is damaged: ${d.why}`,
     hint: () => 'restore it from a backup, or clear the store and join as a new node; the other nodes hold the data',
   }),
+  META_DAMAGED: entry<{ file: string; why: string }>({
+    retry: 'never',
+    sqlstate: 'XX001',
+    text: (d) => `the meta store ${d.file} is damaged: ${d.why}`,
+    hint: () =>
+      'put a copy of the directory back that was made while the node was stopped; do not clear the store, which holds the only catalog of the cluster',
+  }),
 };
 
 const postgresErrors = {

@@ -23,7 +23,8 @@ export function nodeStatus(c: CommandContext): NodeStatusRow[] {
     const beatAt = c.load.beatAt(node.id);
     const known = diskOf(c.loadView, node.id);
     const alive = c.load.alive(node.id);
-    const ready = (p: (typeof here)[number]) => p.partition.replicas.filter((r) => r.state === 'ready').length;
+    const ready = (p: (typeof here)[number]) =>
+      p.partition.replicas.filter((r) => r.state === 'ready' && c.load.alive(r.node)).length;
     return {
       id: node.id,
       address: node.address,

@@ -41,6 +41,28 @@ test.each([
   expect(ran.stderr).toContain(why);
 });
 
+test('node status says what is missing and why, beside what it prints', async () => {
+  const ran = await tide('node status --format=tsv', { ...PIPE, given: (world) => (world.out = 2) });
+  expect(ran.stdout).toBe(
+    (await tide('node status --format=tsv', PIPE)).stdout.replaceAll(/(2\t.*)true\ttrue/g, '$1false\tfalse'),
+  );
+  expect(ran.stderr).toBe(
+    [
+      'warning: nobody leads acct 1 while node 2 is out: start it again, or decide who leads with tide partition recover',
+      'warning: node 2 is out: its replicas are made elsewhere when it has been for node.dead_after seconds',
+      'warning: acct partition 3 on n4 has no target: 0 of 3 live nodes can take it (3 already hold it)',
+      '',
+    ].join('\n'),
+  );
+});
+
+test('a choice of leader that came to nothing is no success', async () => {
+  const ran = await tide('partition recover acct 1 3', { ...PIPE, given: (world) => (world.out = 2) });
+  expect(ran).toMatchObject({ status: 1 });
+  expect(ran.stderr).toContain('code: PARTITION_NOT_LED');
+  expect(ran.stdout).not.toContain('ok');
+});
+
 test('tide without a command shows the help and fails; --help and --version do not fail', async () => {
   expect((await tide('node')).status).toBe(2);
   expect((await tide('node')).stderr).toContain('Usage: tide node [options] [command]');
@@ -252,6 +274,20 @@ test('a node that stays away for 60 s is given up', async () => {
   expect(ran.status).toBe(1);
   expect(ran.stderr.match(/asking again/g)).toHaveLength(6);
   expect(ran.stderr).toContain('ERROR: lost sight of operation 13: 127.0.0.1:26257 has not answered for 60 s');
+});
+
+test('events --follow outlives a manager that changes, and says so once', async () => {
+  const ran = await tide('events --follow --format=json', {
+    given: (_, host, node) => {
+      host.interruptAfterSleeps = 5;
+      host.atSleep = (count) => {
+        if (count === 1) node.hangUps = 2;
+      };
+    },
+  });
+  expect(ran.status).toBe(0);
+  expect(ran.stderr).toMatch(/^warning: no pgtide node answers at .*; asking again for 60 s\n$/);
+  expect(ran.asked.filter((c) => c.do === 'events')).toHaveLength(3);
 });
 
 test('events --follow goes on until Ctrl-C, one JSON object a line', async () => {

@@ -6,6 +6,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 import { tideError } from '../../../src/core/errors.ts';
 import { startInBackground } from '../../../src/node/background.ts';
 
+const noWait = () => {};
 let dir: string;
 beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), 'pgtide-background-'));
@@ -24,11 +25,20 @@ it('returns what the child says when it is ready, and leaves it running', async 
     console.log('log line', process.env.PGTIDE_BACKGROUND_CHILD);
     process.send({ pgtide: 'ready', text: 'banner ' + process.argv[2] }, () => process.disconnect());
     setTimeout(() => {}, 20000);`);
-  const { pid, text } = await startInBackground([script, 'x'], join(dir, 'node.log'));
+  const { pid, text } = await startInBackground([script, 'x'], join(dir, 'node.log'), noWait);
   expect(text).toBe('banner x');
   process.kill(pid, 0);
   process.kill(pid, 'SIGKILL');
   expect(await readFile(join(dir, 'node.log'), 'utf8')).toBe('log line 1\n');
+});
+
+it('hands on what the child waits for', async () => {
+  const script = await child(`
+    process.send({ pgtide: 'waits', text: 'waits for the manager' });
+    process.send({ pgtide: 'ready', text: 'banner' }, () => process.disconnect());`);
+  const waits: string[] = [];
+  expect((await startInBackground([script], join(dir, 'node.log'), (text) => waits.push(text))).text).toBe('banner');
+  expect(waits).toEqual(['waits for the manager']);
 });
 
 it("throws the child's own error", async () => {
@@ -36,7 +46,7 @@ it("throws the child's own error", async () => {
   const script = await child(
     `process.send({ pgtide: 'failed', error: ${JSON.stringify(error)} }, () => process.exit(3));`,
   );
-  await expect(startInBackground([script], join(dir, 'node.log'))).rejects.toMatchObject({
+  await expect(startInBackground([script], join(dir, 'node.log'), noWait)).rejects.toMatchObject({
     code: 'STORE_IN_USE',
     details: { pid: 7 },
   });
@@ -44,10 +54,10 @@ it("throws the child's own error", async () => {
 
 it('quotes the log of a child that just ends', async () => {
   const script = await child(`throw new Error('no such module');`);
-  await expect(startInBackground([script], join(dir, 'node.log'))).rejects.toMatchObject({
+  await expect(startInBackground([script], join(dir, 'node.log'), noWait)).rejects.toMatchObject({
     code: 'BACKGROUND_FAILED',
     details: { exit: 'exit status 1', logTail: expect.stringContaining('no such module') },
   });
-  const missing = startInBackground([pathToFileURL(dir).href], join(dir, 'no', 'node.log'));
+  const missing = startInBackground([pathToFileURL(dir).href], join(dir, 'no', 'node.log'), noWait);
   await expect(missing).rejects.toMatchObject({ code: 'STORE_UNUSABLE' });
 });

@@ -34,7 +34,7 @@ class Candidate {
   grants: SeatGrant[] = [];
   stopped = 0;
   abandoned = 0;
-  fail = false;
+  fail: Error | null = null;
 
   constructor(store: MemoryStore, node: number) {
     this.line = new Line(store);
@@ -47,7 +47,7 @@ class Candidate {
       node,
       address: `n${node}:1`,
       start: async (grant) => {
-        if (this.fail) throw new Error('no manager today');
+        if (this.fail) throw this.fail;
         this.grants.push(grant);
         return manager;
       },
@@ -143,11 +143,25 @@ test('a process that starts again does not wait for the lease of the one before'
 test('a manager that cannot start gives the seat back', async () => {
   const store = new MemoryStore();
   const broken = new Candidate(store, 1);
-  broken.fail = true;
+  broken.fail = new Error('no manager today');
   await sleep(600);
   const other = new Candidate(store, 2);
   await until(() => other.manages);
   expect(broken.manages).toBe(false);
+});
+
+test('a program that is older than the store gives the seat back, tries no more, and says so', async () => {
+  const store = new MemoryStore();
+  const older = new Candidate(store, 1);
+  older.fail = tideError('STORE_TOO_NEW', { path: 'etcd', found: 3, known: 2 });
+  await until(() => older.seat.noLeader().message.includes('written by a newer pgtide (format 3'));
+  const newer = new Candidate(store, 2);
+  await until(() => newer.manages);
+  newer.seat.resign();
+  await until(() => newer.stopped === 1);
+  older.fail = null;
+  await sleep(600);
+  expect(older.manages).toBe(false);
 });
 
 test('while the store is away it is said why there is no manager', async () => {

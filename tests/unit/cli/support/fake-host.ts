@@ -12,6 +12,8 @@ export class FakeHost implements CliHost {
   demos: DemoOptions[] = [];
   /** Presses Ctrl-C after so many sleeps. */
   interruptAfterSleeps = Number.POSITIVE_INFINITY;
+  /** Hears which sleep begins. */
+  atSleep: (count: number) => void = () => {};
   readonly stdout: CliStream;
   readonly stderr: CliStream;
   readonly env: Record<string, string>;
@@ -55,6 +57,7 @@ export class FakeHost implements CliHost {
   async sleep(ms: number): Promise<void> {
     this.#nowMs += ms;
     this.#sleeps += 1;
+    this.atSleep(this.#sleeps);
     if (this.#sleeps >= this.interruptAfterSleeps) this.#interrupt();
     await new Promise((resolve) => setImmediate(resolve));
   }

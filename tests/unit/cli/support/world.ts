@@ -19,6 +19,8 @@ export class World {
   ending: 'done' | 'failed' | 'cancelled' = 'done';
   /** Looks during which operation 12 waits for a transaction. */
   waitingLooks = 0;
+  /** A node that is out, leads acct 1 and has nobody to take its place. */
+  out: number | null = null;
   #looks = new Map<number, number>();
   #leaving = 0;
 
@@ -52,7 +54,7 @@ export class World {
       case 'node-undrain':
         return { operation: 25, plan: null };
       case 'plan':
-        return command.remove ? { ...PLAN, blocked: BLOCKED } : PLAN;
+        return command.remove || this.out !== null ? { ...PLAN, blocked: BLOCKED } : PLAN;
       case 'table-create':
         return { operation: 15, table: 'acct', tid: 4 };
       case 'table-drop':
@@ -100,6 +102,7 @@ export class World {
     return this.addresses.map((address, at) => {
       const id = at + 1;
       const leaving = id === this.#leaving;
+      const out = id === this.out;
       return {
         id,
         address,
@@ -111,16 +114,16 @@ export class World {
         locality: `zone=${'abca'[at]}`,
         attrs: 'ssd',
         startMode: 'start',
-        isAvailable: true,
-        isLive: true,
+        isAvailable: !out,
+        isLive: !out,
         isManager: id === 1,
-        condition: 'live',
+        condition: out ? 'out' : 'live',
         state: leaving ? 'decommissioning' : 'active',
         replicas: leaving ? Math.max(0, 12 - 6 * (this.#looks.get(12) ?? 0)) : 12,
         leaders: leaving ? 0 : 4,
         isDecommissioning: leaving,
         isDraining: leaving,
-        partitionsUnavailable: 0,
+        partitionsUnavailable: out ? 1 : 0,
         partitionsUnderReplicated: 0,
         bytes: 2.25 * GIB,
         diskTotalBytes: 100 * GIB,
@@ -139,7 +142,7 @@ export class World {
       endpoint: this.addresses[node - 1] ?? '',
       role,
       state: 'ready',
-      isAlive: true,
+      isAlive: node !== this.out,
       durability: role === 'leader' ? ('quorum' as const) : null,
       epoch: 2,
       offset: role === 'leader' ? '0/3A01F2C8' : '0/3A01F260',
