@@ -1,6 +1,7 @@
-import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { tideError } from '../core/errors.ts';
 import type { Entry, MetaStore, Write } from '../store/meta-store.ts';
 import { hasEnded } from './machine.ts';
 import type { OperationKind, OperationRecord } from './operation.ts';
@@ -35,19 +36,22 @@ const POLL_MS = 10;
 
 /**
  * The meta store of a manager under test: an operation that comes to the boundary named in `DIR/armed` stands still there. `armed` becomes
- * `hit`, which then holds the operation's number, and it goes on when whoever armed it has removed that file, or after a minute.
+ * `hit`, which then holds the operation's number, and it goes on when whoever armed it has removed that file, or after a minute. Where there is
+ * `refused` then, the record of an effect is not written, as on a full disk: what was asked of the operation meanwhile comes first.
  */
 export class CrashPointStore implements MetaStore {
   readonly #inner: MetaStore;
   readonly #kinds: Kinds;
   readonly #armed: string;
   readonly #hit: string;
+  readonly #refused: string;
 
   constructor(inner: MetaStore, kinds: Kinds, directory: string) {
     this.#inner = inner;
     this.#kinds = kinds;
     this.#armed = join(directory, 'armed');
     this.#hit = join(directory, 'hit');
+    this.#refused = join(directory, 'refused');
   }
 
   get isFull(): boolean {
@@ -67,7 +71,8 @@ export class CrashPointStore implements MetaStore {
     if (point === null) return this.#inner.txn(request);
     const passing = await Promise.all(request.write.map((write) => this.#passing(write)));
     const at = (side: 'effect' | 'durable') => passing.find((p) => p?.[side] === point)?.id;
-    await this.#hold(at('effect'));
+    if ((await this.#hold(at('effect'))) && this.#isRefused())
+      throw tideError('META_FULL', { why: 'refused by a test' });
     const answer = await this.#inner.txn(request);
     if (answer.ok) await this.#hold(at('durable'));
     return answer;
@@ -88,12 +93,20 @@ export class CrashPointStore implements MetaStore {
     return { id: to.id, ...boundariesOfWrite(this.#kinds, from, to) };
   }
 
-  async #hold(operation: number | undefined): Promise<void> {
+  #isRefused(): boolean {
+    const isRefused = existsSync(this.#refused);
+    rmSync(this.#refused, { force: true });
+    return isRefused;
+  }
+
+  /** True where it has stood still. */
+  async #hold(operation: number | undefined): Promise<boolean> {
     // Another operation at the same boundary may have been quicker.
-    if (operation === undefined || !existsSync(this.#armed)) return;
+    if (operation === undefined || !existsSync(this.#armed)) return false;
     writeFileSync(this.#armed, String(operation));
     renameSync(this.#armed, this.#hit);
     const untilMs = performance.now() + HELD_MS;
     while (existsSync(this.#hit) && performance.now() < untilMs) await sleep(POLL_MS);
+    return true;
   }
 }

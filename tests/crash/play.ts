@@ -4,7 +4,7 @@ import { messageOf } from '../../src/core/errors.ts';
 import { untilEnded } from '../fault/support/checks.ts';
 import { type Boundary, nameOf } from './boundaries.ts';
 import type { Cast, Role, Scenario } from './scenarios.ts';
-import { MANAGER, NODES, type Stage } from './stage.ts';
+import { type Configuration, MANAGER, NODES, type Stage } from './stage.ts';
 
 /** Who is killed with SIGKILL. */
 export const VICTIMS = ['manager', 'source-process', 'source-postgres', 'target-process', 'target-postgres'] as const;
@@ -28,50 +28,60 @@ const ENDED_MS = 60_000;
 const STARTED_MS = 100_000;
 const DEAD_MS = 200;
 const AFTER_MS = 200;
+/** In this time a request has come to the manager. */
+const ASKED_MS = 200;
 
 export const roleOf = (victim: Victim): Role | null =>
   victim === 'manager' ? null : (victim.slice(0, victim.indexOf('-')) as Role);
 
-export const titleOf = ({ boundary, victim }: Case) => `${nameOf(boundary)} × ${victim}`;
+export const titleOf = ({ boundary, scenario: { name }, victim }: Case) =>
+  `${nameOf(boundary)}${name === undefined ? '' : ` (${name})`} × ${victim}`;
 
 /**
  * One operation under load, stopped at the boundary, somebody killed there, and then the proof: it ends done or undone as its point of no
- * return says, everything acknowledged is there, replicas equal their leaders, the doctor finds nothing. Throws where the case could not
- * be played.
+ * return says, everything acknowledged is there, replicas equal their leaders, the doctor finds nothing. To come to an undo it is cancelled
+ * first; then all is as it was before. Throws where the case could not be played.
  */
 export async function play(stage: Stage, { boundary, scenario, victim }: Case): Promise<Played> {
   const beganMs = performance.now();
   await stage.untilQuiet();
   const cast = await scenario.prepare(stage);
+  const before = await stage.configuration();
   const { load } = stage;
   // Whichever statement fails may have met the fault; one that answers has to be right at any moment.
   load.expect({ through: NODES, pids: [] });
   load.start(NODES);
-  stage.arm(nameOf(boundary));
+  stage.arm(nameOf({ ...boundary, moment: boundary.cancelledAt ?? boundary.moment }));
   let failure: string | null = null;
   const started = cast.start().catch((error: unknown) => {
     failure = messageOf(error);
   });
   try {
     const id = await stage.untilHit(() => failure);
+    if (boundary.cancelledAt !== null) await cancel(stage, id, boundary);
     const acknowledgedBefore = load.acknowledged;
     const revive = await kill(stage, victim, cast);
     stage.release();
     await sleep(DEAD_MS);
     await revive();
     const { status } = await untilEnded(stage.cluster, id, ENDED_MS);
-    await within(STARTED_MS, started, 'what brought the operation about');
+    const begun = () => within(STARTED_MS, started, 'what brought the operation about');
+    if (boundary.ends !== 'cancelled') await begun();
     await sleep(AFTER_MS);
     await until('write acknowledged after the kill', async () => load.acknowledged > acknowledgedBefore);
     const acknowledged = load.acknowledged - acknowledgedBefore;
     await load.stop();
     const wrong = [...load.failures.splice(0)];
-    if (boundary.mustBeDone && status !== 'done') wrong.push(`it is ${status} behind its point of no return`);
+    if (boundary.ends !== null && status !== boundary.ends) wrong.push(`it is ${status}, not ${boundary.ends}`);
     // First this: a server that has just been killed may be taken for live, and all for quiet, until its node says otherwise.
     await until('server that takes statements on every node', () => stage.isServing(cast.away));
     if (cast.away === undefined) await stage.untilQuiet();
     wrong.push(...((await cast.outcome?.(status === 'done')) ?? []));
+    if (boundary.ends === 'cancelled' && scenario.undoneDiffers === undefined)
+      wrong.push(...(await unlike(stage, before, id)));
     await cast.restore?.();
+    // Who joins in vain has been stopped by then.
+    if (boundary.ends === 'cancelled') await begun();
     await stage.untilQuiet();
     wrong.push(...(await stage.wrong()));
     return { status, acknowledged, wrong, ms: performance.now() - beganMs };
@@ -79,6 +89,27 @@ export async function play(stage: Stage, { boundary, scenario, victim }: Case): 
     stage.release();
     await load.stop();
   }
+}
+
+/** Has the operation that stands at `cancelledAt` cancelled, and comes back when it stands in its undo. */
+async function cancel(stage: Stage, id: number, boundary: Boundary): Promise<void> {
+  const asked = stage.cluster.admin({ do: 'op-cancel', id });
+  // The cancel waits behind the record that is held up, and is the first to be written after it.
+  const goOn = sleep(ASKED_MS).then(() => stage.goOnTo(nameOf(boundary), boundary.cancelledAt === 'effect'));
+  await Promise.all([asked, goOn]);
+  const undoing = await stage.untilHit(() => null);
+  if (undoing !== id) throw new Error(`operation ${undoing} came to the boundary, not ${id}`);
+}
+
+/** What is not as it was. Whom a failover has made the leader meanwhile keeps what it has. */
+async function unlike(stage: Stage, before: Configuration, since: number): Promise<string[]> {
+  const after = await stage.configuration();
+  const failedOver = await stage.hasFailedOver(since);
+  const sides = (['nodes', 'replicas'] as const).filter((what) => what === 'nodes' || !failedOver);
+  return sides.flatMap((what) => [
+    ...before[what].filter((line) => !after[what].includes(line)).map((line) => `not as before: ${line}, no more`),
+    ...after[what].filter((line) => !before[what].includes(line)).map((line) => `not as before: ${line}, now`),
+  ]);
 }
 
 /** Comes back when the victim is dead. What it gives brings it back to life, where nobody else does. */

@@ -19,8 +19,14 @@ export interface Cast {
 
 export interface Scenario {
   readonly kind: string;
+  /** Where its kind has another one. */
+  readonly name?: string;
   /** Parts that nobody plays, each with why. */
   readonly nobody?: Partial<Record<Role, string>>;
+  /** Steps that have nothing to do in it, each with why: another scenario meets them. */
+  readonly idle?: Readonly<Record<string, string>>;
+  /** Why an operation that was undone leaves another configuration than it found; without it, it must be the same. */
+  readonly undoneDiffers?: string;
   prepare(stage: Stage): Promise<Cast>;
 }
 
@@ -105,6 +111,7 @@ const changeLeader: Scenario = {
 /** A node that went and came back has replicas that missed rows: those that it led. */
 const resyncReplica: Scenario = {
   kind: 'resync-replica',
+  undoneDiffers: 'a stale replica is worth nothing: it is gone, and made again wherever there is room',
   prepare: async (stage) => {
     const { pid, leader: target } = await stage.someParts();
     await outAndFailedOver(stage, target);
@@ -165,12 +172,41 @@ const dropNode: Scenario = {
     const { id } = await stage.cluster.addNode();
     const { pid, leader } = await stage.someParts();
     await stage.addReplica(pid, id);
+    const table = await tableOnlyOn(stage, id);
     await stage.killMachine(id);
     await stage.untilCondition(id, 'out');
     await stage.untilQuiet();
-    return { target: leader, start: () => stage.cluster.admin({ do: 'node-drop', node: id }) };
+    return {
+      // Where it begins anew, unless that is the manager's home.
+      target: (await holdsLeast(stage)) ?? leader,
+      start: () => stage.cluster.admin({ do: 'node-drop', node: id, acceptDataLoss: [`${table}/0`] }),
+      outcome: async () => {
+        await stage.cluster.sql(2).query(`INSERT INTO ${table} SELECT n, 'x' FROM generate_series(1, 50) n`);
+        const { rows } = await stage.cluster.sql(4).query(`SELECT count(*)::int AS n FROM ${table}`);
+        return rows[0]?.n === 50 ? [] : [`table ${table} has begun anew with ${rows[0]?.n} rows, not 50`];
+      },
+      restore: () => dropIfThere(stage, table),
+    };
   },
 };
+
+/** A table whose only copy is on the node, with rows in it. */
+async function tableOnlyOn(stage: Stage, node: number): Promise<string> {
+  const name = `lone_${++NEXT_TABLE.n}`;
+  await stage.createTable(tableSql(name), 1, 1);
+  const [row] = await stage.cluster.admin({ do: 'partition-ls', table: name });
+  if (row && row.node !== node) await stage.migrate(0, row.node, node, name);
+  await stage.cluster.sql(2).query(`INSERT INTO ${name} SELECT n, 'x' FROM generate_series(1, 500) n`);
+  return name;
+}
+
+/** Of the first nodes; undefined where it is the manager's home. */
+async function holdsLeast(stage: Stage): Promise<number | undefined> {
+  const rows = await stage.cluster.admin({ do: 'partition-ls' });
+  const held = (node: number) => rows.filter((r) => r.node === node).length;
+  const least = first([...NODES].sort((a, b) => held(a) - held(b) || a - b));
+  return least === MANAGER ? undefined : least;
+}
 
 const joinNode: Scenario = {
   kind: 'join-node',
@@ -204,22 +240,46 @@ const decommission: Scenario = {
 
 const drainNode: Scenario = {
   kind: 'drain-node',
+  name: 'drain',
+  idle: { 'forget-drain': 'what the drain took is kept until the node takes it back' },
   prepare: async (stage) => {
     const { leader: source, followers } = await stage.someParts();
     return {
       source,
       target: first(followers.filter((n) => n !== MANAGER)),
       start: () => stage.cluster.admin({ do: 'node-drain', node: source }),
-      restore: async () => {
-        const { operation } = await stage.cluster.admin({ do: 'node-undrain', node: source });
-        if (operation !== null) await stage.cluster.waitForOperation(operation);
+      restore: () => stage.undrain(source),
+    };
+  },
+};
+
+const undrainNode: Scenario = {
+  kind: 'drain-node',
+  name: 'undrain',
+  idle: { 'let-go': 'nobody is let go of' },
+  prepare: async (stage) => {
+    const { pid, leader: source, followers } = await stage.someParts();
+    const { operation } = await stage.cluster.admin({ do: 'node-drain', node: source });
+    if (operation !== null) await stage.cluster.waitForOperation(operation);
+    const { leader } = await stage.parts(pid);
+    return {
+      source,
+      // Who led meanwhile.
+      target: leader === MANAGER ? first(followers.filter((n) => n !== MANAGER)) : leader,
+      start: () => stage.cluster.admin({ do: 'node-undrain', node: source }),
+      outcome: async (isDone) => {
+        // Whom a failover has made the leader meanwhile keeps what it has.
+        const leads = (await stage.parts(pid)).leader === source || (await stage.hasFailedOver(operation ?? 0));
+        return isDone && !leads ? [`node ${source} does not lead partition ${pid} again`] : [];
       },
+      restore: () => stage.undrain(source),
     };
   },
 };
 
 const rebalance: Scenario = {
   kind: 'rebalance',
+  undoneDiffers: 'moves that had ended stay',
   prepare: async (stage) => {
     const { id: target } = await stage.cluster.addNode();
     return {
@@ -248,11 +308,7 @@ const createTable: Scenario = {
         const { rows } = await stage.cluster.sql(4).query(`SELECT count(*)::int AS n FROM ${name}`);
         return rows[0]?.n === 50 ? [] : [`table ${name} has ${rows[0]?.n} of 50 rows`];
       },
-      restore: async () => {
-        if (!(await find())) return;
-        const { operation } = await stage.cluster.admin({ do: 'table-drop', table: name });
-        if (operation !== null) await stage.cluster.waitForOperation(operation);
-      },
+      restore: () => dropIfThere(stage, name),
     };
   },
 };
@@ -261,13 +317,7 @@ const dropTable: Scenario = {
   kind: 'drop-table',
   prepare: async (stage) => {
     const name = `gone_${++NEXT_TABLE.n}`;
-    const { operation } = await stage.cluster.admin({
-      do: 'table-create',
-      sql: tableSql(name),
-      partitions: 4,
-      replicas: 3,
-    });
-    await stage.cluster.waitForOperation(operation);
+    await stage.createTable(tableSql(name), 4, 3);
     await stage.cluster.sql(2).query(`INSERT INTO ${name} SELECT n, 'x' FROM generate_series(1, 500) n`);
     return {
       source: 2,
@@ -280,6 +330,12 @@ const dropTable: Scenario = {
     };
   },
 };
+
+async function dropIfThere(stage: Stage, name: string): Promise<void> {
+  if (!(await stage.cluster.admin({ do: 'table-ls' })).some((t) => t.name === name)) return;
+  const { operation } = await stage.cluster.admin({ do: 'table-drop', table: name });
+  if (operation !== null) await stage.cluster.waitForOperation(operation);
+}
 
 /** Its server and process are gone, others lead in its place, and nothing is under way any more. */
 async function outAndFailedOver(stage: Stage, node: number): Promise<void> {
@@ -310,7 +366,7 @@ async function decommissionAndStop(stage: Stage, node: number): Promise<void> {
   else stage.cluster.killPostgres(node);
 }
 
-/** One for each kind of operation there is: a unit test sees to it. */
+/** At least one for each kind of operation there is: a unit test sees to it, and that every boundary is met. */
 export const SCENARIOS: readonly Scenario[] = [
   moveReplica,
   addReplica,
@@ -324,6 +380,7 @@ export const SCENARIOS: readonly Scenario[] = [
   joinNode,
   decommission,
   drainNode,
+  undrainNode,
   rebalance,
   createTable,
   dropTable,

@@ -27,6 +27,11 @@ export interface Parts {
   readonly spare: readonly number[];
 }
 
+export interface Configuration {
+  readonly nodes: readonly string[];
+  readonly replicas: readonly string[];
+}
+
 export const textOf = (o: OperationRow) => `${o.id} ${o.kind} ${o.subject} at ${o.step}: ${o.waitsFor?.text}`;
 
 /** A cluster under load that stands while case after case is played on it; every manager in it knows crash points. */
@@ -49,13 +54,7 @@ export class Stage {
     try {
       for (const _ of NODES) await cluster.addNode();
       await cluster.admin({ do: 'setting-set', key: 'rebalance.auto', value: 'off' });
-      const { operation } = await cluster.admin({
-        do: 'table-create',
-        sql: LOAD_TABLE,
-        partitions: PARTITIONS,
-        replicas: REPLICAS,
-      });
-      await cluster.waitForOperation(operation);
+      await createTable(cluster, LOAD_TABLE, PARTITIONS, REPLICAS);
       return new Stage(cluster, await Load.prepare(cluster, MANAGER), points);
     } catch (error) {
       await cluster.close();
@@ -75,6 +74,13 @@ export class Stage {
     writeFileSync(join(this.#points, 'armed'), boundary);
   }
 
+  /** The operation that stands at the boundary that was armed goes on to this one; `refused`: its record is not written, so that it is told first. */
+  goOnTo(boundary: string, refused: boolean): void {
+    if (refused) writeFileSync(join(this.#points, 'refused'), '');
+    writeFileSync(join(this.#points, 'armed'), boundary);
+    rmSync(join(this.#points, 'hit'), { force: true });
+  }
+
   /** The number of the operation that stands at the boundary now; `failed` says why none will come. */
   async untilHit(failed: () => string | null): Promise<number> {
     const untilMs = performance.now() + HIT_MS;
@@ -88,7 +94,7 @@ export class Stage {
 
   /** Lets whoever stands at a boundary go on, and nobody stop. */
   release(): void {
-    for (const name of ['armed', 'hit']) rmSync(join(this.#points, name), { force: true });
+    for (const name of ['armed', 'hit', 'refused']) rmSync(join(this.#points, name), { force: true });
   }
 
   /** No operation is under way any more: throws with those that still are. */
@@ -158,8 +164,8 @@ export class Stage {
     await this.#wait(await this.cluster.admin({ do: 'partition-change-leader', table: TABLE, pid, to }));
   }
 
-  async migrate(pid: number, from: number, to: number): Promise<void> {
-    await this.#wait(await this.cluster.admin({ do: 'partition-migrate', table: TABLE, pids: [pid], from, to }));
+  async migrate(pid: number, from: number, to: number, table = TABLE): Promise<void> {
+    await this.#wait(await this.cluster.admin({ do: 'partition-migrate', table, pids: [pid], from, to }));
   }
 
   /** Adds the replica where it is missing. */
@@ -175,6 +181,31 @@ export class Stage {
     if (leader === node) await this.changeLeader(pid, must(followers[0], 'follower'));
     if (![leader, ...followers].includes(node)) return;
     await this.#wait(await this.cluster.admin({ do: 'partition-del-replica', table: TABLE, pids: [pid], node }));
+  }
+
+  async createTable(sql: string, partitions: number, replicas: number): Promise<void> {
+    await createTable(this.cluster, sql, partitions, replicas);
+  }
+
+  async undrain(node: number): Promise<void> {
+    const { operation } = await this.cluster.admin({ do: 'node-undrain', node });
+    if (operation !== null) await this.cluster.waitForOperation(operation);
+  }
+
+  /** What an operation that was undone leaves as it was: members, and who leads and holds what. A node that has left is none. */
+  async configuration(): Promise<Configuration> {
+    const nodes = await this.cluster.admin({ do: 'node-status' });
+    const rows = await this.cluster.admin({ do: 'partition-ls' });
+    const members = nodes.filter((n) => n.state !== 'decommissioned');
+    return {
+      nodes: members.map((n) => `node ${n.id} is ${n.state}${n.isDraining ? ', drained' : ''}`),
+      replicas: rows.map((r) => `${r.table} ${r.pid} on node ${r.node} (${r.role})`),
+    };
+  }
+
+  /** Whether others led in a node's place since that operation began. */
+  async hasFailedOver(since: number): Promise<boolean> {
+    return (await this.cluster.admin({ do: 'op-ls', all: true })).some((o) => o.kind === 'failover' && o.id > since);
   }
 
   async #wait({ operations }: { operations: readonly number[] }): Promise<void> {
@@ -198,4 +229,9 @@ export class Stage {
       await sleep(POLL_MS);
     }
   }
+}
+
+async function createTable(cluster: LocalCluster, sql: string, partitions: number, replicas: number): Promise<void> {
+  const { operation } = await cluster.admin({ do: 'table-create', sql, partitions, replicas });
+  await cluster.waitForOperation(operation);
 }

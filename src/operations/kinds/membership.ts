@@ -122,10 +122,18 @@ const markDecommissioning: Step<DecommissionInput> = {
     return DONE;
   },
   undo: async (c) => {
+    // The undo of the step that follows has done it, unless the operation was cancelled before it was written down that this one is done.
+    await makeMembers(c);
     for (const id of c.input.nodes) await c.event('node-recommissioned', `node ${id} is a full member again`, id);
     return DONE;
   },
 };
+
+async function makeMembers(c: StepContext<DecommissionInput>): Promise<void> {
+  for (const id of c.input.nodes) {
+    if (c.view.nodes.get(id)?.state !== 'active') await setNode(c, id, { state: 'active', draining: false });
+  }
+}
 
 const moveReplicasAway: Step<DecommissionInput> = {
   name: 'move-replicas',
@@ -141,9 +149,7 @@ const moveReplicasAway: Step<DecommissionInput> = {
   },
   undo: async (c) => {
     // First full members again, which take replicas and leaders, or no plan could bring anything back to them.
-    for (const id of c.input.nodes) {
-      if (c.view.nodes.get(id)?.state !== 'active') await setNode(c, id, { state: 'active', draining: false });
-    }
+    await makeMembers(c);
     // A node that is out, drained or leaving takes nothing back, and may be so for ever; it can be dropped only when this has ended.
     const takes = (n: NodeId) => {
       const node = c.view.nodes.get(n);

@@ -11,16 +11,36 @@ import { titleOf } from '../../crash/play.ts';
 import { SCENARIOS } from '../../crash/scenarios.ts';
 
 test('every kind of operation is killed at its boundaries on real servers', () => {
-  expect(SCENARIOS.map((s) => s.kind).sort()).toEqual([...OPERATION_KINDS.keys()].sort());
+  expect([...new Set(SCENARIOS.map((s) => s.kind))].sort()).toEqual([...OPERATION_KINDS.keys()].sort());
 });
 
 test('every boundary of every step stands in the matrix, first of all once each', () => {
   const boundaries = [...OPERATION_KINDS.keys()].flatMap((kind) => boundariesOf(kind)).map(nameOf);
   const steps = [...OPERATION_KINDS.values()].reduce((sum, kind) => sum + kind.steps.length, 0);
-  expect(boundaries.length).toBe(2 * steps + OPERATION_KINDS.size);
+  expect(boundaries.filter((name) => !name.endsWith('/undone')).length).toBe(2 * steps + OPERATION_KINDS.size);
   const cases = allCases();
-  expect(cases.slice(0, boundaries.length).map((c) => nameOf(c.boundary))).toEqual(boundaries);
+  const met = [...new Set(cases.map((c) => `${nameOf(c.boundary)} ${c.scenario.name}`))];
+  expect(cases.slice(0, met.length).map((c) => `${nameOf(c.boundary)} ${c.scenario.name}`)).toEqual(met);
+  expect(new Set(cases.map((c) => nameOf(c.boundary)))).toEqual(new Set(boundaries));
   expect(new Set(cases.map(titleOf)).size).toBe(cases.length);
+});
+
+test('every undo that does something is killed when it has done it', () => {
+  const undos = [...OPERATION_KINDS.values()].flatMap(({ kind, steps }) =>
+    steps
+      .filter(({ undo }) => !('nothingToUndo' in undo))
+      .map(({ name }) => nameOf({ kind, step: name, moment: 'undone' })),
+  );
+  const killed = allCases().filter(({ boundary }) => boundary.moment === 'undone');
+  expect(new Set(killed.map(({ boundary }) => nameOf(boundary)))).toEqual(new Set(undos));
+  expect(killed.every(({ boundary }) => boundary.ends === 'cancelled' && boundary.cancelledAt !== null)).toBe(true);
+});
+
+test('a scenario leaves out no step that its kind does not have', () => {
+  const wrong = SCENARIOS.flatMap(({ kind, idle = {} }) =>
+    Object.keys(idle).filter((step) => !OPERATION_KINDS.get(kind)?.steps.some((s) => s.name === step)),
+  );
+  expect(wrong).toEqual([]);
 });
 
 test.for([
@@ -63,6 +83,28 @@ test('an operation stands still at the boundary that is armed, with its record w
     expect(await stepWritten()).toBe(2);
     rmSync(hit);
     await second;
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+});
+
+test('a record that is refused where it was held up is not written, and what waited behind it comes first', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'pgtide-points-'));
+  const inner = new MemoryStore();
+  const store = new CrashPointStore(inner, OPERATION_KINDS, directory);
+  const record = { id: 7, kind: 'join-node', status: 'running', step: 0 };
+  const write = (value: object) => store.txn({ when: [], write: [{ put: '/op/7', value }] });
+  try {
+    await write(record);
+    writeFileSync(join(directory, 'armed'), 'join-node/prepare-database/effect');
+    const refused = write({ ...record, step: 1 }).catch((error: { code?: string }) => error.code);
+    await expect.poll(() => readOrNull(join(directory, 'hit'))).toBe('7');
+    writeFileSync(join(directory, 'refused'), '');
+    rmSync(join(directory, 'hit'));
+    expect(await refused).toBe('META_FULL');
+    expect((await inner.get('/op/7'))?.value).toEqual(record);
+    await write({ ...record, cancelRequested: true });
+    await write({ ...record, step: 1 });
   } finally {
     rmSync(directory, { recursive: true });
   }

@@ -1,9 +1,11 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { tideError } from '../../../src/core/errors.ts';
+import type { OperationRecord } from '../../../src/operations/operation.ts';
 import { OPERATION_KINDS } from '../../../src/operations/registry.ts';
 import { faultsOf, placementOf } from './support/cleanliness.ts';
 import { SCENARIOS, type Scenario } from './support/scenarios.ts';
-import type { Fault } from './support/world.ts';
+import type { Fault, World } from './support/world.ts';
 
 /**
  * Every kind of operation is disturbed at every single change it makes, on a server or in the store: the change fails, its answer is lost,
@@ -33,6 +35,12 @@ for (const scenario of SCENARIOS) {
     });
   }
 
+  test(`${scenario.name}: cancelled after every step, before that is written`, async () => {
+    const bad: string[] = [];
+    for (const step of stepsOf(scenario).keys()) bad.push(...(await cancelUnwritten(scenario, step)));
+    expect(bad).toEqual([]);
+  });
+
   test(`${scenario.name}: two faults at random, as a kill while it is undone`, async () => {
     const changes = await changesOf(scenario);
     const mode = fc.constantFrom(...MODES);
@@ -55,13 +63,46 @@ async function changesOf(scenario: Scenario): Promise<number> {
   return world.changes().length;
 }
 
+const stepsOf = ({ kind }: Scenario) => OPERATION_KINDS.get(kind)?.steps ?? [];
+
 /** What is wrong after an operation that met the fault; empty if nothing is. */
 async function disturb(scenario: Scenario, fault: Fault): Promise<string[]> {
   const world = await scenario.world();
-  const before = placementOf(world);
   const where = () => `${fault.mode} at ${fault.at} (${world.changes()[fault.at - 1]})`;
+  return judge(scenario, world, where, () => world.run(scenario.kind, scenario.input, fault));
+}
+
+/** The store has no room for the record of the step, and somebody cancels before it has: the undo begins with that very step. */
+async function cancelUnwritten(scenario: Scenario, step: number): Promise<string[]> {
+  const world = await scenario.world();
+  const { store } = world;
+  const txn = store.txn.bind(store);
+  let isRefused = false;
+  store.txn = async (request) => {
+    const record = request.write.flatMap((w) =>
+      'put' in w && w.put.startsWith('/op/') ? [w.value as OperationRecord] : [],
+    )[0];
+    const from = record && world.runner.get(record.id);
+    const isIt = record?.kind === scenario.kind && from?.status === 'running' && from.step === step;
+    if (isRefused || !isIt || record.step !== step + 1) return txn(request);
+    isRefused = true;
+    setImmediate(() => void world.runner.cancel(record.id).catch(() => {}));
+    throw tideError('META_FULL', { why: 'refused' });
+  };
+  const where = () => `cancelled after ${stepsOf(scenario)[step]?.name}`;
+  const wrong = await judge(scenario, world, where, () => world.run(scenario.kind, scenario.input));
+  return isRefused ? wrong : [...wrong, `${where()}: it was not`];
+}
+
+async function judge(
+  scenario: Scenario,
+  world: World,
+  where: () => string,
+  run: () => Promise<OperationRecord>,
+): Promise<string[]> {
+  const before = placementOf(world);
   try {
-    const record = await world.run(scenario.kind, scenario.input, fault);
+    const record = await run();
     const faults = faultsOf(world);
     if (record.status !== 'done' && scenario.undoneDiffers === undefined) {
       const after = placementOf(world);
