@@ -281,6 +281,7 @@ export class PostgresDataPlane implements DataPlane {
       const { busy, position } = await mesh.appliedPosition(this.#on(to), from, to);
       if (!busy) return position;
       if (performance.now() > untilMs) throw tideError('NODE_UNREACHABLE', { node: to, why: 'it still applies rows' });
+      await mesh.endUnconnected(this.#on(to), from, to);
       await sleep(10);
     }
   }
