@@ -42,6 +42,8 @@ interface Evidence {
   told: 'nothing' | 'accepts' | 'silent' | 'off';
 }
 
+const NO_EVIDENCE: Evidence = { refusals: 0, wasThere: false, unleased: false, told: 'nothing' };
+
 /**
  * Finds nodes that are down, and says which may serve. A failover needs proof: the node's own process says that its PostgreSQL is gone, its
  * port refuses, or its lease of a shared meta store has run out, before which it has fenced itself. Silence behind a port that accepts is a frozen machine or a cut network, and its server may still take writes.
@@ -88,6 +90,17 @@ export class Guardian {
     return this.#isDown(node) ? 'down' : 'silent';
   }
 
+  /**
+   * Whose lease holds as this manager begins. By the time that it has heard everybody out, a short one may have run out, and then nothing would
+   * tell the node that served until now from one that is yet to be started.
+   */
+  async begin(): Promise<void> {
+    const members = connectedNodes(this.#ports.view());
+    const leases = await Promise.all(members.map(async ({ id }) => ({ id, lease: await this.#ports.leaseOf(id) })));
+    for (const { id, lease } of leases)
+      if (lease === 'held' && !this.#evidence.has(id)) this.#evidence.set(id, { ...NO_EVIDENCE, wasThere: true });
+  }
+
   /** One look at every node. */
   async round(): Promise<void> {
     const members = connectedNodes(this.#ports.view()).filter((n) => n.state !== 'joining');
@@ -108,7 +121,7 @@ export class Guardian {
     const silentMs = clock.nowMs() - servedAtMs;
     // It is looked into long before plans take it for dead: proof, not silence, decides.
     if (load.reachable(node) && silentMs <= SILENT_MS) return void this.#evidence.delete(node);
-    const evidence = this.#evidence.get(node) ?? { refusals: 0, wasThere: false, unleased: false, told: 'nothing' };
+    const evidence = this.#evidence.get(node) ?? { ...NO_EVIDENCE };
     this.#evidence.set(node, evidence);
     const isPlanned = this.#isPlanned(node);
     const isUnheard = load.beatAt(node) === null;

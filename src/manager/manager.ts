@@ -287,11 +287,14 @@ export class Manager {
 
   /** A manager that has just started knows nobody to be alive: before it judges, everybody had the time to beat. */
   async #hearEverybody(): Promise<void> {
+    // A store that does not answer now is asked again in every round.
+    const begun = this.#guardian.begin().catch(() => {});
     const untilMs = this.#ports.clock.nowMs() + HEAR_MS;
     const silent = () => connectedNodes(this.#catalog.view).some((n) => !this.#load.alive(n.id));
     while (silent() && this.#ports.clock.nowMs() < untilMs && !this.#ending.signal.aborted) {
       await this.#ports.clock.sleep(50, this.#ending.signal);
     }
+    await begun;
     await this.#load.measure(this.#catalog.view);
   }
 

@@ -201,15 +201,17 @@ export class Reconciler {
       }
       const budgetMs = this.#ports.view().settings['move.max_pause'];
       const to = { kind: 'node', node: partition.leader } as const;
-      const attempt = await plane.pointHinge(node, table, partition.pid, to, budgetMs);
+      // Sessions on a hinge that leads to a node that is out wait for a server that may be frozen or cut off, and hold the hinge as long.
+      const isOfOut = target.kind === 'node' && isOut(this.#ports.view(), target.node);
+      const others = isOfOut ? 'are-ended' : undefined;
+      const attempt = await plane.pointHinge(node, table, partition.pid, to, budgetMs, others);
       if (attempt.outcome !== 'backed-off') {
         // Of a change of leader that has ended without this node.
         if (target.kind === 'forward') await plane.dropForward(node, partition, target.epoch);
         continue;
       }
       complete = false;
-      // Sessions on a hinge that leads to a node that is out wait for a server that may be frozen or cut off, and hold the hinge as long.
-      if (target.kind === 'node' && isOut(this.#ports.view(), target.node)) await plane.endHolders(node, partition);
+      if (isOfOut) await plane.endHolders(node, partition);
     }
     if (complete) await this.#forgetGone(node);
     return complete;

@@ -85,7 +85,14 @@ export interface DataPlane {
     swing: { epoch: number; followers: readonly NodeId[]; budgetMs: number },
   ): Promise<SwingAttempt>;
   /** Points a hinge elsewhere; `node` targets get their foreign table made first, and one that is left behind goes. */
-  pointHinge(node: NodeId, table: TableRecord, pid: number, to: HingeTarget, budgetMs: number): Promise<SwingAttempt>;
+  pointHinge(
+    node: NodeId,
+    table: TableRecord,
+    pid: number,
+    to: HingeTarget,
+    budgetMs: number,
+    others?: 'are-ended',
+  ): Promise<SwingAttempt>;
 
   /**
    * Ends what `to` receives from `from`, which is down, and keeps the stream: gives how far it has applied what `from` wrote, a position in

@@ -255,6 +255,7 @@ export class PostgresDataPlane implements DataPlane {
     pid: number,
     to: HingeTarget,
     budgetMs: number,
+    others?: 'are-ended',
   ): Promise<SwingAttempt> {
     const ref = { tid: record.tid, pid };
     const from = await this.readHinge(node, ref);
@@ -264,9 +265,23 @@ export class PostgresDataPlane implements DataPlane {
     const prepare = to.kind === 'node' ? [hinge.foreignTableSql(record, pid, to.node).create] : [];
     // The foreign table that nothing leads through any more goes in the same transaction: its lock is held already.
     const finish = from.kind === 'node' ? [hinge.dropRemoteSql(record.tid, pid, from.node)] : [];
-    return this.#connections.session(node, (sql) =>
-      hinge.swingHinge(sql, { ...ref, from, to, budgetMs }, async () => true, finish, prepare),
-    );
+    return this.#connections.session(node, async (sql) => {
+      const swing = () => hinge.swingHinge(sql, { ...ref, from, to, budgetMs }, async () => true, finish, prepare);
+      return others === 'are-ended' ? this.#endingOthers(node, await blockers.ownPid(sql), swing) : swing();
+    });
+  }
+
+  /** Ends who is in the way of a session while that waits in front of those who come next: ended before, they would be back before it. */
+  async #endingOthers<T>(node: NodeId, session: number, work: () => Promise<T>): Promise<T> {
+    const worked = new AbortController();
+    const end = async () => {
+      while (!worked.signal.aborted) {
+        await sleep(END_OTHERS_MS, undefined, { signal: worked.signal }).catch(() => {});
+        if (!worked.signal.aborted) await blockers.endBlockers(this.#on(node), session).catch(() => {});
+      }
+    };
+    const [done] = await Promise.all([work().finally(() => worked.abort()), end()]);
+    return done;
   }
 
   async cutStream(from: NodeId, to: NodeId): Promise<number | null> {
@@ -281,6 +296,7 @@ export class PostgresDataPlane implements DataPlane {
       const { busy, position } = await mesh.appliedPosition(this.#on(to), from, to);
       if (!busy) return position;
       if (performance.now() > untilMs) throw tideError('NODE_UNREACHABLE', { node: to, why: 'it still applies rows' });
+      await mesh.endUnconnected(this.#on(to), from, to);
       await sleep(10);
     }
   }
@@ -363,6 +379,8 @@ export class PostgresDataPlane implements DataPlane {
 
 const STREAM_BEHIND_MS = 5_000;
 const COMMIT_RESERVE_MS = 15;
+/** Who only passes through is gone by then. */
+const END_OTHERS_MS = 20;
 /** How long a worker that has been told to end may go on with what it has received. */
 const LAST_ROWS_MS = 5_000;
 

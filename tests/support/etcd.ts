@@ -20,30 +20,41 @@ interface Member {
   child: ChildProcess | null;
 }
 
-/** etcd servers on loopback, in a directory of their own; `close` ends them and removes it. */
+/** Where servers run: on loopback where absent. */
+interface Place {
+  readonly host: string;
+  /** A command that runs their command line: a network namespace of their own. */
+  readonly within: readonly string[];
+}
+
+const LOOPBACK: Place = { host: '127.0.0.1', within: [] };
+
+/** etcd servers in a directory of their own; `close` ends them and removes it. */
 export class EtcdCluster {
   readonly #dir: string;
+  readonly #place: Place;
   readonly #members: readonly Member[];
 
-  private constructor(dir: string, members: readonly Member[]) {
+  private constructor(dir: string, place: Place, members: readonly Member[]) {
     this.#dir = dir;
+    this.#place = place;
     this.#members = members;
   }
 
-  static async start(count: number): Promise<EtcdCluster> {
+  static async start(count: number, place = LOOPBACK): Promise<EtcdCluster> {
     const dir = await mkdtemp(join(tmpdir(), 'pgtide-etcd-'));
     const ports = await freePorts(2 * count);
     const members = Array.from({ length: count }, (_, i): Member => {
       return { name: `e${i}`, client: must(ports[2 * i], 'port'), peer: must(ports[2 * i + 1], 'port'), child: null };
     });
-    const cluster = new EtcdCluster(dir, members);
+    const cluster = new EtcdCluster(dir, place, members);
     for (let i = 0; i < count; i++) cluster.startMember(i);
     await cluster.untilReady();
     return cluster;
   }
 
   get endpoints(): string[] {
-    return this.#members.map((m) => `127.0.0.1:${m.client}`);
+    return this.#members.map((m) => `${this.#place.host}:${m.client}`);
   }
 
   url(prefix = ''): string {
@@ -53,18 +64,21 @@ export class EtcdCluster {
   /** Starts a server for the first time, or again on its data. */
   startMember(index: number): void {
     const member = this.#member(index);
-    const client = `http://127.0.0.1:${member.client}`;
-    const peer = `http://127.0.0.1:${member.peer}`;
+    const { host, within } = this.#place;
+    const client = `http://${host}:${member.client}`;
+    const peer = `http://${host}:${member.peer}`;
+    const [program = '', ...args] = [...within, must(ETCD, 'etcd')];
     member.child = spawn(
-      must(ETCD, 'etcd'),
+      program,
       [
+        args,
         ['--name', member.name],
         ['--data-dir', join(this.#dir, member.name)],
         ['--listen-client-urls', client],
         ['--advertise-client-urls', client],
         ['--listen-peer-urls', peer],
         ['--initial-advertise-peer-urls', peer],
-        ['--initial-cluster', this.#members.map((m) => `${m.name}=http://127.0.0.1:${m.peer}`).join(',')],
+        ['--initial-cluster', this.#members.map((m) => `${m.name}=http://${host}:${m.peer}`).join(',')],
         ['--log-level', 'error'],
       ].flat(),
       { stdio: 'ignore' },
@@ -88,7 +102,7 @@ export class EtcdCluster {
   /** Index of the server that leads now. */
   async leader(): Promise<number> {
     for (;;) {
-      const ids = await Promise.all(this.#members.map((m) => status(m.client)));
+      const ids = await Promise.all(this.endpoints.map(status));
       const led = ids.findIndex((s) => s !== null && s.leader !== '0' && s.leader === s.header.member_id);
       if (led >= 0) return led;
       await sleep(50);
@@ -98,9 +112,9 @@ export class EtcdCluster {
   /** Every server answers, and one leads. */
   async untilReady(): Promise<void> {
     const untilMs = performance.now() + READY_MS;
-    for (const { client } of this.#members) {
-      while (Number((await status(client))?.leader ?? 0) === 0) {
-        if (performance.now() > untilMs) throw new Error(`etcd on port ${client} does not answer`);
+    for (const endpoint of this.endpoints) {
+      while (Number((await status(endpoint))?.leader ?? 0) === 0) {
+        if (performance.now() > untilMs) throw new Error(`etcd at ${endpoint} does not answer`);
         await sleep(50);
       }
     }
@@ -116,9 +130,9 @@ export class EtcdCluster {
   }
 }
 
-async function status(port: number): Promise<{ leader: string; header: { member_id: string } } | null> {
+async function status(endpoint: string): Promise<{ leader: string; header: { member_id: string } } | null> {
   try {
-    const answer = await fetch(`http://127.0.0.1:${port}/v3/maintenance/status`, {
+    const answer = await fetch(`http://${endpoint}/v3/maintenance/status`, {
       method: 'POST',
       body: '{}',
       signal: AbortSignal.timeout(1_000),

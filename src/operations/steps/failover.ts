@@ -231,7 +231,7 @@ async function leaveStaleBehind(c: Context, choice: Choice): Promise<void> {
   }
 }
 
-/** Sessions on a hinge that leads to the dead node get nowhere: after this many failed tries they are ended. */
+/** Sessions on a hinge that leads to the dead node get nowhere: they are ended in the last of so many tries. */
 const HOLDERS_TRIES = 2;
 
 const openLeaders: Step<FailoverInput> = {
@@ -262,7 +262,8 @@ async function open(c: Context, choice: Choice): Promise<boolean> {
   await c.plane.setGuard(leader, refOf(choice), false);
   const budgetMs = c.view.settings['move.max_pause'];
   for (let tries = 1; tries <= HOLDERS_TRIES; tries++) {
-    const attempt = await c.plane.pointHinge(leader, table, choice.pid, { kind: 'local' }, budgetMs);
+    const others = tries === HOLDERS_TRIES ? 'are-ended' : undefined;
+    const attempt = await c.plane.pointHinge(leader, table, choice.pid, { kind: 'local' }, budgetMs, others);
     if (attempt.outcome === 'done') return isForwardedYet(c, choice);
   }
   await c.plane.endHolders(leader, refOf(choice));

@@ -49,9 +49,9 @@ export async function pointPastDead(
   if (!isOut(c.view, leader) && (await c.plane.readHinge(leader, ref))?.kind !== 'local')
     return waitFor('lock', `node ${leader}, which is to lead, has not opened yet`, leader);
   const to = { kind: 'node', node: leader } as const;
-  const attempt = await c.plane.pointHinge(at, table, ref.pid, to, c.view.settings['move.max_pause']);
-  if (attempt.outcome === 'done') return null;
   // Who goes through it waits for a node that is out.
+  const attempt = await c.plane.pointHinge(at, table, ref.pid, to, c.view.settings['move.max_pause'], 'are-ended');
+  if (attempt.outcome === 'done') return null;
   await c.plane.endHolders(at, ref);
   return waitFor('lock', `a hinge on node ${at} that leads to a node that is out is in use`, at);
 }

@@ -1,6 +1,7 @@
 import { partitionTable } from '../../catalog/names.ts';
 import { must } from '../../core/assert.ts';
 import type { Blocker } from '../../operations/ports.ts';
+import { TIDE_MANAGER } from '../config.ts';
 import type { Sql } from './client.ts';
 
 const COLUMNS = `a.pid, a.usename as user, left(a.query, 200) as query, a.state, a.application_name as application,
@@ -40,6 +41,22 @@ export async function endHolders(sql: Sql, tid: number, pid: number): Promise<vo
              and a.backend_type in ('logical replication apply worker', 'logical replication parallel worker'))`,
     [partitionTable(tid, pid)],
   );
+}
+
+/** The same for whoever a session waits for now, whatever for. */
+export async function endBlockers(sql: Sql, session: number): Promise<void> {
+  await sql.query(
+    `select pg_terminate_backend(a.pid) from pg_stat_activity a
+      where a.pid = any (pg_blocking_pids($1)) and a.usename is distinct from $2
+        and a.backend_type in ('client backend', 'logical replication apply worker', 'logical replication parallel worker')`,
+    [session, TIDE_MANAGER],
+  );
+}
+
+/** The pid of the session itself. */
+export async function ownPid(sql: Sql): Promise<number> {
+  const [row] = await sql.query<{ pid: number }>('select pg_backend_pid() as pid');
+  return must(row, 'pid').pid;
 }
 
 /**

@@ -139,6 +139,19 @@ export async function disableSubscription(sql: Sql, from: NodeId, to: NodeId): P
   await sql.query(`ALTER SUBSCRIPTION ${ident(subscriptionName(from, to))} DISABLE`);
 }
 
+/**
+ * A worker looks whether it is still wanted only once it has its connection, which takes 20 s to fail where the sender's machine has vanished. It
+ * has received nothing yet.
+ */
+export async function endUnconnected(sql: Sql, from: NodeId, to: NodeId): Promise<void> {
+  await sql.query(
+    `select pg_terminate_backend(w.pid) from pg_subscription s
+       join pg_stat_subscription w on w.subid = s.oid join pg_stat_activity a on a.pid = w.pid
+      where s.subname = $1 and a.wait_event = 'LibpqwalreceiverConnect'`,
+    [subscriptionName(from, to)],
+  );
+}
+
 /** How far a receiver has applied the sender's WAL, bytes; null as long as a worker still applies, or where there is no stream. */
 export async function appliedPosition(
   sql: Sql,

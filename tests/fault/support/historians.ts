@@ -18,6 +18,16 @@ export async function createHistoryTable(cluster: LocalCluster, replicas: number
   await createTable(cluster, `CREATE TABLE history (${columns})`, { partitions: PARTITIONS, replicas });
 }
 
+interface HistoriansOptions {
+  manager: number;
+  nodes: readonly number[];
+  perNode: number;
+  patient?: number;
+  patientMs?: number;
+  /** Further clients, through one node, that only read, and only what is in these partitions: those that write wait for what does not come. */
+  readers?: { node: number; pids: ReadonlySet<number>; count: number };
+}
+
 let nextKey = 1;
 let nextValue = 1;
 
@@ -38,11 +48,11 @@ export class Historians {
     this.#pids = pids;
   }
 
-  /** Makes the keys, and begins: `perNode` clients through each node, half of them through its listen port and half past it. */
-  static async start(
-    cluster: LocalCluster,
-    options: { manager: number; nodes: readonly number[]; perNode: number },
-  ): Promise<Historians> {
+  /**
+   * Makes the keys, and begins: `perNode` clients through each node, half of them through its listen port and half past it. `manager`: whoever
+   * is asked, it or a node that asks it. `patient`: those through this node give nothing up before `patientMs`.
+   */
+  static async start(cluster: LocalCluster, options: HistoriansOptions): Promise<Historians> {
     const first = nextKey;
     nextKey += KEYS;
     const sql = cluster.postgres(options.manager);
@@ -53,7 +63,7 @@ export class Historians {
       [first, first + KEYS - 1],
     );
     const historians = new Historians(cluster, options.manager, new Map(rows.map((r) => [Number(r.id), r.pid])));
-    historians.#start(options.nodes, options.perNode);
+    historians.#start(options);
     return historians;
   }
 
@@ -81,24 +91,37 @@ export class Historians {
     await pool.end();
   }
 
-  #start(nodes: readonly number[], perNode: number): void {
+  #start({ nodes, perNode, readers, patient, patientMs }: HistoriansOptions): void {
+    const keys = [...this.#pids.keys()];
     for (const node of nodes) {
       const { host, address, postgresPort } = this.#cluster.node(node);
-      for (const port of [Number(address.split(':')[1]), postgresPort]) this.#pools.push(openPool(host, port));
-      const [gateway, direct] = this.#pools.slice(-2);
-      for (let i = 0; i < perNode; i++)
-        this.#workers.push(this.#work(must(i % 2 === 0 ? gateway : direct, 'pool'), node));
+      const ms = node === patient ? patientMs : STATEMENT_MS;
+      const open = () => [Number(address.split(':')[1]), postgresPort].map((port) => openPool(host, port, ms));
+      const pools = open();
+      for (let i = 0; i < perNode; i++) this.#workers.push(this.#work(must(pools[i % 2], 'pool'), node, keys));
+      this.#pools.push(...pools);
+      if (readers?.node !== node) continue;
+      const theirs = keys.filter((key) => readers.pids.has(must(this.#pids.get(key), 'partition of the key')));
+      const others = open();
+      for (let i = 0; i < readers.count; i++) this.#workers.push(this.#look(must(others[i % 2], 'pool'), node, theirs));
+      this.#pools.push(...others);
     }
     this.#workers.push(this.#watch());
   }
 
-  async #work(pool: pg.Pool, node: number): Promise<void> {
-    const keys = [...this.#pids.keys()];
+  async #work(pool: pg.Pool, node: number, keys: readonly number[]): Promise<void> {
     while (!this.#stopped) {
-      const key = must(keys[Math.floor(Math.random() * keys.length)], 'key');
+      const key = oneOf(keys);
       const chance = Math.random();
       if (chance < 0.4) await this.#read(pool, node, key);
       else await this.#change(pool, node, key, chance < 0.7 ? 'write' : 'append');
+      await sleep(PAUSE_MS);
+    }
+  }
+
+  async #look(pool: pg.Pool, node: number, keys: readonly number[]): Promise<void> {
+    while (!this.#stopped) {
+      await this.#read(pool, node, oneOf(keys));
       await sleep(PAUSE_MS);
     }
   }
@@ -155,7 +178,8 @@ export class Historians {
   /** Who leads, as the manager says. */
   async #watch(): Promise<void> {
     while (!this.#stopped) {
-      const rows = await this.#cluster.admin({ do: 'partition-ls' }, { node: this.#manager }).catch(() => []);
+      const ask = { node: this.#manager, timeoutMs: STATEMENT_MS };
+      const rows = await this.#cluster.admin({ do: 'partition-ls' }, ask).catch(() => []);
       for (const { pid, epoch, node, role } of rows)
         if (role === 'leader') this.#epochs.set(`${pid} ${epoch}`, { pid, epoch, leader: node });
       await sleep(WATCH_MS);
@@ -163,15 +187,19 @@ export class Historians {
   }
 }
 
-function openPool(host: string, port: number): pg.Pool {
+function oneOf<T>(items: readonly T[]): T {
+  return must(items[Math.floor(Math.random() * items.length)], 'item');
+}
+
+function openPool(host: string, port: number, statementMs = STATEMENT_MS): pg.Pool {
   const pool = new pg.Pool({
     host,
     port,
     user: 'tide',
     database: 'tide',
     max: 8,
-    connectionTimeoutMillis: STATEMENT_MS,
-    query_timeout: STATEMENT_MS,
+    connectionTimeoutMillis: statementMs,
+    query_timeout: statementMs,
   });
   pool.on('error', () => {});
   pool.on('connect', (client) => {

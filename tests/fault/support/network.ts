@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { networkInterfaces } from 'node:os';
 import { promisify } from 'node:util';
@@ -116,8 +117,21 @@ export class Network {
 
   /** Everything that runs on a node: its own process, its PostgreSQL and all sessions of that. */
   async signal(node: number, signal: NodeJS.Signals): Promise<number> {
+    return (await this.#processes(node)).filter((pid) => trySignal(pid, signal)).length;
+  }
+
+  /** SIGSTOP for everything that runs there, whatever is begun meanwhile too. Returns how many processes that are. */
+  async freeze(node: number): Promise<number> {
+    for (;;) {
+      const running = (await this.#processes(node)).filter(isRunning);
+      if (running.length === 0) return (await this.#processes(node)).length;
+      for (const pid of running) trySignal(pid, 'SIGSTOP');
+    }
+  }
+
+  async #processes(node: number): Promise<number[]> {
     const { stdout } = await run('ip', ['netns', 'pids', `${this.#name}n${node}`]);
-    return stdout.split('\n').filter((pid) => pid !== '' && trySignal(Number(pid), signal)).length;
+    return stdout.split('\n').filter(Boolean).map(Number);
   }
 
   async close(): Promise<void> {
@@ -128,6 +142,16 @@ export class Network {
 const PREFIX = 'tide';
 /** Addresses of this process: one for a relay in front of every node. */
 const OWN_HOSTS = 8;
+
+/** Neither stopped nor gone. */
+function isRunning(pid: number): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return !/^\) [TZX]/.test(stat.slice(stat.lastIndexOf(')')));
+  } catch {
+    return false;
+  }
+}
 
 async function ip(...args: string[]): Promise<void> {
   await run('ip', args);

@@ -16,6 +16,7 @@ class Watch {
   readonly clock = new ManualClock();
   readonly decided: { kind: string; atMs: number }[] = [];
   knock: 'accepts' | 'refused' = 'accepts';
+  lease: 'held' | 'gone' | 'none' = 'none';
   readonly #catalog: CatalogStore;
   readonly #load: ClusterLoad;
   readonly #guardian: Guardian;
@@ -35,7 +36,7 @@ class Watch {
       load: this.#load,
       inspector,
       view: () => this.view,
-      leaseOf: async () => 'none',
+      leaseOf: async () => this.lease,
       event: async () => {},
     });
   }
@@ -50,6 +51,10 @@ class Watch {
 
   get view(): ClusterView {
     return this.#catalog.view;
+  }
+
+  begin(): Promise<void> {
+    return this.#guardian.begin();
   }
 
   beat(fenced = false): void {
@@ -106,5 +111,22 @@ test('a node that was taken back is not failed over again for its death before',
   // Taken back, and its fence comes down at its next beat only.
   await watch.put({});
   await watch.watch(WATCH_MS * 3);
+  expect(watch.decided).toEqual([]);
+});
+
+test('a node whose lease runs out while a new manager hears the others out is failed over at once', async () => {
+  const watch = await Watch.open();
+  watch.lease = 'held';
+  await watch.begin();
+  watch.lease = 'gone';
+  await watch.watch(2_000);
+  expect(watch.decided[0]).toMatchObject({ kind: 'failover' });
+});
+
+test('a node that had no lease when the manager began, and was never heard, is given time to start', async () => {
+  const watch = await Watch.open();
+  watch.lease = 'gone';
+  await watch.begin();
+  await watch.watch(15_000);
   expect(watch.decided).toEqual([]);
 });
