@@ -1,0 +1,55 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect, test } from 'vitest';
+
+/** What can be asked of the documents without running anything: that links lead somewhere, and that tables of names are whole. */
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const NOT_OURS = /(^|\/)(node_modules|dist|tmp|\.[^/]+)(\/|$)/;
+
+const text = (file: string) => readFileSync(join(ROOT, file), 'utf8');
+const documents = markdownIn('');
+
+function markdownIn(folder: string): string[] {
+  return readdirSync(join(ROOT, folder), { withFileTypes: true }).flatMap((entry) => {
+    const path = join(folder, entry.name);
+    if (NOT_OURS.test(path)) return [];
+    return entry.isDirectory() ? markdownIn(path) : path.endsWith('.md') ? [path] : [];
+  });
+}
+
+/** Without blocks of code, in which nothing is a heading and nothing a link. */
+const prose = (file: string) => text(file).replaceAll(/^```[\s\S]*?^```$/gm, '');
+
+/** As GitHub makes them: lower case, without marks, blanks to hyphens, numbered where there are several. */
+function anchorsOf(file: string): Set<string> {
+  const anchors = new Set<string>();
+  for (const [, heading = ''] of prose(file).matchAll(/^#{1,6} +(.*?) *$/gm)) {
+    const plain = heading.replaceAll(/\[([^\]]*)\]\([^)]*\)/g, '$1').toLowerCase();
+    const slug = plain.replaceAll(/[^\p{L}\p{N}\p{M} _-]/gu, '').replaceAll(' ', '-');
+    let anchor = slug;
+    for (let n = 1; anchors.has(anchor); n++) anchor = `${slug}-${n}`;
+    anchors.add(anchor);
+  }
+  return anchors;
+}
+
+/** What a link of a document leads to and does not find; null where it is found, or leads elsewhere. */
+function missing(file: string, link: string): string | null {
+  if (/^[a-z]+:/.test(link)) return null;
+  const [path = '', anchor] = link.split('#');
+  const target = path === '' ? file : normalize(join(dirname(file), path));
+  if (!existsSync(join(ROOT, target))) return `${file}: ${link}: no such file`;
+  return anchor === undefined || anchorsOf(target).has(anchor) ? null : `${file}: ${link}: no such heading`;
+}
+
+test('links in documents lead somewhere', () => {
+  const links = documents.flatMap((file) => {
+    // A link in a span of code is an example; one whose text is code is a link.
+    const plain = prose(file).replaceAll(/(?<!\[)`[^`\n]+`(?!\])/g, '');
+    return [...plain.matchAll(/\]\(<?([^)>\s]+)>?(?: "[^"]*")?\)/g)].map(([, link = '']) => ({ file, link }));
+  });
+  expect(links.length).toBeGreaterThan(50);
+  expect(links.flatMap(({ file, link }) => missing(file, link) ?? [])).toEqual([]);
+});
