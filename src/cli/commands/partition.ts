@@ -111,7 +111,7 @@ function addRecover(partition: Command, run: CliRun): void {
 function addReplicaCommands(partition: Command, run: CliRun): void {
   const texts = {
     'add-replica': `copy partitions to one more node. ${PIDS}`,
-    'del-replica': `remove replicas from a node; a leader hands over first. ${PIDS}`,
+    'del-replica': `remove replicas from a node, which must not lead them. ${PIDS}`,
   };
   for (const verb of ['add-replica', 'del-replica'] as const) {
     const command = withWait(
