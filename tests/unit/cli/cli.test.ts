@@ -233,6 +233,15 @@ test('json while waiting is one document: the operations', async () => {
   expect(JSON.parse(none.stdout)).toMatchObject({ operation: null, plan: { bytesMinimal: 160 * 1024 ** 2 } });
 });
 
+test('json is the answer of the API, where a sentence is for people too', async () => {
+  const moved = await tide('meta move 2 --format=json');
+  expect(JSON.parse(moved.stdout)).toEqual({ node: 2, address: '127.0.0.1:26258' });
+  expect(moved.stderr).toBe('node 2 at 127.0.0.1:26258 manages the cluster now\n');
+  const migrated = await tide('meta migrate --to=etcd://10.0.0.1 --format=json');
+  expect(JSON.parse(migrated.stdout)).toEqual({ meta: 'etcd://10.0.0.1' });
+  expect(migrated.stderr).toContain('the meta store is in etcd://10.0.0.1 now');
+});
+
 test('Ctrl-C ends the waiting and says how to go on', async () => {
   const ran = await tide('scale out', { given: (_, host) => (host.interruptAfterSleeps = 1) });
   expect(ran.status).toBe(130);
