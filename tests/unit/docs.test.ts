@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
+import { SETTINGS, showSetting } from '../../src/catalog/settings.ts';
 
 /** What can be asked of the documents without running anything: that links lead somewhere, and that tables of names are whole. */
 
@@ -52,4 +53,28 @@ test('links in documents lead somewhere', () => {
   });
   expect(links.length).toBeGreaterThan(50);
   expect(links.flatMap(({ file, link }) => missing(file, link) ?? [])).toEqual([]);
+});
+
+/** The rows of the first table of a section, as cells; names without the marks of code. */
+function tableIn(file: string, section: string): string[][] {
+  const [, rest = ''] = text(file).split(`\n${section}\n`);
+  const rows = /(?:^\|.*\n)+/m.exec(rest.split(/^## /m)[0] ?? '')?.[0] ?? '';
+  return rows
+    .trimEnd()
+    .split('\n')
+    .slice(2)
+    .map((row) => row.split('|').map((cell) => cell.trim().replaceAll('`', '')))
+    .map((cells) => cells.slice(1, -1));
+}
+
+test('every setting stands in the table, with its default and what it takes', () => {
+  const rows = new Map(tableIn('docs/operations.md', '## 12. Settings').map(([key = '', ...cells]) => [key, cells]));
+  const keys = Object.keys(SETTINGS) as (keyof typeof SETTINGS)[];
+  expect([...rows.keys()].sort()).toEqual([...keys].sort());
+  for (const key of keys) {
+    const { default: value, range, values = ['on', 'off'] } = SETTINGS[key];
+    const takes = range ? range.map((limit) => showSetting(key, limit)).join(' to ') : values.join(', ');
+    const [shown = '', taken = ''] = rows.get(key) ?? [];
+    expect([shown.split(' ')[0], taken.slice(0, takes.length)], key).toEqual([showSetting(key, value), takes]);
+  }
 });
