@@ -78,3 +78,28 @@ test('every setting stands in the table, with its default and what it takes', ()
     expect([shown.split(' ')[0], taken.slice(0, takes.length)], key).toEqual([showSetting(key, value), takes]);
   }
 });
+
+/** Kinds of events that are put together from a word and a state. */
+const COMPOSED: Record<string, string[]> = {
+  'operation-': ['done', 'failed', 'cancelled'],
+  'disk-': ['ok', 'low', 'full'],
+};
+
+test('every kind of event stands in the table, and no other', () => {
+  const files = ['src/manager', 'src/operations'].flatMap((folder) =>
+    readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' }).map((file) => join(folder, file)),
+  );
+  const code = files
+    .filter((file) => file.endsWith('.ts'))
+    .map(text)
+    .join('\n');
+  const said = [...code.matchAll(/\b(?:event|events\.add)\(\s*(?:\{\s*kind: )?([^,\n]*['`][^,\n]*),/g)];
+  const kinds = said.flatMap(([, expression = '']) => {
+    const prefix = /`([a-z-]+)\$\{/.exec(expression)?.[1];
+    if (prefix !== undefined) return (COMPOSED[prefix] ?? ['?']).map((state) => `${prefix}${state}`);
+    return [...expression.matchAll(/'([^']+)'/g)].map(([, kind = '']) => kind);
+  });
+  const listed = tableIn('docs/operations.md', '### Events').flatMap(([names = '']) => names.split(', '));
+  expect(kinds.length).toBeGreaterThan(30);
+  expect(listed.toSorted()).toEqual([...new Set(kinds)].toSorted());
+});
