@@ -3,6 +3,7 @@ import { dirname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { SETTINGS, showSetting } from '../../src/catalog/settings.ts';
+import { OPERATION_KINDS } from '../../src/operations/registry.ts';
 
 /** What can be asked of the documents without running anything: that links lead somewhere, and that tables of names are whole. */
 
@@ -102,4 +103,18 @@ test('every kind of event stands in the table, and no other', () => {
   const listed = tableIn('docs/operations.md', '### Events').flatMap(([names = '']) => names.split(', '));
   expect(kinds.length).toBeGreaterThan(30);
   expect(listed.toSorted()).toEqual([...new Set(kinds)].toSorted());
+});
+
+test('every kind of operation stands in the table, with its steps', () => {
+  const rows = tableIn('ARCHITECTURE.md', '## 7. Operations');
+  const listed = new Map(
+    rows.map(([name = '', steps = '']) => [name.split(' ')[0] ?? '', steps.replace('those of ', '').split(' → ')]),
+  );
+  // A kind whose steps are those of others names these.
+  const inFull = (step: string): string[] => listed.get(step)?.flatMap(inFull) ?? [step];
+  for (const [kind, { steps }] of OPERATION_KINDS) {
+    const names = steps.map(({ name, noReturn }) => (noReturn ? `**${name}**` : name));
+    expect(listed.get(kind)?.flatMap(inFull), kind).toEqual(names);
+  }
+  expect([...listed.keys()].sort()).toEqual([...OPERATION_KINDS.keys()].sort());
 });
