@@ -6,11 +6,11 @@ import type { Session } from './session.ts';
 
 const POLL_MS = 300;
 const SAY_EVERY_MS = 10_000;
-/** Leaders away, clients done, PostgreSQL's shutdown checkpoint: minutes at most. */
+/** Statements under way, PostgreSQL's shutdown checkpoint: minutes at most. */
 const QUIT_MAX_MS = 180_000;
 const PROBE_TIMEOUT_MS = 2_000;
 
-/** Tells the node at `address` to drain and end, and waits until nothing listens there. Throws QUIT_UNFINISHED after 3 min. */
+/** Tells the node at `address` to end, and waits until nothing listens there. Throws QUIT_UNFINISHED after 3 min. */
 export async function quitNode(session: Session, address: string): Promise<void> {
   const { host } = session;
   await session.quit(address);
@@ -23,7 +23,7 @@ export async function quitNode(session: Session, address: string): Promise<void>
       const waitedS = Math.round((nowMs - startMs) / 1000);
       if (nowMs - startMs > QUIT_MAX_MS) throw tideError('QUIT_UNFINISHED', { address, seconds: waitedS });
       if (nowMs - saidMs >= SAY_EVERY_MS) {
-        host.stderr.write(`node is draining... ${address} still answers after ${waitedS} s\n`);
+        host.stderr.write(`node is ending... ${address} still answers after ${waitedS} s\n`);
         saidMs = nowMs;
       }
       await interrupt.orInterrupted(host.sleep(POLL_MS));

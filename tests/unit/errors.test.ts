@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { apiErrors } from '../../src/core/errors/api.ts';
 import { clusterErrors } from '../../src/core/errors/cluster.ts';
@@ -68,6 +68,16 @@ const CODES = Object.keys(CATALOGUE) as ErrorCode[];
 
 test('every code is in one section only', () => {
   expect(SECTIONS.flatMap(([, entries]) => Object.keys(entries)).sort()).toEqual([...CODES].sort());
+});
+
+test('every code is said by somebody', () => {
+  const src = new URL('../../src/', import.meta.url);
+  const files = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
+  const code = files
+    .filter((file) => !file.startsWith('core/errors/'))
+    .map((file) => readFileSync(new URL(file, src), 'utf8'))
+    .join('');
+  expect(CODES.filter((each) => !code.includes(`'${each}'`))).toEqual([]);
 });
 
 test.each(CODES)('%s says what was wrong and what to do next', (code) => {

@@ -3,6 +3,7 @@ import type { ManagerRow } from '../../api/results.ts';
 import { type CliRun, defineClient, onClient } from '../command.ts';
 import { resolveNode } from '../nodes.ts';
 import { columns } from '../output.ts';
+import type { Session } from '../session.ts';
 
 /** `tide meta …`: where the cluster's facts are. */
 export function addMeta(program: Command, run: CliRun): void {
@@ -15,7 +16,7 @@ export function addMeta(program: Command, run: CliRun): void {
   onClient<object, [node: string]>(run, move, async ({ session, args: [name] }) => {
     const node = await resolveNode(session, name);
     const home = await session.call({ do: 'meta-move', node });
-    session.say(`node ${home.node} at ${home.address} manages the cluster now`);
+    tell(session, `node ${home.node} at ${home.address} manages the cluster now`, home);
     return 0;
   });
   const migrate = defineClient(meta, {
@@ -27,10 +28,16 @@ export function addMeta(program: Command, run: CliRun): void {
     ],
   }).requiredOption('--to <url>', 'etcd://HOST:PORT,…[/prefix]; nothing may be there yet');
   onClient<{ to: string }>(run, migrate, async ({ session, flags }) => {
-    const { meta: url } = await session.call({ do: 'meta-migrate', to: flags.to });
-    session.say(`the meta store is in ${url} now; tide manager ls shows who manages`);
+    const place = await session.call({ do: 'meta-migrate', to: flags.to });
+    tell(session, `the meta store is in ${place.meta} now; tide manager ls shows who manages`, place);
     return 0;
   });
+}
+
+/** A sentence for people; a program gets the answer. */
+function tell(session: Session, text: string, answer: object): void {
+  if (session.format === 'json') session.show([], [], answer);
+  session.say(text);
 }
 
 /** `tide manager …`: who runs the operations, and who could. */

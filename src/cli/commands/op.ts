@@ -20,9 +20,9 @@ export function addOp(program: Command, run: CliRun): void {
 function addList(op: Command, run: CliRun): void {
   const ls = defineClient(op, {
     usage: 'ls',
-    summary: 'operations under way, with what they wait for',
+    summary: 'operations under way, with what they wait for, and the last 20 that ended',
     examples: ['tide op ls', 'tide op ls --all --format=json'],
-  }).option('--all', 'ended ones too');
+  }).option('--all', 'all that ended too');
   onClient<{ all?: true }>(run, ls, async ({ session, flags }) => {
     session.show(await session.call({ do: 'op-ls', all: flags.all ?? false }), operationColumns);
     return 0;

@@ -121,7 +121,7 @@ async function requireLed(session: Session, table: string, pid: number): Promise
 function addReplicaCommands(partition: Command, run: CliRun): void {
   const texts = {
     'add-replica': `copy partitions to one more node. ${PIDS}`,
-    'del-replica': `remove replicas from a node; a leader hands over first. ${PIDS}`,
+    'del-replica': `remove replicas from a node, which must not lead them. ${PIDS}`,
   };
   for (const verb of ['add-replica', 'del-replica'] as const) {
     const command = withWait(

@@ -24,7 +24,8 @@ export const apiErrors = {
     retry: 'later',
     sqlstate: '57P03',
     text: (d) => `the manager at ${d.manager} does not answer: ${d.why}`,
-    hint: () => 'data is still served; start the node that holds the meta store, and repeat the command',
+    hint: () =>
+      'what live nodes lead is still served; start the node that holds the meta store, and repeat the command',
   }),
   USAGE: entry<{ problem: string; command: string; suggestion: string | null }>({
     retry: 'never',

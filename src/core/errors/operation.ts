@@ -35,12 +35,6 @@ export const operationErrors = {
     text: (d) => `operation ${d.id} is past its point of no return (step ${d.step}) and will go on to its end`,
     hint: () => 'when it has ended, start the opposite operation',
   }),
-  OP_NOT_CANCELLABLE: entry<{ id: number; kind: string }>({
-    retry: 'never',
-    sqlstate: '55000',
-    text: (d) => `operation ${d.id} (${d.kind}) cannot be cancelled`,
-    hint: (d) => `tide op watch ${d.id} follows it to its end`,
-  }),
   PARTITION_BUSY: entry<{ partition: string; operation: number }>({
     retry: 'later',
     sqlstate: '55006',
@@ -58,12 +52,6 @@ export const operationErrors = {
     sqlstate: '08006',
     text: (d) => `PostgreSQL of node ${d.node} does not answer: ${d.why}`,
     hint: () => 'tide node status shows which nodes are alive',
-  }),
-  CHILD_FAILED: entry<{ operation: number; message: string }>({
-    retry: 'later',
-    sqlstate: '55000',
-    text: (d) => `move ${d.operation} failed: ${d.message}`,
-    hint: (d) => `tide op show ${d.operation} has the details; mend the cause and repeat the command`,
   }),
   NODES_SHARE_OPERATION: entry<{ nodes: string; operation: number; all: string }>({
     retry: 'never',

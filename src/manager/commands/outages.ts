@@ -45,7 +45,7 @@ export async function recoverPartition(
   const outage = nodeById(c.view, leader).outage;
   if (!outage) throw tideError('PARTITION_LED', { partition: name, leader });
   const state = replicaOn(partition, to)?.state;
-  if (!c.load.alive(to)) throw tideError('NODE_NOT_ALIVE', { nodes: `node ${to}` });
+  if (!c.load.alive(to)) throw tideError('NODE_NOT_ALIVE', { nodes: `node ${to} is` });
   if (state !== 'ready' && state !== 'stale')
     throw tideError('NOT_A_FOLLOWER', { partition: name, node: to, why: 'it holds no whole replica of it' });
   const safe = state === 'ready' && haveAllBetween(c.view, leader, [to]);

@@ -195,8 +195,8 @@ test('a failed decommission: exit status 1, why, and what to do', async () => {
   expect(ran.status).toBe(1);
   expect(ran.stdout).not.toContain('No more data');
   expect(ran.stderr).toContain(`
-ERROR: operation 12 (nodes 4) failed: node 2 ran out of disk (0 B free) at copy
-hint: make room on node 2 and repeat the command
+ERROR: operation 12 (node 4) failed: node 2 has 2.4 % of its disk left: the copy to it was given up
+hint: free room there; what the cluster itself wants there is tried again, what you asked for is for you to repeat
 code: OP_NOT_DONE
 `);
 });
@@ -205,30 +205,32 @@ test('a cancelled operation: exit status 1', async () => {
   const ran = await tide('op watch 13', { given: (world) => (world.ending = 'cancelled') });
   expect(ran.status).toBe(1);
   expect(ran.stderr).toContain(
-    'ERROR: operation 13 (5 moves) was cancelled\nhint: tide op show 13 tells what was undone\n',
+    'ERROR: operation 13 (asked for by scale out) was cancelled\nhint: tide op show 13 tells what was undone\n',
   );
 });
 
 test('waiting has a reason, and silence never lasts longer than 10 s', async () => {
-  const ran = await tide('op watch 13', { ...PIPE, given: (world) => (world.waitingLooks = 80) });
-  const waits = 'operation 13 rebalance 5 moves: change-leader, 43 %, 1.07 GiB of 2.50 GiB, 84.0 MiB/s, 17 s left';
-  const reason = '; waits for transaction of app (pid 4711 on n1, open for 62 s)';
-  expect(ran.stderr).toBe(`operation 13 rebalance 5 moves: change-leader, 0 %, 0 B of 2.50 GiB${reason}
-${waits}${reason}
-${waits}${reason}
-operation 13 rebalance 5 moves: copy, 43 %, 1.07 GiB of 2.50 GiB, 84.0 MiB/s, 17 s left
-operation 13 rebalance 5 moves: done after 1 min 13 s
+  const ran = await tide('op watch 17', { ...PIPE, given: (world) => (world.waitingLooks = 80) });
+  const name = 'operation 17 move-replica acct 3: n1 → n4';
+  const waits =
+    `${name}: connect-nodes, 9 %, 0 B of 164 MiB; waits for a replication slot starts when it ends: ` +
+    'pid 4711 of app (psql) on node 1, open for 62 s, idle in transaction: UPDATE acct SET balance = 0 WHERE id = 7';
+  expect(ran.stderr).toBe(`${waits}
+${waits}
+${waits}
+${name}: copy-rows, 13 %, 0 B of 164 MiB
+${name}: done after 1 min 13 s
 `);
   expect(ran.stdout).toBe(
-    'id\tkind\tsubject\tstatus\tbytes_done\tended_at\n13\trebalance\t5 moves\tdone\t2684354560\t2026-03-01 09:30:14.000+00:00\n',
+    'id\tkind\tsubject\tstatus\tbytes_done\tended_at\n17\tmove-replica\tacct 3: n1 → n4\tdone\t171966464\t2026-03-01 09:30:14.000+00:00\n',
   );
 });
 
 test('a terminal has lines that are rewritten and taken away', async () => {
   const ran = await tide('scale out', TERMINAL);
-  const name = 'operation 13 rebalance 5 moves: copy\n';
-  const first = `${name}  [....................]   0 %, 0 B of 2.50 GiB\n`;
-  const second = `${name}  [########............]  43 %, 1.07 GiB of 2.50 GiB, 84.0 MiB/s, 17 s left\n`;
+  const name = 'operation 13 rebalance asked for by scale out: move-replicas\n';
+  const first = `${name}  [....................]   0 %, 0 B of 324 MiB\n`;
+  const second = `${name}  [########............]  43 %, 139 MiB of 324 MiB, 84.0 MiB/s, 3 s left\n`;
   const away = '\x1b[2A\x1b[J';
   expect(ran.stderr).toBe(`${first}${away}${second}${away}`);
 });
@@ -242,17 +244,26 @@ test('where nothing changes, a decommission prints dots', async () => {
   const ran = await tide('node decommission 4', { ...PIPE, given: (world) => (world.waitingLooks = 12) });
   expect(ran.stderr).toMatch(/\n\.\.\noperation 12 .*\noperation 12 .* done after 1 min 13 s\n$/);
   expect(ran.stdout).toBe(
-    'id\tis_live\treplicas\tis_decommissioning\tis_draining\n4\ttrue\t6\ttrue\ttrue\n' +
-      'id\tis_live\treplicas\tis_decommissioning\tis_draining\n4\ttrue\t0\ttrue\ttrue\n' +
+    'id\tis_live\treplicas\tis_decommissioning\tis_draining\n4\ttrue\t1\ttrue\tfalse\n' +
+      'id\tis_live\treplicas\tis_decommissioning\tis_draining\n4\ttrue\t0\ttrue\tfalse\n' +
       '\nNo more data reported on target nodes. Please verify cluster health before removing the nodes.\n',
   );
 });
 
 test('json while waiting is one document: the operations', async () => {
   const ran = await tide('node decommission 4 --format=json');
-  expect(JSON.parse(ran.stdout)).toMatchObject([{ id: 12, status: 'done', bytesTotal: 2.5 * 1024 ** 3 }]);
+  expect(JSON.parse(ran.stdout)).toMatchObject([{ id: 12, status: 'done', bytesTotal: 324 * 1024 ** 2 }]);
   const none = await tide('node decommission 4 --dry-run --format=json');
-  expect(JSON.parse(none.stdout)).toMatchObject({ operation: null, plan: { bytesMinimal: 160 * 1024 ** 2 } });
+  expect(JSON.parse(none.stdout)).toMatchObject({ operation: null, plan: { bytesMinimal: 324 * 1024 ** 2 } });
+});
+
+test('json is the answer of the API, where a sentence is for people too', async () => {
+  const moved = await tide('meta move 2 --format=json');
+  expect(JSON.parse(moved.stdout)).toEqual({ node: 2, address: '127.0.0.1:26258' });
+  expect(moved.stderr).toBe('node 2 at 127.0.0.1:26258 manages the cluster now\n');
+  const migrated = await tide('meta migrate --to=etcd://10.0.0.1 --format=json');
+  expect(JSON.parse(migrated.stdout)).toEqual({ meta: 'etcd://10.0.0.1' });
+  expect(migrated.stderr).toContain('the meta store is in etcd://10.0.0.1 now');
 });
 
 test('Ctrl-C ends the waiting and says how to go on', async () => {
@@ -298,7 +309,7 @@ test('events --follow goes on until Ctrl-C, one JSON object a line', async () =>
       .trimEnd()
       .split('\n')
       .map((line) => JSON.parse(line).seq),
-  ).toEqual([1, 2]);
+  ).toEqual([1, 2, 3, 4]);
 });
 
 test('doctor: something left over is exit status 1, unless it was removed', async () => {

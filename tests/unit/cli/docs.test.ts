@@ -30,6 +30,17 @@ function rewrite(answers: Map<string, string>): void {
   );
 }
 
+/** They ask no cluster, or print nothing but `ok`. */
+const WITHOUT_ANSWER = /^(start|quit|demo|version)\b/;
+
+test('every example that works prints JSON where it is asked for that', async () => {
+  const lines = transcripts.map(({ line }) => line).filter((line) => !WITHOUT_ANSWER.test(line));
+  for (const line of lines) {
+    const ran = await tide(`${line.replace(/ --format=\w+/, '')} --format=json`);
+    if (ran.status === 0) expect(() => JSON.parse(ran.stdout), `$ tide ${line} --format=json`).not.toThrow();
+  }
+});
+
 test('every command has a section with all its flags', () => {
   for (const [path, command] of leaves(program)) {
     const section = text.split(/^### /m).find((part) => part.startsWith(`tide ${path}\n`)) ?? '';
