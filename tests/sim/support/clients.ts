@@ -170,7 +170,7 @@ export class Clients {
     return bare;
   }
 
-  /** Somebody has given up the last copy of a partition. */
+  /** An operator has given up rows of a partition, by its name. */
   forgive(name: string): void {
     this.#forgiven.add(name);
   }

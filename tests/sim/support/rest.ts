@@ -134,6 +134,11 @@ export class Rest {
     if (refusal.code === 'WRITES_AT_RISK') await this.#recoverPartitions(node);
     if (refusal.code !== 'LAST_COPY') return;
     const accept = String(refusal.details.accept).split(',');
+    // What he names is given up, and nothing else, whatever the command makes of it.
+    for (const { table, partition } of allPartitions(this.#world.mirror.view)) {
+      if (accept.includes(`${tableName(table)}/${partition.pid}`))
+        this.#clients.forgive(partitionTable(table.tid, partition.pid));
+    }
     await this.#operator.ask({ do: 'node-drop', node, acceptDataLoss: accept });
   }
 
@@ -144,8 +149,10 @@ export class Rest {
       const { tid, pid, leader, replicas } = partition;
       const to = replicas.find((r) => r.node !== node && r.state === 'ready' && machines.get(r.node)?.server.answers);
       if (leader !== node || !to) continue;
-      this.#clients.forgive(partitionTable(tid, pid));
       const request = { do: 'partition-recover', table: tableName(table), pid, node: to.node } as const;
+      const refusal = await this.#operator.ask(request);
+      if (!(refusal instanceof TideError) || refusal.code !== 'WRITES_AT_RISK') continue;
+      this.#clients.forgive(partitionTable(tid, pid));
       await this.#operator.ask({ ...request, acceptDataLoss: true });
     }
   }

@@ -4,7 +4,6 @@ import type { NodeId } from '../../../src/catalog/model.ts';
 import { partitionTable } from '../../../src/catalog/names.ts';
 import { CatalogStore } from '../../../src/manager/catalog-store.ts';
 import { hasEnded } from '../../../src/operations/machine.ts';
-import type { OperationRecord } from '../../../src/operations/operation.ts';
 import type { Write } from '../../../src/store/meta-store.ts';
 import { Random } from '../../soak/random.ts';
 import { FakePlane } from '../../unit/operations/support/fake-plane.ts';
@@ -101,10 +100,6 @@ function watch(world: SimWorld, clients: Clients): void {
       const [, tid] = /^\/catalog\/table\/(\d+)$/.exec(write.delete) ?? [];
       if (tid !== undefined) clients.forget(Number(tid));
     } else if (write.put === '/catalog/settings') clients.settingsChanged();
-    else if (write.put.startsWith('/op/')) {
-      const { kind, input } = write.value as OperationRecord;
-      if (kind === 'drop-node') for (const key of input.lost as string[]) clients.forgive(`t${key.replace('/', '_p')}`);
-    }
   };
 }
 

@@ -50,7 +50,7 @@ test('node status says what is missing and why, beside what it prints', async ()
     [
       'warning: nobody leads acct 1 while node 2 is out: start it again, or decide who leads with tide partition recover',
       'warning: node 2 is out: its replicas are made elsewhere when it has been for node.dead_after seconds',
-      'warning: acct partition 3 on n4 has no target: 0 of 3 live nodes can take it (3 already hold it)',
+      'warning: acct partition 7 on n4 has no target: 0 of 3 live nodes can take a replica of acct 7 (3 already hold it)',
       '',
     ].join('\n'),
   );

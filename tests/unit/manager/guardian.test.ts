@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { ClusterView, NodeRecord } from '../../../src/catalog/model.ts';
+import type { ClusterView, NodeRecord, Settings, SettingValue } from '../../../src/catalog/model.ts';
 import { CatalogStore } from '../../../src/manager/catalog-store.ts';
 import { ClusterLoad } from '../../../src/manager/cluster-load.ts';
 import { Guardian, type GuardianPorts } from '../../../src/manager/guardian.ts';
@@ -15,6 +15,8 @@ const HEALTHY = { postgresUp: true, fenced: false, barred: false, diskTotalBytes
 class Watch {
   readonly clock = new ManualClock();
   readonly decided: { kind: string; atMs: number }[] = [];
+  /** Kinds of the events that were told. */
+  readonly told: string[] = [];
   knock: 'accepts' | 'refused' = 'accepts';
   lease: 'held' | 'gone' | 'none' = 'none';
   readonly #catalog: CatalogStore;
@@ -37,7 +39,7 @@ class Watch {
       inspector,
       view: () => this.view,
       leaseOf: async () => this.lease,
-      event: async () => {},
+      event: async ({ kind }) => void this.told.push(kind),
     });
   }
 
@@ -59,6 +61,10 @@ class Watch {
 
   beat(fenced = false): void {
     this.#load.beat({ ...HEALTHY, node: VICTIM, fenced });
+  }
+
+  async set(key: keyof Settings, value: SettingValue): Promise<void> {
+    await this.#catalog.commit([{ kind: 'setting-put', key, value }]);
   }
 
   async put(change: Partial<NodeRecord>): Promise<void> {
@@ -129,4 +135,47 @@ test('a node that had no lease when the manager began, and was never heard, is g
   await watch.begin();
   await watch.watch(15_000);
   expect(watch.decided).toEqual([]);
+});
+
+test('with auto_failover off nobody is failed over, and that the node is down is said once', async () => {
+  const watch = await Watch.open();
+  await watch.set('auto_failover', false);
+  watch.beat();
+  watch.knock = 'refused';
+  await watch.watch(60_000);
+  expect(watch.decided).toEqual([]);
+  expect(watch.told).toEqual(['node-down']);
+  // It was there again: that it is down once more is news.
+  watch.beat();
+  await watch.watch(10_000);
+  expect(watch.told).toEqual(['node-down', 'node-down']);
+  await watch.set('auto_failover', true);
+  await watch.watch(WATCH_MS);
+  expect(watch.decided).toMatchObject([{ kind: 'failover' }]);
+});
+
+test('a node that has lost its lease is failed over though its port accepts: it lets nobody in', async () => {
+  const watch = await Watch.open();
+  watch.beat();
+  watch.lease = 'held';
+  await watch.watch(60_000);
+  expect(watch.decided).toEqual([]);
+  expect(watch.told).toEqual(['node-unproven']);
+  watch.lease = 'gone';
+  await watch.watch(2 * WATCH_MS);
+  expect(watch.decided[0]).toMatchObject({ kind: 'failover' });
+});
+
+test('a lease that is gone tells nothing of a node that has not started yet, but of one that was seen to hold it', async () => {
+  const starting = await Watch.open();
+  starting.lease = 'gone';
+  await starting.watch(15_000);
+  expect(starting.decided).toEqual([]);
+  // This manager is new, and has not heard a node that served under the one before.
+  const there = await Watch.open();
+  there.lease = 'held';
+  await there.watch(3_000);
+  there.lease = 'gone';
+  await there.watch(2 * WATCH_MS);
+  expect(there.decided[0]).toMatchObject({ kind: 'failover' });
 });
