@@ -31,6 +31,9 @@ export const LOAD_PER_THOUSAND: Readonly<Record<string, number>> = {
   'change-leader done': 800,
   'add-replica done': 180,
   'resync-replica done': 120,
+  // About a quarter of what 1,600 were seen to do.
+  'rebalance done': 380,
+  'remove-replica done': 12,
 };
 
 /** What there was too little of; empty: nothing. */
