@@ -457,10 +457,10 @@ class Daemon {
       if (answer?.state === 'decommissioned') {
         throw tideError('STORE_DECOMMISSIONED', { path: this.#store.root, nodeId });
       }
-      if (answer && answer.state !== 'joining' && !server.fenced && (isNew || answer.upToDate)) return;
+      if (answer && answer.state !== 'joining' && server.letsIn && (isNew || answer.upToDate)) return;
       const now = performance.now();
       if (ended) throw tideError('JOIN_STOPPED', { node: nodeId, why: 'it was told to end' });
-      if (!isNew && answer?.state !== 'joining' && !server.fenced && now - beganMs > CATCH_UP_MS) {
+      if (!isNew && answer?.state !== 'joining' && server.letsIn && now - beganMs > CATCH_UP_MS) {
         this.#ports.stderr(
           `node ${nodeId} serves before it has caught up: ${answer ? 'other nodes are slow to answer' : 'the manager does not answer'}\n`,
         );

@@ -65,7 +65,11 @@ export class FenceKeeper {
     const change = wanted ? server.fence() : server.unfence(pid);
     this.#changing = change
       .then(() => log(wanted ? 'warn' : 'info', wanted ? 'PostgreSQL is fenced' : 'PostgreSQL serves', { pid }))
-      .catch((error) => log('error', 'the fence could not be changed', { error: messageOf(error) }))
+      .catch((error) => {
+        log('error', 'the fence could not be changed', { error: messageOf(error) });
+        // Others may lead from now on: a server that cannot be fenced, as on a full disk, must not serve.
+        if (wanted) server.crash();
+      })
       .finally(() => {
         this.#changing = null;
         onChange();

@@ -131,6 +131,8 @@ export class NodeLease {
       throw error;
     }
     this.#held = lease;
+    // The process before has nothing left to grant; after a reboot what it noted is of another clock.
+    this.#inheritedUntilMs = 0;
     this.#note(lease);
     await before?.end();
     return lease;

@@ -73,12 +73,14 @@ export class SharedMeta {
     });
     this.#watchdog = child;
     child.unref();
-    child.on('error', (error) => log('error', 'the watchdog could not be started', { error: error.message }));
-    child.once('exit', (status, signal) => {
+    const again = (facts: object) => {
       if (this.#ended) return;
-      log('warn', 'the watchdog has ended and is started again', { status, signal });
+      log('warn', 'the watchdog does not run and is started again', facts);
       setTimeout(() => this.#watch(), WATCHDOG_AGAIN_MS).unref();
-    });
+    };
+    // One that could not be started does not exit.
+    child.once('error', (error) => child.pid === undefined && again({ error: error.message }));
+    child.once('exit', (status, signal) => again({ status, signal }));
   }
 
   /**

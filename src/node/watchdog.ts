@@ -34,10 +34,10 @@ async function watch(): Promise<void> {
   }
 }
 
-/** A server that does not take the fence up is killed: nobody may be let in, and it starts again behind its fence. */
+/** A server that does not take the fence up, or has no room for it, is killed: nobody may be let in, and it starts again behind its fence. */
 async function fence(pid: number, port: number): Promise<void> {
-  await raiseFence(dataDir, runAs);
   try {
+    await raiseFence(dataDir, runAs);
     await enforceFence(pid, port, FENCE_MS);
   } catch {
     if (isAlive(pid)) process.kill(pid, 'SIGKILL');

@@ -1,4 +1,4 @@
-import { chown, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { chown, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client, DatabaseError } from 'pg';
@@ -30,10 +30,11 @@ const END_POLL_MS = 10;
 /** A session that came in before the fence is shown by then. */
 const SHOWN_MS = 100;
 
-/** Takes effect at the next start or reload. Idempotent. */
+/** Takes effect at the next start or reload. Idempotent. There is no half of it: a fence without its rules would keep nobody out. */
 export async function raiseFence(dataDir: string, runAs: RunAs | null): Promise<void> {
   const fence = join(dataDir, FENCE_FILE);
-  await writeFile(fence, FENCE);
+  await writeFile(`${fence}.new`, FENCE);
+  await rename(`${fence}.new`, fence);
   const hba = join(dataDir, 'pg_hba.conf');
   const rules = await readFile(hba, 'utf8');
   // A store from before there were fences.

@@ -111,12 +111,23 @@ export class PostgresServer {
   /** Lets everybody in, where the server is still the one with this pid: the permission was given to no other. */
   async unfence(pid: number): Promise<void> {
     if (this.pid !== pid) return;
-    await lowerFence(this.options.dataDir);
+    // From here on it may let somebody in; those whom the gateway passes on come when it surely does.
+    this.#closing = true;
+    this.#fenced = false;
+    try {
+      await lowerFence(this.options.dataDir);
+    } catch (error) {
+      this.#fenced = true;
+      throw error;
+    }
     this.#reload();
     await untilLetIn(this.port, LET_IN_MS);
-    if (this.pid !== pid) return;
-    this.#fenced = false;
-    this.#closing = false;
+    if (this.pid === pid) this.#closing = false;
+  }
+
+  /** Ends it at once, as a crash would: it starts again behind its fence, when there is room for one. */
+  crash(): void {
+    if (this.pid !== null) signalIfAlive(this.pid, STOP_SIGNALS.immediate);
   }
 
   /** Takes up a fence that somebody else has raised: the watchdog, when this process could not. */

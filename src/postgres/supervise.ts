@@ -18,7 +18,7 @@ const LAST_RETRY_MS = 10_000;
 const SETTLED_MS = 60_000;
 
 /**
- * Restarts `server` whenever it ends by itself, for as long as it takes (a node without PostgreSQL has nothing else to do), after pauses
+ * Restarts `server`, which has been started before, whenever it ends by itself, for as long as it takes (a node without PostgreSQL has nothing else to do), after pauses
  * that double from 0.2 s to 10 s. Every exit and every attempt is told to `report`.
  */
 export function supervise(server: PostgresServer, report: (event: SupervisorEvent) => void): Supervisor {
@@ -44,16 +44,21 @@ export function supervise(server: PostgresServer, report: (event: SupervisorEven
   }
 
   let restarting = false;
+  function restart(): void {
+    restarting = true;
+    work = restartUntilUp().finally(() => {
+      restarting = false;
+    });
+  }
   const unsubscribe = server.onExit((exit) => {
     // An exit during a restart is that restart's failure, and its loop goes on.
     if (restarting) return;
     if (performance.now() - upSinceMs > SETTLED_MS) attempts = 0;
     report({ kind: 'exited', ...exit, retryMs: retryMs(attempts) });
-    restarting = true;
-    work = restartUntilUp().finally(() => {
-      restarting = false;
-    });
+    restart();
   });
+  // It has ended between its start and this.
+  if (!server.isRunning()) restart();
 
   return {
     end: async () => {

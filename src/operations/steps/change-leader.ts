@@ -167,7 +167,7 @@ const swing: Step<LeaderInput> = {
     const attempt = await c.plane.swingLeader(source, refOf(c), { epoch: epochOf(c), followers, budgetMs });
     await c.pause({ ...refOf(c), node: source, purpose: 'leader', outcome: attempt.outcome, pauseMs: attempt.pauseMs });
     if (attempt.outcome === 'done') return DONE;
-    return backOff(c, source, attempt.why === 'lag' ? 'lag' : 'lock');
+    return await backOff(c, source, attempt.why === 'lag' ? 'lag' : 'lock');
   },
   undo: nothingToUndo('nothing was changed before the commit, and behind it there is no undo'),
 };
@@ -221,9 +221,9 @@ function passingAsFalse(error: unknown): false {
 }
 
 /** Waits longer with every failed try, and never in step with anybody else. */
-function backOff(c: StepContext<LeaderInput>, node: NodeId, kind: 'lag' | 'lock'): StepResult {
+async function backOff(c: StepContext<LeaderInput>, node: NodeId, kind: 'lag' | 'lock'): Promise<StepResult> {
   const tries = (c.data.tries as number | undefined) ?? 0;
-  void c.remember({ tries: tries + 1 });
+  await c.remember({ tries: tries + 1 });
   const ms = Math.min(BACKOFF_MS * 2 ** Math.min(tries, 8), BACKOFF_MS_MAX) * (0.5 + c.random());
   const why = kind === 'lag' ? 'a follower did not catch up in time' : 'the lock was not free in time';
   return again(ms, waitFor(kind, `backed off ${tries + 1} times: ${why}; tries again`, node));

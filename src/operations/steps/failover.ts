@@ -108,8 +108,20 @@ function inTheWay(c: Context): OperationRecord[] {
     const leader = partitionOf(c.view, tid, pid)?.leader;
     // A swing to the node that the catalog does not know yet: once it does, the node leads this too.
     if (r.passedNoReturn) return to === node && r.data.source === leader;
+    if (waitsForCopyOf(c, r)) return false;
     return !hasLostSource(c, r) && (from === node || to === node || leader === node);
   });
+}
+
+/**
+ * Whether it only takes back a copy on a node that does not answer: that one counts no more, whoever leads, and may be silent for as long as
+ * its machine is frozen.
+ */
+function waitsForCopyOf(c: Context, { status, input }: OperationRecord): boolean {
+  const { tid, pid, to } = input as { tid: number; pid: number; to?: NodeId };
+  const partition = partitionOf(c.view, tid, pid);
+  if (status !== 'undoing' || to === undefined || to === partition?.leader || c.alive(to)) return false;
+  return partition !== undefined && replicaOn(partition, to)?.state !== 'ready';
 }
 
 /** Whether its swing came through is known by the dead node alone. */
@@ -225,7 +237,8 @@ async function leaveStaleBehind(c: Context, choice: Choice): Promise<void> {
   for (const from of holders) {
     for (const to of choice.stale.filter((n) => n !== from)) await c.plane.stopSending(from, to, refOf(choice));
   }
-  for (const to of followersOf(partition, choice.leader).filter((n) => !choice.stale.includes(n))) {
+  // One that has gone meanwhile is given the streams it lacks when it returns.
+  for (const to of followersOf(partition, choice.leader).filter((n) => !choice.stale.includes(n) && c.alive(n))) {
     await c.plane.connectPair(choice.leader, to);
     await c.plane.startStreams(choice.leader, to, [refOf(choice)], false);
   }

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { partitionOf } from '../../../src/catalog/view.ts';
 import { must } from '../../../src/core/assert.ts';
+import type { OperationRecord } from '../../../src/operations/operation.ts';
 import { faultsOf } from './support/cleanliness.ts';
 import { SCENARIOS, type Scenario } from './support/scenarios.ts';
 import { tableRecord, World } from './support/world.ts';
@@ -80,4 +81,39 @@ test('a target that has missed rows while its swing was prepared does not lead',
   expect(missed).not.toBeNull();
   expect(partitionOf(world.view, 1, 0)?.leader).toBe(1);
   expect(world.cluster.at(1).hinges.get('t1_p0')).toEqual({ kind: 'local' });
+});
+
+test('a follower that goes in the moment when leaders are chosen keeps nobody from leading', async () => {
+  const world = await World.settled([1, 2, 3], [tableRecord(1, 'acct', 3, [[1, 2, 3]])]);
+  world.crash(1);
+  const txn = world.store.txn.bind(world.store);
+  world.store.txn = async (request) => {
+    const isChoice = request.write.some((w) => 'put' in w && (w.value as OperationRecord | null)?.data?.choices !== undefined);
+    if (isChoice && world.cluster.at(3).alive) world.crash(3);
+    return txn(request);
+  };
+  await world.begin('failover', { node: 1, by: 'manager' });
+  expect((await world.finish()).status).toBe('done');
+  expect(world.cluster.at(3).alive).toBe(false);
+  expect(partitionOf(world.view, 1, 0)).toMatchObject({
+    leader: 2,
+    replicas: [{}, { state: 'ready' }, { state: 'ready' }],
+  });
+});
+
+test('a dead leader is replaced while the target of a copy does not answer', async () => {
+  const world = await World.settled([1, 2, 3, 4], [tableRecord(1, 'acct', 3, [[1, 2, 3]])]);
+  world.hingesFollow = true;
+  await world.begin('add-replica', { tid: 1, pid: 0, to: 4 });
+  await world.until(() => world.runner.live(world.root.id)?.waitsFor?.kind === 'copy');
+  // Silent, and not known to be down: nobody sets it aside.
+  world.crash(4);
+  world.crash(1);
+  const failover = await world.runner.submit('failover', { node: 1, by: 'manager' });
+  await world.until(() => world.runner.get(failover.id)?.endedMs !== null);
+  expect(partitionOf(world.view, 1, 0)?.leader).toBe(2);
+  expect(world.root).toMatchObject({ status: 'undoing' });
+  world.comeBack(4);
+  expect((await world.finish()).status).toBe('cancelled');
+  expect(faultsOf(world).filter((fault) => !fault.includes('node 1'))).toEqual([]);
 });
