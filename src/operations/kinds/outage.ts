@@ -71,9 +71,11 @@ export function spareReplicas(
     .filter((p) => replicaOn(p, node) && p.leader !== node && !isOut(view, p.leader) && !isTarget(p));
 }
 
-/** Of a node that is dropped for good there is nothing to wait for. */
+/** What a node that is dropped for good follows counts no more, whoever leads it and whether that one is there. */
 const spareHere = (c: StepContext<GiveUpInput>) =>
-  spareReplicas(c.view, c.input.node, 'lost' in c.input ? [] : c.running());
+  'lost' in c.input
+    ? heldBy(c, c.input.node).filter((p) => p.leader !== c.input.node)
+    : spareReplicas(c.view, c.input.node, c.running());
 
 const giveUpReplicas: Step<GiveUpInput> = {
   name: 'give-up-replicas',

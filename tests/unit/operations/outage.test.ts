@@ -88,7 +88,9 @@ test('a follower that goes in the moment when leaders are chosen keeps nobody fr
   world.crash(1);
   const txn = world.store.txn.bind(world.store);
   world.store.txn = async (request) => {
-    const isChoice = request.write.some((w) => 'put' in w && (w.value as OperationRecord | null)?.data?.choices !== undefined);
+    const isChoice = request.write.some(
+      (w) => 'put' in w && (w.value as OperationRecord | null)?.data?.choices !== undefined,
+    );
     if (isChoice && world.cluster.at(3).alive) world.crash(3);
     return txn(request);
   };
@@ -116,4 +118,19 @@ test('a dead leader is replaced while the target of a copy does not answer', asy
   world.comeBack(4);
   expect((await world.finish()).status).toBe('cancelled');
   expect(faultsOf(world).filter((fault) => !fault.includes('node 1'))).toEqual([]);
+});
+
+test('a dropped follower of a leader that is out leaves that leader what it has, and nobody leads beside it', async () => {
+  const world = await World.settled([1, 2, 3], [tableRecord(1, 'acct', 2, [[1, 2]])]);
+  world.hingesFollow = true;
+  world.crash(1);
+  world.crash(2);
+  for (const node of [1, 2]) await world.run('failover', { node, by: 'operator' });
+  expect((await world.run('drop-node', { node: 2, lost: ['1/0'] })).status).toBe('done');
+  expect(partitionOf(world.view, 1, 0)).toMatchObject({ leader: 1, replicas: [{ node: 1 }] });
+  expect(world.cluster.at(3).replicas.size).toBe(0);
+  world.comeBack(1);
+  await world.catalog.commit([{ kind: 'node-changed', id: 1, change: { outage: { by: 'manager', sinceMs: 0 } } }]);
+  await world.run('recover-node', { node: 1 });
+  expect(faultsOf(world)).toEqual([]);
 });
