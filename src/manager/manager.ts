@@ -122,6 +122,7 @@ export class Manager {
     this.#reconciler = new Reconciler({
       ...shared,
       busy: (tid, pid) => this.#runner.holderOf(partitionLock(tid, pid)) !== undefined,
+      quorums: this.#runner.quorums,
     });
     this.#walKeeper = new WalKeeper({
       ...shared,

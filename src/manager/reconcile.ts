@@ -4,6 +4,7 @@ import { partitionTable } from '../catalog/names.ts';
 import { allPartitions, connectedNodes, isOut, partitionOf, replicaOn, servedPartitions } from '../catalog/view.ts';
 import { messageOf } from '../core/errors.ts';
 import type { DataPlane, PartitionRef } from '../operations/ports.ts';
+import type { QuorumKeeper } from '../operations/quorum-keeper.ts';
 
 export interface ReconcilePorts {
   plane: DataPlane;
@@ -12,6 +13,7 @@ export interface ReconcilePorts {
   /** The partition is some operation's: hands off. */
   busy(tid: number, pid: number): boolean;
   commit(changes: CatalogChange[]): Promise<void>;
+  quorums: Pick<QuorumKeeper, 'demanding' | 'settle'>;
   log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
 }
 
@@ -140,6 +142,11 @@ export class Reconciler {
     for (const [other, refs] of this.#sharedWith(node)) {
       // One that is away sees to its streams itself when it is back.
       if (!alive(other)) continue;
+      const given = await Promise.all([this.#giveUpBroken(node, other, refs), this.#giveUpBroken(other, node, refs)]);
+      if (!given.every(Boolean)) {
+        complete = false;
+        continue;
+      }
       await plane.connectPair(node, other);
       await plane.connectPair(other, node);
       const here = await this.#resumeDirection(other, node, refs);
@@ -147,6 +154,23 @@ export class Reconciler {
       complete &&= here && there;
     }
     return complete;
+  }
+
+  /**
+   * A broken stream has lost rows: whom its leader fed through it is stale, and waited for no more, before it is made anew. The other way round
+   * the new one, which does not carry those partitions, would acknowledge their commits. False where an operation is in the way.
+   */
+  async #giveUpBroken(from: NodeId, to: NodeId, refs: readonly PartitionRef[]): Promise<boolean> {
+    const { plane, busy, view, commit, quorums, log } = this.#ports;
+    const fed = refs.filter(({ tid, pid }) => partitionOf(view(), tid, pid)?.leader === from);
+    if (fed.length === 0 || (await plane.isWhole(from, to))) return true;
+    if (fed.some(({ tid, pid }) => busy(tid, pid))) return false;
+    log('warn', 'a stream is broken: what it fed will be copied again', { from, node: to, partitions: fed });
+    const demands = fed.map((ref) => ({ node: from, ...ref, without: [to] }));
+    const stale = fed.map((ref) => ({ kind: 'replica-put', ...ref, node: to, state: 'stale' }) as const);
+    await quorums.demanding(from, demands, () => commit(stale));
+    await quorums.settle(from);
+    return true;
   }
 
   /** Partitions that both nodes hold in step with the leader, by the other node. */

@@ -265,12 +265,13 @@ export class World {
       alive: (node) => this.isAlive(node),
       busy: () => false,
       commit: (changes) => this.catalog.commit(changes),
+      quorums: this.runner.quorums,
       log: (_level, message, facts) => void this.errors.push(`${message} ${JSON.stringify(facts)}`),
     });
     reconciler.hingesChanged();
     for (const node of this.#returned) reconciler.nodeReturned(node);
     this.#returned.clear();
-    await reconciler.round();
+    await this.clock.during(reconciler.round());
   }
 
   /** The server process of a node ends, with everything on its way from it; it comes back behind its fence. */

@@ -1,0 +1,50 @@
+import { expect, test } from 'vitest';
+import { partitionOf, replicaOn } from '../../../src/catalog/view.ts';
+import { must } from '../../../src/core/assert.ts';
+import { Reconciler } from '../../../src/manager/reconcile.ts';
+import { tableRecord, World } from '../operations/support/world.ts';
+
+const REF = { tid: 1, pid: 0 };
+
+/** Node 1 leads, and its slot for node 3 is gone, as where PostgreSQL has given it up; what node 3 is when its stream is made anew is noted. */
+async function broken(busy = false) {
+  const world = await World.settled([1, 2, 3], [tableRecord(1, 'acct', 3, [[1, 2, 3]])]);
+  const stateOf3 = () => replicaOn(must(partitionOf(world.view, 1, 0), 'partition'), 3)?.state;
+  const made: { state: string | undefined; waitedFor: boolean }[] = [];
+  const subscribe = world.cluster.subscribe.bind(world.cluster);
+  world.cluster.subscribe = (from, to) => {
+    if (from === 1 && to === 3)
+      made.push({ state: stateOf3(), waitedFor: world.cluster.at(1).quorum.nodes.includes(3) });
+    return subscribe(from, to);
+  };
+  world.cluster.at(1).slots.delete(3);
+  const reconciler = new Reconciler({
+    plane: world.plane(),
+    view: () => world.view,
+    alive: (node) => world.isAlive(node),
+    busy: (tid, pid) => busy && tid === REF.tid && pid === REF.pid,
+    commit: (changes) => world.catalog.commit(changes),
+    quorums: world.runner.quorums,
+    log: () => {},
+  });
+  reconciler.nodeReturned(3);
+  const round = () => world.clock.during(reconciler.round());
+  return { round, made, stateOf3, isDue: () => reconciler.isDue(3) };
+}
+
+test('a broken stream is made anew when nobody counts on what it has lost', async () => {
+  const { round, made, stateOf3, isDue } = await broken();
+  await round();
+  expect(made).toEqual([{ state: 'stale', waitedFor: false }]);
+  expect(stateOf3()).toBe('stale');
+  expect(isDue()).toBe(false);
+});
+
+test('while an operation has the partition the broken stream is left alone', async () => {
+  const { round, made, stateOf3, isDue } = await broken(true);
+  await round();
+  await round();
+  expect(made).toEqual([]);
+  expect(stateOf3()).toBe('ready');
+  expect(isDue()).toBe(true);
+});
