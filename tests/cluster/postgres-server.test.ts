@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { Client } from 'pg';
+import { Client, Pool } from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { freePorts } from '../../src/node/ports.ts';
 import { prepareStore, type StoreDir } from '../../src/node/store-dir.ts';
@@ -14,11 +14,16 @@ import { findBinaries, type PostgresBinaries } from '../../src/postgres/binaries
 import { socketDirFor } from '../../src/postgres/config.ts';
 import { embeddedBinDir } from '../../src/postgres/embedded.ts';
 import { ensureDataDir } from '../../src/postgres/initdb.ts';
+import { bringDatabaseUpToDate } from '../../src/postgres/own-database.ts';
 import { isAlive } from '../../src/postgres/postmaster.ts';
 import { chooseUser, type RunAs } from '../../src/postgres/privileges.ts';
 import { PostgresServer } from '../../src/postgres/server.ts';
+import type { Sql } from '../../src/postgres/sql/client.ts';
+import { setQuorum } from '../../src/postgres/sql/quorum.ts';
 import { type SupervisorEvent, supervise } from '../../src/postgres/supervise.ts';
 
+/** As the manager's sessions commit. */
+const LOCAL_COMMITS = '-c synchronous_commit=local -c tide.internal=on';
 const isRoot = process.getuid?.() === 0;
 
 let dir: string;
@@ -148,6 +153,38 @@ describe('life of a server', () => {
     expect(server.fenced).toBe(true);
     expect(server.pid).not.toBe(pid);
     await supervisor.end();
+  });
+
+  it('has its first list of standbys in force when that is said to be so, however late its checkpointer is', async () => {
+    const server = serverOf(await freshStore('standbys'));
+    const { pid } = await server.start();
+    await bringDatabaseUpToDate(1, server.port);
+    await server.unfence(pid);
+    const pool = new Pool({ host: '127.0.0.1', port, user: 'tide', database: 'tide', options: LOCAL_COMMITS });
+    pool.on('error', () => {});
+    const sql = { query: async (text: string, values?: unknown[]) => (await pool.query(text, values)).rows };
+    const checkpointer = Number(
+      await ask(server, `SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'`),
+    );
+    process.kill(checkpointer, 'SIGSTOP');
+    let said = false;
+    const set = setQuorum(sql as Sql, 1, { count: 1, nodes: [2] }).then(() => {
+      said = true;
+    });
+    // Servers show the list long before commits wait for it.
+    await expect.poll(() => ask(server, 'SHOW synchronous_standby_names')).toMatch(/tide_1_2/);
+    for (let i = 0; i < 100; i++)
+      await ask(server, 'SELECT pg_logical_emit_message(true, $$test$$, $$nobody listens$$)');
+    expect(said).toBe(false);
+    process.kill(checkpointer, 'SIGCONT');
+    await set;
+    const commit = ask(server, 'SELECT pg_logical_emit_message(true, $$test$$, $$waits$$)');
+    const waits = `SELECT count(*)::int FROM pg_stat_activity WHERE wait_event = 'SyncRep'`;
+    await expect.poll(() => ask(server, waits)).toBe(1);
+    expect(await ask(server, 'SHOW synchronous_standby_names')).toBe('ANY 1 (tide_1_2)');
+    await setQuorum(sql as Sql, 1, { count: 0, nodes: [] });
+    await commit;
+    await pool.end();
   });
 
   it('adopts a server whose node process died, and sees it end', async () => {

@@ -40,10 +40,52 @@ const LOOK_MS = 5;
  */
 export async function setQuorum(sql: Sql, node: NodeId, quorum: Quorum): Promise<void> {
   const text = quorumText(node, quorum);
-  await sql.query(`ALTER SYSTEM SET synchronous_standby_names = ${literal(text)}`);
-  await sql.query('select pg_reload_conf()');
+  if (quorum.count > 0 && !isInForce(await readQuorum(sql, node))) await beginWaiting(sql, node, quorum);
+  await setList(sql, text);
   await awaitTaken(sql, node, quorum, text);
   if (quorum.count > 0) await writeMarker(sql, node);
+}
+
+/** False for an empty list, and for the one that `beginWaiting` sets. */
+const isInForce = (before: Quorum | null) =>
+  before === null || (before.count > 0 && before.count <= before.nodes.length);
+
+/**
+ * Whether commits wait at all stands in shared memory, and only the checkpointer writes it there when it takes the list up (SyncRepUpdateSyncStandbysDefined
+ * in PostgreSQL's syncrep.c), which may be after a checkpoint that takes seconds. So the first list is one that nobody can satisfy, until a commit is
+ * seen to wait; after that, commits find the flag, and judge by the list. A commit that did not wait is no proof of anything.
+ */
+async function beginWaiting(sql: Sql, node: NodeId, { nodes }: Quorum): Promise<void> {
+  const text = quorumText(node, { count: nodes.length + 1, nodes });
+  await setList(sql, text);
+  const untilMs = performance.now() + TAKEN_MS;
+  let isProbing = false;
+  for (;;) {
+    if (!isProbing) {
+      isProbing = true;
+      const ended = () => {
+        isProbing = false;
+      };
+      sql.query(PROBE).then(ended, ended);
+    }
+    const waiting = await sql.query(END_PROBES);
+    if (waiting.length > 0) return;
+    if (performance.now() > untilMs)
+      throw tideError('QUORUM_NOT_TAKEN', { node, quorum: text, seconds: TAKEN_MS / 1000 });
+    await sleep(LOOK_MS);
+  }
+}
+
+/** A commit that concerns nobody, and waits as a client's does. */
+const PROBE = `/* pgtide: do commits wait? */ begin; set local synchronous_commit = on;
+  select pg_logical_emit_message(true, 'tide', ''); commit`;
+/** Ends the waiting ones, and tells whether anybody waited. */
+const END_PROBES = `select query like '/* pgtide: do commits wait? */%' and pg_cancel_backend(pid)
+  from pg_stat_activity where wait_event = 'SyncRep'`;
+
+async function setList(sql: Sql, text: string): Promise<void> {
+  await sql.query(`ALTER SYSTEM SET synchronous_standby_names = ${literal(text)}`);
+  await sql.query('select pg_reload_conf()');
 }
 
 async function awaitTaken(sql: Sql, node: NodeId, { nodes }: Quorum, text: string): Promise<void> {
