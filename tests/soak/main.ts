@@ -108,8 +108,9 @@ async function run(world: World): Promise<void> {
   }
 }
 
-const countOf = ({ counts }: World, pattern: RegExp) =>
-  [...counts].reduce((sum, [key, n]) => sum + (pattern.test(key) ? n : 0), 0);
+function countOf({ counts }: World, pattern: RegExp): number {
+  return [...counts].reduce((sum, [key, n]) => sum + (pattern.test(key) ? n : 0), 0);
+}
 
 function newsOf(world: World): string {
   const { findings, members } = world;

@@ -189,7 +189,7 @@ const forgetNode: Step<DropInput> = {
     for (const other of connectedNodes(c.view).filter((n) => n.id !== node && c.alive(n.id))) {
       for (const { table, partition } of allPartitions(c.view)) {
         const target = await c.plane.readHinge(other.id, partition);
-        if (target?.kind !== 'node' || target.node !== node) continue;
+        if (target?.kind !== 'node' || target.node !== node || partition.leader === other.id) continue;
         const to = { kind: 'node', node: partition.leader } as const;
         const attempt = await c.plane.pointHinge(other.id, table, partition.pid, to, c.view.settings['move.max_pause']);
         if (attempt.outcome === 'done') continue;

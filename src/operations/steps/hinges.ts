@@ -19,6 +19,8 @@ export async function pointPast(c: StepContext<unknown>, leaving: readonly NodeI
       const target = hinges.get(partitionTable(partition.tid, partition.pid));
       const { leader } = partition;
       if (target?.kind !== 'node' || !leaving.includes(target.node) || leaving.includes(leader)) continue;
+      // A failover has made it lead, and turns its hinge.
+      if (leader === id) continue;
       const budgetMs = c.view.settings['move.max_pause'];
       const [oldest] = await c.plane.lockHolders(id, partition);
       // Tried in vain, it would leave a foreign table behind.
