@@ -1,7 +1,15 @@
 import type { CatalogChange } from '../catalog/change.ts';
-import type { ClusterView, NodeId } from '../catalog/model.ts';
+import type { ClusterView, NodeId, Partition } from '../catalog/model.ts';
 import { partitionTable } from '../catalog/names.ts';
-import { allPartitions, connectedNodes, isOut, partitionOf, replicaOn, servedPartitions } from '../catalog/view.ts';
+import {
+  allPartitions,
+  connectedNodes,
+  isOut,
+  partitionKey,
+  partitionOf,
+  replicaOn,
+  servedPartitions,
+} from '../catalog/view.ts';
 import { messageOf } from '../core/errors.ts';
 import type { DataPlane, PartitionRef } from '../operations/ports.ts';
 import type { QuorumKeeper } from '../operations/quorum-keeper.ts';
@@ -139,31 +147,42 @@ export class Reconciler {
   async #resumeStreams(node: NodeId): Promise<boolean> {
     const { plane, alive } = this.#ports;
     let complete = true;
-    for (const [other, refs] of this.#sharedWith(node)) {
+    for (const { id: other } of connectedNodes(this.#ports.view())) {
       // One that is away sees to its streams itself when it is back.
-      if (!alive(other)) continue;
-      const given = await Promise.all([this.#giveUpBroken(node, other, refs), this.#giveUpBroken(other, node, refs)]);
+      if (other === node || !alive(other) || this.#shared(node, other).length === 0) continue;
+      const given = await Promise.all([this.#giveUpBroken(node, other), this.#giveUpBroken(other, node)]);
       if (!given.every(Boolean)) {
         complete = false;
         continue;
       }
-      await plane.connectPair(node, other);
-      await plane.connectPair(other, node);
-      const here = await this.#resumeDirection(other, node, refs);
-      const there = await this.#resumeDirection(node, other, refs);
+      // Asked and queued for in one moment: whoever takes the last that they share from one of them disconnects after this.
+      if (this.#shared(node, other).length === 0) continue;
+      await Promise.all([plane.connectPair(node, other), plane.connectPair(other, node)]);
+      const here = await this.#resumeDirection(other, node);
+      const there = await this.#resumeDirection(node, other);
       complete &&= here && there;
     }
     return complete;
+  }
+
+  /** Partitions that both nodes hold in step with the leader, as the catalog says now. */
+  #shared(a: NodeId, b: NodeId): PartitionRef[] {
+    const holds = (partition: Partition, node: NodeId) => replicaOn(partition, node)?.state === 'ready';
+    return [...servedPartitions(this.#ports.view())]
+      .filter(({ partition }) => holds(partition, a) && holds(partition, b))
+      .map(({ partition: { tid, pid } }) => ({ tid, pid }));
   }
 
   /**
    * A broken stream has lost rows: whom its leader fed through it is stale, and waited for no more, before it is made anew. The other way round
    * the new one, which does not carry those partitions, would acknowledge their commits. False where an operation is in the way.
    */
-  async #giveUpBroken(from: NodeId, to: NodeId, refs: readonly PartitionRef[]): Promise<boolean> {
+  async #giveUpBroken(from: NodeId, to: NodeId): Promise<boolean> {
     const { plane, busy, view, commit, quorums, log } = this.#ports;
-    const fed = refs.filter(({ tid, pid }) => partitionOf(view(), tid, pid)?.leader === from);
-    if (fed.length === 0 || (await plane.isWhole(from, to))) return true;
+    const fedNow = () =>
+      this.#shared(from, to).filter(({ tid, pid }) => partitionOf(view(), tid, pid)?.leader === from);
+    if (fedNow().length === 0 || (await plane.isWhole(from, to))) return true;
+    const fed = fedNow();
     if (fed.some(({ tid, pid }) => busy(tid, pid))) return false;
     log('warn', 'a stream is broken: what it fed will be copied again', { from, node: to, partitions: fed });
     const demands = fed.map((ref) => ({ node: from, ...ref, without: [to] }));
@@ -173,23 +192,14 @@ export class Reconciler {
     return true;
   }
 
-  /** Partitions that both nodes hold in step with the leader, by the other node. */
-  #sharedWith(node: NodeId): Map<NodeId, PartitionRef[]> {
-    const shared = new Map<NodeId, PartitionRef[]>();
-    for (const { partition } of servedPartitions(this.#ports.view())) {
-      if (replicaOn(partition, node)?.state !== 'ready') continue;
-      for (const other of partition.replicas.filter((r) => r.node !== node && r.state === 'ready')) {
-        shared.set(other.node, [...(shared.get(other.node) ?? []), { tid: partition.tid, pid: partition.pid }]);
-      }
-    }
-    return shared;
-  }
-
-  async #resumeDirection(from: NodeId, to: NodeId, refs: readonly PartitionRef[]): Promise<boolean> {
+  async #resumeDirection(from: NodeId, to: NodeId): Promise<boolean> {
     const { plane, busy, view, commit, log } = this.#ports;
+    const refs = this.#shared(from, to);
     const flowing = await plane.streams(from, to);
     const missing = refs.filter((ref) => !flowing.has(partitionTable(ref.tid, ref.pid)));
-    const free = missing.filter((ref) => !busy(ref.tid, ref.pid));
+    // What was taken from one of them meanwhile is no more to be sent.
+    const still = new Set(this.#shared(from, to).map(({ tid, pid }) => partitionKey(tid, pid)));
+    const free = missing.filter(({ tid, pid }) => !busy(tid, pid) && still.has(partitionKey(tid, pid)));
     const leads = (ref: PartitionRef) => partitionOf(view(), ref.tid, ref.pid)?.leader === from;
     const idle = free.filter((ref) => !leads(ref));
     if (idle.length > 0) await plane.startStreams(from, to, idle, false);
@@ -197,7 +207,7 @@ export class Reconciler {
       log('warn', 'a follower was not fed by its leader: it will be copied again', { ...ref, node: to });
       await commit([{ kind: 'replica-put', ...ref, node: to, state: 'stale' }]);
     }
-    return free.length === missing.length;
+    return free.length === missing.filter(({ tid, pid }) => still.has(partitionKey(tid, pid))).length;
   }
 
   /** Streams and servers of nodes that left while this one was away. */

@@ -243,6 +243,9 @@ export class PostgresServer {
       await giveTo(dataDir, runAs);
       // Its pid may belong to a process of the same user by now, which PostgreSQL would take for a running server.
       await rm(postmasterFile(dataDir), { force: true });
+      // Nor one that was killed a moment ago, and that PostgreSQL takes for alive until somebody has collected it.
+      if (settings.socketDir !== null)
+        await rm(`${socketPath(settings.socketDir, settings.port)}.lock`, { force: true });
       await writeFile(config, renderConfig(settings));
       // Somebody else may lead by now what this server led when it ended: it serves nobody before the manager has said so.
       await raiseFence(dataDir, runAs);

@@ -1,6 +1,18 @@
 import { execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, cp, mkdir, mkdtemp, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  chown,
+  cp,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  readlink,
+  rm,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -256,6 +268,10 @@ describe('life of a server', () => {
       join(store.pgdata, 'postmaster.pid'),
       `${sleeper.pid}\n${store.pgdata}\n1\n${port}\n\n*\n1 1\nready\n`,
     );
+    // Beside its socket: that of a server killed a moment ago names a process that is there until somebody has collected it.
+    const lock = join(store.run, `.s.PGSQL.${port}.lock`);
+    await writeFile(lock, `${sleeper.pid}\n${store.pgdata}\n1\n${port}\n${store.run}\n`);
+    if (runAs !== null) await chown(lock, runAs.uid, runAs.gid);
     const server = serverOf(store);
     expect((await server.start()).how).toBe('started');
     sleeper.kill();

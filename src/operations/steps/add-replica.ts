@@ -1,6 +1,7 @@
 import type { NodeId } from '../../catalog/model.ts';
 import { partitionTable } from '../../catalog/names.ts';
 import { isOut, partitionKey, replicaOn } from '../../catalog/view.ts';
+import { must } from '../../core/assert.ts';
 import { tideError } from '../../core/errors.ts';
 import { again, DONE, giveUp, nothingToUndo, type Step, type StepContext, type StepResult } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
@@ -42,6 +43,10 @@ const claimReplica: Step<AddInput> = {
     const late = await awaitClearing(c);
     if (late) return late;
     await c.claim({ kind: 'replica-table', node: c.input.to, name: partitionTable(c.input.tid, c.input.pid) });
+    const { state } = must(c.view.nodes.get(c.input.to), 'target');
+    // Asked for in the moment when it was decided that it leaves.
+    if (state !== 'active')
+      return giveUp(tideError('NODE_NOT_ELIGIBLE', { node: c.input.to, state, what: 'take a replica' }));
     await c.commit({ kind: 'replica-put', ...refOf(c), node: c.input.to, state: 'joining' });
     return DONE;
   },

@@ -199,8 +199,10 @@ const takeBack: Step<RecoverInput> = {
 /** Streams need the fence down, which the node does at its next beat. A stream of which this node leads a partition is the reconciler's. */
 const reopenStreams: Step<RecoverInput> = {
   name: 'reopen-streams',
-  // It has gone again before it served: whoever fails it over waits for this operation to end.
-  done: async (c) => c.running().some((r) => r.kind === 'failover' && r.input.node === c.input.node),
+  // It has gone again before it served: whoever fails it over waits for this operation to end. Or it has left, and serves no more.
+  done: async (c) =>
+    c.view.nodes.get(c.input.node)?.state === 'decommissioned' ||
+    c.running().some((r) => r.kind === 'failover' && r.input.node === c.input.node),
   run: async (c) => {
     const { node } = c.input;
     if (!c.alive(node)) return again(50, waitFor('node', `node ${node} has yet to serve`, node));

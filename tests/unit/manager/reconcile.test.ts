@@ -8,7 +8,15 @@ const REF = { tid: 1, pid: 0 };
 
 /** Node 1 leads, and its slot for node 3 is gone, as where PostgreSQL has given it up; what node 3 is when its stream is made anew is noted. */
 async function broken(busy = false) {
-  const world = await World.settled([1, 2, 3], [tableRecord(1, 'acct', 3, [[1, 2, 3]])]);
+  const world = await World.settled(
+    [1, 2, 3],
+    [
+      tableRecord(1, 'acct', 3, [
+        [1, 2, 3],
+        [2, 1, 3],
+      ]),
+    ],
+  );
   const stateOf3 = () => replicaOn(must(partitionOf(world.view, 1, 0), 'partition'), 3)?.state;
   const made: { state: string | undefined; waitedFor: boolean }[] = [];
   const subscribe = world.cluster.subscribe.bind(world.cluster);
