@@ -270,6 +270,8 @@ describe('life of a server', () => {
     );
     // Beside its socket: that of a server killed a moment ago names a process that is there until somebody has collected it.
     const lock = join(store.run, `.s.PGSQL.${port}.lock`);
+    await mkdir(store.run, { recursive: true, mode: 0o700 });
+    if (runAs !== null) await chown(store.run, runAs.uid, runAs.gid);
     await writeFile(lock, `${sleeper.pid}\n${store.pgdata}\n1\n${port}\n${store.run}\n`);
     if (runAs !== null) await chown(lock, runAs.uid, runAs.gid);
     const server = serverOf(store);
