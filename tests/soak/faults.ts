@@ -45,8 +45,8 @@ export class Faults {
         await this.#cause(what, node);
         await this.#untilServes(node);
       } catch (error) {
-        // It has left while it was down, and nobody starts it any more.
-        if (messageOf(error).includes('STORE_DECOMMISSIONED')) continue;
+        // It has left while it was down, and nobody starts it any more; or while it started, and was told to end.
+        if (!this.#world.members.has(node) || messageOf(error).includes('STORE_DECOMMISSIONED')) continue;
         this.#world.find(`node ${node} did not come back after ${what} node ${node}: ${messageOf(error)}`);
       } finally {
         over();
