@@ -1,4 +1,4 @@
-import type { ClusterView, NodeId, Partition } from '../../../src/catalog/model.ts';
+import type { ClusterView, NodeId, NodeRecord, Partition } from '../../../src/catalog/model.ts';
 import { partitionTable } from '../../../src/catalog/names.ts';
 import { replicaOn } from '../../../src/catalog/view.ts';
 import { hasEnded } from '../../../src/operations/machine.ts';
@@ -13,6 +13,8 @@ export class Rules {
   /** The widest limits there were: a setting that is lowered does not stop what runs. */
   #atOnce = 0;
   #atNode = 0;
+  /** When a node last ceased to be one that takes replicas, by the world's clock. */
+  readonly #closed = new Map<NodeId, number>();
 
   constructor(world: SimWorld) {
     this.#world = world;
@@ -28,6 +30,7 @@ export class Rules {
       this.#atOnce = Math.max(this.#atOnce, settings['move.concurrency']);
       this.#atNode = Math.max(this.#atNode, settings['move.concurrency_per_node']);
     }
+    if (write.put.startsWith('/catalog/node/')) this.#node(write.value as NodeRecord);
     if (!write.put.startsWith('/catalog/partition/')) return;
     const next = write.value as Partition;
     const before = mirror.partition(next.tid, next.pid);
@@ -74,12 +77,21 @@ export class Rules {
     if (ready.length === 0) world.problem(`${name} has no replica that counts`);
   }
 
+  #node(next: NodeRecord): void {
+    const before = this.#world.mirror.view.nodes.get(next.id);
+    if (before && isOpen(before) && !isOpen(next)) this.#closed.set(next.id, this.#world.nowMs);
+  }
+
   #came(name: string, node: NodeId): void {
     const record = this.#world.mirror.view.nodes.get(node);
-    if (record?.state === 'active' && !record.outage) return;
+    if (record && isOpen(record)) return;
+    // Decided in the same instant: the decommission that has come first gives it away again.
+    if (this.#closed.get(node) === this.#world.nowMs) return;
     this.#world.problem(`${name} gets a replica on n${node}, which is ${record?.outage ? 'out' : record?.state}`);
   }
 }
+
+const isOpen = (node: NodeRecord): boolean => node.state === 'active' && !node.outage;
 
 function movesOn(record: OperationRecord): readonly NodeId[] {
   return OPERATION_KINDS.get(record.kind)?.movesOn(record.input) ?? [];
