@@ -1,6 +1,6 @@
 import type { ClusterView, LoadView, NodeId, Partition, Settings } from './model.ts';
 import { subscriptionName } from './names.ts';
-import { connectedNodes, ledPartitions } from './view.ts';
+import { connectedNodes, fedThrough } from './view.ts';
 
 /**
  * How much of its disk a node may lose to others: to replicas that are copied to it, and to WAL that it keeps for receivers which are
@@ -96,7 +96,7 @@ export function receiversToCut(
   const cuts: Cut[] = [];
   for (const { id: to } of connectedNodes(view)) {
     if (to === node) continue;
-    const partitions = fed(view, node, to);
+    const partitions = fedThrough(view, node, to);
     const slot = slots.get(subscriptionName(node, to));
     if (!slot || slot.isLost) {
       if (partitions.length > 0) cuts.push({ to, why: 'lost', behindBytes: 0, partitions });
@@ -115,13 +115,6 @@ export function heldByTransactionBytes(settings: Settings, disk: Disk | null, sl
   const capBytes = followerCapBytes(settings, disk);
   const held = [...slots].filter((s) => s.keptBytes > capBytes && s.behindBytes <= capBytes).map((s) => s.keptBytes);
   return Math.max(0, ...held);
-}
-
-/** What `node` leads and `to` follows in step. A table that is being made has no streams yet. */
-function fed(view: ClusterView, node: NodeId, to: NodeId): Partition[] {
-  return (ledPartitions(view).get(node) ?? []).filter(
-    (p) => view.tables.get(p.tid)?.state === 'ready' && p.replicas.some((r) => r.node === to && r.state === 'ready'),
-  );
 }
 
 function mustKeep({ settings }: ClusterView, { leader, replicas }: Partition, follower: NodeId): boolean {

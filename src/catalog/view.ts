@@ -58,6 +58,11 @@ export function servedBy(view: ClusterView, node: NodeId): Partition[] {
   return (ledPartitions(view).get(node) ?? []).filter(({ tid }) => view.tables.get(tid)?.state === 'ready');
 }
 
+/** What `from` leads and `to` follows in step: what is lost where the stream between them is. A table that is being made has none yet. */
+export function fedThrough(view: ClusterView, from: NodeId, to: NodeId): Partition[] {
+  return servedBy(view, from).filter((p) => replicaOn(p, to)?.state === 'ready');
+}
+
 /** `public.acct`, or `acct` where the schema is public and `short` is asked for. */
 export function tableName(table: Pick<TableRecord, 'schema' | 'name'>): string {
   return table.schema === 'public' ? table.name : `${table.schema}.${table.name}`;

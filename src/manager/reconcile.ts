@@ -4,6 +4,7 @@ import { partitionTable } from '../catalog/names.ts';
 import {
   allPartitions,
   connectedNodes,
+  fedThrough,
   isOut,
   partitionKey,
   partitionOf,
@@ -145,7 +146,7 @@ export class Reconciler {
    * nothing now and are just started.
    */
   async #resumeStreams(node: NodeId): Promise<boolean> {
-    const { plane, alive } = this.#ports;
+    const { alive } = this.#ports;
     let complete = true;
     for (const { id: other } of connectedNodes(this.#ports.view())) {
       // One that is away sees to its streams itself when it is back.
@@ -157,12 +158,21 @@ export class Reconciler {
       }
       // Asked and queued for in one moment: whoever takes the last that they share from one of them disconnects after this.
       if (this.#shared(node, other).length === 0) continue;
-      await Promise.all([plane.connectPair(node, other), plane.connectPair(other, node)]);
+      const made = await Promise.all([this.#connect(node, other), this.#connect(other, node)]);
+      if (!made.every(Boolean)) {
+        complete = false;
+        continue;
+      }
       const here = await this.#resumeDirection(other, node);
       const there = await this.#resumeDirection(node, other);
       complete &&= here && there;
     }
     return complete;
+  }
+
+  #connect(from: NodeId, to: NodeId): Promise<boolean> {
+    const { plane, view } = this.#ports;
+    return plane.connectPair(from, to, () => fedThrough(view(), from, to).length > 0);
   }
 
   /** Partitions that both nodes hold in step with the leader, as the catalog says now. */
@@ -179,14 +189,14 @@ export class Reconciler {
    */
   async #giveUpBroken(from: NodeId, to: NodeId): Promise<boolean> {
     const { plane, busy, view, commit, quorums, log } = this.#ports;
-    const fedNow = () =>
-      this.#shared(from, to).filter(({ tid, pid }) => partitionOf(view(), tid, pid)?.leader === from);
+    const fedNow = () => fedThrough(view(), from, to);
     if (fedNow().length === 0 || (await plane.isWhole(from, to))) return true;
     const fed = fedNow();
     if (fed.some(({ tid, pid }) => busy(tid, pid))) return false;
-    log('warn', 'a stream is broken: what it fed will be copied again', { from, node: to, partitions: fed });
-    const demands = fed.map((ref) => ({ node: from, ...ref, without: [to] }));
-    const stale = fed.map((ref) => ({ kind: 'replica-put', ...ref, node: to, state: 'stale' }) as const);
+    const partitions = fed.map((p) => partitionKey(p.tid, p.pid));
+    log('warn', 'a stream is broken: what it fed will be copied again', { from, node: to, partitions });
+    const demands = fed.map(({ tid, pid }) => ({ node: from, tid, pid, without: [to] }));
+    const stale = fed.map(({ tid, pid }) => ({ kind: 'replica-put', tid, pid, node: to, state: 'stale' }) as const);
     await quorums.demanding(from, demands, () => commit(stale));
     await quorums.settle(from);
     return true;

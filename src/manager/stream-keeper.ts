@@ -1,5 +1,6 @@
-import type { NodeId } from '../catalog/model.ts';
+import type { ClusterView, NodeId } from '../catalog/model.ts';
 import { subscriptionName } from '../catalog/names.ts';
+import { fedThrough } from '../catalog/view.ts';
 import type { Clock } from '../core/clock.ts';
 import { messageOf } from '../core/errors.ts';
 import { Rounds } from '../core/rounds.ts';
@@ -10,6 +11,7 @@ export interface StreamPorts {
   plane: Pick<DataPlane, 'renewStream'>;
   inspector: Pick<Inspector, 'received'>;
   clock: Clock;
+  view(): ClusterView;
   event(entry: { kind: string; text: string; node?: NodeId }): Promise<void>;
   log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
   /** A node has to be given the streams it lacks. */
@@ -23,6 +25,9 @@ const IDLE_MS_MAX = 300_000;
 /** Between two looks, at the most; what was in between longer, e.g. while its sender was away, may have been anything. */
 const GAP_MS = 2_500;
 
+/** What replicas count on and nobody receives: somebody has taken it away or disabled it by hand. */
+const MISSING: ReceivedStream = { runs: false, failures: -1 };
+
 /** A stream that did not run at any look since a moment, and how long that may last. */
 interface Idle {
   readonly sinceMs: number;
@@ -34,7 +39,7 @@ interface Idle {
 /**
  * Gives streams that their receivers do not begin again a new start. PostgreSQL waits for its clock to pass the last one, for hours where that has been
  * set back (`postgres/sql/renewal.ts`): without the follower's answers the leader's commits would wait as long. A stream that fails at
- * what it receives has begun, and is none of these.
+ * what it receives has begun, and is none of these. One that is not there at all has lost rows: the reconciler gives up what it fed.
  */
 export class StreamKeeper {
   readonly #ports: StreamPorts;
@@ -60,12 +65,14 @@ export class StreamKeeper {
 
   async #look(to: NodeId, senders: readonly NodeId[]): Promise<void> {
     const received = await this.#ports.inspector.received(to);
-    for (const from of senders) {
+    for (const from of senders.filter((n) => n !== to)) {
       const name = subscriptionName(from, to);
-      const idle = this.#idleNow(name, received.get(name));
+      const stream = received.get(name) ?? (fedThrough(this.#ports.view(), from, to).length > 0 ? MISSING : undefined);
+      const idle = this.#idleNow(name, stream);
       if (idle === null || idle.seenMs - idle.sinceMs < idle.mayMs) continue;
       this.#idle.set(name, { ...idle, sinceMs: idle.seenMs, mayMs: Math.min(2 * idle.mayMs, IDLE_MS_MAX) });
-      await this.#renew(from, to, idle.seenMs - idle.sinceMs);
+      if (stream === MISSING) this.#ports.reconnect(to);
+      else await this.#renew(from, to, idle.seenMs - idle.sinceMs);
     }
   }
 

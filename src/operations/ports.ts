@@ -46,8 +46,11 @@ export interface DataPlane {
   setGuard(node: NodeId, ref: PartitionRef, on: boolean): Promise<void>;
   replicaBytes(node: NodeId, ref: PartitionRef): Promise<number>;
 
-  /** Publication on `from` and subscription on `to`. A stream that was cut or has lost its slot is made anew, with no table in it. */
-  connectPair(from: NodeId, to: NodeId): Promise<void>;
+  /**
+   * Publication on `from` and subscription on `to`. A stream that was cut or has lost its slot is made anew, with no table in it; false, and nothing
+   * done, where `isCounted` says that a replica which it fed still counts: what is missing there would never be noticed.
+   */
+  connectPair(from: NodeId, to: NodeId, isCounted: () => boolean): Promise<boolean>;
   /** Asks the receiver; a stream that was cut is none. */
   hasStream(from: NodeId, to: NodeId): Promise<boolean>;
   /** Asks both sides: a stream that has lost its slot brings nothing any more. */

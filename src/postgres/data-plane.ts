@@ -78,15 +78,18 @@ export class PostgresDataPlane implements DataPlane {
     return mesh.copyProgress(this.#on(node), tid, pid);
   }
 
-  async connectPair(from: NodeId, to: NodeId): Promise<void> {
-    await this.#pairs.run(`${from}>${to}`, async () => {
+  async connectPair(from: NodeId, to: NodeId, isCounted: () => boolean): Promise<boolean> {
+    return this.#pairs.run(`${from}>${to}`, async () => {
+      const whole = await this.#isWhole(from, to);
+      if (!whole && isCounted()) return false;
       await mesh.ensurePublication(this.#on(from), from, to);
-      if (!(await this.#isWhole(from, to))) {
+      if (!whole) {
         await this.#dropSubscription(from, to);
         await mesh.unpublish(this.#on(from), to, [...(await mesh.publishedTables(this.#on(from), to))]);
         await mesh.createSlot(this.#on(from), from, to);
       }
       await mesh.ensureSubscription(this.#on(to), from, to, this.#addressOf(from));
+      return true;
     });
   }
 

@@ -3,7 +3,15 @@ import { allPartitions, connectedNodes, replicaOn } from '../../catalog/view.ts'
 import { must } from '../../core/assert.ts';
 import type { WantedPlacement } from '../../placement/moves.ts';
 import type { Goal } from '../../placement/plan.ts';
-import { again, DONE, nothingToUndo, operationKind, type Step, type StepContext } from '../operation.ts';
+import {
+  again,
+  DONE,
+  nothingToUndo,
+  type OperationRecord,
+  operationKind,
+  type Step,
+  type StepContext,
+} from '../operation.ts';
 import { carryBack, carryOut, stopChildren } from '../steps/carry-out.ts';
 import { pointPast } from '../steps/hinges.ts';
 import { disconnectIdlePairs } from '../steps/partition.ts';
@@ -137,10 +145,17 @@ async function makeMembers(c: StepContext<DecommissionInput>): Promise<void> {
 
 const moveReplicasAway: Step<DecommissionInput> = {
   name: 'move-replicas',
-  done: async (c) => replicasOn(c, c.input.nodes) === 0 && c.children().every((child) => child.endedMs !== null),
+  done: async (c) =>
+    replicasOn(c, c.input.nodes) === 0 && c.children().every((child) => child.endedMs !== null) && !placeTakenBy(c),
   run: async (c) => {
     const result = await carryOut(c, { kind: 'repair' });
-    if (result.kind === 'again' || replicasOn(c, c.input.nodes) === 0) return result;
+    if (result.kind === 'again') return result;
+    if (replicasOn(c, c.input.nodes) === 0) {
+      const other = placeTakenBy(c);
+      if (!other) return result;
+      const text = `operation ${other.id} (${other.kind} ${other.subject}) has yet to clear its place on a node that leaves`;
+      return again(200, waitFor('lock', text));
+    }
     const left = replicasOn(c, c.input.nodes);
     if (c.running().some((r) => r.kind === 'move-replica')) {
       return again(200, waitFor('children', `${left} replicas are left, and moves of other operations are under way`));
@@ -161,6 +176,11 @@ const moveReplicasAway: Step<DecommissionInput> = {
     return carryBack(c, { kind: 'restore', placement: new Map(placement) });
   },
 };
+
+/** An operation that makes a replica on one of the nodes, or takes it back: the catalog may not know it any more. */
+function placeTakenBy(c: StepContext<DecommissionInput>): OperationRecord | undefined {
+  return c.running().find((r) => r.claims.some(({ node }) => c.input.nodes.includes(node)));
+}
 
 /** The last hinges that lead to a leaving node are pointed past it before it goes. */
 const leaveNoTrace: Step<DecommissionInput> = {

@@ -15,7 +15,7 @@ import {
   type StepResult,
 } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
-import { awaitArrivals, disconnectIdlePairs } from '../steps/partition.ts';
+import { awaitArrivals, connectStream, disconnectIdlePairs } from '../steps/partition.ts';
 import { demandQuorum } from '../steps/protect.ts';
 import { waitFor } from '../waiting.ts';
 
@@ -85,11 +85,12 @@ const startStreams: Step<CreateInput> = {
   name: 'start-streams',
   done: async (c) => recordOf(c)?.state === 'ready',
   run: async (c) => {
-    await eachAtOnce(pairsOf(c, c.input.table), async ({ from, to, refs }) => {
-      await c.plane.connectPair(from, to);
-      await c.plane.startStreams(from, to, refs, false);
+    const broken = await eachAtOnce(pairsOf(c, c.input.table), async ({ from, to, refs }) => {
+      const late = await connectStream(c, from, to);
+      if (late === null) await c.plane.startStreams(from, to, refs, false);
+      return late;
     });
-    return DONE;
+    return broken.find((late) => late !== null) ?? DONE;
   },
   undo: async (c) => {
     for (const { from, to, refs } of pairsOf(c, c.input.table)) {
@@ -267,7 +268,10 @@ function pairsOf(c: StepContext<unknown>, table: TableRecord): { from: NodeId; t
   return [...pairs.values()];
 }
 
-async function eachAtOnce<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+async function eachAtOnce<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
   const results = await Promise.allSettled(items.map(work));
-  for (const result of results) if (result.status === 'rejected') throw result.reason;
+  return results.map((result) => {
+    if (result.status === 'rejected') throw result.reason;
+    return result.value;
+  });
 }

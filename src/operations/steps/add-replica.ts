@@ -8,6 +8,7 @@ import type { PartitionRef } from '../ports.ts';
 import { waitFor, waitForTransaction } from '../waiting.ts';
 import {
   awaitArrivals,
+  connectStream,
   disconnectIdlePairs,
   endOutStreams,
   endStream,
@@ -52,6 +53,8 @@ const claimReplica: Step<AddInput> = {
   },
   undo: unlessItCounts(async (c) => {
     if (stateOn(c) !== undefined) await c.commit({ kind: 'replica-removed', ...refOf(c), node: c.input.to });
+    // Asked for when it had left already: nothing was made there.
+    if (c.view.nodes.get(c.input.to)?.state === 'decommissioned') return DONE;
     // A target that was out when its table was to go may be back, and was told that the catalog wanted it.
     const late = await dropCopy(c);
     if (late) return late;
@@ -110,9 +113,7 @@ const connectNodes: Step<AddInput> = {
 async function connect(c: StepContext<AddInput>, other: NodeId): Promise<StepResult | null> {
   const slow = await slotBlocker(c, other);
   if (slow) return slow;
-  await c.plane.connectPair(other, c.input.to);
-  await c.plane.connectPair(c.input.to, other);
-  return null;
+  return (await connectStream(c, other, c.input.to)) ?? (await connectStream(c, c.input.to, other));
 }
 
 /** Making a slot waits for every older write transaction of that server; better to name it than to hang in CREATE SUBSCRIPTION. */

@@ -8,7 +8,7 @@ import { again, DONE, nothingToUndo, type Step, type StepContext, type StepResul
 import type { HingeTarget, PartitionRef } from '../ports.ts';
 import { waitFor, waitForTransaction } from '../waiting.ts';
 import { pointPastDead } from './hinges.ts';
-import { partitionNow, readyNodes, refOf, tableOf } from './partition.ts';
+import { connectStream, partitionNow, readyNodes, refOf, tableOf } from './partition.ts';
 import { protectPartition, withdrawDemands } from './protect.ts';
 
 /**
@@ -74,7 +74,8 @@ const connectTarget: Step<LeaderInput> = {
       if (id !== c.input.to && !replicaOn(partitionNow(c), id)) await c.plane.stopSending(c.input.to, id, refOf(c));
     }
     for (const follower of readyNodes(partitionNow(c)).filter((n) => n !== c.input.to)) {
-      await c.plane.connectPair(c.input.to, follower);
+      const broken = await connectStream(c, c.input.to, follower);
+      if (broken) return broken;
       await c.plane.startStreams(c.input.to, follower, [refOf(c)], false);
     }
     return DONE;

@@ -6,6 +6,7 @@ import { again, DONE, nothingToUndo, type OperationRecord, type Step, type StepC
 import type { PartitionRef } from '../ports.ts';
 import { waitFor } from '../waiting.ts';
 import { forwardersTo, pointPastDead } from './hinges.ts';
+import { connectStream } from './partition.ts';
 
 /**
  * DESIGN 4.4. The node is down, or its server lets nobody in, and starts only behind its fence:
@@ -237,9 +238,9 @@ async function leaveStaleBehind(c: Context, choice: Choice): Promise<void> {
   for (const from of holders) {
     for (const to of choice.stale.filter((n) => n !== from)) await c.plane.stopSending(from, to, refOf(choice));
   }
-  // One that has gone meanwhile is given the streams it lacks when it returns.
+  // One that has gone meanwhile is given the streams it lacks when it returns, and one whose stream is broken acknowledges nothing until it is stale.
   for (const to of followersOf(partition, choice.leader).filter((n) => !choice.stale.includes(n) && c.alive(n))) {
-    await c.plane.connectPair(choice.leader, to);
+    if (await connectStream(c, choice.leader, to)) continue;
     await c.plane.startStreams(choice.leader, to, [refOf(choice)], false);
   }
 }

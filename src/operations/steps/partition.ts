@@ -1,5 +1,13 @@
 import type { NodeId, Partition, TableRecord } from '../../catalog/model.ts';
-import { allPartitions, connectedNodes, isOut, partitionOf, replicaOn, servedBy } from '../../catalog/view.ts';
+import {
+  allPartitions,
+  connectedNodes,
+  fedThrough,
+  isOut,
+  partitionOf,
+  replicaOn,
+  servedBy,
+} from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { again, type StepContext, type StepResult } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
@@ -70,6 +78,13 @@ export async function awaitArrivals(
     return again(200, waitFor('lag', `rows that node ${from} wrote are still on their way to node ${to}`, to));
   }
   return null;
+}
+
+/** Null once `from` sends to `to`, or what has to be waited for: replicas that a broken stream has fed count no more before it is made anew. */
+export async function connectStream(c: StepContext<unknown>, from: NodeId, to: NodeId): Promise<StepResult | null> {
+  if (await c.plane.connectPair(from, to, () => fedThrough(c.view, from, to).length > 0)) return null;
+  const text = `the stream from node ${from} to node ${to} is broken, and what it fed is given up first`;
+  return again(500, waitFor('node', text, to));
 }
 
 /**

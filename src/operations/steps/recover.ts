@@ -13,7 +13,7 @@ import { again, DONE, nothingToUndo, type Step, type StepContext, type StepResul
 import type { HingeTarget, PartitionRef } from '../ports.ts';
 import { waitFor } from '../waiting.ts';
 import { forwardersTo } from './hinges.ts';
-import { awaitArrivals, endOutStreams } from './partition.ts';
+import { awaitArrivals, connectStream, endOutStreams } from './partition.ts';
 
 /**
  * A node that was out is back, behind its fence: it may hold commits that nobody else saw, and believes that it leads what others lead now.
@@ -209,8 +209,8 @@ const reopenStreams: Step<RecoverInput> = {
     for (const other of others(c)) {
       const refs = sharedReady(c, other.id);
       if (refs.length === 0) continue;
-      await c.plane.connectPair(node, other.id);
-      await c.plane.connectPair(other.id, node);
+      // Broken streams are the reconciler's as well.
+      if ((await connectStream(c, node, other.id)) || (await connectStream(c, other.id, node))) continue;
       await c.plane.startStreams(
         node,
         other.id,

@@ -162,7 +162,7 @@ async function begin(world: SimWorld, script: Script): Promise<void> {
     for (const a of partition.replicas) await plane.createReplica(a.node, table, partition.pid);
     for (const a of partition.replicas) {
       for (const b of partition.replicas.filter((r) => r.node !== a.node)) {
-        await plane.connectPair(a.node, b.node);
+        await plane.connectPair(a.node, b.node, () => false);
         await plane.startStreams(a.node, b.node, [partition], false);
       }
     }

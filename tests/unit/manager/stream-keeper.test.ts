@@ -23,6 +23,7 @@ const keeper = () =>
   new StreamKeeper({
     plane: world.plane(),
     inspector: { received },
+    view: () => world.view,
     clock: world.clock,
     event: async ({ kind, text }) => void events.push(`${kind}: ${text}`),
     log: (_level, message, facts) => void events.push(`${message} ${JSON.stringify(facts)}`),
@@ -100,6 +101,19 @@ test('one that does not run though it was renewed is left in peace for longer ev
     if (broken) broken.stalled = true;
   });
   expect(events).toHaveLength(4);
+});
+
+test('one that is not there, or disabled, is given up where replicas count on it, and only there', async () => {
+  const disabled = stream(1, 2);
+  if (disabled) disabled.enabled = false;
+  world.cluster.unsubscribe(1, 3);
+  // Between two followers nothing flows.
+  world.cluster.unsubscribe(2, 3);
+  const at = keeper();
+  await look(at, 3);
+  expect(events).toEqual([]);
+  await look(at, 1);
+  expect(events.sort()).toEqual(['reconnect 2', 'reconnect 3']);
 });
 
 test('looks that were too far apart count as none: it may have run in between', async () => {

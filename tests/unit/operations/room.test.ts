@@ -124,6 +124,19 @@ test('a replica whose stream is ended after it had caught up does not count', as
   expect(faultsOf(world)).toEqual([]);
 });
 
+test('a stream that has lost rows is not made anew under a replica that counts', async () => {
+  const other = tableRecord(2, 'branch', 2, [[1, 4]]);
+  const world = await World.settled([1, 2, 3, 4], [tableRecord(1, 'acct', 2, [[1, 2]]), other]);
+  world.cluster.at(1).slots.delete(4);
+  await world.begin('add-replica', { ...REF, to: 4 });
+  await world.until(() => waits(world)?.kind === 'node');
+  expect(waits(world)?.text).toBe('the stream from node 1 to node 4 is broken, and what it fed is given up first');
+  expect(world.cluster.at(1).slots.has(4)).toBe(false);
+  await world.catalog.commit([{ kind: 'replica-put', tid: 2, pid: 0, node: 4, state: 'stale' }]);
+  expect((await world.finish()).status).toBe('done');
+  expect(world.cluster.at(1).slots.has(4)).toBe(true);
+});
+
 /** The store has no room from the record of this number on, the first one being 0. */
 function isFullAtRecord(world: World, at: number): void {
   const { store } = world;

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { partitionOf, replicaOn } from '../../../src/catalog/view.ts';
 import { must } from '../../../src/core/assert.ts';
 import type { WaitReason } from '../../../src/core/wait-reason.ts';
 import type { Blocker } from '../../../src/operations/ports.ts';
@@ -244,4 +245,48 @@ test('a follower that comes back during a copy is connected with the new replica
   world.cluster.at(4).lagging = false;
   expect((await world.finish()).status).toBe('done');
   expect(faultsOf(world)).toEqual([]);
+});
+
+/** What happens in the moment when the operation has written down that it takes its place on node 4. */
+function whenPlaceIsTaken(world: World, then: () => Promise<unknown>): void {
+  const { store } = world;
+  const txn = store.txn.bind(store);
+  store.txn = async (request) => {
+    const answer = await txn(request);
+    if (!request.write.some((w) => 'put' in w && (w.value as { claims?: unknown[] } | null)?.claims?.length))
+      return answer;
+    store.txn = txn;
+    await then();
+    return answer;
+  };
+}
+
+test('a node does not leave while an operation that is undone has yet to look whether it has left something there', async () => {
+  const world = await threeReplicas();
+  await world.begin('add-replica', { ...REF, to: 4 });
+  world.catalog.onChange((view) => {
+    const partition = must(partitionOf(view, 1, 0), 'partition');
+    if (world.root.status === 'undoing' && !replicaOn(partition, 4)) world.cluster.at(4).alive = false;
+  });
+  await world.runner.cancel(world.root.id);
+  await world.until(() => world.cluster.at(4).alive === false);
+  const leaving = await world.runner.submit('decommission', { nodes: [4], placement: {} }, null, { bytesPlanned: 0 });
+  await world.until(() => world.runner.live(leaving.id)?.waitsFor?.kind === 'lock');
+  expect(world.runner.live(leaving.id)?.waitsFor?.text).toBe(
+    'operation 1 (add-replica acct 0: → n4) has yet to clear its place on a node that leaves',
+  );
+  world.cluster.at(4).alive = true;
+  expect((await world.finish()).status).toBe('cancelled');
+  await world.until(() => world.runner.get(leaving.id)?.status === 'done');
+  expect(faultsOf(world)).toEqual([]);
+});
+
+test('a copy to a node that has left meanwhile is given up, and asks nothing of it', async () => {
+  const world = await threeReplicas();
+  whenPlaceIsTaken(world, async () => {
+    await world.catalog.commit([{ kind: 'node-changed', id: 4, change: { state: 'decommissioned' } }]);
+    world.cluster.at(4).alive = false;
+  });
+  const record = await world.run('add-replica', { ...REF, to: 4 });
+  expect(record).toMatchObject({ status: 'failed', error: { code: 'NODE_NOT_ELIGIBLE' } });
 });

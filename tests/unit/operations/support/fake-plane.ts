@@ -98,20 +98,22 @@ export class FakePlane implements DataPlane {
     return 8192 * (this.#cluster.on(node).replicas.get(nameOf(ref))?.rows.size ?? 0);
   }
 
-  async connectPair(from: NodeId, to: NodeId): Promise<void> {
-    await this.#pairs.run(`${from}>${to}`, async () => {
+  async connectPair(from: NodeId, to: NodeId, isCounted: () => boolean): Promise<boolean> {
+    return this.#pairs.run(`${from}>${to}`, async () => {
+      if (!this.#isWhole(from, to) && isCounted()) return false;
       const { publications } = this.#cluster.on(from);
       if (!publications.has(to)) {
         await this.#effect(`n${from}: create publication to n${to}`, () => publications.set(to, new Set()));
       }
       const { slots } = this.#cluster.on(from);
       const receiver = this.#cluster.on(to);
-      if (receiver.subscriptions.get(from)?.enabled && slots.has(to)) return;
+      if (receiver.subscriptions.get(from)?.enabled && slots.has(to)) return true;
       if (receiver.subscriptions.has(from))
         await this.#effect(`n${to}: drop the cut stream from n${from}`, () => this.#cluster.unsubscribe(from, to));
       await this.#unpublish(from, to, [...this.#published(from, to)]);
       if (slots.has(to)) await this.#effect(`n${from}: drop slot of n${to}`, () => slots.delete(to));
       await this.#effect(`n${to}: subscribe to n${from}`, () => this.#cluster.subscribe(from, to));
+      return true;
     });
   }
 

@@ -196,7 +196,7 @@ export class World {
       for (const a of replicas) await plane.createReplica(a.node, table, pid);
       for (const a of replicas) {
         for (const b of replicas.filter((r) => r.node !== a.node)) {
-          await plane.connectPair(a.node, b.node);
+          await plane.connectPair(a.node, b.node, () => false);
           await plane.startStreams(a.node, b.node, [{ tid, pid }], false);
         }
       }
