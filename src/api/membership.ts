@@ -55,6 +55,8 @@ export const beatReport = z.object({
   fenced: z.boolean(),
   /** It has a lease of the shared meta store; false also where that is embedded. */
   leased: z.boolean(),
+  /** Format of the meta store that its program writes: with a newer store it cannot manage. Older programs do not say so. */
+  metaFormat: z.int().positive().default(1),
   diskTotalBytes: z.number().nonnegative(),
   diskFreeBytes: z.number().nonnegative(),
   facts: nodeFacts,

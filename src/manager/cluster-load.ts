@@ -11,6 +11,8 @@ export interface Beat {
   fenced: boolean;
   /** It has no lease of a shared meta store, and lets nobody in. */
   barred: boolean;
+  /** The newest format of the meta store that its program knows. */
+  metaFormat: number;
   diskTotalBytes: number;
   diskFreeBytes: number;
 }
@@ -66,6 +68,11 @@ export class ClusterLoad {
   reachable(node: NodeId): boolean {
     const beat = this.#beats.get(node);
     return beat?.postgresUp === true && this.#clock.nowMs() - beat.atMs < ALIVE_MS;
+  }
+
+  /** 0 where it has not beaten yet. */
+  metaFormat(node: NodeId): number {
+    return this.#beats.get(node)?.metaFormat ?? 0;
   }
 
   fenced(node: NodeId): boolean {

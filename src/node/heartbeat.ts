@@ -4,6 +4,7 @@ import { post } from '../api/client.ts';
 import type { BeatAnswer, BeatReport, JoinAnswer, NodeFacts, WhoAmI } from '../api/membership.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
 import { TIDE_DATABASE, TIDE_MANAGER } from '../postgres/config.ts';
+import { META_FORMAT } from '../store/format.ts';
 import { diskOf } from './facts.ts';
 import type { ManagerHandle } from './manager-handle.ts';
 
@@ -71,7 +72,7 @@ export class Heartbeat {
   async #tell(postgresUp: boolean): Promise<BeatAnswer> {
     const { nodeId, clusterId, facts, store, server, manager, managerAddress, leased } = this.#options;
     const disk = await diskOf(store);
-    const said = { postgresUp, fenced: server.fenced, leased: leased() };
+    const said = { postgresUp, fenced: server.fenced, leased: leased(), metaFormat: META_FORMAT };
     const report: BeatReport = { node: nodeId, clusterId, ...said, ...disk, facts };
     const local = manager();
     if (local) return local.beat(report);

@@ -66,6 +66,6 @@ function shortOfManagers(url: string | null, managers: readonly ManagerRow[]): s
   const why =
     url === null
       ? 'the meta store is a file there (tide meta migrate takes it into etcd)'
-      : 'no other node is alive and reaches etcd';
+      : 'no other node is alive, reaches etcd and knows the format of what is there';
   return [`nobody could take over from node ${leader.node}: ${why}`];
 }

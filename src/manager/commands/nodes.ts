@@ -11,6 +11,7 @@ import { partitionName, some } from '../../placement/naming.ts';
 import { type Plan, plan } from '../../placement/plan.ts';
 import { preflightScaleIn } from '../../placement/preflight.ts';
 import { withAddedNodes, withDecommissioning, withDraining } from '../../placement/whatif.ts';
+import { META_FORMAT } from '../../store/format.ts';
 import { planData } from '../balancer.ts';
 import { planResult } from '../rows.ts';
 import { type CommandContext, nodeById, requireLock, throwAll } from './context.ts';
@@ -57,10 +58,12 @@ export function nodeStatus(c: CommandContext): NodeStatusRow[] {
   });
 }
 
-/** Who manages, and who could take over. */
+/** Who manages, and who could take over: whoever is alive, reaches the meta store and knows the format that it has now. */
 export async function listManagers(c: CommandContext): Promise<ManagersResult> {
   const leased = new Set((await c.shared?.leased()) ?? []);
-  const able = memberNodes(c.view).filter((n) => n.id === c.home || (leased.has(n.id) && c.load.beatAt(n.id) !== null));
+  const able = memberNodes(c.view).filter(
+    (n) => n.id === c.home || (leased.has(n.id) && c.load.metaFormat(n.id) >= META_FORMAT),
+  );
   const managers = able.map(({ id, address }): ManagerRow => {
     const isLeader = id === c.home;
     return {

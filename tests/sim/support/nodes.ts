@@ -1,6 +1,7 @@
 import { API_VERSION, type BeatAnswer, type NodeFacts } from '../../../src/api/membership.ts';
 import type { NodeId } from '../../../src/catalog/model.ts';
 import { TideError } from '../../../src/core/errors.ts';
+import { META_FORMAT } from '../../../src/store/format.ts';
 import type { Machine } from './machine.ts';
 import type { SimWorld } from './world.ts';
 
@@ -118,6 +119,7 @@ export class Nodes {
       postgresUp: server.alive && !server.frozen,
       fenced: server.fenced || !server.alive,
       leased: false,
+      metaFormat: META_FORMAT,
       diskTotalBytes: DISK_BYTES,
       diskFreeBytes: DISK_BYTES * machine.diskFreeShare,
       facts: factsOf(machine.id),

@@ -9,7 +9,14 @@ import { nodeRecord } from '../operations/support/world.ts';
 
 const WATCH_MS = 150;
 const VICTIM = 2;
-const HEALTHY = { postgresUp: true, fenced: false, barred: false, diskTotalBytes: 100, diskFreeBytes: 50 };
+const HEALTHY = {
+  postgresUp: true,
+  fenced: false,
+  barred: false,
+  metaFormat: 2,
+  diskTotalBytes: 100,
+  diskFreeBytes: 50,
+};
 
 /** A guardian over three nodes, with the servers' answers and the beats made by hand; it notes what it decides. */
 class Watch {

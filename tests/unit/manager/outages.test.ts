@@ -13,7 +13,14 @@ import { nodeRecord, tableRecord } from '../operations/support/world.ts';
 /** Node 2 is out, by the operator's word; the others are well. */
 const GONE = 2;
 const OUTAGE = { by: 'operator', sinceMs: 1_000 } as const;
-const HEALTHY = { postgresUp: true, fenced: false, barred: false, diskTotalBytes: 100, diskFreeBytes: 50 };
+const HEALTHY = {
+  postgresUp: true,
+  fenced: false,
+  barred: false,
+  metaFormat: 2,
+  diskTotalBytes: 100,
+  diskFreeBytes: 50,
+};
 
 let catalog: CatalogStore;
 let load: ClusterLoad;

@@ -19,6 +19,7 @@ const beat = {
   postgresUp: true,
   fenced: false,
   leased: true,
+  metaFormat: 2,
   diskTotalBytes: 1,
   diskFreeBytes: 1,
   facts,
