@@ -96,6 +96,7 @@ class Daemon {
   #busySessions: () => Promise<number> = async () => 0;
   readonly #mover: MetaMover;
   #shared: SharedMeta | null = null;
+  #server: PostgresServer | null = null;
   #runAs: Awaited<ReturnType<typeof chooseUser>> = null;
   #answer: BeatAnswer | null = null;
   #refusal: TideError | null = null;
@@ -155,8 +156,8 @@ class Daemon {
     const binaries = await findBinaries({ postgresBin: options.postgresBin, runAs });
     parseLocality(options.locality);
     const peer = await this.#findCluster();
-    let server: PostgresServer | null = null;
-    cleanups.push(await this.#listen(() => (this.#ready && server?.letsIn ? server.localEndpoint : null)));
+    const served = () => (this.#ready && this.#server?.letsIn ? this.#server.localEndpoint : null);
+    cleanups.push(await this.#listen(served));
     await ensureDataDir(this.#store.pgdata, binaries, runAs);
     const postgres = new PostgresServer({
       binaries,
@@ -171,7 +172,7 @@ class Daemon {
       },
       onWait: (text) => this.#ports.stderr(`${text}\n`),
     });
-    server = postgres;
+    this.#server = postgres;
     await postgres.start();
     if (await bringDatabaseUpToDate(this.#identity?.nodeId ?? 0, postgres.port))
       this.#log.info({ version: this.#ports.version }, 'the database was brought up to date');
@@ -346,6 +347,7 @@ class Daemon {
       directory: this.#store,
       runAs: this.#runAs,
       serving,
+      isFenced: () => this.#server?.fenced !== false,
       startManager: (grant) => this.#startManager({ ...grant, url }),
       log: (level, message, facts) => this.#log[level](facts, message),
     });

@@ -10,6 +10,7 @@ const FIRST_SECONDS = 10;
 /** By when before its end in the store nobody may be let in any more: what it takes to raise the fence and end all sessions, and twice that. */
 const FENCE_MS = 3_000;
 const AGAIN_MS = 300;
+const LOOK_MS = 50;
 
 /** What the watchdog reads: who keeps the lease, and until when it holds on the system's monotonic clock. */
 export interface LeaseNote {
@@ -37,6 +38,8 @@ export interface NodeLeaseOptions {
   file: string;
   /** The node has served without a lease so far, from an embedded store: nobody expects one of it before it has had its first. */
   serving: boolean;
+  /** Nobody is let into its PostgreSQL, or it does not run. */
+  isFenced(): boolean;
   log(level: 'info' | 'warn', message: string, facts: object): void;
 }
 
@@ -100,6 +103,7 @@ export class NodeLease {
         const changed = new Promise<void>((resolve) => {
           this.#lengthChanged = resolve;
         });
+        await this.#fenced();
         const lease = await this.#take();
         if (this.#failing) log('info', 'the node has a lease again', { lease: lease.id });
         this.#failing = false;
@@ -113,6 +117,16 @@ export class NodeLease {
         await sleep(AGAIN_MS, undefined, { signal: this.#ending.signal }).catch(() => {});
       }
     }
+  }
+
+  /**
+   * A right that has lapsed is not followed by a new one while anybody is let in: others may lead in the node's place, and whoever woke up just now
+   * would go on being served without ever having been fenced.
+   */
+  async #fenced(): Promise<void> {
+    const { isFenced } = this.#options;
+    while (this.graceMs === 0 && !isFenced() && !this.#ending.signal.aborted)
+      await sleep(LOOK_MS, undefined, { signal: this.#ending.signal }).catch(() => {});
   }
 
   /** A new lease in place of the one there is: the key goes over to it before the old one ends. */

@@ -20,6 +20,7 @@ export interface SharedMetaOptions {
   runAs: RunAs | null;
   /** As in NodeLeaseOptions. */
   serving: boolean;
+  isFenced(): boolean;
   startManager(grant: SeatGrant): Promise<ManagerHandle>;
   log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
 }
@@ -40,12 +41,12 @@ export class SharedMeta {
   #ended = false;
 
   constructor(options: SharedMetaOptions) {
-    const { url, store, node, address, directory, serving, startManager, log } = options;
+    const { url, store, node, address, directory, serving, isFenced, startManager, log } = options;
     this.#options = options;
     this.url = url;
     this.#note = join(directory.root, 'lease');
     this.seat = new Seat({ store, node, address, start: startManager, log });
-    this.lease = new NodeLease({ store, node, file: this.#note, serving, log });
+    this.lease = new NodeLease({ store, node, file: this.#note, serving, isFenced, log });
   }
 
   async start(): Promise<void> {
