@@ -212,7 +212,7 @@ const joinErrors = {
   JOIN_STOPPED: entry<{ node: number; why: string }>({
     retry: 'later',
     sqlstate: '58000',
-    text: (d) => `node ${d.node} was given its id but is not a member yet: ${d.why}`,
+    text: (d) => `node ${d.node} has not come to serve yet: ${d.why}`,
     hint: () => 'start it again on the same store: it goes on where it was',
   }),
 };
