@@ -19,6 +19,7 @@ import { runCommand } from './commands/run.ts';
 import { EventLog } from './event-log.ts';
 import { Guardian } from './guardian.ts';
 import type { Inspector } from './ports.ts';
+import { Promotions } from './promotions.ts';
 import { Reconciler } from './reconcile.ts';
 import { StreamKeeper } from './stream-keeper.ts';
 import { WalKeeper } from './wal-keeper.ts';
@@ -119,15 +120,20 @@ export class Manager {
       event: (entry) => events.add(entry),
       leaseOf: async (node) => ports.shared?.leaseOf(node) ?? 'none',
     });
+    const broken = {
+      quorums: this.#runner.quorums,
+      promotions: new Promotions({ runner: this.#runner, view: () => catalog.view }),
+    };
     this.#reconciler = new Reconciler({
       ...shared,
-      busy: (tid, pid) => this.#runner.holderOf(partitionLock(tid, pid)) !== undefined,
-      quorums: this.#runner.quorums,
+      ...broken,
+      holderOf: (tid, pid) => this.#runner.holderOf(partitionLock(tid, pid)),
+      isChoosing: (node) => this.#runner.unended().some((r) => r.kind === 'failover' && r.input.node === node),
     });
     this.#walKeeper = new WalKeeper({
       ...shared,
+      ...broken,
       inspector: servers.inspector,
-      runner: this.#runner,
       load: () => this.#load.view(catalog.view),
       event: (entry) => events.add(entry),
       reconnect,

@@ -12,15 +12,20 @@ import {
   servedPartitions,
 } from '../catalog/view.ts';
 import { messageOf } from '../core/errors.ts';
+import type { OperationRecord } from '../operations/operation.ts';
 import type { DataPlane, PartitionRef } from '../operations/ports.ts';
 import type { QuorumKeeper } from '../operations/quorum-keeper.ts';
+import type { Promotions } from './promotions.ts';
 
 export interface ReconcilePorts {
   plane: DataPlane;
   view(): ClusterView;
   alive(node: NodeId): boolean;
-  /** The partition is some operation's: hands off. */
-  busy(tid: number, pid: number): boolean;
+  /** The operation whose the partition is: hands off. */
+  holderOf(tid: number, pid: number): OperationRecord | undefined;
+  /** The node is being failed over: what it has sent is being compared. */
+  isChoosing(node: NodeId): boolean;
+  promotions: Promotions;
   commit(changes: CatalogChange[]): Promise<void>;
   quorums: Pick<QuorumKeeper, 'demanding' | 'settle'>;
   log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
@@ -121,7 +126,7 @@ export class Reconciler {
    * One that is being removed is looked at again when it is. A stream between nodes that share nothing any more goes.
    */
   async #endStrayStreams(node: NodeId): Promise<boolean> {
-    const { plane, alive, view, busy } = this.#ports;
+    const { plane, alive, view } = this.#ports;
     let complete = true;
     for (const { id: other } of connectedNodes(view())) {
       if (other === node) continue;
@@ -129,7 +134,7 @@ export class Reconciler {
         const partition = partitionOf(view(), tid, pid);
         const theirs = partition && replicaOn(partition, other);
         if (theirs && theirs.state !== 'leaving') continue;
-        if (busy(tid, pid)) complete = false;
+        if (this.#busy(tid, pid)) complete = false;
         else await plane.stopSending(node, other, { tid, pid });
       }
       const shares = () =>
@@ -175,6 +180,10 @@ export class Reconciler {
     return plane.connectPair(from, to, () => fedThrough(view(), from, to).length > 0);
   }
 
+  #busy(tid: number, pid: number): boolean {
+    return this.#ports.holderOf(tid, pid) !== undefined;
+  }
+
   /** Partitions that both nodes hold in step with the leader, as the catalog says now. */
   #shared(a: NodeId, b: NodeId): PartitionRef[] {
     const holds = (partition: Partition, node: NodeId) => replicaOn(partition, node)?.state === 'ready';
@@ -184,15 +193,18 @@ export class Reconciler {
   }
 
   /**
-   * A broken stream has lost rows: whom its leader fed through it is stale, and waited for no more, before it is made anew. The other way round
-   * the new one, which does not carry those partitions, would acknowledge their commits. False where an operation is in the way.
+   * A stream that was only disabled, as by a manager that was killed at the wrong moment, goes on. A broken one has lost rows: whom its leader fed
+   * through it is stale, and waited for no more, before it is made anew. The other way round the new one, which does not carry those partitions,
+   * would acknowledge their commits. False where somebody is about to lead by what he has of it.
    */
   async #giveUpBroken(from: NodeId, to: NodeId): Promise<boolean> {
-    const { plane, busy, view, commit, quorums, log } = this.#ports;
+    const { plane, view, commit, quorums, promotions, isChoosing, log } = this.#ports;
     const fedNow = () => fedThrough(view(), from, to);
     if (fedNow().length === 0 || (await plane.isWhole(from, to))) return true;
+    if (isChoosing(from)) return false;
+    if (await plane.resumeStream(from, to)) return true;
+    if (!(await promotions.end(from, to))) return false;
     const fed = fedNow();
-    if (fed.some(({ tid, pid }) => busy(tid, pid))) return false;
     const partitions = fed.map((p) => partitionKey(p.tid, p.pid));
     log('warn', 'a stream is broken: what it fed will be copied again', { from, node: to, partitions });
     const demands = fed.map(({ tid, pid }) => ({ node: from, tid, pid, without: [to] }));
@@ -203,13 +215,13 @@ export class Reconciler {
   }
 
   async #resumeDirection(from: NodeId, to: NodeId): Promise<boolean> {
-    const { plane, busy, view, commit, log } = this.#ports;
+    const { plane, view, commit, log } = this.#ports;
     const refs = this.#shared(from, to);
     const flowing = await plane.streams(from, to);
     const missing = refs.filter((ref) => !flowing.has(partitionTable(ref.tid, ref.pid)));
     // What was taken from one of them meanwhile is no more to be sent.
     const still = new Set(this.#shared(from, to).map(({ tid, pid }) => partitionKey(tid, pid)));
-    const free = missing.filter(({ tid, pid }) => !busy(tid, pid) && still.has(partitionKey(tid, pid)));
+    const free = missing.filter(({ tid, pid }) => !this.#busy(tid, pid) && still.has(partitionKey(tid, pid)));
     const leads = (ref: PartitionRef) => partitionOf(view(), ref.tid, ref.pid)?.leader === from;
     const idle = free.filter((ref) => !leads(ref));
     if (idle.length > 0) await plane.startStreams(from, to, idle, false);
@@ -231,7 +243,7 @@ export class Reconciler {
   }
 
   async #pointHinges(node: NodeId): Promise<boolean> {
-    const { plane, busy } = this.#ports;
+    const { plane, holderOf } = this.#ports;
     let complete = true;
     const hinges = await plane.readHinges(node);
     for (const { table, partition } of servedPartitions(this.#ports.view())) {
@@ -239,14 +251,16 @@ export class Reconciler {
       // Where the leader itself stands, only the operation that made it the leader may turn the hinge.
       if (!target || partition.leader === node) continue;
       if (target.kind === 'node' && target.node === partition.leader) continue;
-      if (busy(partition.tid, partition.pid)) {
+      // Sessions on a hinge that leads to a node that is out wait for a server that may be frozen or cut off, and hold the hinge as long.
+      const isOfOut = target.kind === 'node' && isOut(this.#ports.view(), target.node);
+      const holder = holderOf(partition.tid, partition.pid);
+      // An operation turns the hinge of the node that is to lead. Through the others nobody gets anywhere until it ends, if they are left alone.
+      if (holder && (!isOfOut || holder.input.to === node)) {
         complete = false;
         continue;
       }
       const budgetMs = this.#ports.view().settings['move.max_pause'];
       const to = { kind: 'node', node: partition.leader } as const;
-      // Sessions on a hinge that leads to a node that is out wait for a server that may be frozen or cut off, and hold the hinge as long.
-      const isOfOut = target.kind === 'node' && isOut(this.#ports.view(), target.node);
       const others = isOfOut ? 'are-ended' : undefined;
       const attempt = await plane.pointHinge(node, table, partition.pid, to, budgetMs, others);
       if (attempt.outcome !== 'backed-off') {

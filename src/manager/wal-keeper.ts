@@ -11,20 +11,21 @@ import {
   receiversToCut,
   type SlotState,
 } from '../catalog/retention.ts';
-import { partitionKey, replicaOn } from '../catalog/view.ts';
+import { partitionKey } from '../catalog/view.ts';
 import { messageOf } from '../core/errors.ts';
 import { Rounds } from '../core/rounds.ts';
 import { humanBytes } from '../core/units.ts';
-import type { OperationRecord } from '../operations/operation.ts';
 import type { DataPlane } from '../operations/ports.ts';
-import type { Runner } from '../operations/runner.ts';
+import type { QuorumKeeper } from '../operations/quorum-keeper.ts';
 import { waitForTransaction } from '../operations/waiting.ts';
 import type { Inspector } from './ports.ts';
+import type { Promotions } from './promotions.ts';
 
 export interface WalPorts {
   plane: DataPlane;
   inspector: Pick<Inspector, 'slots'>;
-  runner: Pick<Runner, 'unended' | 'cancel' | 'quorums'>;
+  quorums: Pick<QuorumKeeper, 'demanding' | 'settle'>;
+  promotions: Promotions;
   view(): ClusterView;
   load(): LoadView;
   alive(node: NodeId): boolean;
@@ -76,32 +77,17 @@ export class WalKeeper {
   }
 
   async #cut(node: NodeId, cut: Cut): Promise<void> {
-    const { plane, runner, commit, event, alive, reconnect } = this.#ports;
+    const { plane, quorums, promotions, commit, event, alive, reconnect } = this.#ports;
     const { to } = cut;
-    // Who is about to lead cannot be made stale; everything else that needs the stream finds it gone, and gives up.
-    const promoting = this.#promotions(node, to);
-    for (const { id, passedNoReturn, cancelRequested } of promoting)
-      if (!passedNoReturn && !cancelRequested) await runner.cancel(id).catch(() => {});
-    if (promoting.length > 0) return;
+    if (!(await promotions.end(node, to))) return;
     // The last commit that it acknowledged alone comes before it counts no more.
     const demands = cut.partitions.map(({ tid, pid }) => ({ node, tid, pid, without: [to] }));
-    await runner.quorums.demanding(node, demands, () => commit(cut.partitions.map((p) => staleOn(p, to))));
-    await runner.quorums.settle(node);
+    await quorums.demanding(node, demands, () => commit(cut.partitions.map((p) => staleOn(p, to))));
+    await quorums.settle(node);
     await plane.dropSlot(node, subscriptionName(node, to));
     await event({ kind: 'stream-cut', node: to, text: cutText(node, cut) });
     await plane.disconnectPair(node, to, alive(to) ? undefined : to);
     if (alive(to)) reconnect(to);
-  }
-
-  /** Operations that are about to make `to` the leader of what `node` leads. */
-  #promotions(node: NodeId, to: NodeId): OperationRecord[] {
-    const tables = this.#ports.view().tables;
-    return this.#ports.runner.unended().filter(({ input, status, kind }) => {
-      if (status !== 'running' || input.to !== to || (kind !== 'change-leader' && kind !== 'move-replica'))
-        return false;
-      const partition: Partition | undefined = tables.get(Number(input.tid))?.partitions[Number(input.pid)];
-      return partition?.leader === node && replicaOn(partition, to)?.state === 'ready';
-    });
   }
 
   /** Says once that a disk runs full or has room again, and that somebody's transaction holds up the WAL. */

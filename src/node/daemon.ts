@@ -86,6 +86,7 @@ class Daemon {
   readonly #store: StoreDir;
   readonly #startedAt = new Date();
   readonly #log;
+  readonly #note = (level: 'info' | 'warn' | 'error', text: string, facts: object) => this.#log[level](facts, text);
   readonly #end: Promise<string>;
   #askToEnd: (why: string) => void = () => {};
   #identity: NodeIdentity | null = null;
@@ -118,7 +119,7 @@ class Daemon {
       share: (url) => this.#share(url, true),
       importMeta: ports.importMeta,
       directory: store.meta,
-      log: (level, message, facts) => this.#log[level](facts, message),
+      log: this.#note,
     });
     this.#log = openLog(store.nodeLog, () => this.#identity?.nodeId ?? null);
     this.#end = new Promise((resolve) => {
@@ -129,8 +130,7 @@ class Daemon {
   async run(runAs: Awaited<ReturnType<typeof chooseUser>>): Promise<number> {
     const lock = await holdStore(this.#store);
     const cleanups: (() => Promise<unknown>)[] = [() => lock.release()];
-    process.on('SIGTERM', () => this.#askToEnd('SIGTERM'));
-    process.on('SIGINT', () => this.#askToEnd('SIGINT'));
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => this.#askToEnd(signal));
     try {
       await this.#start(runAs, cleanups);
       const why = await this.#end;
@@ -148,16 +148,14 @@ class Daemon {
 
   async #start(runAs: Awaited<ReturnType<typeof chooseUser>>, cleanups: (() => Promise<unknown>)[]): Promise<void> {
     const beganMs = performance.now();
-    const { options, startMode } = { options: this.#options, startMode: this.#startMode() };
     this.#identity = await readIdentity(this.#store);
     const isNew = this.#identity === null;
-    if (this.#identity) requireStartable(this.#store, this.#identity, startMode);
+    if (this.#identity) requireStartable(this.#store, this.#identity, this.#startMode());
     this.#runAs = runAs;
-    const binaries = await findBinaries({ postgresBin: options.postgresBin, runAs });
-    parseLocality(options.locality);
+    const binaries = await findBinaries({ postgresBin: this.#options.postgresBin, runAs });
+    parseLocality(this.#options.locality);
     const peer = await this.#findCluster();
-    const served = () => (this.#ready && this.#server?.letsIn ? this.#server.localEndpoint : null);
-    cleanups.push(await this.#listen(served));
+    cleanups.push(await this.#listen(() => (this.#ready && this.#server?.letsIn ? this.#server.localEndpoint : null)));
     await ensureDataDir(this.#store.pgdata, binaries, runAs);
     const postgres = new PostgresServer({
       binaries,
@@ -329,7 +327,7 @@ class Daemon {
       clusterId: identity.clusterId,
       startMode: identity.startMode,
       minNodes: this.#options.minNodes,
-      log: (level, message, more) => this.#log[level](more, message),
+      log: this.#note,
     });
     if (!manager.hasMembers()) await manager.join(this.#facts(identity.postgresPort));
     return manager;
@@ -349,7 +347,7 @@ class Daemon {
       serving,
       isFenced: () => this.#server?.fenced !== false,
       startManager: (grant) => this.#startManager({ ...grant, url }),
-      log: (level, message, facts) => this.#log[level](facts, message),
+      log: this.#note,
     });
     await this.#shared.start();
   }
@@ -389,7 +387,6 @@ class Daemon {
   }
 
   #beat(server: PostgresServer): { heartbeat: Heartbeat; fence: FenceKeeper } {
-    const log = (level: 'info' | 'warn' | 'error', message: string, facts: object) => this.#log[level](facts, message);
     const identity = must(this.#identity, 'identity');
     const heartbeat = new Heartbeat({
       nodeId: identity.nodeId,
@@ -412,10 +409,10 @@ class Daemon {
       onRefused: (error) => {
         this.#refusal = error;
       },
-      log,
+      log: this.#note,
     });
     const lease = () => this.#shared?.lease ?? null;
-    const fence = new FenceKeeper({ server, lease, log, onChange: () => heartbeat.hurry() });
+    const fence = new FenceKeeper({ server, lease, log: this.#note, onChange: () => heartbeat.hurry() });
     heartbeat.start();
     fence.start();
     return { heartbeat, fence };

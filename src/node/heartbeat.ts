@@ -4,7 +4,7 @@ import { post } from '../api/client.ts';
 import type { BeatAnswer, BeatReport, JoinAnswer, NodeFacts, WhoAmI } from '../api/membership.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
 import { TIDE_DATABASE, TIDE_MANAGER } from '../postgres/config.ts';
-import { META_FORMAT } from '../store/format.ts';
+import { META_FORMAT } from '../store/meta-store.ts';
 import { diskOf } from './facts.ts';
 import type { ManagerHandle } from './manager-handle.ts';
 

@@ -102,6 +102,8 @@ export interface DataPlane {
    * that server's WAL (bytes), null where there is no stream.
    */
   cutStream(from: NodeId, to: NodeId): Promise<number | null>;
+  /** Lets a stream that was cut go on where it was; false where it has lost its slot, or is not there. */
+  resumeStream(from: NodeId, to: NodeId): Promise<boolean>;
   /**
    * The same stream under a new identity, going on where it was, for one that PostgreSQL does not begin again by itself. A copy that it carried has
    * to begin anew. False where somebody reads it, or it is cut.

@@ -23,7 +23,13 @@ export function cover(draft: Draft, id: NodeId): Blocked[] {
   for (const p of isAlone || away < 0 ? [] : [...draft.heldBy(away)].sort((a, b) => a - b)) {
     if (draft.frozen[p] === 1) continue;
     const wanted = Math.min(ELSEWHERE, draft.tableOf(p).replicaCount);
-    for (let there = lasting(draft, p); there < wanted; there++) {
+    let there = lasting(draft, p);
+    // Nobody else repairs while a drain is under way.
+    for (const n of there < wanted ? behind(draft, p) : []) {
+      draft.resyncReplica(p, n, `its replica on node ${draft.id(n)} missed changes`);
+      there++;
+    }
+    for (; there < wanted; there++) {
       const to = draft.hasLiveLeader(p) ? bestTarget(draft, scales, p, takers) : -1;
       if (to < 0) {
         blocked.push(noTarget(draft, p, away));
@@ -45,6 +51,12 @@ export function cover(draft: Draft, id: NodeId): Blocked[] {
 /** Replicas in step on nodes that stay. */
 function lasting(draft: Draft, p: number): number {
   return draft.holdersOf(p).filter((n) => draft.takes[n] === 1 && draft.isReady(p, n)).length;
+}
+
+/** Live nodes that stay and whose replicas have missed changes. */
+function behind(draft: Draft, p: number): number[] {
+  if (!draft.hasLiveLeader(p)) return [];
+  return draft.holdersOf(p).filter((n) => draft.takes[n] === 1 && draft.alive[n] === 1 && !draft.isReady(p, n));
 }
 
 /**

@@ -297,11 +297,25 @@ export class PostgresDataPlane implements DataPlane {
     const untilMs = performance.now() + LAST_ROWS_MS;
     for (;;) {
       const { busy, position } = await mesh.appliedPosition(this.#on(to), from, to);
-      if (!busy) return position;
+      if (!busy) {
+        // Whoever is chosen by it has to have it still when it crashes.
+        if (position !== null) await mesh.flushWal(this.#on(to));
+        return position;
+      }
       if (performance.now() > untilMs) throw tideError('NODE_UNREACHABLE', { node: to, why: 'it still applies rows' });
       await mesh.endUnconnected(this.#on(to), from, to);
       await sleep(10);
     }
+  }
+
+  async resumeStream(from: NodeId, to: NodeId): Promise<boolean> {
+    return this.#pairs.run(`${from}>${to}`, async () => {
+      if (await this.#isWhole(from, to)) return true;
+      const isIntact =
+        (await mesh.subscriptionReads(this.#on(to), from, to)) && (await mesh.slotExists(this.#on(from), from, to));
+      if (isIntact) await mesh.enableSubscription(this.#on(to), from, to);
+      return isIntact;
+    });
   }
 
   async renewStream(from: NodeId, to: NodeId): Promise<boolean> {

@@ -1,11 +1,5 @@
 import { tideError } from '../core/errors.ts';
-import type { Condition, Entry, MetaStore, Write } from './meta-store.ts';
-
-/**
- * Format of the catalog and the journal. Raised when an older program would misread what a newer one writes; what is only added, and may be
- * left out, keeps it. Each format has its step in MIGRATIONS and its dump of a real store in tests/fixtures/formats.
- */
-export const META_FORMAT = 2;
+import { type Condition, type Entry, META_FORMAT, type MetaStore, type Write } from './meta-store.ts';
 
 export const FORMAT_KEY = '/format';
 

@@ -16,6 +16,12 @@ export interface MetaStore {
   close(): Promise<void>;
 }
 
+/**
+ * Format of the catalog and the journal. Raised when an older program would misread what a newer one writes; what is only added, and may be
+ * left out, keeps it. Each format has its step in MIGRATIONS (`format.ts`) and its dump of a real store in tests/fixtures/formats.
+ */
+export const META_FORMAT = 2;
+
 /** Where the facts of the cluster itself are; a store without it holds none. */
 export const CLUSTER_KEY = '/catalog/cluster';
 /** Marks a copy that is not one yet (`migration.ts`). */

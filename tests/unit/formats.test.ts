@@ -10,9 +10,10 @@ import { prepareStore, readIdentity } from '../../src/node/store-dir.ts';
 import { adoptSteps } from '../../src/operations/adopt.ts';
 import type { OperationRecord } from '../../src/operations/operation.ts';
 import { OPERATION_KINDS } from '../../src/operations/registry.ts';
-import { bringUpToDate, FORMAT_KEY, META_FORMAT, requireReadable } from '../../src/store/format.ts';
+import { bringUpToDate, FORMAT_KEY, requireReadable } from '../../src/store/format.ts';
 import { LmdbStore } from '../../src/store/lmdb-store.ts';
 import { MemoryStore } from '../../src/store/memory-store.ts';
+import { META_FORMAT } from '../../src/store/meta-store.ts';
 import { faultsOf } from './operations/support/cleanliness.ts';
 import { World } from './operations/support/world.ts';
 

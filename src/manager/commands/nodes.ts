@@ -11,7 +11,7 @@ import { partitionName, some } from '../../placement/naming.ts';
 import { type Plan, plan } from '../../placement/plan.ts';
 import { preflightScaleIn } from '../../placement/preflight.ts';
 import { withAddedNodes, withDecommissioning, withDraining } from '../../placement/whatif.ts';
-import { META_FORMAT } from '../../store/format.ts';
+import { META_FORMAT } from '../../store/meta-store.ts';
 import { planData } from '../balancer.ts';
 import { planResult } from '../rows.ts';
 import { type CommandContext, nodeById, requireLock, throwAll } from './context.ts';

@@ -1,5 +1,13 @@
 import type { NodeId, Partition, TableRecord } from '../../catalog/model.ts';
-import { allPartitions, connectedNodes, isOut, partitionKey, replicaOn, servedPartitions } from '../../catalog/view.ts';
+import {
+  allPartitions,
+  connectedNodes,
+  isOut,
+  partitionKey,
+  partitionOf,
+  replicaOn,
+  servedPartitions,
+} from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import {
   again,
@@ -120,10 +128,9 @@ const refillLost: Step<DropInput> = {
   noReturn: true,
   done: async (c) => c.data.opened === true,
   run: async (c) => {
-    const refilled =
-      (c.data.refilled as (PartitionRef & { on: NodeId })[] | undefined) ?? lostHere(c).map((p) => refill(c, p));
-    await c.remember({ refilled });
-    for (const { on, ...ref } of refilled) {
+    for (const { on, ...ref } of await placesFor(c)) {
+      // It leads there already: whoever is out now is failed over or dropped like any other.
+      if (isGone(c, on)) continue;
       const table = must(c.view.tables.get(ref.tid), `table ${ref.tid}`);
       const partition = must(table.partitions[ref.pid], `partition ${ref.pid}`);
       await c.claim({ kind: 'replica-table', node: on, name: `t${ref.tid}_p${ref.pid}` });
@@ -154,6 +161,20 @@ const refillLost: Step<DropInput> = {
   },
   undo: nothingToUndo('behind the point of no return'),
 };
+
+const isGone = (c: StepContext<DropInput>, node: NodeId) =>
+  isOut(c.view, node) || c.view.nodes.get(node)?.state === 'decommissioned';
+
+/** Where each lost partition begins anew. A node that has gone before it was entered as the leader is replaced by another. */
+async function placesFor(c: StepContext<DropInput>): Promise<(PartitionRef & { on: NodeId })[]> {
+  const known = c.data.refilled as (PartitionRef & { on: NodeId })[] | undefined;
+  const refilled = (known ?? lostHere(c).map((p) => refill(c, p))).map((place) => {
+    const partition = must(partitionOf(c.view, place.tid, place.pid), `partition ${place.pid}`);
+    return isGone(c, place.on) && partition.leader === c.input.node ? refill(c, partition) : place;
+  });
+  await c.remember({ refilled });
+  return refilled;
+}
 
 const lostHere = (c: StepContext<DropInput>) =>
   heldBy(c, c.input.node).filter((p) => c.input.lost.includes(partitionKey(p.tid, p.pid)));

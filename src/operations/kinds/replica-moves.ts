@@ -1,4 +1,5 @@
 import type { ReplicaState } from '../../catalog/model.ts';
+import { partitionTable } from '../../catalog/names.ts';
 import { partitionOf, replicaOn, tableName } from '../../catalog/view.ts';
 import { type TideError, tideError } from '../../core/errors.ts';
 import { type MoveRequest, preflightMove } from '../../placement/preflight.ts';
@@ -81,6 +82,7 @@ const emptyStaleReplica: Step<AddInput> = {
   name: 'empty-stale-replica',
   done: async (c) => stateOf(c) !== 'stale',
   run: async (c) => {
+    await c.claim({ kind: 'replica-table', node: c.input.to, name: partitionTable(c.input.tid, c.input.pid) });
     const senders = sendersTo(c, c.input.to);
     for (const other of senders) {
       await c.plane.stopStream(other, c.input.to, refOf(c));

@@ -150,6 +150,7 @@ const copyRows: Step<AddInput> = {
     c.progress(state === 'ready' ? total : Math.min(copied, total), total);
     if (state === 'ready') return DONE;
     if (state === 'none') return beginCopy(c, leader);
+    if (!(await c.plane.isWhole(leader, c.input.to))) return streamLost(c);
     await rememberCopy(c, leader);
     // A quiet stream hands over only when something passes through it.
     await c.plane.writeMarker(leader);
@@ -188,12 +189,17 @@ async function requireMeans(c: StepContext<AddInput>): Promise<StepResult | null
 }
 
 async function isFed(c: StepContext<AddInput>): Promise<boolean> {
-  return (await c.plane.streamState(partitionNow(c).leader, c.input.to, refOf(c))) === 'ready';
+  const { leader } = partitionNow(c);
+  const { to } = c.input;
+  return (await c.plane.isWhole(leader, to)) && (await c.plane.streamState(leader, to, refOf(c))) === 'ready';
 }
+
+const streamLost = (c: StepContext<AddInput>): StepResult =>
+  giveUp(tideError('STREAM_LOST', { from: partitionNow(c).leader, to: c.input.to }));
 
 async function beginCopy(c: StepContext<AddInput>, leader: NodeId): Promise<StepResult> {
   // Its rows, or part of them, are there: copied into them it would never end.
-  if (copySlotOf(c) !== undefined) return giveUp(tideError('STREAM_LOST', { from: leader, to: c.input.to }));
+  if (copySlotOf(c) !== undefined) return streamLost(c);
   const noRoom = await awaitRoom(c, c.input.to);
   if (noRoom) return noRoom;
   // Asked for before: once the copy runs, a target that goes silent must not keep its slot's name to itself.
@@ -213,7 +219,7 @@ async function rememberCopy(c: StepContext<AddInput>, leader: NodeId): Promise<v
 async function requireFed(c: StepContext<AddInput>): Promise<StepResult | null> {
   const tooMuch = await requireMeans(c);
   if (tooMuch || (await isFed(c))) return tooMuch;
-  return giveUp(tideError('STREAM_LOST', { from: partitionNow(c).leader, to: c.input.to }));
+  return streamLost(c);
 }
 
 const catchUp: Step<AddInput> = {
@@ -234,12 +240,15 @@ const catchUp: Step<AddInput> = {
 
 /** Null once the streams are there; else what has to be waited for. */
 async function joinFollowers(c: StepContext<AddInput>): Promise<StepResult | null> {
-  for (const other of readyNodes(partitionNow(c)).filter((n) => n !== c.input.to && c.alive(n))) {
+  const { to } = c.input;
+  for (const other of readyNodes(partitionNow(c)).filter((n) => n !== to && c.alive(n))) {
+    // What the leader sends it must never be begun anew here: what came meanwhile would be missing for ever, and it would count.
+    const isLeader = other === partitionNow(c).leader;
     // It may have been away when the nodes were connected, and be back now.
-    const slow = await connect(c, other);
+    const slow = isLeader ? await connectStream(c, to, other) : await connect(c, other);
     if (slow) return slow;
-    await c.plane.startStreams(c.input.to, other, [refOf(c)], false);
-    await c.plane.startStreams(other, c.input.to, [refOf(c)], false);
+    await c.plane.startStreams(to, other, [refOf(c)], false);
+    if (!isLeader) await c.plane.startStreams(other, to, [refOf(c)], false);
   }
   return null;
 }

@@ -10,7 +10,10 @@ const MOVE_KINDS: ReadonlySet<string> = new Set<Move['kind']>([
   'change-leader',
 ]);
 
-/** A move that failed (its target died, a disk ran full) is planned anew after a pause that doubles with every failure in a row. */
+/**
+ * A move that failed (its target died, a disk ran full), or that somebody has cancelled, is planned anew after a pause that doubles with every
+ * failure in a row: whoever cancelled it has the time to do what it stood in the way of.
+ */
 const RETRY_MS = 1_000;
 const RETRY_MS_MAX = 300_000;
 
@@ -101,12 +104,13 @@ interface Failures {
 }
 
 function lastFailures(children: readonly OperationRecord[]): Failures | null {
-  const ended = children.filter((r) => r.status === 'failed' || r.status === 'done').sort((a, b) => b.id - a.id);
+  const ended = children.filter((r) => r.endedMs !== null).sort((a, b) => b.id - a.id);
   const count = ended.findIndex((r) => r.status === 'done');
   const failures = count === -1 ? ended.length : count;
   const [newest] = ended;
-  if (failures === 0 || !newest?.error) return null;
-  return { id: newest.id, endedMs: newest.endedMs ?? 0, message: newest.error.message, count: failures };
+  if (failures === 0 || !newest) return null;
+  const message = newest.error?.message ?? 'it was cancelled';
+  return { id: newest.id, endedMs: newest.endedMs ?? 0, message, count: failures };
 }
 
 /** Pause after `count` failures in a row, milliseconds. */

@@ -67,7 +67,7 @@ const connectTarget: Step<LeaderInput> = {
   name: 'connect-target',
   done: async (c) => notMine(c) || hasSwung(c),
   run: async (c) => {
-    const late = await leaveDeadBehind(c);
+    const late = (await leaveDeadBehind(c)) ?? (await leadTargetToSource(c));
     if (late) return late;
     // A replica that was removed while this node was away is still in its stream there: rows would come to a table that is gone.
     for (const { id } of connectedNodes(c.view)) {
@@ -82,6 +82,24 @@ const connectTarget: Step<LeaderInput> = {
   },
   undo: nothingToUndo('streams among followers belong to the replicas, not to this change'),
 };
+
+/**
+ * Clients of the target come through the source until its own hinge is turned. One that leads to an earlier leader is pointed there first: that
+ * node may lead its own to the target as soon as this is the leader, and statements would go in a circle.
+ */
+async function leadTargetToSource(c: StepContext<LeaderInput>): Promise<StepResult | null> {
+  const source = must(begun(c), 'source');
+  const { to } = c.input;
+  const aim = await c.plane.readHinge(to, refOf(c));
+  if (aim?.kind !== 'node' || aim.node === source) return null;
+  const others = isOut(c.view, aim.node) ? 'are-ended' : undefined;
+  const way = { kind: 'node', node: source } as const;
+  const budgetMs = c.view.settings['move.max_pause'];
+  const attempt = await c.plane.pointHinge(to, tableOf(c), c.input.pid, way, budgetMs, others);
+  if (attempt.outcome === 'done') return null;
+  if (others) await c.plane.endHolders(to, refOf(c));
+  return again(100, waitFor('lock', `a hinge on node ${to} that leads to node ${aim.node} is in use`, to));
+}
 
 /**
  * A follower that does not beat cannot follow two streams in order, and must not hold up the change: it is taken out of the streams of

@@ -213,7 +213,12 @@ const publishLeaders: Step<FailoverInput> = {
   name: 'publish-leaders',
   done: async (c) => choicesOf(c).every((choice) => !isDue(c, choice)),
   run: async (c) => {
-    const due = choicesOf(c).filter((choice) => isDue(c, choice));
+    const all = choicesOf(c).filter((choice) => isDue(c, choice));
+    // One that has gone since it was chosen holds up nobody else; when it is out, the next failover chooses anew.
+    const due = all.filter((choice) => c.alive(choice.leader));
+    const away = all.find((choice) => !c.alive(choice.leader));
+    if (due.length === 0 && away)
+      return again(100, waitFor('node', `node ${away.leader}, which is to lead, does not answer`, away.leader));
     await eachAtOnce(due, (choice) => leaveStaleBehind(c, choice));
     await c.commit(
       ...due.map((choice) => ({ kind: 'replica-put', ...refOf(choice), node: choice.leader, state: 'ready' }) as const),
@@ -222,12 +227,13 @@ const publishLeaders: Step<FailoverInput> = {
         choice.stale.map((node) => ({ kind: 'replica-put', ...refOf(choice), node, state: 'stale' }) as const),
       ),
     );
-    return DONE;
+    return away ? again(20) : DONE;
   },
   undo: nothingToUndo('behind the point of no return'),
 };
 
 const isDue = (c: Context, choice: Choice) => {
+  if (isOut(c.view, choice.leader)) return false;
   const partition = partitionOf(c.view, choice.tid, choice.pid);
   return partition?.leader === c.input.node && partition.epoch + 1 === choice.epoch;
 };
@@ -240,9 +246,15 @@ async function leaveStaleBehind(c: Context, choice: Choice): Promise<void> {
   }
   // One that has gone meanwhile is given the streams it lacks when it returns, and one whose stream is broken acknowledges nothing until it is stale.
   for (const to of followersOf(partition, choice.leader).filter((n) => !choice.stale.includes(n) && c.alive(n))) {
+    if (await isHeldUp(c, choice.leader, to)) continue;
     if (await connectStream(c, choice.leader, to)) continue;
     await c.plane.startStreams(choice.leader, to, [refOf(choice)], false);
   }
+}
+
+/** A stream that is not there needs a slot, which would wait for every open transaction of its sender: it is made when the partition is led again. */
+async function isHeldUp(c: Context, from: NodeId, to: NodeId): Promise<boolean> {
+  return !(await c.plane.isWhole(from, to)) && (await c.plane.oldestWriter(from)) !== null;
 }
 
 /** Sessions on a hinge that leads to the dead node get nowhere: they are ended in the last of so many tries. */
@@ -298,8 +310,9 @@ async function isForwardedYet(c: Context, { leader, ...choice }: Choice): Promis
 async function tellOutcome(c: Context): Promise<void> {
   const { node } = c.input;
   const left = ledBy(c, node).map(({ tid, pid }) => partitionKey(tid, pid));
+  const led = choicesOf(c).filter(({ tid, pid }) => partitionOf(c.view, tid, pid)?.leader !== node);
   const without = left.length > 0 ? `; without live followers that have all it acknowledged: ${left.join(', ')}` : '';
-  await c.event('failover', `node ${node}: ${choicesOf(c).length} partitions have a new leader${without}`, node);
+  await c.event('failover', `node ${node}: ${led.length} partitions have a new leader${without}`, node);
 }
 
 /** Partitions of different leaders at once, those of one leader one after the other. */

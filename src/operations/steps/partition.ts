@@ -105,16 +105,16 @@ export async function endOutStreams(
 }
 
 /**
- * Takes away the streams between a node and every node it shares no partition with any more; of a node that is out, the other's side. The
+ * Takes away the streams between a node and every node it shares no partition with any more; of a node that is out or has left, the other's side. The
  * catalog is asked and the stream's lock is queued for in the same moment, so that an operation which claims a replica there meanwhile
  * connects after this has disconnected. Before, neither of the two waits for the other's flushes any more.
  */
 export async function disconnectIdlePairs(c: StepContext<unknown>, node: NodeId): Promise<void> {
   for (const other of connectedNodes(c.view)) {
     if (other.id === node || pairNeeded(c, node, other.id)) continue;
-    const gone = [node, other.id].filter((n) => isOut(c.view, n));
+    const gone = [node, other.id].filter((n) => isOut(c.view, n) || c.view.nodes.get(n)?.state === 'decommissioned');
     if (gone.length === 2 || (gone.length === 0 && !c.alive(other.id))) continue;
-    for (const side of [node, other.id].filter((n) => c.alive(n))) await c.settleQuorum(side);
+    for (const side of [node, other.id].filter((n) => c.alive(n) && !gone.includes(n))) await c.settleQuorum(side);
     if (pairNeeded(c, node, other.id)) continue;
     await Promise.all([
       c.plane.disconnectPair(node, other.id, gone[0]),

@@ -113,6 +113,18 @@ export async function subscriptionEnabled(sql: Sql, from: NodeId, to: NodeId): P
   return rows.length > 0;
 }
 
+/** Whether the subscription still has its slot: dropping one takes it away first. */
+export async function subscriptionReads(sql: Sql, from: NodeId, to: NodeId): Promise<boolean> {
+  const name = subscriptionName(from, to);
+  const rows = await sql.query('select from pg_subscription where subname = $1 and subslotname = $1', [name]);
+  return rows.length > 0;
+}
+
+/** Everything that was applied, without waiting for its flush, is on disk. */
+export async function flushWal(sql: Sql): Promise<void> {
+  await sql.query(`select pg_logical_emit_message(false, 'tide', '', true)`);
+}
+
 /** False too for a slot that PostgreSQL has given up because the receiver was away for too long. */
 export async function slotExists(sql: Sql, from: NodeId, to: NodeId): Promise<boolean> {
   const rows = await sql.query(

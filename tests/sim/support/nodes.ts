@@ -1,7 +1,7 @@
 import { API_VERSION, type BeatAnswer, type NodeFacts } from '../../../src/api/membership.ts';
 import type { NodeId } from '../../../src/catalog/model.ts';
 import { TideError } from '../../../src/core/errors.ts';
-import { META_FORMAT } from '../../../src/store/format.ts';
+import { META_FORMAT } from '../../../src/store/meta-store.ts';
 import type { Machine } from './machine.ts';
 import type { SimWorld } from './world.ts';
 

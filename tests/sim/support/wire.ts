@@ -39,6 +39,7 @@ const ASKED: Record<keyof DataPlane, readonly number[]> = {
   swingLeader: [0],
   pointHinge: [0],
   cutStream: [1],
+  resumeStream: [0, 1],
   renewStream: [0, 1],
   dropSenders: [0],
   listReplicas: [0],
@@ -66,6 +67,7 @@ const PAIRED = new Set<keyof DataPlane>([
   'startStreams',
   'stopStream',
   'stopSending',
+  'resumeStream',
   'renewStream',
 ]);
 

@@ -3,7 +3,7 @@ import { ClusterLoad } from '../../../src/manager/cluster-load.ts';
 import type { CommandContext } from '../../../src/manager/commands/context.ts';
 import { listManagers } from '../../../src/manager/commands/nodes.ts';
 import type { Inspector } from '../../../src/manager/ports.ts';
-import { META_FORMAT } from '../../../src/store/format.ts';
+import { META_FORMAT } from '../../../src/store/meta-store.ts';
 import { World } from '../operations/support/world.ts';
 
 /** Nodes that hold a lease of the shared meta store. */

@@ -1,13 +1,15 @@
 import { expect, test } from 'vitest';
 import { partitionOf, replicaOn } from '../../../src/catalog/view.ts';
 import { must } from '../../../src/core/assert.ts';
+import type { Promotions } from '../../../src/manager/promotions.ts';
 import { Reconciler } from '../../../src/manager/reconcile.ts';
+import type { OperationRecord } from '../../../src/operations/operation.ts';
 import { tableRecord, World } from '../operations/support/world.ts';
 
 const REF = { tid: 1, pid: 0 };
 
 /** Node 1 leads, and its slot for node 3 is gone, as where PostgreSQL has given it up; what node 3 is when its stream is made anew is noted. */
-async function broken(busy = false) {
+async function broken(isPromoted = false) {
   const world = await World.settled(
     [1, 2, 3],
     [
@@ -30,7 +32,9 @@ async function broken(busy = false) {
     plane: world.plane(),
     view: () => world.view,
     alive: (node) => world.isAlive(node),
-    busy: (tid, pid) => busy && tid === REF.tid && pid === REF.pid,
+    holderOf: () => undefined,
+    isChoosing: () => false,
+    promotions: { end: async () => !isPromoted } as unknown as Promotions,
     commit: (changes) => world.catalog.commit(changes),
     quorums: world.runner.quorums,
     log: () => {},
@@ -48,11 +52,35 @@ test('a broken stream is made anew when nobody counts on what it has lost', asyn
   expect(isDue()).toBe(false);
 });
 
-test('while an operation has the partition the broken stream is left alone', async () => {
+test('while who followed through it is about to lead, the broken stream is left alone', async () => {
   const { round, made, stateOf3, isDue } = await broken(true);
   await round();
   await round();
   expect(made).toEqual([]);
   expect(stateOf3()).toBe('ready');
   expect(isDue()).toBe(true);
+});
+
+test('hinges that lead to a node which is out are turned though an operation has the partition, but for that of its next leader', async () => {
+  const world = await World.settled([1, 2, 3, 4], [tableRecord(1, 'acct', 2, [[1, 2]])]);
+  await world.catalog.commit([{ kind: 'node-changed', id: 4, change: { outage: { sinceMs: 0, by: 'manager' } } }]);
+  for (const node of [2, 3]) world.cluster.at(node).hinges.set('t1_p0', { kind: 'node', node: 4 });
+  const reconciler = new Reconciler({
+    plane: world.plane(),
+    view: () => world.view,
+    alive: (node) => world.isAlive(node),
+    holderOf: () => ({ input: { ...REF, from: 1, to: 2 } }) as unknown as OperationRecord,
+    isChoosing: () => false,
+    promotions: { end: async () => true } as unknown as Promotions,
+    commit: (changes) => world.catalog.commit(changes),
+    quorums: world.runner.quorums,
+    log: () => {},
+  });
+  reconciler.hingesChanged();
+  await world.clock.during(reconciler.round());
+  const hinges = [2, 3].map((node) => world.cluster.at(node).hinges.get('t1_p0'));
+  expect(hinges).toEqual([
+    { kind: 'node', node: 4 },
+    { kind: 'node', node: 1 },
+  ]);
 });

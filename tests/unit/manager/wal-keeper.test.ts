@@ -3,6 +3,7 @@ import type { NodeId } from '../../../src/catalog/model.ts';
 import { subscriptionName } from '../../../src/catalog/names.ts';
 import type { SlotState } from '../../../src/catalog/retention.ts';
 import { partitionOf, replicaOn } from '../../../src/catalog/view.ts';
+import { Promotions } from '../../../src/manager/promotions.ts';
 import { WalKeeper } from '../../../src/manager/wal-keeper.ts';
 import { faultsOf } from '../operations/support/cleanliness.ts';
 import { tableRecord, World } from '../operations/support/world.ts';
@@ -35,7 +36,8 @@ const keeper = () =>
   new WalKeeper({
     plane: world.plane(),
     inspector: { slots: async (node) => slotsOf(node) },
-    runner: world.runner,
+    quorums: world.runner.quorums,
+    promotions: new Promotions({ runner: world.runner, view: () => world.view }),
     view: () => world.view,
     load: () => world.load(),
     alive: (node) => world.isAlive(node),
@@ -138,3 +140,26 @@ test('disks that run full and have room again are told of once', async () => {
     'disk-ok: node 2 has 90 % of its disk left: replicas may go there again',
   ]);
 });
+
+test.each([300, 700, 1_000])(
+  'who is too far behind is cut though a plan wants it to lead, looked at %d ms on',
+  async (offsetMs) => {
+    await world.run('drain-node', { node: 1, draining: true });
+    expect(partitionOf(world.view, 1, 0)?.leader).not.toBe(1);
+    const leader = partitionOf(world.view, 1, 0)?.leader ?? 0;
+    world.cluster.at(1).lagging = true;
+    behind.set(subscriptionName(leader, 1), 14 * GIB);
+    const at = keeper();
+    await world.begin('drain-node', { node: 1, draining: false });
+    let nextMs = world.clock.nowMs() + offsetMs;
+    await world.until(() => {
+      if (world.clock.nowMs() >= nextMs) {
+        nextMs += 1_000;
+        at.round([1, 2, 3]);
+      }
+      return events.length > 0;
+    });
+    expect(events[0]).toMatch(/^stream-cut: node \d keeps no more WAL for node 1/);
+    expect(world.runner.all().filter((r) => r.status === 'cancelled').length).toBeLessThan(5);
+  },
+);

@@ -134,3 +134,45 @@ test('a dropped follower of a leader that is out leaves that leader what it has,
   await world.run('recover-node', { node: 1 });
   expect(faultsOf(world)).toEqual([]);
 });
+
+test('a chosen leader that dies for good before it leads holds up nobody else, and is replaced', async () => {
+  const stuck: string[] = [];
+  const died = new Set<string>();
+  for (let at = 1; at < 60; at++) {
+    const placement = [
+      [1, 2, 3],
+      [1, 3, 4],
+      [1, 2, 4],
+    ];
+    const world = await World.settled([1, 2, 3, 4], [tableRecord(1, 'acct', 3, placement)]);
+    world.arrive();
+    world.crash(1);
+    await world.begin('failover', { node: 1, by: 'manager' }, { at, mode: 'node-dies', node: 2 });
+    await world.until(() => !world.cluster.at(2).alive || world.allEnded());
+    if (world.cluster.at(2).alive) break;
+    died.add(world.changes()[at - 1] ?? '');
+    // As the guardian does: of whoever is down and leads something that others could.
+    for (const node of [2, 1]) {
+      await world.runner.submit('failover', { node, by: 'manager' });
+      const limitMs = world.clock.nowMs() + 600_000;
+      await world.until(() => world.runner.unended().length === 0 || world.clock.nowMs() > limitMs);
+    }
+    // With two of its three holders gone nobody can prove that it has everything, but for the one that node 2 does not hold.
+    const leader = must(partitionOf(world.view, 1, 1), 'partition').leader;
+    if (world.runner.unended().length > 0 || leader < 3) stuck.push(`at ${at}: led by ${leader}; ${world.waits()}`);
+  }
+  expect(died.size).toBeGreaterThan(5);
+  expect(stuck).toEqual([]);
+});
+
+test('a partition that is lost begins anew elsewhere where its new node dies before it is entered', async () => {
+  const world = await World.settled([1, 2, 3], [tableRecord(1, 'acct', 1, [[1]])]);
+  world.crash(1);
+  await world.run('failover', { node: 1, by: 'manager' });
+  await world.begin('drop-node', { node: 1, lost: ['1/0'] }, { at: 1, mode: 'node-dies', node: 2 });
+  await world.until(() => !world.cluster.at(2).alive);
+  await world.runner.submit('failover', { node: 2, by: 'manager' });
+  await world.finish();
+  expect(world.root.status).toBe('done');
+  expect(partitionOf(world.view, 1, 0)?.leader).toBe(3);
+});

@@ -346,6 +346,18 @@ export class FakePlane implements DataPlane {
     return subscription?.applied ?? null;
   }
 
+  async resumeStream(from: NodeId, to: NodeId): Promise<boolean> {
+    return this.#pairs.run(`${from}>${to}`, async () => {
+      const subscription = this.#cluster.on(to).subscriptions.get(from);
+      if (!subscription || !this.#cluster.on(from).slots.has(to)) return false;
+      if (!subscription.enabled)
+        await this.#effect(`n${to}: let the stream from n${from} go on`, () => {
+          subscription.enabled = true;
+        });
+      return true;
+    });
+  }
+
   async renewStream(from: NodeId, to: NodeId): Promise<boolean> {
     return this.#pairs.run(`${from}>${to}`, async () => {
       const subscription = this.#cluster.on(to).subscriptions.get(from);

@@ -11,6 +11,7 @@ import { mayBeAway } from '../../../../src/catalog/quorum.ts';
 import { allPartitions, connectedNodes, isOut, partitionKey } from '../../../../src/catalog/view.ts';
 import { tideError } from '../../../../src/core/errors.ts';
 import { CatalogStore } from '../../../../src/manager/catalog-store.ts';
+import { Promotions } from '../../../../src/manager/promotions.ts';
 import { Reconciler } from '../../../../src/manager/reconcile.ts';
 import { Journal } from '../../../../src/operations/journal.ts';
 import { hasEnded } from '../../../../src/operations/machine.ts';
@@ -263,7 +264,9 @@ export class World {
       plane: this.plane(),
       view: () => this.view,
       alive: (node) => this.isAlive(node),
-      busy: () => false,
+      holderOf: () => undefined,
+      isChoosing: () => false,
+      promotions: new Promotions({ runner: this.runner, view: () => this.view }),
       commit: (changes) => this.catalog.commit(changes),
       quorums: this.runner.quorums,
       log: (_level, message, facts) => void this.errors.push(`${message} ${JSON.stringify(facts)}`),

@@ -1,0 +1,35 @@
+import type { ClusterView, NodeId } from '../catalog/model.ts';
+import { partitionOf, replicaOn } from '../catalog/view.ts';
+import type { OperationRecord } from '../operations/operation.ts';
+import type { Runner } from '../operations/runner.ts';
+
+export interface PromotionPorts {
+  runner: Pick<Runner, 'unended' | 'cancel'>;
+  view(): ClusterView;
+}
+
+/** Operations that are about to make a follower the leader: it cannot be made stale under them. Everything else that needs its stream finds it gone, and gives up. */
+export class Promotions {
+  readonly #ports: PromotionPorts;
+
+  constructor(ports: PromotionPorts) {
+    this.#ports = ports;
+  }
+
+  /** True where `to` is about to lead nothing that `from` leads; else those that still can be are cancelled. */
+  async end(from: NodeId, to: NodeId): Promise<boolean> {
+    const promoting = this.#of(from, to);
+    for (const { id, passedNoReturn, cancelRequested } of promoting)
+      if (!passedNoReturn && !cancelRequested) await this.#ports.runner.cancel(id).catch(() => {});
+    return promoting.length === 0;
+  }
+
+  #of(from: NodeId, to: NodeId): OperationRecord[] {
+    return this.#ports.runner.unended().filter(({ input, status, kind }) => {
+      if (status !== 'running' || input.to !== to || (kind !== 'change-leader' && kind !== 'move-replica'))
+        return false;
+      const partition = partitionOf(this.#ports.view(), Number(input.tid), Number(input.pid));
+      return partition?.leader === from && replicaOn(partition, to)?.state === 'ready';
+    });
+  }
+}
