@@ -42,6 +42,9 @@ export const commits: Benchmark = {
       figure('pgtide, durability async', quorum.loose),
       figure('plain PostgreSQL, two physical standbys, synchronous', plain.synchronous),
       figure('plain PostgreSQL, the same, asynchronous', plain.asynchronous),
+      ratio('commits/s, quorum / async', quorum.kept, quorum.loose),
+      ratio('commits/s, quorum / plain synchronous', quorum.kept, plain.synchronous),
+      ratio('commits/s, async / plain asynchronous', quorum.loose, plain.asynchronous),
     ];
   },
 };
@@ -82,6 +85,10 @@ async function bestOf(run: () => Promise<number[]>): Promise<number[]> {
     if (took.length > best.length) best = took;
   }
   return best;
+}
+
+function ratio(what: string, took: readonly number[], baseline: readonly number[]): Figure {
+  return { what, value: (took.length / baseline.length).toFixed(2) };
 }
 
 function figure(what: string, took: readonly number[]): Figure {
