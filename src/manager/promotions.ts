@@ -26,8 +26,9 @@ export class Promotions {
 
   #of(from: NodeId, to: NodeId): OperationRecord[] {
     return this.#ports.runner.unended().filter(({ input, status, kind }) => {
-      if (status !== 'running' || input.to !== to || (kind !== 'change-leader' && kind !== 'move-replica'))
-        return false;
+      if (kind !== 'change-leader' && kind !== 'move-replica') return false;
+      // A move from another follower changes no leader.
+      if (status !== 'running' || input.from !== from || input.to !== to) return false;
       const partition = partitionOf(this.#ports.view(), Number(input.tid), Number(input.pid));
       return partition?.leader === from && replicaOn(partition, to)?.state === 'ready';
     });

@@ -246,16 +246,19 @@ export class Reconciler {
     const { plane, holderOf } = this.#ports;
     let complete = true;
     const hinges = await plane.readHinges(node);
-    for (const { table, partition } of servedPartitions(this.#ports.view())) {
-      const target = hinges.get(partitionTable(partition.tid, partition.pid));
+    for (const { table, partition: seen } of servedPartitions(this.#ports.view())) {
+      const target = hinges.get(partitionTable(seen.tid, seen.pid));
+      if (!target) continue;
+      // The hinges before took their time: asked in the moment in which this one is turned. Its leader may be this node by now.
+      const partition = partitionOf(this.#ports.view(), seen.tid, seen.pid);
       // Where the leader itself stands, only the operation that made it the leader may turn the hinge.
-      if (!target || partition.leader === node) continue;
+      if (!partition || partition.leader === node) continue;
       if (target.kind === 'node' && target.node === partition.leader) continue;
       // Sessions on a hinge that leads to a node that is out wait for a server that may be frozen or cut off, and hold the hinge as long.
       const isOfOut = target.kind === 'node' && isOut(this.#ports.view(), target.node);
       const holder = holderOf(partition.tid, partition.pid);
       // An operation turns the hinge of the node that is to lead. Through the others nobody gets anywhere until it ends, if they are left alone.
-      if (holder && (!isOfOut || holder.input.to === node)) {
+      if (holder && (!isOfOut || mayLead(holder, node))) {
         complete = false;
         continue;
       }
@@ -274,4 +277,8 @@ export class Reconciler {
     if (complete) await this.#forgetGone(node);
     return complete;
   }
+}
+
+function mayLead({ kind, input }: OperationRecord, node: NodeId): boolean {
+  return input.to === node && (kind === 'change-leader' || kind === 'move-replica');
 }

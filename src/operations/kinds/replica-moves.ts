@@ -7,7 +7,7 @@ import { DONE, operationKind, partitionLock, type Step, type StepContext } from 
 import type { PartitionRef } from '../ports.ts';
 import { type AddInput, addReplicaSteps } from '../steps/add-replica.ts';
 import { changeLeaderSteps, type LeaderInput } from '../steps/change-leader.ts';
-import { awaitArrivals, disconnectIdlePairs, partitionNow, refOf, sendersTo } from '../steps/partition.ts';
+import { awaitArrivals, disconnectIdlePairs, partitionNow, refOf, sendersTo, stopStream } from '../steps/partition.ts';
 import { type RemoveInput, removeReplicaSteps } from '../steps/remove-replica.ts';
 
 /** The operations on one partition; a planned move of each kind is an operation of the same name. */
@@ -85,8 +85,8 @@ const emptyStaleReplica: Step<AddInput> = {
     await c.claim({ kind: 'replica-table', node: c.input.to, name: partitionTable(c.input.tid, c.input.pid) });
     const senders = sendersTo(c, c.input.to);
     for (const other of senders) {
-      await c.plane.stopStream(other, c.input.to, refOf(c));
-      await c.plane.stopStream(c.input.to, other, refOf(c));
+      await stopStream(c, other, c.input.to, refOf(c));
+      await stopStream(c, c.input.to, other, refOf(c));
     }
     const late = await awaitArrivals(c, c.input.to, senders);
     if (late) return late;

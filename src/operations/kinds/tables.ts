@@ -15,7 +15,7 @@ import {
   type StepResult,
 } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
-import { awaitArrivals, connectStream, disconnectIdlePairs } from '../steps/partition.ts';
+import { awaitArrivals, connectStream, disconnectIdlePairs, stopStream } from '../steps/partition.ts';
 import { demandQuorum } from '../steps/protect.ts';
 import { waitFor } from '../waiting.ts';
 
@@ -98,7 +98,7 @@ const startStreams: Step<CreateInput> = {
         for (const ref of refs) await c.plane.stopSending(from, to, ref);
         continue;
       }
-      for (const ref of refs) await c.plane.stopStream(from, to, ref);
+      for (const ref of refs) await stopStream(c, from, to, ref);
       const late = await awaitArrivals(c, to, [from]);
       if (late) return late;
     }
@@ -197,7 +197,7 @@ const dropEverywhere: Step<DropInput> = {
     const table = must(dropping(c), `table ${c.input.tid}`);
     await dropParents(c, table);
     for (const { from, to, refs } of pairsOf(c, table)) {
-      for (const ref of refs) await c.plane.stopStream(from, to, ref);
+      for (const ref of refs) await stopStream(c, from, to, ref);
       const late = await awaitArrivals(c, to, [from]);
       if (late) return late;
     }

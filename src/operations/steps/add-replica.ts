@@ -12,10 +12,12 @@ import {
   disconnectIdlePairs,
   endOutStreams,
   endStream,
+  failoverOf,
   partitionNow,
   readyNodes,
   refOf,
   sendersTo,
+  stopStream,
   tableOf,
 } from './partition.ts';
 import { protectPartition, withdrawDemands } from './protect.ts';
@@ -79,7 +81,7 @@ async function dropCopy(c: StepContext<AddInput>): Promise<StepResult | null> {
   const { to } = c.input;
   if (isOut(c.view, to) || !(await c.plane.replicaExists(to, refOf(c)))) return null;
   // A target that was away when its copy was ended has still to be told; while it copies, the table cannot be dropped.
-  for (const other of sendersTo(c, to).filter((n) => c.alive(n))) await c.plane.stopStream(other, to, refOf(c));
+  for (const other of sendersTo(c, to).filter((n) => c.alive(n))) await stopStream(c, other, to, refOf(c));
   const late = await awaitArrivals(c, to, sendersTo(c, to));
   if (late) return late;
   await c.plane.dropReplica(to, refOf(c));
@@ -150,7 +152,7 @@ const copyRows: Step<AddInput> = {
     c.progress(state === 'ready' ? total : Math.min(copied, total), total);
     if (state === 'ready') return DONE;
     if (state === 'none') return beginCopy(c, leader);
-    if (!(await c.plane.isWhole(leader, c.input.to))) return streamLost(c);
+    if (!(await c.plane.isWhole(leader, c.input.to))) return regainStream(c);
     await rememberCopy(c, leader);
     // A quiet stream hands over only when something passes through it.
     await c.plane.writeMarker(leader);
@@ -194,12 +196,21 @@ async function isFed(c: StepContext<AddInput>): Promise<boolean> {
   return (await c.plane.isWhole(leader, to)) && (await c.plane.streamState(leader, to, refOf(c))) === 'ready';
 }
 
-const streamLost = (c: StepContext<AddInput>): StepResult =>
-  giveUp(tideError('STREAM_LOST', { from: partitionNow(c).leader, to: c.input.to }));
+/**
+ * What becomes of a replica whose stream does not flow: one that was only disabled goes on; in any other it has missed rows, unless they are being
+ * compared by a failover, which says what is next.
+ */
+async function regainStream(c: StepContext<AddInput>): Promise<StepResult> {
+  const { leader } = partitionNow(c);
+  const { to } = c.input;
+  if (failoverOf(c, leader)) return again(100, waitFor('node', `node ${leader}, which leads, is failed over`, leader));
+  if (!(await c.plane.isWhole(leader, to)) && (await c.plane.resumeStream(leader, to))) return again(20);
+  return giveUp(tideError('STREAM_LOST', { from: leader, to }));
+}
 
 async function beginCopy(c: StepContext<AddInput>, leader: NodeId): Promise<StepResult> {
   // Its rows, or part of them, are there: copied into them it would never end.
-  if (copySlotOf(c) !== undefined) return streamLost(c);
+  if (copySlotOf(c) !== undefined) return regainStream(c);
   const noRoom = await awaitRoom(c, c.input.to);
   if (noRoom) return noRoom;
   // Asked for before: once the copy runs, a target that goes silent must not keep its slot's name to itself.
@@ -219,7 +230,7 @@ async function rememberCopy(c: StepContext<AddInput>, leader: NodeId): Promise<v
 async function requireFed(c: StepContext<AddInput>): Promise<StepResult | null> {
   const tooMuch = await requireMeans(c);
   if (tooMuch || (await isFed(c))) return tooMuch;
-  return streamLost(c);
+  return regainStream(c);
 }
 
 const catchUp: Step<AddInput> = {

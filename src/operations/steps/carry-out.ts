@@ -99,18 +99,21 @@ interface Failures {
   readonly id: number;
   readonly endedMs: number;
   readonly message: string;
-  /** Failures in a row, the newest included. */
+  /** Failures in a row, the newest included; moves that were cancelled at once, as by a failover, count as one. */
   readonly count: number;
 }
 
 function lastFailures(children: readonly OperationRecord[]): Failures | null {
   const ended = children.filter((r) => r.endedMs !== null).sort((a, b) => b.id - a.id);
-  const count = ended.findIndex((r) => r.status === 'done');
-  const failures = count === -1 ? ended.length : count;
-  const [newest] = ended;
-  if (failures === 0 || !newest) return null;
+  const last = ended.findIndex((r) => r.status === 'done');
+  const since = last === -1 ? ended : ended.slice(0, last);
+  const [newest] = since;
+  if (!newest) return null;
+  const cancelledMs = since.filter((r) => r.status === 'cancelled').map((r) => r.endedMs ?? 0);
+  const waves = cancelledMs.sort((a, b) => a - b).filter((ms, i, all) => ms - (all[i - 1] ?? -Infinity) > RETRY_MS);
+  const count = since.length - cancelledMs.length + waves.length;
   const message = newest.error?.message ?? 'it was cancelled';
-  return { id: newest.id, endedMs: newest.endedMs ?? 0, message, count: failures };
+  return { id: newest.id, endedMs: newest.endedMs ?? 0, message, count };
 }
 
 /** Pause after `count` failures in a row, milliseconds. */

@@ -95,10 +95,13 @@ async function leadTargetToSource(c: StepContext<LeaderInput>): Promise<StepResu
   const others = isOut(c.view, aim.node) ? 'are-ended' : undefined;
   const way = { kind: 'node', node: source } as const;
   const budgetMs = c.view.settings['move.max_pause'];
+  const wait = others ? null : await oldHolder(c, to, budgetMs);
+  if (wait) return wait;
   const attempt = await c.plane.pointHinge(to, tableOf(c), c.input.pid, way, budgetMs, others);
+  await c.pause({ ...refOf(c), node: to, purpose: 'hinge', outcome: attempt.outcome, pauseMs: attempt.pauseMs });
   if (attempt.outcome === 'done') return null;
   if (others) await c.plane.endHolders(to, refOf(c));
-  return again(100, waitFor('lock', `a hinge on node ${to} that leads to node ${aim.node} is in use`, to));
+  return backOff(c, to, 'lock');
 }
 
 /**

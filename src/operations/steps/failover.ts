@@ -213,12 +213,7 @@ const publishLeaders: Step<FailoverInput> = {
   name: 'publish-leaders',
   done: async (c) => choicesOf(c).every((choice) => !isDue(c, choice)),
   run: async (c) => {
-    const all = choicesOf(c).filter((choice) => isDue(c, choice));
-    // One that has gone since it was chosen holds up nobody else; when it is out, the next failover chooses anew.
-    const due = all.filter((choice) => c.alive(choice.leader));
-    const away = all.find((choice) => !c.alive(choice.leader));
-    if (due.length === 0 && away)
-      return again(100, waitFor('node', `node ${away.leader}, which is to lead, does not answer`, away.leader));
+    const due = choicesOf(c).filter((choice) => isDue(c, choice));
     await eachAtOnce(due, (choice) => leaveStaleBehind(c, choice));
     await c.commit(
       ...due.map((choice) => ({ kind: 'replica-put', ...refOf(choice), node: choice.leader, state: 'ready' }) as const),
@@ -227,13 +222,14 @@ const publishLeaders: Step<FailoverInput> = {
         choice.stale.map((node) => ({ kind: 'replica-put', ...refOf(choice), node, state: 'stale' }) as const),
       ),
     );
-    return away ? again(20) : DONE;
+    return DONE;
   },
   undo: nothingToUndo('behind the point of no return'),
 };
 
+/** One that has gone silent since it was chosen holds up nobody else: the next failover of the node chooses anew. */
 const isDue = (c: Context, choice: Choice) => {
-  if (isOut(c.view, choice.leader)) return false;
+  if (!c.alive(choice.leader)) return false;
   const partition = partitionOf(c.view, choice.tid, choice.pid);
   return partition?.leader === c.input.node && partition.epoch + 1 === choice.epoch;
 };

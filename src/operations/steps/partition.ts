@@ -9,7 +9,8 @@ import {
   servedBy,
 } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
-import { again, type StepContext, type StepResult } from '../operation.ts';
+import { tideError } from '../../core/errors.ts';
+import { again, type OperationRecord, type StepContext, type StepResult } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
 import { waitFor } from '../waiting.ts';
 
@@ -32,6 +33,22 @@ export function readyNodes(partition: Partition): NodeId[] {
   return partition.replicas.filter((r) => r.state === 'ready').map((r) => r.node);
 }
 
+/** The node's followers are being compared by how far they have come in its streams: it is not said to be out yet. */
+export function failoverOf(c: StepContext<unknown>, node: NodeId): OperationRecord | undefined {
+  if (isOut(c.view, node)) return undefined;
+  return c.running().find((r) => r.kind === 'failover' && r.input.node === node && r.status === 'running');
+}
+
+/**
+ * Takes a partition out of the stream between two nodes. Throws BUSY while the sender is being failed over: a stream that was cut for that would
+ * be dropped, and with it how far it had come.
+ */
+export async function stopStream(c: StepContext<unknown>, from: NodeId, to: NodeId, ref: PartitionRef): Promise<void> {
+  const failover = failoverOf(c, from);
+  if (failover) throw tideError('BUSY', { what: `node ${from}`, operation: failover.id });
+  await c.plane.stopStream(from, to, ref);
+}
+
 /**
  * Takes the partition out of the stream between two nodes. Nobody asks a node that is out: as a receiver it is sent nothing more, and what
  * it would have sent goes with its slots before it serves again.
@@ -39,7 +56,7 @@ export function readyNodes(partition: Partition): NodeId[] {
 export async function endStream(c: StepContext<PartitionRef>, from: NodeId, to: NodeId): Promise<void> {
   if (isOut(c.view, from)) return;
   const leads = partitionNow(c).leader === to && !isOut(c.view, to);
-  if (c.alive(to) || leads) await c.plane.stopStream(from, to, refOf(c));
+  if (c.alive(to) || leads) await stopStream(c, from, to, refOf(c));
   else await c.plane.stopSending(from, to, refOf(c));
 }
 

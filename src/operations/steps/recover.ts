@@ -13,7 +13,7 @@ import { again, DONE, nothingToUndo, type Step, type StepContext, type StepResul
 import type { HingeTarget, PartitionRef } from '../ports.ts';
 import { waitFor } from '../waiting.ts';
 import { forwardersTo } from './hinges.ts';
-import { awaitArrivals, connectStream, endOutStreams } from './partition.ts';
+import { awaitArrivals, connectStream, endOutStreams, stopStream } from './partition.ts';
 
 /**
  * A node that was out is back, behind its fence: it may hold commits that nobody else saw, and believes that it leads what others lead now.
@@ -149,7 +149,7 @@ async function dropStrays(c: Context): Promise<StepResult | null> {
   const senders = connectedNodes(c.view).map((n) => n.id);
   for (const ref of await c.plane.listReplicas(node)) {
     if (!isStray(c, ref)) continue;
-    for (const other of others(c)) await c.plane.stopStream(other.id, node, ref);
+    for (const other of others(c)) await stopStream(c, other.id, node, ref);
     const sending = senders.filter((n) => !isOut(c.view, n));
     const late = (await endOutStreams(c, senders, node)) ?? (await awaitArrivals(c, node, sending));
     if (late) return late;

@@ -69,7 +69,7 @@ test('hinges that lead to a node which is out are turned though an operation has
     plane: world.plane(),
     view: () => world.view,
     alive: (node) => world.isAlive(node),
-    holderOf: () => ({ input: { ...REF, from: 1, to: 2 } }) as unknown as OperationRecord,
+    holderOf: () => ({ kind: 'change-leader', input: { ...REF, from: 1, to: 2 } }) as unknown as OperationRecord,
     isChoosing: () => false,
     promotions: { end: async () => true } as unknown as Promotions,
     commit: (changes) => world.catalog.commit(changes),
@@ -83,4 +83,45 @@ test('hinges that lead to a node which is out are turned though an operation has
     { kind: 'node', node: 4 },
     { kind: 'node', node: 1 },
   ]);
+});
+
+test('a hinge is turned by what the catalog says in that moment, not when the round began', async () => {
+  const placement = [
+    [1, 2, 3],
+    [1, 2, 3],
+  ];
+  const world = await World.settled([1, 2, 3, 4], [tableRecord(1, 'acct', 3, placement)]);
+  await world.catalog.commit([{ kind: 'node-changed', id: 4, change: { outage: { sinceMs: 0, by: 'manager' } } }]);
+  for (const pid of [0, 1]) world.cluster.at(2).hinges.set(`t1_p${pid}`, { kind: 'node', node: 4 });
+  const plane = world.plane();
+  const point = plane.pointHinge.bind(plane);
+  let hasBegun = false;
+  let mayGoOn = false;
+  plane.pointHinge = async (node, table, pid, to) => {
+    hasBegun = true;
+    while (!mayGoOn) await world.clock.sleep(10);
+    return point(node, table, pid, to);
+  };
+  const reconciler = new Reconciler({
+    plane,
+    view: () => world.view,
+    alive: (node) => world.isAlive(node),
+    holderOf: () => undefined,
+    isChoosing: () => false,
+    promotions: { end: async () => true } as unknown as Promotions,
+    commit: (changes) => world.catalog.commit(changes),
+    quorums: world.runner.quorums,
+    log: () => {},
+  });
+  reconciler.hingesChanged();
+  let isOver = false;
+  void reconciler.round().then(() => {
+    isOver = true;
+  });
+  await world.until(() => hasBegun);
+  expect((await world.run('change-leader', { tid: 1, pid: 1, from: 1, to: 2 })).status).toBe('done');
+  mayGoOn = true;
+  await world.until(() => isOver);
+  expect(world.cluster.at(2).hinges.get('t1_p0')).toEqual({ kind: 'node', node: 1 });
+  expect(world.cluster.at(2).hinges.get('t1_p1')).toEqual({ kind: 'local' });
 });

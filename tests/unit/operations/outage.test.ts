@@ -176,3 +176,35 @@ test('a partition that is lost begins anew elsewhere where its new node dies bef
   expect(world.root.status).toBe('done');
   expect(partitionOf(world.view, 1, 0)?.leader).toBe(3);
 });
+
+test('a chosen leader that falls silent, and may live, keeps nobody else from leading', async () => {
+  const placement = [
+    [1, 2, 3],
+    [1, 3, 4],
+  ];
+  const world = await World.settled([1, 2, 3, 4], [tableRecord(1, 'acct', 3, placement)]);
+  world.arrive();
+  world.crash(1);
+  const { store } = world;
+  const txn = store.txn.bind(store);
+  let silent = 0;
+  store.txn = async (request) => {
+    const answer = await txn(request);
+    const records = request.write.flatMap((w) =>
+      'put' in w && w.put.startsWith('/op/') ? [w.value as OperationRecord] : [],
+    );
+    const [choice] = records.flatMap((r) => (r.data.choices as { leader: number }[] | undefined) ?? []);
+    if (!choice || silent !== 0) return answer;
+    silent = choice.leader;
+    world.crash(silent);
+    return answer;
+  };
+  expect((await world.run('failover', { node: 1, by: 'manager' })).status).toBe('done');
+  const led = must(world.view.tables.get(1), 'table').partitions.filter((p) => p.leader !== 1 && p.leader !== silent);
+  expect(led.length).toBeGreaterThan(0);
+  for (const { pid, leader } of led) {
+    const server = world.cluster.at(leader);
+    expect(server.hinges.get(`t1_p${pid}`)).toEqual({ kind: 'local' });
+    expect(server.replicas.get(`t1_p${pid}`)?.guarded).toBe(false);
+  }
+});

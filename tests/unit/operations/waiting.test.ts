@@ -286,3 +286,34 @@ test('a next leader whose clients still go to an earlier one is led to the prese
   expect(led).toEqual({ kind: 'node', node: 1 });
   expect(world.cluster.problems).toEqual([]);
 });
+
+test('a transaction on the next leader that holds its hinge is waited for without touching it, and named', async () => {
+  const world = await World.settled([1, 2, 3, 4], [tableRecord(1, 'acct', 3, [[1, 2, 3]])]);
+  world.cluster.at(3).hinges.set('t1_p0', { kind: 'node', node: 4 });
+  world.cluster.at(3).holders.set('t1_p0', [session]);
+  await world.begin('change-leader', { ...REF, from: 1, to: 3 });
+  await waitsFor(world, 'transaction');
+  expect(waits(world)).toMatchObject({ node: 3, pid: 4711, user: 'anna' });
+  expect(world.root.pauses).toEqual([]);
+  world.cluster.at(3).holders.clear();
+  expect((await world.finish()).status).toBe('done');
+});
+
+test.each([4, 16])('%d moves that are cancelled at once are planned again after a second', async (moves) => {
+  const placement = Array.from({ length: 32 }, () => [1, 2]);
+  const world = await World.settled([1, 2, 3, 4, 5, 6], [tableRecord(1, 'acct', 2, placement)]);
+  for (const [key, value] of [
+    ['move.concurrency', moves],
+    ['move.concurrency_per_node', 64],
+  ] as const)
+    await world.catalog.commit([{ kind: 'setting-put', key, value }]);
+  await world.begin('rebalance', { goal: 'balance', why: 'a test' });
+  const children = () => world.runner.all().filter((r) => r.parent === world.root.id);
+  await world.until(() => children().filter((r) => r.status === 'running').length >= moves);
+  const before = children();
+  for (const { id } of before) await world.runner.cancel(id).catch(() => {});
+  await world.until(() => before.every(({ id }) => world.runner.get(id)?.endedMs !== null));
+  const endedMs = world.clock.nowMs();
+  await world.until(() => children().length > before.length);
+  expect(world.clock.nowMs() - endedMs).toBeLessThan(2_000);
+});
