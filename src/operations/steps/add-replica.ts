@@ -203,8 +203,11 @@ async function isFed(c: StepContext<AddInput>): Promise<boolean> {
 async function regainStream(c: StepContext<AddInput>): Promise<StepResult> {
   const { leader } = partitionNow(c);
   const { to } = c.input;
-  if (failoverOf(c, leader)) return again(100, waitFor('node', `node ${leader}, which leads, is failed over`, leader));
-  if (!(await c.plane.isWhole(leader, to)) && (await c.plane.resumeStream(leader, to))) return again(20);
+  const whole = await c.plane.isWhole(leader, to);
+  // Asked in the moment in which it would go on, and until another leads.
+  if (isOut(c.view, leader) || failoverOf(c, leader))
+    return again(100, waitFor('node', `node ${leader}, which leads, is failed over`, leader));
+  if (!whole && (await c.plane.resumeStream(leader, to))) return again(20);
   return giveUp(tideError('STREAM_LOST', { from: leader, to }));
 }
 

@@ -236,6 +236,9 @@ const isDue = (c: Context, choice: Choice) => {
 
 async function leaveStaleBehind(c: Context, choice: Choice): Promise<void> {
   const partition = must(partitionOf(c.view, choice.tid, choice.pid), 'partition');
+  // First, since none of this may come to its end: who is sent no more must not count. The leader, and who leads if it is back, are left as they are.
+  const left = choice.stale.filter((n) => n !== choice.guard && followersOf(partition, partition.leader).includes(n));
+  await c.commit(...left.map((node) => ({ kind: 'replica-put', ...refOf(choice), node, state: 'stale' }) as const));
   const holders = partition.replicas.map((r) => r.node).filter((n) => n !== c.input.node && c.alive(n));
   for (const from of holders) {
     for (const to of choice.stale.filter((n) => n !== from)) await c.plane.stopSending(from, to, refOf(choice));

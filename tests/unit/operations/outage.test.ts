@@ -1,8 +1,9 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { partitionOf } from '../../../src/catalog/view.ts';
 import { must } from '../../../src/core/assert.ts';
 import type { OperationRecord } from '../../../src/operations/operation.ts';
 import { faultsOf } from './support/cleanliness.ts';
+import { FakePlane } from './support/fake-plane.ts';
 import { SCENARIOS, type Scenario } from './support/scenarios.ts';
 import { tableRecord, World } from './support/world.ts';
 
@@ -20,6 +21,7 @@ const KINDS = [
   'drop-table',
 ];
 const NODES = [1, 2, 3, 4];
+const REF = { tid: 1, pid: 0 };
 
 for (const scenario of SCENARIOS.filter((s) => KINDS.includes(s.kind))) {
   test.each(NODES)(`${scenario.name}: node %i dies at every change`, async (node) => {
@@ -207,4 +209,41 @@ test('a chosen leader that falls silent, and may live, keeps nobody else from le
     expect(server.hinges.get(`t1_p${pid}`)).toEqual({ kind: 'local' });
     expect(server.replicas.get(`t1_p${pid}`)?.guarded).toBe(false);
   }
+});
+
+test('whoever a failover has stopped feeding does not count, though the leader it chose never came to lead', async () => {
+  const world = await World.settled([1, 2, 3, 4], [tableRecord(1, 'acct', 4, [[1, 2, 3, 4]])]);
+  world.hingesFollow = true;
+  world.arrive();
+  // A change to node 2 has swung, which only node 1 knows, and node 1 dies.
+  const swing = FakePlane.prototype.swingLeader;
+  const swinging = vi.spyOn(FakePlane.prototype, 'swingLeader');
+  swinging.mockImplementation(async function (this: FakePlane, ...args) {
+    const attempt = await swing.apply(this, args);
+    if (attempt.outcome !== 'done') return attempt;
+    world.crash(1);
+    throw new Error('Connection terminated unexpectedly');
+  });
+  await world.begin('change-leader', { ...REF, from: 1, to: 2 });
+  await world.until(() => !world.cluster.at(1).alive);
+  swinging.mockRestore();
+  // Node 3 has most of what node 1 wrote, is chosen, and falls silent while the others are left behind.
+  must(world.cluster.at(3).subscriptions.get(1), 'stream').applied += 1;
+  const stop = FakePlane.prototype.stopSending;
+  const stopping = vi.spyOn(FakePlane.prototype, 'stopSending');
+  stopping.mockImplementation(async function (this: FakePlane, from, to, ref) {
+    if (from === 3) world.crash(3);
+    return stop.call(this, from, to, ref);
+  });
+  const failover = await world.runner.submit('failover', { node: 1, by: 'manager' });
+  await world.until(() => world.runner.get(failover.id)?.endedMs !== null);
+  stopping.mockRestore();
+  expect(world.cluster.at(3).alive).toBe(false);
+  expect(await world.plane().published(2, 4)).toEqual([]);
+  const stateOn4 = () => partitionOf(world.view, 1, 0)?.replicas.find((r) => r.node === 4)?.state;
+  expect(stateOn4()).toBe('stale');
+  world.comeBack(1);
+  await world.runner.submit('recover-node', { node: 1 });
+  await world.until(() => partitionOf(world.view, 1, 0)?.leader === 2);
+  expect(stateOn4()).toBe('stale');
 });
