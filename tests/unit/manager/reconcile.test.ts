@@ -2,11 +2,27 @@ import { expect, test } from 'vitest';
 import { partitionOf, replicaOn } from '../../../src/catalog/view.ts';
 import { must } from '../../../src/core/assert.ts';
 import type { Promotions } from '../../../src/manager/promotions.ts';
-import { Reconciler } from '../../../src/manager/reconcile.ts';
+import { type ReconcilePorts, Reconciler } from '../../../src/manager/reconcile.ts';
 import type { OperationRecord } from '../../../src/operations/operation.ts';
 import { tableRecord, World } from '../operations/support/world.ts';
 
 const REF = { tid: 1, pid: 0 };
+
+/** A reconciler that no operation and no failover is in the way of. */
+function reconcilerOf(world: World, other: Partial<ReconcilePorts>): Reconciler {
+  return new Reconciler({
+    plane: world.plane(),
+    view: () => world.view,
+    alive: (node) => world.isAlive(node),
+    holderOf: () => undefined,
+    isChoosing: () => false,
+    promotions: { end: async () => true } as unknown as Promotions,
+    commit: (changes) => world.catalog.commit(changes),
+    quorums: world.runner.quorums,
+    log: () => {},
+    ...other,
+  });
+}
 
 /** Node 1 leads, and its slot for node 3 is gone, as where PostgreSQL has given it up; what node 3 is when its stream is made anew is noted. */
 async function broken(isPromoted = false) {
@@ -28,17 +44,7 @@ async function broken(isPromoted = false) {
     return subscribe(from, to);
   };
   world.cluster.at(1).slots.delete(3);
-  const reconciler = new Reconciler({
-    plane: world.plane(),
-    view: () => world.view,
-    alive: (node) => world.isAlive(node),
-    holderOf: () => undefined,
-    isChoosing: () => false,
-    promotions: { end: async () => !isPromoted } as unknown as Promotions,
-    commit: (changes) => world.catalog.commit(changes),
-    quorums: world.runner.quorums,
-    log: () => {},
-  });
+  const reconciler = reconcilerOf(world, { promotions: { end: async () => !isPromoted } as unknown as Promotions });
   reconciler.nodeReturned(3);
   const round = () => world.clock.during(reconciler.round());
   return { round, made, stateOf3, isDue: () => reconciler.isDue(3) };
@@ -65,16 +71,8 @@ test('hinges that lead to a node which is out are turned though an operation has
   const world = await World.settled([1, 2, 3, 4], [tableRecord(1, 'acct', 2, [[1, 2]])]);
   await world.catalog.commit([{ kind: 'node-changed', id: 4, change: { outage: { sinceMs: 0, by: 'manager' } } }]);
   for (const node of [2, 3]) world.cluster.at(node).hinges.set('t1_p0', { kind: 'node', node: 4 });
-  const reconciler = new Reconciler({
-    plane: world.plane(),
-    view: () => world.view,
-    alive: (node) => world.isAlive(node),
+  const reconciler = reconcilerOf(world, {
     holderOf: () => ({ kind: 'change-leader', input: { ...REF, from: 1, to: 2 } }) as unknown as OperationRecord,
-    isChoosing: () => false,
-    promotions: { end: async () => true } as unknown as Promotions,
-    commit: (changes) => world.catalog.commit(changes),
-    quorums: world.runner.quorums,
-    log: () => {},
   });
   reconciler.hingesChanged();
   await world.clock.during(reconciler.round());
@@ -102,17 +100,7 @@ test('a hinge is turned by what the catalog says in that moment, not when the ro
     while (!mayGoOn) await world.clock.sleep(10);
     return point(node, table, pid, to);
   };
-  const reconciler = new Reconciler({
-    plane,
-    view: () => world.view,
-    alive: (node) => world.isAlive(node),
-    holderOf: () => undefined,
-    isChoosing: () => false,
-    promotions: { end: async () => true } as unknown as Promotions,
-    commit: (changes) => world.catalog.commit(changes),
-    quorums: world.runner.quorums,
-    log: () => {},
-  });
+  const reconciler = reconcilerOf(world, { plane });
   reconciler.hingesChanged();
   let isOver = false;
   void reconciler.round().then(() => {
