@@ -17,7 +17,8 @@ type Place = Pick<NodeIdentity, 'nodeId' | 'clusterId' | 'manager' | 'meta'>;
 
 /**
  * Whom `--join` reaches. A new node needs one, unless `--meta` says where the cluster is; a restarted one only has to be told where the manager
- * is now. What `--meta` names has to be the same cluster. `own`: HOST:PORT of this node, which is not asked.
+ * is now. Addresses that nodes of its cluster have given up may be another cluster's by now: they are passed over, unless `--join` leads to
+ * nothing else. What `--meta` names has to be the same cluster. `own`: HOST:PORT of this node, which is not asked.
  */
 export async function findCluster(
   store: StoreDir,
@@ -28,15 +29,24 @@ export async function findCluster(
 ): Promise<WhoAmI | null> {
   const check = await clusterCheck(store, identity, options, shared);
   const known = identity === null || identity.metaHome ? [] : [identity.manager, ...identity.peers];
-  const addresses = [...options.join, ...known].filter((a) => a !== own);
+  const full = (address: string) => formatAddress(parseAddress('--join', address, 26_257));
+  const told = options.join.filter((a) => a !== own).map(full);
+  const addresses = [...told, ...known.filter((a) => a !== own).map(full)];
   if (addresses.length === 0) return null;
   const untilMs = performance.now() + (identity ? 0 : JOIN_TRIES_MS);
   for (;;) {
+    let stranger: WhoAmI | null = null;
     try {
-      const found = await askAny(addresses.map((a) => formatAddress(parseAddress('--join', a, 26_257))));
+      const found = await askAny(addresses, (found, address) => {
+        const isTold = told.includes(address);
+        if (identity === null || found.clusterId === identity.clusterId) return isTold || stranger === null;
+        if (isTold) stranger ??= found;
+        return false;
+      });
       check(found.clusterId);
       return found;
     } catch (error) {
+      if (stranger !== null) check((stranger as WhoAmI).clusterId);
       if (error instanceof TideError && error.code !== 'UNREACHABLE') throw error;
       if (performance.now() < untilMs) {
         await sleep(500);

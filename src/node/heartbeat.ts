@@ -129,12 +129,16 @@ export class Heartbeat {
   }
 }
 
-/** Asks the first of `addresses` that answers who it is. Throws the last failure. */
-export async function askAny(addresses: readonly string[]): Promise<WhoAmI> {
+/** Asks `addresses` who they are, until one answers that `isWanted`. Throws the last failure. */
+export async function askAny(
+  addresses: readonly string[],
+  isWanted: (found: WhoAmI, address: string) => boolean,
+): Promise<WhoAmI> {
   let last: unknown = new Error('no address was given');
   for (const address of addresses) {
     try {
-      return (await post(address, '/api/v1/whoami', {}, { timeoutMs: CALL_MS })) as WhoAmI;
+      const found = (await post(address, '/api/v1/whoami', {}, { timeoutMs: CALL_MS })) as WhoAmI;
+      if (isWanted(found, address)) return found;
     } catch (error) {
       if (error instanceof TideError && error.code !== 'UNREACHABLE' && error.retry === 'never') throw error;
       last = error;

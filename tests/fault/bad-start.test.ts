@@ -176,6 +176,20 @@ test('a store of another cluster', async () => {
   await startsWell(store);
 });
 
+test('an address that another cluster has by now is passed over where a second leads to its own', async () => {
+  const [port] = await freePorts(1);
+  const own = `127.0.0.1:${port}`;
+  expect((await start({ store: newStore(), listen: own, more: ['--background'] })).status).toBe(0);
+  const store = newStore();
+  await startsWell(store, [`--join=${own}`]);
+  await startsWell(store, [`--join=${first.address},${own}`]);
+  expect(refusal(await start({ store, join: first.address }))).toMatchObject({
+    status: 1,
+    code: 'STORE_OTHER_CLUSTER',
+  });
+  expect((await tide(['quit', `--host=${own}`])).status).toBe(0);
+});
+
 test('join to nothing ends, join in the wrong mode is refused', async () => {
   const [nowhere] = await freePorts(1);
   const store = newStore();
