@@ -173,32 +173,24 @@ describe('the quorum under load', () => {
   it('goes on where somebody has disabled a stream, and copies nothing again', async () => {
     const [from = 0, receiver = 0] = nodes;
     const rows = await partitions();
-    const fed = rows.filter((r) => r.role === 'leader' && r.node === from && followersIn(rows, r).includes(receiver));
-    expect(fed).not.toEqual([]);
-    const resyncs = async () =>
-      (await cluster.admin({ do: 'op-ls', all: true })).filter((o) => o.kind === 'resync-replica').length;
-    const before = await resyncs();
-    const name = subscriptionName(from, receiver);
+    expect(rows.some((r) => r.role === 'leader' && r.node === from && followersIn(rows, r).includes(receiver))).toBe(
+      true,
+    );
+    const stream = subscriptionName(from, receiver);
     const sql = cluster.postgres(receiver);
-    const enabled = async () =>
-      (await sql.query('SELECT FROM pg_subscription WHERE subname = $1 AND subenabled', [name])).rowCount;
-    await sql.query(`ALTER SUBSCRIPTION ${name} DISABLE`);
-    expect(await enabled()).toBe(0);
-    await eventually(async () => expect(await enabled()).toBe(1));
+    const enabled = `SELECT FROM pg_subscription WHERE subname = '${stream}' AND subenabled`;
+    await sql.query(`ALTER SUBSCRIPTION ${stream} DISABLE`);
+    await eventually(async () => expect((await sql.query(enabled)).rowCount).toBe(1));
     await expectListsAsWanted();
-    expect(await resyncs()).toBe(before);
+    const operations = await cluster.admin({ do: 'op-ls', all: true });
+    expect(operations.filter((o) => o.kind === 'resync-replica')).toEqual([]);
   });
 
   it('lets a node leave, and hangs no writer', async () => {
     const leaving = must(nodes.at(-1), 'node');
     const beganMs = performance.now();
     load.nodes = nodes = nodes.filter((n) => n !== leaving);
-    const { operation } = await cluster.admin({
-      do: 'node-decommission',
-      nodes: [leaving],
-      dryRun: false,
-      checks: 'enabled',
-    });
+    const { operation } = await cluster.admin({ do: 'node-decommission', nodes: [leaving] });
     expect(await protectedDuring(cluster.waitForOperation(must(operation ?? undefined, 'operation')))).toBeGreaterThan(
       0,
     );
