@@ -223,6 +223,16 @@ test('a PostgreSQL that its own node starts again needs no failover, or a right 
   const pid = cluster.postgresPid(victim);
   cluster.killPostgres(victim);
   await expect.poll(() => cluster.postgresPid(victim), { timeout: 10_000, interval: 20 }).not.toBe(pid);
+  // Live it is also for those who have not noticed its death: it is back when it lets somebody in.
+  const letsIn = () =>
+    cluster
+      .postgres(victim)
+      .query('SELECT 1')
+      .then(
+        () => true,
+        () => false,
+      );
+  await expect.poll(letsIn, { timeout: 30_000, interval: 100 }).toBe(true);
   await expect.poll(() => condition(victim), { timeout: 30_000, interval: 100 }).toBe('live');
   await sleep(2_000);
   await writers.stop();
