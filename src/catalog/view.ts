@@ -20,6 +20,10 @@ export function isOut(view: ClusterView, node: NodeId): boolean {
   return view.nodes.get(node)?.outage !== undefined;
 }
 
+export function hasLeft(view: ClusterView, node: NodeId): boolean {
+  return view.nodes.get(node)?.state === 'decommissioned';
+}
+
 export function replicaOn(partition: Partition, node: NodeId): Replica | undefined {
   return partition.replicas.find((r) => r.node === node);
 }

@@ -1,5 +1,5 @@
 import type { NodeId, NodeRecord } from '../../catalog/model.ts';
-import { allPartitions, connectedNodes, replicaOn } from '../../catalog/view.ts';
+import { allPartitions, connectedNodes, hasLeft, replicaOn } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import type { WantedPlacement } from '../../placement/moves.ts';
 import type { Goal } from '../../placement/plan.ts';
@@ -186,7 +186,7 @@ function placeTakenBy(c: StepContext<DecommissionInput>): OperationRecord | unde
 const leaveNoTrace: Step<DecommissionInput> = {
   name: 'leave-no-trace',
   noReturn: true,
-  done: async (c) => c.input.nodes.every((id) => c.view.nodes.get(id)?.state === 'decommissioned'),
+  done: async (c) => c.input.nodes.every((id) => hasLeft(c.view, id)),
   run: async (c) => {
     const late = await pointPast(c, c.input.nodes);
     if (late) return late;

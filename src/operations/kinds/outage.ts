@@ -2,6 +2,7 @@ import type { NodeId, Partition, TableRecord } from '../../catalog/model.ts';
 import {
   allPartitions,
   connectedNodes,
+  hasLeft,
   isOut,
   partitionKey,
   partitionOf,
@@ -162,8 +163,7 @@ const refillLost: Step<DropInput> = {
   undo: nothingToUndo('behind the point of no return'),
 };
 
-const isGone = (c: StepContext<DropInput>, node: NodeId) =>
-  isOut(c.view, node) || c.view.nodes.get(node)?.state === 'decommissioned';
+const isGone = (c: StepContext<DropInput>, node: NodeId) => isOut(c.view, node) || hasLeft(c.view, node);
 
 /** Where each lost partition begins anew. A node that has gone before it was entered as the leader is replaced by another. */
 async function placesFor(c: StepContext<DropInput>): Promise<(PartitionRef & { on: NodeId })[]> {
@@ -202,7 +202,7 @@ async function endTables(c: StepContext<DropInput>): Promise<StepResult | null> 
 
 const forgetNode: Step<DropInput> = {
   name: 'forget-node',
-  done: async (c) => c.view.nodes.get(c.input.node)?.state === 'decommissioned',
+  done: async (c) => hasLeft(c.view, c.input.node),
   run: async (c) => {
     const { node } = c.input;
     const late = await endTables(c);

@@ -1,6 +1,6 @@
 import type { NodeId } from '../../catalog/model.ts';
 import { partitionTable } from '../../catalog/names.ts';
-import { isOut, partitionKey, replicaOn } from '../../catalog/view.ts';
+import { hasLeft, isOut, partitionKey, replicaOn } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { tideError } from '../../core/errors.ts';
 import { again, DONE, giveUp, nothingToUndo, type Step, type StepContext, type StepResult } from '../operation.ts';
@@ -56,7 +56,7 @@ const claimReplica: Step<AddInput> = {
   undo: unlessItCounts(async (c) => {
     if (stateOn(c) !== undefined) await c.commit({ kind: 'replica-removed', ...refOf(c), node: c.input.to });
     // Asked for when it had left already: nothing was made there.
-    if (c.view.nodes.get(c.input.to)?.state === 'decommissioned') return DONE;
+    if (hasLeft(c.view, c.input.to)) return DONE;
     // A target that was out when its table was to go may be back, and was told that the catalog wanted it.
     const late = await dropCopy(c);
     if (late) return late;

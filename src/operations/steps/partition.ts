@@ -3,6 +3,7 @@ import {
   allPartitions,
   connectedNodes,
   fedThrough,
+  hasLeft,
   isOut,
   partitionOf,
   replicaOn,
@@ -129,7 +130,7 @@ export async function endOutStreams(
 export async function disconnectIdlePairs(c: StepContext<unknown>, node: NodeId): Promise<void> {
   for (const other of connectedNodes(c.view)) {
     if (other.id === node || pairNeeded(c, node, other.id)) continue;
-    const gone = [node, other.id].filter((n) => isOut(c.view, n) || c.view.nodes.get(n)?.state === 'decommissioned');
+    const gone = [node, other.id].filter((n) => isOut(c.view, n) || hasLeft(c.view, n));
     if (gone.length === 2 || (gone.length === 0 && !c.alive(other.id))) continue;
     for (const side of [node, other.id].filter((n) => c.alive(n) && !gone.includes(n))) await c.settleQuorum(side);
     if (pairNeeded(c, node, other.id)) continue;

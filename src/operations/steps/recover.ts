@@ -3,6 +3,7 @@ import { partitionTable } from '../../catalog/names.ts';
 import {
   allPartitions,
   connectedNodes,
+  hasLeft,
   isOut,
   partitionOf,
   replicaOn,
@@ -201,8 +202,7 @@ const reopenStreams: Step<RecoverInput> = {
   name: 'reopen-streams',
   // It has gone again before it served: whoever fails it over waits for this operation to end. Or it has left, and serves no more.
   done: async (c) =>
-    c.view.nodes.get(c.input.node)?.state === 'decommissioned' ||
-    c.running().some((r) => r.kind === 'failover' && r.input.node === c.input.node),
+    hasLeft(c.view, c.input.node) || c.running().some((r) => r.kind === 'failover' && r.input.node === c.input.node),
   run: async (c) => {
     const { node } = c.input;
     if (!c.alive(node)) return again(50, waitFor('node', `node ${node} has yet to serve`, node));

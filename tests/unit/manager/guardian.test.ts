@@ -6,17 +6,10 @@ import { Guardian, type GuardianPorts } from '../../../src/manager/guardian.ts';
 import { MemoryStore } from '../../../src/store/memory-store.ts';
 import { ManualClock } from '../operations/support/manual-clock.ts';
 import { nodeRecord } from '../operations/support/world.ts';
+import { HEALTHY } from './support/beats.ts';
 
 const WATCH_MS = 150;
 const VICTIM = 2;
-const HEALTHY = {
-  postgresUp: true,
-  fenced: false,
-  barred: false,
-  metaFormat: 2,
-  diskTotalBytes: 100,
-  diskFreeBytes: 50,
-};
 
 /** A guardian over three nodes, with the servers' answers and the beats made by hand; it notes what it decides. */
 class Watch {

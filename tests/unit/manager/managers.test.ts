@@ -5,6 +5,7 @@ import { listManagers } from '../../../src/manager/commands/nodes.ts';
 import type { Inspector } from '../../../src/manager/ports.ts';
 import { META_FORMAT } from '../../../src/store/meta-store.ts';
 import { World } from '../operations/support/world.ts';
+import { HEALTHY } from './support/beats.ts';
 
 /** Nodes that hold a lease of the shared meta store. */
 const LEASED = [1, 2, 3];
@@ -18,8 +19,7 @@ beforeEach(async () => {
 });
 
 function beats(node: number, metaFormat = META_FORMAT): void {
-  const said = { postgresUp: true, fenced: false, barred: false, diskTotalBytes: 100, diskFreeBytes: 50 };
-  load.beat({ node, metaFormat, ...said });
+  load.beat({ ...HEALTHY, node, metaFormat });
 }
 
 async function roles(): Promise<string[]> {

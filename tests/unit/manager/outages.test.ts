@@ -9,18 +9,11 @@ import { drop, offline, recover, recoverPartition } from '../../../src/manager/c
 import { MemoryStore } from '../../../src/store/memory-store.ts';
 import { ManualClock } from '../operations/support/manual-clock.ts';
 import { nodeRecord, tableRecord } from '../operations/support/world.ts';
+import { HEALTHY } from './support/beats.ts';
 
 /** Node 2 is out, by the operator's word; the others are well. */
 const GONE = 2;
 const OUTAGE = { by: 'operator', sinceMs: 1_000 } as const;
-const HEALTHY = {
-  postgresUp: true,
-  fenced: false,
-  barred: false,
-  metaFormat: 2,
-  diskTotalBytes: 100,
-  diskFreeBytes: 50,
-};
 
 let catalog: CatalogStore;
 let load: ClusterLoad;
