@@ -4,6 +4,7 @@ import { post } from '../api/client.ts';
 import type { BeatAnswer, BeatReport, JoinAnswer, NodeFacts, WhoAmI } from '../api/membership.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
 import { TIDE_DATABASE, TIDE_MANAGER } from '../postgres/config.ts';
+import { ownOptions } from '../postgres/shield.ts';
 import { META_FORMAT } from '../store/meta-store.ts';
 import { diskOf } from './facts.ts';
 import type { ManagerHandle } from './manager-handle.ts';
@@ -113,6 +114,7 @@ export class Heartbeat {
           application_name: 'pgtide heartbeat',
           connectionTimeoutMillis: CHECK_MS,
           query_timeout: CHECK_MS,
+          options: ownOptions(),
         });
         client.on('error', () => {});
         await client.connect();

@@ -1,5 +1,6 @@
 import pg from 'pg';
 import { TIDE_DATABASE, TIDE_USER } from '../postgres/config.ts';
+import { ownOptions } from '../postgres/shield.ts';
 
 const ANSWER_MS = 2_000;
 
@@ -12,6 +13,7 @@ export async function busySessions(postgres: { host: string; port: number }): Pr
     application_name: 'pgtide drain',
     connectionTimeoutMillis: ANSWER_MS,
     query_timeout: ANSWER_MS,
+    options: ownOptions(),
   });
   client.on('error', () => {});
   try {

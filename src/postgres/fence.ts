@@ -5,6 +5,7 @@ import { Client, DatabaseError } from 'pg';
 import { tideError } from '../core/errors.ts';
 import { TIDE_DATABASE, TIDE_MANAGER, TIDE_USER } from './config.ts';
 import type { RunAs } from './privileges.ts';
+import { ownOptions } from './shield.ts';
 
 /**
  * The fence of a server: while it is up, only the manager comes in over TCP, and whoever may enter the store's own directory by the socket.
@@ -138,6 +139,7 @@ async function asUser(
     application_name: 'pgtide fence',
     connectionTimeoutMillis: 3_000,
     query_timeout: 5_000,
+    options: ownOptions(),
   });
   client.on('error', () => {});
   try {

@@ -1,6 +1,7 @@
 import { Client } from 'pg';
 import { tideError } from '../core/errors.ts';
 import { TIDE_DATABASE, TIDE_MANAGER, TIDE_USER } from './config.ts';
+import { ownOptions } from './shield.ts';
 import { BOOTSTRAP_VERSION, bootstrapDatabase, bootstrappedBy } from './sql/bootstrap.ts';
 import type { Sql } from './sql/client.ts';
 
@@ -20,7 +21,7 @@ export async function bringDatabaseUpToDate(node: number, port: number): Promise
     connectionTimeoutMillis: 3_000,
     query_timeout: STATEMENT_MS,
     // Of its own followers none is connected yet: a commit that waited for them would wait for ever.
-    options: `-c role=${TIDE_USER} -c tide.internal=on -c synchronous_commit=local -c search_path=pg_catalog`,
+    options: ownOptions({ role: TIDE_USER, 'tide.internal': 'on', synchronous_commit: 'local' }),
   });
   client.on('error', () => {});
   const sql: Sql = { query: async (text, values) => (await client.query(text, values)).rows };

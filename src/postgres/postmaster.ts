@@ -5,6 +5,7 @@ import { Client } from 'pg';
 import { messageOf } from '../core/errors.ts';
 import { TIDE_DATABASE, TIDE_MANAGER } from './config.ts';
 import { exec } from './exec.ts';
+import { ownOptions } from './shield.ts';
 
 /** What `postmaster.pid` says; layout: PostgreSQL's src/include/utils/pidfile.h. */
 export interface PostmasterFile {
@@ -85,6 +86,7 @@ export async function probe(port: number, dataDir: string): Promise<Probe> {
     application_name: 'pgtide start',
     connectionTimeoutMillis: PROBE_TIMEOUT_MS,
     query_timeout: PROBE_TIMEOUT_MS,
+    options: ownOptions(),
   });
   // A connection that breaks after the answer is of no interest; without a listener it would end the process.
   client.on('error', () => {});
@@ -100,8 +102,8 @@ export async function probe(port: number, dataDir: string): Promise<Probe> {
   } catch (error) {
     const { code } = error as { code?: string };
     if (code === '57P03') return { kind: 'not-yet', why: messageOf(error) };
-    // Another cluster's server does not know our user or database, or does not let us in.
-    if (code !== undefined && /^(28|3D)/.test(code)) return { kind: 'foreign', dataDir: 'unknown' };
+    // Another cluster's server does not know our user or database, or does not let us in; one of another version may not know our settings.
+    if (code !== undefined && /^(28|3D|42704)/.test(code)) return { kind: 'foreign', dataDir: 'unknown' };
     return { kind: 'no-answer', why: messageOf(error) };
   } finally {
     await client.end().catch(() => {});

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { subscriptionName } from '../../src/catalog/names.ts';
@@ -7,6 +6,7 @@ import type { TideError } from '../../src/core/errors.ts';
 import { monotonicMs, readLeaseNote } from '../../src/node/node-lease.ts';
 import { LocalCluster } from '../support/cluster.ts';
 import { ETCD, EtcdCluster } from '../support/etcd.ts';
+import { type LogLine, untilLogged } from '../support/node-log.ts';
 import { whatIsWrong } from './support/checks.ts';
 import { createHistoryTable, Historians } from './support/historians.ts';
 import { type Operation, whatIsWrongWith } from './support/history.ts';
@@ -152,7 +152,12 @@ async function failover({ node, led, lastEvent }: Victim, isSilent: boolean): Pr
   const kinds = ['node-unproven', 'node-out', 'failover'];
   const told = async () =>
     (await events(lastEvent)).filter((e) => e.node === node && kinds.includes(e.kind)).sort((a, b) => a.seq - b.seq);
-  await expect.poll(async () => (await told()).at(-1)?.kind, { timeout: 10_000, interval: 50 }).toBe('failover');
+  const last = () =>
+    told().then(
+      (all) => all.at(-1)?.kind,
+      () => null,
+    );
+  await expect.poll(last, { timeout: 20_000, interval: 50 }).toBe('failover');
   const all = await told();
   expect(all.map((e) => e.kind)).toEqual(isSilent ? kinds : kinds.slice(1));
   expect(all.at(-1)?.text).toBe(`node ${node}: ${led.size} partitions have a new leader`);
@@ -257,19 +262,15 @@ scenario.each(CUTS)(
 
 /** When the manager gave it leave to serve again. */
 async function takenBack({ node, lastEvent }: Victim): Promise<number> {
-  const back = (await events(lastEvent)).find((e) => e.kind === 'node-back' && e.node === node);
-  return atMs(must(back, 'node-back').at);
+  const look = async () => (await events(lastEvent)).find((e) => e.kind === 'node-back' && e.node === node)?.at;
+  await expect.poll(() => look().catch(() => undefined), { timeout: 20_000, interval: 50 }).toBeDefined();
+  return atMs(must(await look(), 'node-back'));
 }
 
 /** When, after a moment, the node's own process has found nobody in its PostgreSQL any more. */
-function fencedMs(node: number, afterMs: number): number {
-  const lines = readFileSync(join(cluster.node(node).store, 'logs', 'node.log'), 'utf8')
-    .trim()
-    .split('\n');
-  const fenced = lines
-    .map((line) => JSON.parse(line) as { time: string; msg: string })
-    .find((l) => l.msg === 'PostgreSQL is fenced' && atMs(l.time) > afterMs);
-  return atMs(must(fenced, 'fence').time);
+async function fencedMs(node: number, afterMs: number): Promise<number> {
+  const isFenced = ({ msg, time }: LogLine) => msg === 'PostgreSQL is fenced' && atMs(time) > afterMs;
+  return atMs((await untilLogged(cluster.node(node).store, isFenced)).time);
 }
 
 scenario(
@@ -288,7 +289,7 @@ scenario(
     const thawMs = performance.now();
     expect(await wires().signal(node, 'SIGCONT')).toBeGreaterThan(20);
     await untilServesAgain(victim, thawMs);
-    const upMs = fencedMs(node, thawMs);
+    const upMs = await fencedMs(node, thawMs);
     const takenBackMs = await takenBack(victim);
     const was = (o: Operation) => led.has(o.pid) && o.by === node;
     // What its followers had when it was frozen is with the new leaders: that it is told of late is no harm, and the history says so.

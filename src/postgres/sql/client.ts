@@ -1,6 +1,7 @@
 import pg from 'pg';
 import { messageOf, TideError, tideError } from '../../core/errors.ts';
 import { TIDE_DATABASE, TIDE_MANAGER, TIDE_USER } from '../config.ts';
+import { ownOptions } from '../shield.ts';
 import { announceTerm, managerName } from './term.ts';
 
 export interface Address {
@@ -169,16 +170,14 @@ export class NodeConnections {
       idleTimeoutMillis: 30_000,
       query_timeout: STATEMENT_TIMEOUT_MS + 2_000,
       keepAlive: true,
-      options: [
-        `-c role=${TIDE_USER}`,
-        '-c tide.internal=on',
-        '-c synchronous_commit=local',
-        `-c statement_timeout=${STATEMENT_TIMEOUT_MS}`,
-        '-c idle_session_timeout=0',
-        '-c idle_in_transaction_session_timeout=60000',
-        '-c search_path=pg_catalog',
-        '-c jit=off',
-      ].join(' '),
+      options: ownOptions({
+        role: TIDE_USER,
+        'tide.internal': 'on',
+        session_replication_role: 'origin',
+        synchronous_commit: 'local',
+        statement_timeout: String(STATEMENT_TIMEOUT_MS),
+        idle_in_transaction_session_timeout: '60000',
+      }),
     });
     // Without listeners a connection that breaks would end the process, idle or in use; the next statement reports it.
     pool.on('error', () => {});

@@ -2,6 +2,7 @@ import type { NodeId, TableRecord } from '../../catalog/model.ts';
 import { forwardName, partitionTable, remoteTable, SCHEMAS, serverName } from '../../catalog/names.ts';
 import { tideError } from '../../core/errors.ts';
 import type { HingeTarget, SwingAttempt } from '../../operations/ports.ts';
+import { FOREIGN_OPTIONS } from '../shield.ts';
 import type { Address, Sql } from './client.ts';
 import { ident, isLockFailure, literal, PEER_OPTIONS, qualified, sqlstateOf } from './client.ts';
 import { columnsSql } from './table.ts';
@@ -63,6 +64,7 @@ async function ensureServerNamed(sql: Sql, name: string, from: NodeId, address: 
     dbname: 'tide',
     application_name: `tide n${from} pid %p`,
     ...PEER_OPTIONS,
+    options: FOREIGN_OPTIONS,
     async_capable: 'true',
     fetch_size: '1000',
     batch_size: '100',

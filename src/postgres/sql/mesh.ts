@@ -3,6 +3,8 @@ import type { NodeId } from '../../catalog/model.ts';
 import { partitionTable, publicationName, SCHEMAS, subscriptionName } from '../../catalog/names.ts';
 import type { SlotState } from '../../catalog/retention.ts';
 import { must } from '../../core/assert.ts';
+import { TIDE_MANAGER } from '../config.ts';
+import { SENDER_OPTIONS, shieldRoleSql } from '../shield.ts';
 import type { Address, Sql } from './client.ts';
 import { ident, literal, PEER_OPTIONS, qualified, sqlstateOf } from './client.ts';
 
@@ -40,34 +42,45 @@ export async function createSlot(sql: Sql, from: NodeId, to: NodeId): Promise<vo
 export async function ensureSubscription(sql: Sql, from: NodeId, to: NodeId, sender: Address): Promise<void> {
   const name = subscriptionName(from, to);
   const conninfo = conninfoOf(name, sender);
-  const [found] = await sql.query<{ conninfo: string }>(
-    'select subconninfo as conninfo from pg_subscription where subname = $1',
+  const [found] = await sql.query<{ conninfo: string; owner: string }>(
+    'select subconninfo as conninfo, pg_get_userbyid(subowner) as owner from pg_subscription where subname = $1',
     [name],
   );
-  if (found?.conninfo === conninfo) return;
-  if (found) {
-    await sql.query(`ALTER SUBSCRIPTION ${ident(name)} CONNECTION ${literal(conninfo)}`);
+  if (!found) {
+    await sql.query(`INSERT INTO tide.marker VALUES (${from}, 0) ON CONFLICT DO NOTHING`);
+    await createSubscription(sql, from, to, sender);
     return;
   }
-  await sql.query(`INSERT INTO tide.marker VALUES (${from}, 0) ON CONFLICT DO NOTHING`);
-  await sql.query(createSubscriptionSql(from, to, sender));
+  const stale = [
+    found.conninfo === conninfo ? [] : `CONNECTION ${literal(conninfo)}`,
+    found.owner === OWNER ? [] : `OWNER TO ${ident(OWNER)}`,
+  ].flat();
+  if (found.owner !== OWNER) await sql.query(shieldRoleSql(OWNER));
+  if (stale.length > 0) await sql.query(stale.map((what) => `ALTER SUBSCRIPTION ${ident(name)} ${what}`).join(';\n'));
 }
 
+/** Whom workers run as: no client is that role, so that it can have limits of its own. */
+const OWNER = TIDE_MANAGER;
+
 /** Takes up every table that the publication lists as one whose rows are there. `as`: where it is not to run yet, nor under its own name. */
-export function createSubscriptionSql(
+export async function createSubscription(
+  sql: Sql,
   from: NodeId,
   to: NodeId,
   sender: Address,
   as = { name: subscriptionName(from, to), enabled: true },
-): string {
+): Promise<void> {
   const stream = subscriptionName(from, to);
-  return `CREATE SUBSCRIPTION ${ident(as.name)} CONNECTION ${literal(conninfoOf(stream, sender))} PUBLICATION ${ident(publicationName(to))}
-     WITH (create_slot = false, slot_name = ${ident(stream)}, enabled = ${as.enabled}, origin = none, binary = true, streaming = parallel, copy_data = false, synchronous_commit = off)`;
+  await sql.query(shieldRoleSql(OWNER));
+  await sql.query(`SET LOCAL ROLE ${ident(OWNER)};
+     CREATE SUBSCRIPTION ${ident(as.name)} CONNECTION ${literal(conninfoOf(stream, sender))} PUBLICATION ${ident(publicationName(to))}
+     WITH (create_slot = false, slot_name = ${ident(stream)}, enabled = ${as.enabled}, origin = none, binary = true, streaming = parallel, copy_data = false, synchronous_commit = off)`);
 }
 
 function conninfoOf(name: string, { host, port }: Address): string {
-  const options = Object.entries({ host, port, dbname: 'tide', user: 'tide', application_name: name, ...PEER_OPTIONS });
-  return options.map(([option, value]) => `${option}=${value}`).join(' ');
+  const options = { host, port, dbname: 'tide', user: 'tide', application_name: name, ...PEER_OPTIONS };
+  const each = Object.entries(options).map(([option, value]) => `${option}=${value}`);
+  return [...each, `options='${SENDER_OPTIONS}'`].join(' ');
 }
 
 export async function subscriptionExists(sql: Sql, from: NodeId, to: NodeId): Promise<boolean> {

@@ -2,7 +2,7 @@ import type { NodeId } from '../../catalog/model.ts';
 import { subscriptionName } from '../../catalog/names.ts';
 import type { ReceivedStream } from '../../manager/ports.ts';
 import { type Address, ident, literal, type Sql } from './client.ts';
-import { createSubscriptionSql, dropSubscriptionSql } from './mesh.ts';
+import { createSubscription, dropSubscriptionSql } from './mesh.ts';
 
 /**
  * PostgreSQL begins a stream that has ended again when its clock is `wal_retrieve_retry_interval` past the stream's last start
@@ -32,7 +32,7 @@ const pastName = (name: string) => `${name}_past`;
 export async function prepareRenewal(sql: Sql, from: NodeId, to: NodeId, sender: Address): Promise<void> {
   await forgetRenewal(sql, from, to);
   const name = subscriptionName(from, to);
-  await sql.query(createSubscriptionSql(from, to, sender, { name: nextName(name), enabled: false }));
+  await createSubscription(sql, from, to, sender, { name: nextName(name), enabled: false });
 }
 
 /**
