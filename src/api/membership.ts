@@ -47,6 +47,23 @@ export interface JoinAnswer {
   meta: string | null;
 }
 
+/** A client's session, or another node's, that has had a transaction open for a moment, by what PostgreSQL says of it. */
+const openSession = z.object({
+  pid: z.int().positive(),
+  /** Start of the session and of its transaction: the same as long as it is the same transaction. */
+  xact: z.string(),
+  ageMs: z.number(),
+  /** Inside a statement. */
+  active: z.boolean(),
+  /** The session that has opened this one through `postgres_fdw`. */
+  via: z.object({ node: z.int().positive(), pid: z.int().positive() }).nullable(),
+  /** The lock that it waits for: since when, and for whom, in the server's words. */
+  waits: z
+    .object({ since: z.string(), pids: z.array(z.int()), lock: z.string(), relation: z.string().nullable() })
+    .nullable(),
+});
+export type OpenSessionReport = z.infer<typeof openSession>;
+
 export const beatReport = z.object({
   node: z.int().positive(),
   clusterId: z.string(),
@@ -60,6 +77,10 @@ export const beatReport = z.object({
   diskTotalBytes: z.number().nonnegative(),
   diskFreeBytes: z.number().nonnegative(),
   facts: nodeFacts,
+  /** Who may be waiting for whom; null where that could not be seen. Older programs do not look. */
+  sessions: z.array(openSession).nullable().default(null),
+  /** `heardAtMs` of the manager's last answer before the sessions were looked at. */
+  answeredMs: z.number().nullable().default(null),
 });
 export type BeatReport = z.infer<typeof beatReport>;
 
@@ -79,6 +100,20 @@ export interface BeatAnswer {
   meta: string | null;
   /** How long the node's lease is to be. */
   leaseSeconds: number;
+  /** When this beat was heard, by the manager's clock. This and what follows an older manager does not say. */
+  heardAtMs?: number;
+  /** Transactions of this node's clients that are to be ended: they and others wait for each other. */
+  deadlocks?: Victim[];
+  /** The next beat is waited for: transactions may be waiting for each other. */
+  soon?: boolean;
+}
+
+export interface Victim {
+  /** Process and transaction, as `sessions` named them. */
+  pid: number;
+  xact: string;
+  /** A line for every process in the circle. */
+  detail: string;
 }
 
 /** The whole meta store on its way to another node: `POST /api/v1/meta/receive`. It runs there only after `/api/v1/meta/activate`. */

@@ -16,6 +16,7 @@ import { CatalogStore } from './catalog-store.ts';
 import { ClusterLoad } from './cluster-load.ts';
 import { type CommandContext, nodeById } from './commands/context.ts';
 import { runCommand } from './commands/run.ts';
+import { DeadlockWatch } from './deadlocks.ts';
 import { EventLog } from './event-log.ts';
 import { Guardian } from './guardian.ts';
 import type { Inspector } from './ports.ts';
@@ -76,6 +77,7 @@ export class Manager {
   readonly #walKeeper: WalKeeper;
   readonly #streamKeeper: StreamKeeper;
   readonly #balancer: Balancer;
+  readonly #deadlocks: DeadlockWatch;
   readonly #inspector: Inspector;
   readonly #servers: ReturnType<ManagerPorts['servers']>;
   readonly #ending = new AbortController();
@@ -120,6 +122,8 @@ export class Manager {
       event: (entry) => events.add(entry),
       leaseOf: async (node) => ports.shared?.leaseOf(node) ?? 'none',
     });
+    const { clock } = ports;
+    this.#deadlocks = new DeadlockWatch({ ...shared, clock, event: (entry) => events.add(entry) });
     const broken = {
       quorums: this.#runner.quorums,
       promotions: new Promotions({ runner: this.#runner, view: () => catalog.view }),
@@ -274,7 +278,8 @@ export class Manager {
     const manager = nodeById(this.#catalog.view, this.#home).address;
     const leaseSeconds = this.#catalog.view.settings['node.lease'];
     const upToDate = !this.#reconciler.isDue(node.id);
-    return { state, upToDate, fence: this.#fenceOf(report), manager, peers, meta: this.#meta, leaseSeconds };
+    const told = { state, upToDate, fence: this.#fenceOf(report), manager, peers, meta: this.#meta, leaseSeconds };
+    return { ...told, ...(await this.#deadlocks.hear(report)) };
   }
 
   get #meta(): string | null {

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { API_VERSION, type BeatAnswer, type NodeFacts, type WhoAmI } from '../api/membership.ts';
 import type { StartOptions } from '../api/start-options.ts';
@@ -17,6 +18,7 @@ import { type Addresses, readAddresses } from './addresses.ts';
 import { reportFailed, reportReady, reportWait, startInBackground } from './background.ts';
 import { type BannerStatus, renderBanner } from './banner.ts';
 import { findCluster, joinCluster, placeInShared } from './belong.ts';
+import { DeadlockAnswers } from './deadlock-answers.ts';
 import { diskOf, parseLocality } from './facts.ts';
 import { FenceKeeper, waitText } from './fence-keeper.ts';
 import { Heartbeat } from './heartbeat.ts';
@@ -96,6 +98,7 @@ class Daemon {
   #stopAccepting: () => void = () => {};
   #busySessions: () => Promise<number> = async () => 0;
   readonly #mover: MetaMover;
+  readonly #answers = new DeadlockAnswers();
   #shared: SharedMeta | null = null;
   #server: PostgresServer | null = null;
   #runAs: Awaited<ReturnType<typeof chooseUser>> = null;
@@ -240,7 +243,8 @@ class Daemon {
       ready: () => this.#ready,
     });
     await http.ready();
-    const mux = createMux({ onHttp: (socket) => http.server.emit('connection', socket), postgresTarget });
+    const onHttp = (socket: Socket) => http.server.emit('connection', socket);
+    const mux = createMux({ onHttp, postgresTarget, answers: this.#answers });
     await mux.listen('--listen-addr', this.#addresses.listen);
     this.#stopAccepting = () => void mux.drain();
     const { host, port } = this.#addresses.http;
@@ -394,13 +398,9 @@ class Daemon {
       facts: this.#facts(server.port),
       store: this.#store.root,
       server,
+      answers: this.#answers,
       manager: () => this.#managerHere(),
-      managerAddress: () => {
-        if (this.#shared === null) return this.#identity?.manager ?? '';
-        const { leader } = this.#shared.seat;
-        if (leader === null) throw this.#shared.seat.noLeader();
-        return leader;
-      },
+      managerAddress: () => this.#shared?.seat.requireLeader() ?? this.#identity?.manager ?? '',
       leased: () => (this.#shared?.lease.leftMs ?? 0) > 0,
       onAnswer: (answer, pid) => {
         this.#hear(answer);

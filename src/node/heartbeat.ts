@@ -6,10 +6,14 @@ import { messageOf, TideError, tideError } from '../core/errors.ts';
 import { TIDE_DATABASE, TIDE_MANAGER } from '../postgres/config.ts';
 import { ownOptions } from '../postgres/shield.ts';
 import { META_FORMAT } from '../store/meta-store.ts';
+import type { DeadlockAnswers } from './deadlock-answers.ts';
 import { diskOf } from './facts.ts';
 import type { ManagerHandle } from './manager-handle.ts';
+import { SessionWatch } from './session-watch.ts';
 
 const BEAT_MS = 500;
+/** Where the manager waits for it. */
+const BEAT_SOON_MS = 100;
 const CALL_MS = 2_000;
 const CHECK_MS = 1_500;
 
@@ -19,6 +23,8 @@ export interface HeartbeatOptions {
   facts: NodeFacts;
   store: string;
   server: BeatenServer;
+  /** What clients are told that are ended for a deadlock. */
+  answers: DeadlockAnswers;
   manager(): ManagerHandle | null;
   /** HOST:PORT. Throws where nobody manages. */
   managerAddress(): string;
@@ -40,7 +46,9 @@ export interface BeatenServer {
 /** Tells the manager every half second that this node is there, and whether its PostgreSQL answers. */
 export class Heartbeat {
   readonly #options: HeartbeatOptions;
+  readonly #sessions: SessionWatch;
   #client: pg.Client | null = null;
+  #answer: BeatAnswer | null = null;
   #timer: NodeJS.Timeout | null = null;
   #beating: Promise<void> = Promise.resolve();
   #ended = false;
@@ -48,6 +56,7 @@ export class Heartbeat {
 
   constructor(options: HeartbeatOptions) {
     this.#options = options;
+    this.#sessions = new SessionWatch(options);
   }
 
   start(): void {
@@ -67,14 +76,16 @@ export class Heartbeat {
     if (this.#timer) clearTimeout(this.#timer);
     await this.#beating;
     await this.#tell(false).catch(() => {});
-    await this.#client?.end().catch(() => {});
+    await Promise.all([this.#client?.end().catch(() => {}), this.#sessions.close()]);
   }
 
   async #tell(postgresUp: boolean): Promise<BeatAnswer> {
     const { nodeId, clusterId, facts, store, server, manager, managerAddress, leased } = this.#options;
     const disk = await diskOf(store);
     const said = { postgresUp, fenced: server.fenced, leased: leased(), metaFormat: META_FORMAT };
-    const report: BeatReport = { node: nodeId, clusterId, ...said, ...disk, facts };
+    const answeredMs = this.#answer?.heardAtMs ?? null;
+    const sessions = postgresUp ? await this.#sessions.look() : null;
+    const report: BeatReport = { node: nodeId, clusterId, ...said, ...disk, facts, sessions, answeredMs };
     const local = manager();
     if (local) return local.beat(report);
     return (await post(managerAddress(), '/api/v1/beat', report, { timeoutMs: CALL_MS })) as BeatAnswer;
@@ -93,13 +104,16 @@ export class Heartbeat {
         throw tideError('UNREACHABLE', { address: 'manager', why: 'its answer is old' });
       if (this.#failing) log('info', 'the manager answers again', { manager: answer.manager });
       this.#failing = false;
+      this.#answer = answer;
       onAnswer(answer, pid);
+      await this.#sessions.end(answer.deadlocks ?? []);
     } catch (error) {
       if (error instanceof TideError && error.code === 'NODE_INCOMPATIBLE') this.#options.onRefused(error);
       if (!this.#failing && !this.#ended) log('warn', 'the manager does not answer', { error: messageOf(error) });
       this.#failing = true;
+      this.#answer = null;
     }
-    if (!this.#ended) this.#timer = setTimeout(() => this.start(), BEAT_MS);
+    if (!this.#ended) this.#timer = setTimeout(() => this.start(), this.#answer?.soon ? BEAT_SOON_MS : BEAT_MS);
   }
 
   /** One statement on a connection that is kept: a server that is frozen does not answer it, one that is full has it already. */

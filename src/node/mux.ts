@@ -1,4 +1,5 @@
 import { connect, createServer, type Server, type Socket } from 'node:net';
+import type { DeadlockAnswers } from './deadlock-answers.ts';
 import { type Address, listenError } from './ports.ts';
 import { refuseSession } from './refuse.ts';
 
@@ -9,6 +10,8 @@ export interface MuxOptions {
   readonly postgresTarget: () => { path: string } | { host: string; port: number } | null;
   /** How long a client may stay silent after connecting, milliseconds; default 60 s. */
   readonly firstByteMs?: number;
+  /** Sees what PostgreSQL answers. */
+  readonly answers?: DeadlockAnswers;
 }
 
 export interface Mux {
@@ -49,7 +52,7 @@ export function createMux(options: MuxOptions): Mux {
         waiting.delete(socket);
         sessions.add(socket);
         socket.once('close', () => sessions.delete(socket));
-        passThrough(socket, options.postgresTarget());
+        passThrough(socket, options);
       },
     });
   });
@@ -107,7 +110,8 @@ function sortByFirstByte(socket: Socket, firstByteMs: number, to: { http: () => 
 }
 
 /** Joins a client to PostgreSQL: each side's end is passed on as an end, each side's failure ends the other. */
-function passThrough(client: Socket, target: ReturnType<MuxOptions['postgresTarget']>): void {
+function passThrough(client: Socket, { postgresTarget, answers }: MuxOptions): void {
+  const target = postgresTarget();
   if (target === null) {
     refuseSession(client);
     return;
@@ -127,8 +131,20 @@ function passThrough(client: Socket, target: ReturnType<MuxOptions['postgresTarg
     // PostgreSQL never half-closes: after its end the client has nobody to talk to, and no reason to keep the session.
     upstream.once('end', () => client.setTimeout(LAST_WORDS_MS, () => client.destroy()));
     client.pipe(upstream);
-    upstream.pipe(client);
+    if (answers) passOn(upstream, client, answers);
+    else upstream.pipe(client);
   });
+}
+
+/** What `pipe` does, with a look at the bytes. */
+function passOn(upstream: Socket, client: Socket, answers: DeadlockAnswers): void {
+  const frames = answers.begin();
+  upstream.on('data', (piece: Buffer) => {
+    if (!client.write(frames.take(piece))) upstream.pause();
+  });
+  client.on('drain', () => upstream.resume());
+  upstream.once('end', () => client.end());
+  upstream.once('close', () => answers.end(frames));
 }
 
 function closed(socket: Socket): Promise<void> {

@@ -80,6 +80,12 @@ export class Seat {
     return this.#leader?.address ?? null;
   }
 
+  /** HOST:PORT. Throws NO_MANAGER_ELECTED. */
+  requireLeader(): string {
+    if (this.leader === null) throw this.noLeader();
+    return this.leader;
+  }
+
   /** Why there is no manager, or why it cannot be known. */
   noLeader(): Error {
     return tideError('NO_MANAGER_ELECTED', {

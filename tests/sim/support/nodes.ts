@@ -123,6 +123,8 @@ export class Nodes {
       diskTotalBytes: DISK_BYTES,
       diskFreeBytes: DISK_BYTES * machine.diskFreeShare,
       facts: factsOf(machine.id),
+      sessions: null,
+      answeredMs: null,
     };
     if (!managerProcess || !world.network.passes(machine.id, home)) return;
     // What a frozen manager has been sent lies there and is read when it goes on.
