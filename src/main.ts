@@ -68,13 +68,17 @@ const shared: SharedPorts = {
   },
 };
 
-const importMeta: ImportMeta = async (directory, entries) => {
-  requireReadable(entries, directory);
+const importMeta: ImportMeta = async (directory) => {
   await rm(directory, { recursive: true, force: true });
   await mkdir(directory, { mode: 0o700 });
   const store = await LmdbStore.open(directory);
-  await store.txn({ when: [], write: entries.map(({ key, value }) => ({ put: key, value })) });
-  await store.close();
+  return {
+    put: async (entries) => {
+      requireReadable(entries, directory);
+      await store.txn({ when: [], write: entries.map(({ key, value }) => ({ put: key, value })) });
+    },
+    finish: () => store.close(),
+  };
 };
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {

@@ -5,11 +5,18 @@ import type { Results } from './results.ts';
 
 export const FORWARDED = 'x-pgtide-forwarded';
 
+/** Says that no browser sends this: none lets a page set a header of such a name. */
+export const OWN_CALL = 'sec-pgtide';
+/** Longest body of a request that a node reads, but for those that say otherwise. */
+export const BODY_BYTES_MAX = 1 << 20;
+
 export interface CallOptions {
   /** How long the whole call may take; default 30 s. */
   timeoutMs?: number;
   /** Passed on by a node: whoever gets it and is not the manager does not pass it on again. */
   forwarded?: boolean;
+  /** How long the body may be, bytes; default `BODY_BYTES_MAX`. */
+  bytesMax?: number;
 }
 
 /**
@@ -24,9 +31,12 @@ export async function admin<R extends AdminRequest>(
   return (await post(address, '/api/v1/admin', command, options)) as Results[R['do']];
 }
 
-/** Posts JSON to a node and gives back the `result` of its answer; errors as for `admin`. */
+/** Posts JSON to a node and gives back the `result` of its answer; errors as for `admin`, and BODY_TOO_LARGE. */
 export async function post(address: string, path: string, body: unknown, options: CallOptions = {}): Promise<unknown> {
-  const { status, text } = await send(address, path, JSON.stringify(body), options);
+  const json = JSON.stringify(body);
+  const { bytesMax = BODY_BYTES_MAX } = options;
+  if (Buffer.byteLength(json) > bytesMax) throw tideError('BODY_TOO_LARGE', { bytesMax });
+  const { status, text } = await send(address, path, json, options);
   const answer = parseAnswer(text);
   if (answer === null) throw tideError('NOT_PGTIDE', { address, status });
   if ('error' in answer) throw new TideError(answer.error);
@@ -45,11 +55,17 @@ type Answer = { result: unknown } | { error: ErrorBody };
 function parseAnswer(text: string): Answer | null {
   try {
     const value: unknown = JSON.parse(text);
-    const shaped = typeof value === 'object' && value !== null && ('result' in value || 'error' in value);
-    return shaped ? (value as Answer) : null;
+    return isAnswer(value) ? value : null;
   } catch {
     return null;
   }
+}
+
+function isAnswer(value: unknown): value is Answer {
+  if (typeof value !== 'object' || value === null) return false;
+  const { error } = value as { error?: { code?: unknown } };
+  // Also other servers answer in JSON with an `error`, which is then a text.
+  return error === undefined ? 'result' in value : typeof error?.code === 'string';
 }
 
 function send(
@@ -75,6 +91,7 @@ function send(
         headers: {
           'content-type': 'application/json',
           'content-length': Buffer.byteLength(body),
+          [OWN_CALL]: '1',
           ...(forwarded ? { [FORWARDED]: '1' } : {}),
         },
         agent: false,

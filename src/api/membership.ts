@@ -116,12 +116,29 @@ export interface Victim {
   detail: string;
 }
 
-/** The whole meta store on its way to another node: `POST /api/v1/meta/receive`. It runs there only after `/api/v1/meta/activate`. */
-export const metaTransfer = z.strictObject({
+/** Longest body of either of the next two: one entry, or a whole store as version 0.1 sent it. Some 100,000 partitions. */
+export const META_BYTES_MAX = 32 << 20;
+
+const metaEntries = z.array(z.strictObject({ key: z.string(), value: z.unknown() }));
+
+/**
+ * The meta store on its way to another node, part after part: `POST /api/v1/meta/part`. It runs there only after the last part and
+ * `/api/v1/meta/activate`.
+ */
+export const metaPart = z.strictObject({
   clusterId: z.string(),
   from: z.int().positive(),
-  entries: z.array(z.strictObject({ key: z.string(), value: z.unknown() })),
+  /** The same for all parts of one store, and for no other. */
+  transfer: z.string().min(1),
+  /** 0 for the first one, then one more each. */
+  number: z.int().nonnegative(),
+  isLast: z.boolean(),
+  entries: metaEntries,
 });
+export type MetaPart = z.infer<typeof metaPart>;
+
+/** The same in one piece, as version 0.1 sends and takes it: `POST /api/v1/meta/receive`. */
+export const metaTransfer = z.strictObject({ clusterId: z.string(), from: z.int().positive(), entries: metaEntries });
 export type MetaTransfer = z.infer<typeof metaTransfer>;
 
 /** What any node answers to "who are you?": how a joining or restarted node finds the manager. */

@@ -7,6 +7,8 @@ export interface StartOptions {
   httpAddr: string;
   /** What other nodes and clients use; `listenAddr` where absent. */
   advertiseAddr?: string;
+  /** More names under which HTTP may reach this node. */
+  hostNames?: string[];
   /** Addresses of live nodes; empty starts a new cluster. */
   join: string[];
   insecure: boolean;

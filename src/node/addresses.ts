@@ -1,3 +1,4 @@
+import { hostname } from 'node:os';
 import type { StartOptions } from '../api/start-options.ts';
 import { type Address, advertisedAddress, defaultPostgresPort, parseAddress } from './ports.ts';
 
@@ -7,6 +8,8 @@ export interface Addresses {
   http: Address;
   advertise: Address;
   postgresPort: number;
+  /** In small letters: the names under which HTTP may reach this node, beside addresses. */
+  names: ReadonlySet<string>;
 }
 
 /** From the flags and their defaults. Throws BAD_ADDRESS. */
@@ -17,5 +20,12 @@ export function readAddresses(options: StartOptions): Addresses {
     options.advertiseAddr === undefined
       ? advertisedAddress(listen)
       : parseAddress('--advertise-addr', options.advertiseAddr, listen.port);
-  return { listen, http, advertise, postgresPort: options.postgresPort ?? defaultPostgresPort(listen.port) };
+  const names = ['localhost', hostname(), listen.host, http.host, advertise.host, ...(options.hostNames ?? [])];
+  return {
+    listen,
+    http,
+    advertise,
+    postgresPort: options.postgresPort ?? defaultPostgresPort(listen.port),
+    names: new Set(names.filter((name) => name !== '').map((name) => name.toLowerCase())),
+  };
 }

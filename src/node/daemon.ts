@@ -19,6 +19,7 @@ import { reportFailed, reportReady, reportWait, startInBackground } from './back
 import { type BannerStatus, renderBanner } from './banner.ts';
 import { findCluster, joinCluster, placeInShared } from './belong.ts';
 import { DeadlockAnswers } from './deadlock-answers.ts';
+import { openDoors } from './doors.ts';
 import { diskOf, parseLocality } from './facts.ts';
 import { FenceKeeper, waitText } from './fence-keeper.ts';
 import { Heartbeat } from './heartbeat.ts';
@@ -27,7 +28,7 @@ import { openLog } from './log.ts';
 import type { ImportMeta, ManagerHandle, MetaPlace, SharedPorts, StartManager } from './manager-handle.ts';
 import { MetaMover } from './meta-mover.ts';
 import { createMux } from './mux.ts';
-import { formatAddress, listenError } from './ports.ts';
+import { formatAddress } from './ports.ts';
 import { busySessions } from './sessions.ts';
 import { SharedMeta } from './shared-meta.ts';
 import {
@@ -241,19 +242,13 @@ class Daemon {
       whoAmI: () => this.#whoAmI(),
       quit: () => this.#askToEnd('asked to quit'),
       ready: () => this.#ready,
+      names: this.#addresses.names,
+      log: this.#note,
     });
-    await http.ready();
     const onHttp = (socket: Socket) => http.server.emit('connection', socket);
     const mux = createMux({ onHttp, postgresTarget, answers: this.#answers });
-    await mux.listen('--listen-addr', this.#addresses.listen);
+    await openDoors(this.#addresses, http, mux);
     this.#stopAccepting = () => void mux.drain();
-    const { host, port } = this.#addresses.http;
-    try {
-      await http.listen({ host: host === '' ? '::' : host, port });
-    } catch (error) {
-      await mux.close(0);
-      throw listenError('--http-addr', this.#addresses.http, error);
-    }
     return async () => {
       await mux.close(DRAIN_MS);
       await http.close();

@@ -1,13 +1,23 @@
-import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import * as z from 'zod';
 import { FORWARDED, post } from '../api/client.ts';
 import { adminCommand } from '../api/commands.ts';
-import { beatReport, joinRequest, metaTransfer, requireCompatible, type WhoAmI } from '../api/membership.ts';
-import { messageOf, TideError, tideError } from '../core/errors.ts';
+import {
+  beatReport,
+  joinRequest,
+  META_BYTES_MAX,
+  metaPart,
+  metaTransfer,
+  requireCompatible,
+  type WhoAmI,
+} from '../api/membership.ts';
+import { TideError, tideError } from '../core/errors.ts';
+import { Slots } from './http-load.ts';
+import { createHttpServer, type HttpServerOptions } from './http-server.ts';
 import type { ManagerHandle } from './manager-handle.ts';
 import type { MetaMover } from './meta-mover.ts';
 
-export interface HttpPorts {
+export interface HttpPorts extends HttpServerOptions {
   /** The manager, where it runs in this process. */
   manager(): ManagerHandle | null;
   /** Sends to the manager, where it runs elsewhere. */
@@ -25,53 +35,34 @@ export interface HttpPorts {
 
 /** An operation may be started by a call, never awaited: what takes longer has failed. */
 const FORWARD_MS = 60_000;
-/** A cluster of 100,000 partitions and its journal. */
-const META_BYTES_MAX = 1 << 30;
+/** Commands that are carried out at once: more than people and programs have under way, fewer than would stop everything else. */
+const COMMANDS_MAX = 64;
 const metaCheck = z.strictObject({ url: z.string().min(1) });
+const FIRST = { config: { first: true } };
+const LARGE = { bodyLimit: META_BYTES_MAX, config: { large: true } };
 const activation = z.strictObject({ from: z.int().positive() });
 
-/** The admin API, the same on the listen port and the HTTP port. Any node takes any command and hands it to the manager. */
+/**
+ * The admin API, the same on the listen port and the HTTP port. Any node takes any command and hands it to the manager.
+ * Beats go before everything else; of the rest so much is done at once that they can.
+ */
 export function createHttp(ports: HttpPorts): FastifyInstance {
-  const app = Fastify({ bodyLimit: 4 << 20, forceCloseConnections: true });
-  app.setErrorHandler((error, _request, reply) => {
-    const body = asTideError(error);
-    return reply.status(body.retry === 'later' ? 503 : 400).send({ error: body.toBody() });
+  const { app, turns } = createHttpServer(ports);
+  const commands = new Slots(COMMANDS_MAX);
+  const inTurn = <T>(work: () => Promise<T>) =>
+    commands.hold(async () => {
+      await turns.next();
+      return work();
+    });
+  app.post('/api/v1/admin', async (request) => inTurn(() => carryOut(ports, request)));
+  app.post('/api/v1/join', async (request) => inTurn(() => join(ports, request)));
+  app.post('/api/v1/beat', FIRST, async (request) => beat(ports, request));
+  app.post('/api/v1/meta/part', LARGE, async (request) => {
+    await ports.mover.receive(parse(metaPart, request.body, 'meta store'));
+    return { result: null };
   });
-
-  app.post('/api/v1/admin', async (request) => {
-    const manager = ports.manager();
-    if (!manager) return { result: await forward(ports, request, '/api/v1/admin') };
-    const command = parse(adminCommand, request.body, 'admin command');
-    if (command.do === 'meta-move') return { result: await ports.mover.handOver(command.node) };
-    if (command.do === 'meta-migrate') return { result: await ports.mover.migrate(command.to) };
-    try {
-      return { result: await manager.run(command) };
-    } catch (error) {
-      if (!(error instanceof TideError) || error.code !== 'META_HOME') throw error;
-      // The node that is to go holds the meta store: its successor takes that over and then carries the command out.
-      await ports.mover.handOver(error.details.successor as number);
-      return { result: await forward(ports, request, '/api/v1/admin') };
-    }
-  });
-  app.post('/api/v1/join', async (request) => {
-    const manager = ports.manager();
-    if (!manager) return { result: await forward(ports, request, '/api/v1/join') };
-    requireCompatible(request.body);
-    return { result: await manager.join(parse(joinRequest, request.body, 'join request')) };
-  });
-  app.post('/api/v1/beat', async (request) => {
-    const manager = ports.manager();
-    if (manager) requireCompatible(request.body);
-    const report = parse(beatReport, request.body, 'beat');
-    if (!manager) {
-      // The old home of the meta store beats here only after it has let go: a crash may have cut off its word to go on.
-      await ports.mover.activate(report.node);
-      return { result: await (ports.manager()?.beat(report) ?? forward(ports, request, '/api/v1/beat')) };
-    }
-    return { result: await manager.beat(report) };
-  });
-  app.post('/api/v1/meta/receive', { bodyLimit: META_BYTES_MAX }, async (request) => {
-    await ports.mover.receive(parse(metaTransfer, request.body, 'meta store'));
+  app.post('/api/v1/meta/receive', LARGE, async (request) => {
+    await ports.mover.receiveWhole(parse(metaTransfer, request.body, 'meta store'));
     return { result: null };
   });
   app.post('/api/v1/meta/activate', async (request) => {
@@ -98,6 +89,39 @@ export function createHttp(ports: HttpPorts): FastifyInstance {
   return app;
 }
 
+async function carryOut(ports: HttpPorts, request: FastifyRequest): Promise<{ result: unknown }> {
+  const manager = ports.manager();
+  if (!manager) return { result: await forward(ports, request, '/api/v1/admin') };
+  const command = parse(adminCommand, request.body, 'admin command');
+  if (command.do === 'meta-move') return { result: await ports.mover.handOver(command.node) };
+  if (command.do === 'meta-migrate') return { result: await ports.mover.migrate(command.to) };
+  try {
+    return { result: await manager.run(command) };
+  } catch (error) {
+    if (!(error instanceof TideError) || error.code !== 'META_HOME') throw error;
+    // The node that is to go holds the meta store: its successor takes that over and then carries the command out.
+    await ports.mover.handOver(error.details.successor as number);
+    return { result: await forward(ports, request, '/api/v1/admin') };
+  }
+}
+
+async function join(ports: HttpPorts, request: FastifyRequest): Promise<{ result: unknown }> {
+  const manager = ports.manager();
+  if (!manager) return { result: await forward(ports, request, '/api/v1/join') };
+  requireCompatible(request.body);
+  return { result: await manager.join(parse(joinRequest, request.body, 'join request')) };
+}
+
+async function beat(ports: HttpPorts, request: FastifyRequest): Promise<{ result: unknown }> {
+  const manager = ports.manager();
+  if (manager) requireCompatible(request.body);
+  const report = parse(beatReport, request.body, 'beat');
+  if (manager) return { result: await manager.beat(report) };
+  // The old home of the meta store beats here only after it has let go: a crash may have cut off its word to go on.
+  await ports.mover.activate(report.node);
+  return { result: await (ports.manager()?.beat(report) ?? forward(ports, request, '/api/v1/beat')) };
+}
+
 interface Schema<T> {
   safeParse(
     value: unknown,
@@ -117,11 +141,4 @@ async function forward(ports: HttpPorts, request: FastifyRequest, path: string):
   if (isForwarded && ports.isShared()) throw tideError('NO_MANAGER_ELECTED', { why: 'it changes at this moment' });
   const options = { timeoutMs: FORWARD_MS, forwarded: true };
   return ports.withManager((manager) => post(manager, path, request.body, options));
-}
-
-function asTideError(error: unknown): TideError {
-  if (error instanceof TideError) return error;
-  const status = (error as { statusCode?: number }).statusCode ?? 500;
-  if (status < 500) return tideError('BAD_REQUEST', { what: 'request', why: messageOf(error) });
-  return tideError('INTERNAL', { why: messageOf(error) }, error);
 }

@@ -1,6 +1,7 @@
 import type { AdminCommand } from '../api/commands.ts';
 import type { BeatAnswer, BeatReport, JoinAnswer, JoinRequest, MetaTransfer } from '../api/membership.ts';
 import type { SharedStore } from '../store/meta-store.ts';
+import type { MetaSink } from './meta-transfer.ts';
 import type { SeatGrant } from './seat.ts';
 
 /** The manager as the node process sees it; `main.ts` passes in the real one. */
@@ -36,8 +37,8 @@ export interface SharedPorts {
   ): Promise<void>;
 }
 
-/** Makes a meta store of `entries` in `directory`, in place of whatever is there. */
-export type ImportMeta = (directory: string, entries: MetaTransfer['entries']) => Promise<void>;
+/** Begins a meta store in `directory`, in place of whatever is there. */
+export type ImportMeta = (directory: string) => Promise<MetaSink>;
 
 /** Where the manager finds the cluster's facts: in a store of its own, which begins the cluster where it is new, or in the shared one. */
 export type MetaPlace = { directory: string } | (SeatGrant & { url: string });

@@ -1,10 +1,11 @@
 import { post } from '../api/client.ts';
-import type { MetaTransfer } from '../api/membership.ts';
+import type { MetaPart, MetaTransfer } from '../api/membership.ts';
 import { tideError } from '../core/errors.ts';
 import { KeyedMutex } from '../core/mutex.ts';
 import type { SharedStore } from '../store/meta-store.ts';
 import { copyUnsealed, requireVacant } from '../store/migration.ts';
 import type { ImportMeta, ManagerHandle } from './manager-handle.ts';
+import { MetaArrival, sendMeta } from './meta-transfer.ts';
 import type { NodeIdentity } from './store-dir.ts';
 
 const META_MOVE_MS = 60_000;
@@ -36,8 +37,11 @@ export class MetaMover {
   /** Where the meta store is on its way to. */
   #movingTo: string | null = null;
 
+  readonly #arrival: MetaArrival;
+
   constructor(ports: MetaMoverPorts) {
     this.#ports = ports;
+    this.#arrival = new MetaArrival(() => ports.importMeta(ports.directory));
   }
 
   get movingTo(): string | null {
@@ -54,8 +58,7 @@ export class MetaMover {
     const address = manager.successor(node);
     if (node === nodeId) return { node, address };
     await this.#give(manager, address, async (entries) => {
-      const transfer: MetaTransfer = { clusterId, from: nodeId, entries };
-      await post(address, '/api/v1/meta/receive', transfer, { timeoutMs: META_MOVE_MS });
+      await sendMeta(address, nodeId, clusterId, entries);
       await this.#ports.remember({ metaHome: false, manager: address });
     });
     await post(address, '/api/v1/meta/activate', { from: nodeId }, { timeoutMs: META_MOVE_MS });
@@ -114,18 +117,27 @@ export class MetaMover {
     return manager;
   }
 
-  async receive({ clusterId, from, entries }: MetaTransfer): Promise<void> {
+  /** The next part of a meta store that another node gives to this one. Throws BAD_REQUEST, STORE_TOO_NEW, META_FULL. */
+  async receive(part: MetaPart): Promise<void> {
     await this.#turns.run('store', async () => {
-      const identity = this.#ports.identity();
-      if (clusterId !== identity.clusterId || this.#ports.manager() !== null || identity.meta !== null) {
-        throw tideError('BAD_REQUEST', {
-          what: 'meta store',
-          why: 'this node is of another cluster or runs the manager',
-        });
-      }
-      await this.#ports.remember({ metaFrom: null });
-      await this.#ports.importMeta(this.#ports.directory, entries);
-      await this.#ports.remember({ metaFrom: from });
+      this.#requireWanted(part.clusterId);
+      if (part.number === 0) await this.#ports.remember({ metaFrom: null });
+      await this.#arrival.take(part);
+      if (part.isLast) await this.#ports.remember({ metaFrom: part.from });
+    });
+  }
+
+  /** The same in one piece. */
+  async receiveWhole(transfer: MetaTransfer): Promise<void> {
+    await this.receive({ ...transfer, transfer: 'whole', number: 0, isLast: true });
+  }
+
+  #requireWanted(clusterId: string): void {
+    const identity = this.#ports.identity();
+    if (clusterId === identity.clusterId && this.#ports.manager() === null && identity.meta === null) return;
+    throw tideError('BAD_REQUEST', {
+      what: 'meta store',
+      why: 'this node is of another cluster or runs the manager',
     });
   }
 
@@ -134,6 +146,7 @@ export class MetaMover {
     await this.#turns.run('store', async () => {
       const identity = this.#ports.identity();
       if (identity.metaFrom !== from || this.#ports.manager() !== null) return;
+      await this.#arrival.drop();
       await this.#ports.remember({ metaFrom: null, metaHome: true, manager: identity.advertiseAddress });
       await this.#ports.startManager();
     });

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import type { StartOptions } from '../../api/start-options.ts';
 import { tideError } from '../../core/errors.ts';
 import { type CliRun, define } from '../command.ts';
-import { address, addresses, attributes, given, hostOf, integer, locality, positive } from '../flags.ts';
+import { address, addresses, attributes, given, hostOf, integer, list, locality, positive } from '../flags.ts';
 
 const SQL_PORT = 26257;
 const HTTP_PORT = 8080;
@@ -38,6 +38,11 @@ export function addStart(program: Command, run: CliRun): void {
       '--advertise-addr <host:port>',
       'what others use to reach this node (default: --listen-addr)',
       address(SQL_PORT),
+    )
+    .option(
+      '--host-names <names>',
+      'more names by which HTTP may reach this node, of a proxy or a load balancer; any other name is refused',
+      list,
     )
     .option(
       '--join <addresses>',

@@ -27,6 +27,43 @@ export const apiErrors = {
     hint: () =>
       'what live nodes lead is still served; start the node that holds the meta store, and repeat the command',
   }),
+  FOREIGN_HOST: entry<{ host: string }>({
+    retry: 'never',
+    sqlstate: '28000',
+    text: (d) => `this node is not known as '${d.host}': a web page may have sent the request here`,
+    hint: () => 'use an address of the node, or start it with --host-names naming this name, too',
+  }),
+  FOREIGN_ORIGIN: entry<{ origin: string }>({
+    retry: 'never',
+    sqlstate: '28000',
+    text: (d) => `the request comes from another site: ${d.origin}`,
+    hint: () => 'web pages of other sites may not use the admin API; send it from a program',
+  }),
+  NOT_JSON: entry<{ type: string }>({
+    retry: 'never',
+    sqlstate: '22023',
+    text: (d) => `the request does not say that it is JSON (${d.type})`,
+    hint: () => 'send a JSON object, with the header content-type: application/json',
+  }),
+  BODY_TOO_LARGE: entry<{ bytesMax: number }>({
+    retry: 'never',
+    sqlstate: '54000',
+    text: (d) => `the request is longer than ${d.bytesMax >> 20} MiB`,
+    hint: () => 'shorten it; a longer meta store moves only between nodes that are newer than version 0.1',
+  }),
+  ROUTE_UNKNOWN: entry<{ method: string; path: string }>({
+    retry: 'never',
+    sqlstate: '42704',
+    text: (d) => `the admin API has no ${d.method} ${d.path}`,
+    hint: () => 'commands go to POST /api/v1/admin, questions about health to GET /health',
+  }),
+  NODE_BUSY: entry<{ requests: number }>({
+    retry: 'later',
+    sqlstate: '53000',
+    text: (d) =>
+      `the node has ${d.requests === 1 ? 'one request' : `${d.requests} requests`} of this kind under way and takes no more`,
+    hint: () => 'repeat it in a moment',
+  }),
   USAGE: entry<{ problem: string; command: string; suggestion: string | null }>({
     retry: 'never',
     sqlstate: '42601',

@@ -3,7 +3,11 @@ import { createHttp, type HttpPorts } from '../../../src/node/http.ts';
 import type { ManagerHandle } from '../../../src/node/manager-handle.ts';
 
 async function health(ready: boolean, manager: Partial<ManagerHandle> | null): Promise<[number, unknown]> {
-  const ports = { ready: () => ready, manager: () => manager } as Partial<HttpPorts> as HttpPorts;
+  const ports = {
+    ready: () => ready,
+    manager: () => manager,
+    names: new Set(['localhost']),
+  } as Partial<HttpPorts> as HttpPorts;
   const app = createHttp(ports);
   const { statusCode, body } = await app.inject('/health');
   await app.close();

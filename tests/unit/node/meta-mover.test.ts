@@ -61,7 +61,7 @@ class World {
         this.effect();
         this.shares += 1;
       },
-      importMeta: async () => {},
+      importMeta: async () => ({ put: async () => {}, finish: async () => {} }),
       directory: '/nowhere',
       log: () => {},
     });

@@ -1,7 +1,10 @@
 import { setImmediate as turn } from 'node:timers/promises';
+import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import type { MetaPart } from '../../../src/api/membership.ts';
 import type { ManagerHandle } from '../../../src/node/manager-handle.ts';
 import { MetaMover, type MetaMoverPorts } from '../../../src/node/meta-mover.ts';
+import { partsOf } from '../../../src/node/meta-transfer.ts';
 import type { NodeIdentity } from '../../../src/node/store-dir.ts';
 
 /** A node that has been given the meta store by node 3, as far as the mover sees it. */
@@ -9,6 +12,7 @@ function receiver() {
   let identity = { nodeId: 5, clusterId: 'c', meta: null, metaFrom: 3, metaHome: false } as unknown as NodeIdentity;
   let manager: ManagerHandle | null = null;
   const begun: string[] = [];
+  let stored: string[] = [];
   const ports: MetaMoverPorts = {
     identity: () => identity,
     remember: async (change) => {
@@ -30,12 +34,17 @@ function receiver() {
     share: async () => {},
     importMeta: async () => {
       begun.push('import');
+      stored = [];
       await turn();
+      return {
+        put: async (entries) => void stored.push(...entries.map((e) => e.key)),
+        finish: async () => void begun.push('closed'),
+      };
     },
     directory: '/nowhere',
     log: () => {},
   };
-  return { mover: new MetaMover(ports), begun };
+  return { mover: new MetaMover(ports), begun, stored: () => stored, identity: () => identity };
 }
 
 test('whoever says it, and how often at once: one manager takes the store up', async () => {
@@ -47,7 +56,7 @@ test('whoever says it, and how often at once: one manager takes the store up', a
 test('a store that is given again while it is taken up is refused', async () => {
   const { mover, begun } = receiver();
   const transfer = { clusterId: 'c', from: 3, entries: [] };
-  const answers = await Promise.allSettled([mover.activate(3), mover.receive(transfer)]);
+  const answers = await Promise.allSettled([mover.activate(3), mover.receiveWhole(transfer)]);
   expect(answers.map((a) => a.status)).toEqual(['fulfilled', 'rejected']);
   expect(begun).toEqual(['manager']);
 });
@@ -56,4 +65,43 @@ test('the word of another node than the one that gave it counts for nothing', as
   const { mover, begun } = receiver();
   await mover.activate(2);
   expect(begun).toEqual([]);
+});
+
+const part = (transfer: string, number: number, isLast = false): MetaPart => ({
+  clusterId: 'c',
+  from: 4,
+  transfer,
+  number,
+  isLast,
+  entries: [{ key: `/${transfer}/${number}`, value: null }],
+});
+
+test('a store that comes in parts is there when the last one is, and whoever begins anew takes its place', async () => {
+  const { mover, stored, identity, begun } = receiver();
+  await mover.receive(part('a', 0));
+  await mover.receive(part('a', 1));
+  expect(identity().metaFrom).toBeNull();
+  await mover.receive(part('b', 0));
+  await expect(mover.receive(part('a', 2, true))).rejects.toMatchObject({ code: 'BAD_REQUEST' });
+  await expect(mover.receive(part('b', 2, true))).rejects.toMatchObject({ code: 'BAD_REQUEST' });
+  await mover.receive(part('b', 1, true));
+  expect(stored()).toEqual(['/b/0', '/b/1']);
+  expect(identity().metaFrom).toBe(4);
+  await mover.activate(4);
+  expect(begun).toEqual(['import', 'closed', 'import', 'closed', 'manager']);
+});
+
+test('parts are bounded by bytes, hold everything in its order, and are never empty but for nothing at all', () => {
+  const entries = fc.array(fc.record({ key: fc.string(), value: fc.jsonValue() }));
+  fc.assert(
+    fc.property(entries, fc.integer({ min: 1, max: 500 }), (all, bytes) => {
+      const parts = [...partsOf(all, bytes)];
+      expect(parts.flat()).toEqual(all);
+      for (const some of parts) {
+        const size = some.reduce((sum, entry) => sum + JSON.stringify(entry).length, 0);
+        if (some.length > 1) expect(size).toBeLessThanOrEqual(bytes);
+        expect(some.length > 0 || all.length === 0).toBe(true);
+      }
+    }),
+  );
 });
