@@ -32,6 +32,8 @@ export function processHost(parts: Pick<CliHost, 'startNode' | 'runDemo'>): CliH
     if (error.code === 'EPIPE') process.exit(0);
     throw error;
   });
+  // Nobody reads what a node has to tell while it waits: it goes on, and its log has it.
+  process.stderr.on('error', () => {});
   return {
     ...parts,
     stdout: process.stdout,

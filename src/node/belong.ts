@@ -9,7 +9,7 @@ import { askAny, join } from './heartbeat.ts';
 import type { SharedPorts } from './manager-handle.ts';
 import { formatAddress, parseAddress } from './ports.ts';
 import { leaderIn } from './seat.ts';
-import { type NodeIdentity, requireSameCluster, type StoreDir } from './store-dir.ts';
+import { type NodeIdentity, requireSameCluster, STORE_FORMAT, type StoreDir } from './store-dir.ts';
 
 const JOIN_TRIES_MS = 10_000;
 
@@ -78,8 +78,36 @@ async function clusterCheck(
   };
 }
 
+/** Who a node is that has never been one: given by the cluster it joins, or the first of a new one. */
+export async function firstIdentity(
+  facts: NodeFacts,
+  peer: WhoAmI | null,
+  find: () => Promise<WhoAmI | null>,
+  options: StartOptions,
+  shared: SharedPorts,
+): Promise<NodeIdentity> {
+  const base: Omit<NodeIdentity, 'nodeId' | 'clusterId' | 'manager'> = {
+    formatVersion: STORE_FORMAT,
+    startMode: facts.startMode,
+    state: 'member',
+    metaHome: false,
+    meta: null,
+    metaFrom: null,
+    peers: [],
+    listenAddress: '',
+    advertiseAddress: facts.address,
+    httpAddress: facts.httpAddress,
+    postgresPort: facts.postgresPort,
+  };
+  const place = peer
+    ? await joinCluster(facts, peer.manager, async () => (await find())?.manager)
+    : await placeInShared(facts, options, shared);
+  if (place) return { ...base, ...place };
+  return { ...base, nodeId: 1, clusterId: randomUUID(), metaHome: true, manager: facts.address };
+}
+
 /** Joins through the manager, wherever `findManager` says it is when it has moved. */
-export async function joinCluster(
+async function joinCluster(
   facts: NodeFacts,
   manager: string,
   findManager: () => Promise<string | undefined>,
@@ -92,7 +120,7 @@ export async function joinCluster(
  * A new node's place in the cluster that `--meta` leads to: the first in one that it founds there, else given by the manager. Null without
  * `--meta`. Throws META_NOT_FOUNDED where another node has begun to found it, NO_MANAGER_ELECTED where nobody lets it in.
  */
-export async function placeInShared(
+async function placeInShared(
   facts: NodeFacts,
   { meta, minNodes }: StartOptions,
   shared: SharedPorts,

@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { API_VERSION, type BeatAnswer, type NodeFacts, type WhoAmI } from '../api/membership.ts';
@@ -17,13 +16,14 @@ import { type Supervisor, supervise } from '../postgres/supervise.ts';
 import { type Addresses, readAddresses } from './addresses.ts';
 import { reportFailed, reportReady, reportWait, startInBackground } from './background.ts';
 import { type BannerStatus, renderBanner } from './banner.ts';
-import { findCluster, joinCluster, placeInShared } from './belong.ts';
+import { findCluster, firstIdentity } from './belong.ts';
 import { DeadlockAnswers } from './deadlock-answers.ts';
 import { openDoors } from './doors.ts';
 import { diskOf, parseLocality } from './facts.ts';
 import { FenceKeeper, waitText } from './fence-keeper.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { createHttp } from './http.ts';
+import { untilUncaught } from './last-resort.ts';
 import { openLog } from './log.ts';
 import type { ImportMeta, ManagerHandle, MetaPlace, SharedPorts, StartManager } from './manager-handle.ts';
 import { MetaMover } from './meta-mover.ts';
@@ -37,7 +37,6 @@ import {
   prepareStore,
   readIdentity,
   requireStartable,
-  STORE_FORMAT,
   type StoreDir,
   writeIdentity,
 } from './store-dir.ts';
@@ -133,8 +132,18 @@ class Daemon {
 
   async run(runAs: Awaited<ReturnType<typeof chooseUser>>): Promise<number> {
     const lock = await holdStore(this.#store);
-    const cleanups: (() => Promise<unknown>)[] = [() => lock.release()];
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => this.#askToEnd(signal));
+    return untilUncaught(
+      () => this.#serve(runAs, [() => lock.release()]),
+      async () => this.#shared?.seat.end(),
+      (message, facts) => {
+        this.#log.fatal(facts, message);
+        this.#log.flush();
+      },
+    );
+  }
+
+  async #serve(runAs: Awaited<ReturnType<typeof chooseUser>>, cleanups: (() => Promise<unknown>)[]): Promise<number> {
     try {
       await this.#start(runAs, cleanups);
       const why = await this.#end;
@@ -279,7 +288,8 @@ class Daemon {
       httpAddress: facts.httpAddress,
       postgresPort,
     };
-    const begun = identity ?? (await this.#firstIdentity(facts, peer));
+    const begun =
+      identity ?? (await firstIdentity(facts, peer, () => this.#findCluster(), this.#options, this.#ports.shared));
     const meta = this.#options.meta ?? peer?.meta ?? begun.meta;
     await this.#begin({
       ...begun,
@@ -289,28 +299,6 @@ class Daemon {
       ...(meta === null ? {} : { meta, metaHome: false }),
     });
     await (meta === null ? this.#startEmbedded() : this.#share(meta, false));
-  }
-
-  /** Who a node is that has never been one: given by the cluster it joins, or the first of a new one. */
-  async #firstIdentity(facts: NodeFacts, peer: WhoAmI | null): Promise<NodeIdentity> {
-    const base: Omit<NodeIdentity, 'nodeId' | 'clusterId' | 'manager'> = {
-      formatVersion: STORE_FORMAT,
-      startMode: facts.startMode,
-      state: 'member',
-      metaHome: false,
-      meta: null,
-      metaFrom: null,
-      peers: [],
-      listenAddress: '',
-      advertiseAddress: facts.address,
-      httpAddress: facts.httpAddress,
-      postgresPort: facts.postgresPort,
-    };
-    const place = peer
-      ? await joinCluster(facts, peer.manager, async () => (await this.#findCluster())?.manager)
-      : await placeInShared(facts, this.#options, this.#ports.shared);
-    if (place) return { ...base, ...place };
-    return { ...base, nodeId: 1, clusterId: randomUUID(), metaHome: true, manager: facts.address };
   }
 
   async #startEmbedded(): Promise<void> {

@@ -1,4 +1,8 @@
+import { once } from 'node:events';
+import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
+import { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { BODY_BYTES_MAX } from '../api/client.ts';
 import { type ErrorCode, messageOf, TideError, tideError } from '../core/errors.ts';
@@ -23,6 +27,7 @@ const KEEP_ALIVE_MS = 5_000;
 /** Neither side has said a word for longer than any command takes. */
 const SILENT_MS = 180_000;
 const LOOK_MS = 1_000;
+const LINGER_MS = 2_000;
 /** What is shorter is parsed in less time than it takes to wait for a turn. */
 const TURN_BYTES = 16 << 10;
 
@@ -88,7 +93,9 @@ export function createHttpServer({ names, log }: HttpServerOptions): { app: Fast
     if (known.code === 'INTERNAL')
       log('error', 'a request failed', { path: request.url, error: (error as Error).stack ?? messageOf(error) });
     const status = STATUS[known.code] ?? (known.retry === 'later' ? 503 : 400);
-    return reply.status(status).send({ error: known.toBody() });
+    const body = JSON.stringify({ error: known.toBody() });
+    reply.status(status).type('application/json').header('content-length', Buffer.byteLength(body));
+    return reply.send(request.raw.complete ? body : Readable.from(untilSaid(body, request.raw)));
   });
   app.setNotFoundHandler((request) => {
     throw tideError('ROUTE_UNKNOWN', { method: request.method, path: request.url.slice(0, 100) });
@@ -103,6 +110,16 @@ function isLong({ headers }: FastifyRequest): boolean {
 
 function configOf(request: FastifyRequest): RouteConfig {
   return request.routeOptions.config as RouteConfig;
+}
+
+/**
+ * An answer to somebody who still speaks. Were the connection closed at once, what has not been read would have the system tear it down, and them
+ * miss the answer; so what they say is thrown away for a moment.
+ */
+async function* untilSaid(body: string, request: IncomingMessage): AsyncGenerator<string> {
+  yield body;
+  request.resume();
+  await Promise.race([once(request, 'end'), once(request, 'close'), sleep(LINGER_MS)]).catch(() => {});
 }
 
 function takeJsonOnly(app: FastifyInstance, turns: Turns): void {
