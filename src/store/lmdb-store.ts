@@ -1,5 +1,7 @@
+import { open as openFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { type Database, open, type RootDatabase } from 'lmdb';
-import { messageOf, tideError } from '../core/errors.ts';
+import { messageOf, type TideError, tideError } from '../core/errors.ts';
 import type { Condition, Entry, MetaStore, Write } from './meta-store.ts';
 
 /**
@@ -13,6 +15,11 @@ const FILE_FORMAT = 2;
 const RESERVE_BYTES = 8 << 20;
 /** ENOSPC and EDQUOT (Linux; EDQUOT of macOS), and LMDB's own "map full". */
 const NO_ROOM = new Set<unknown>([28, 122, 69, -30792]);
+const NO_ROOM_NAMES = new Set<unknown>(['ENOSPC', 'EDQUOT']);
+/** EIO: what LMDB says of a write that was cut short, be it because the disk ran full in its middle or because the disk is broken. */
+const CUT_SHORT = 5;
+/** More than a transaction usually writes. */
+const PROBE_BYTES = 4 << 20;
 
 interface Stored {
   v: unknown;
@@ -21,23 +28,25 @@ interface Stored {
 
 /** The meta store in an LMDB file: one process, durable at every transaction. */
 export class LmdbStore implements MetaStore {
+  readonly #directory: string;
   readonly #root: RootDatabase;
   readonly #entries: Database<Stored, string>;
   readonly #facts: Database<number, string>;
   #isFull = false;
 
-  private constructor(root: RootDatabase) {
+  private constructor(directory: string, root: RootDatabase) {
+    this.#directory = directory;
     this.#root = root;
     this.#entries = root.openDB<Stored, string>({ name: 'entries', encoding: 'json' });
     this.#facts = root.openDB<number, string>({ name: 'facts', encoding: 'json' });
   }
 
-  /** Opens or makes the store in `directory`. Throws STORE_TOO_NEW, META_FULL. */
+  /** Opens or makes the store in `directory`. Throws STORE_TOO_NEW, META_FULL, META_UNWRITABLE. */
   static async open(directory: string): Promise<LmdbStore> {
     // Without overlapping sync a transaction resolves when it is on disk; with it, `flushed` may wait for the next write.
     // Batches of an event turn have promises of their own, which nobody could catch: a full disk would end the process.
     const root = open({ path: directory, maxDbs: 4, overlappingSync: false, eventTurnBatching: false });
-    const store = new LmdbStore(root);
+    const store = new LmdbStore(directory, root);
     const found = store.#facts.get('format') ?? 0;
     if (found > FILE_FORMAT) {
       await store.close();
@@ -58,10 +67,13 @@ export class LmdbStore implements MetaStore {
     return this.#isFull;
   }
 
-  /** One transaction: what it did is on disk when this returns, or undone when it throws. */
+  /**
+   * One transaction: what it did is on disk when this returns, or undone when it throws. A child, because LMDB's shared one keeps what `work` put
+   * before it threw.
+   */
   async #write<T>(work: () => T): Promise<T> {
     try {
-      const result = await this.#root.transaction(work);
+      const result = await this.#root.childTransaction(work);
       this.#isFull = false;
       return result;
     } catch (error) {
@@ -70,10 +82,23 @@ export class LmdbStore implements MetaStore {
         () => error,
         (reason: unknown) => reason,
       );
-      if (!NO_ROOM.has((cause as { code?: unknown }).code)) throw cause;
-      this.#isFull = true;
-      throw tideError('META_FULL', { why: messageOf(cause) }, cause);
+      throw await this.#failure(cause);
     }
+  }
+
+  async #failure(cause: unknown): Promise<unknown> {
+    const { code } = cause as { code?: unknown };
+    if (code === CUT_SHORT) {
+      const why = await whyNoRoom(this.#directory);
+      if (why === null) return tideError('META_UNWRITABLE', { file: this.#directory, why: messageOf(cause) }, cause);
+      return this.#full(why, cause);
+    }
+    return NO_ROOM.has(code) ? this.#full(messageOf(cause), cause) : cause;
+  }
+
+  #full(why: string, cause: unknown): TideError {
+    this.#isFull = true;
+    return tideError('META_FULL', { why }, cause);
   }
 
   async get(key: string): Promise<Entry | null> {
@@ -101,5 +126,27 @@ export class LmdbStore implements MetaStore {
 
   async close(): Promise<void> {
     await this.#root.close();
+  }
+}
+
+/**
+ * Why nothing more can be written to `directory`; null where there is room. Asked by writing, because quotas do not show in what a file system
+ * says of itself.
+ */
+async function whyNoRoom(directory: string): Promise<string | null> {
+  const path = join(directory, 'probe');
+  try {
+    const file = await openFile(path, 'w', 0o600);
+    try {
+      await file.writeFile(Buffer.alloc(PROBE_BYTES));
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    return null;
+  } catch (error) {
+    return NO_ROOM_NAMES.has((error as NodeJS.ErrnoException).code) ? messageOf(error) : null;
+  } finally {
+    await rm(path, { force: true }).catch(() => {});
   }
 }

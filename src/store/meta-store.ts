@@ -8,7 +8,7 @@ export interface MetaStore {
   range(prefix: string): Promise<Entry[]>;
   /**
    * Applies all of `write` at once if every condition of `when` holds; durable when it returns. Throws META_FULL where its disk has no room:
-   * then nothing was written, and the same call works once there is some.
+   * then nothing was written, and the same call works once there is some. Throws META_UNWRITABLE where the disk fails although it has room.
    */
   txn(request: { when: Condition[]; write: Write[] }): Promise<{ ok: boolean; revision: number }>;
   /** The last transaction found no room; true until one does. */

@@ -91,6 +91,7 @@ export const EXAMPLES: { [C in ErrorCode]: ErrorDetails<C> } = {
   STORE_DECOMMISSIONED: { path: '/data/n4', nodeId: 4 },
   STORE_NOT_EMPTY: { path: '/data/n1', found: 'photos, notes.txt' },
   STORE_TOO_NEW: { path: '/data/n1', found: 2, known: 1 },
+  META_UNWRITABLE: { file: '/data/n1/meta', why: 'EIO: Input/output error' },
   META_DAMAGED: { file: '/data/n1/meta', why: 'MDB_INVALID: File is not an LMDB file' },
   STORE_DAMAGED: { file: '/data/n1/store.json', why: 'it ends in the middle of a line' },
   POSTGRES_MISSING: { where: '/usr/lib/postgresql/18/bin', what: 'there is no postgres in it' },

@@ -108,6 +108,13 @@ const storeErrors = {
     text: (d) => `${d.file} is damaged: ${d.why}`,
     hint: () => 'restore it from a backup, or clear the store and join as a new node; the other nodes hold the data',
   }),
+  META_UNWRITABLE: entry<{ file: string; why: string }>({
+    retry: 'later',
+    sqlstate: '58030',
+    text: (d) => `the meta store ${d.file} could not be written, although its disk has room: ${d.why}`,
+    hint: () =>
+      "look for the disk's errors in the system's log (dmesg); move the meta store to another node (tide meta move) while it can be read",
+  }),
   META_DAMAGED: entry<{ file: string; why: string }>({
     retry: 'never',
     sqlstate: 'XX001',
