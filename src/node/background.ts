@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { open } from 'node:fs/promises';
 import { type ErrorBody, TideError, tideError } from '../core/errors.ts';
+import { ownEnvironment } from '../postgres/environment.ts';
 import { logEnd, logTail, storeError } from '../postgres/failures.ts';
 
 /** Set for the process that `--background` starts, which is to run in the foreground of its own session. */
@@ -38,7 +39,7 @@ export async function startInBackground(
     const child = spawn(process.execPath, [...process.execArgv, ...args], {
       detached: true,
       stdio: ['ignore', log.fd, log.fd, 'ipc'],
-      env: { ...process.env, [BACKGROUND_ENV]: '1' },
+      env: { ...ownEnvironment(), [BACKGROUND_ENV]: '1' },
     });
     const { message, exit } = await firstWord(child, onWait);
     if (message?.pgtide === 'failed') throw new TideError(message.error);

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { TideError } from '../core/errors.ts';
+import { ownEnvironment } from '../postgres/environment.ts';
 import type { RunAs } from '../postgres/privileges.ts';
 import type { SharedStore } from '../store/meta-store.ts';
 import type { ManagerHandle } from './manager-handle.ts';
@@ -71,6 +72,7 @@ export class SharedMeta {
     const child = spawn(process.execPath, [script, this.#note, directory.pgdata, String(process.pid), ...ids], {
       detached: true,
       stdio: 'ignore',
+      env: ownEnvironment(),
     });
     this.#watchdog = child;
     child.unref();

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { postgresEnvironment } from './environment.ts';
 import type { RunAs } from './privileges.ts';
 
 export interface ExecResult {
@@ -17,15 +18,6 @@ export interface ExecOptions {
   cwd?: string;
 }
 
-/**
- * The environment of PostgreSQL's programs: the caller's without `PG*` (PGDATA, PGPORT and PGOPTIONS would win over the
- * configuration) and without its locale (messages are read by program).
- */
-export function cleanEnvironment(): NodeJS.ProcessEnv {
-  const kept = Object.entries(process.env).filter(([name]) => !/^(PG[A-Z]|LC_|LANG)/.test(name));
-  return { ...Object.fromEntries(kept), LC_ALL: 'C' };
-}
-
 /** Runs a program to its end. Never rejects: what went wrong is in the result. */
 export function exec(file: string, args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
   return new Promise((resolve) => {
@@ -33,7 +25,7 @@ export function exec(file: string, args: readonly string[], options: ExecOptions
     const result: ExecResult = { status: null, stdout: '', stderr: '', startError: null };
     let child: ReturnType<typeof spawn>;
     try {
-      child = spawn(file, args, { cwd: options.cwd ?? '/', env: cleanEnvironment(), ...identity });
+      child = spawn(file, args, { cwd: options.cwd ?? '/', env: postgresEnvironment(), ...identity });
     } catch (error) {
       resolve({ ...result, startError: error as NodeJS.ErrnoException });
       return;

@@ -7,7 +7,7 @@ import { must } from '../core/assert.ts';
 import { tideError } from '../core/errors.ts';
 import type { PostgresBinaries } from './binaries.ts';
 import { CONFIG_FILE, type PostgresSettings, renderConfig, socketPath } from './config.ts';
-import { cleanEnvironment } from './exec.ts';
+import { postgresEnvironment } from './environment.ts';
 import { logEnd, logTail, portWasTaken, startFailure, storeError } from './failures.ts';
 import { addManagerRole, enforceFence, isFenceUp, lowerFence, raiseFence, untilLetIn } from './fence.ts';
 import { findPostmaster, isAlive, type Probe, parsePostmasterFile, postmasterFile, probe } from './postmaster.ts';
@@ -216,7 +216,7 @@ export class PostgresServer {
       const identity = runAs === null ? {} : { uid: runAs.uid, gid: runAs.gid };
       const child = spawn(binaries.postgres, ['-D', dataDir], {
         cwd: '/',
-        env: cleanEnvironment(),
+        env: postgresEnvironment(),
         detached: true,
         stdio: ['ignore', log.fd, log.fd],
         ...identity,
