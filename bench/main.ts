@@ -1,5 +1,6 @@
 import { cpus, totalmem } from 'node:os';
 import { failureText } from '../src/demo/local-cluster.ts';
+import { become, chooseUser } from '../src/root/user.ts';
 import type { Benchmark, Figure } from './benchmark.ts';
 import { commits } from './commits.ts';
 import { copy } from './copy.ts';
@@ -19,6 +20,9 @@ async function main(names: readonly string[]): Promise<number> {
     console.error(`ERROR: no benchmark is called ${unknown.join(', ')}\nhint: there are ${known}`);
     return 2;
   }
+  // Some run a PostgreSQL of their own, which root may not.
+  const user = chooseUser();
+  if (user !== null) become(user);
   console.log(machine());
   for (const benchmark of BENCHMARKS) {
     if (names.length > 0 && !names.includes(benchmark.name)) continue;

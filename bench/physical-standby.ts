@@ -6,7 +6,6 @@ import pg from 'pg';
 import { freePorts } from '../src/demo/free-ports.ts';
 import { findBinaries } from '../src/postgres/binaries.ts';
 import { ensureDataDir } from '../src/postgres/initdb.ts';
-import { chooseUser, giveTo, type RunAs } from '../src/postgres/privileges.ts';
 import { PostgresServer } from '../src/postgres/server.ts';
 
 const STANDBYS = 2;
@@ -23,15 +22,13 @@ export async function onPhysicalStandby<T>(body: (primary: Primary) => Promise<T
   const servers: PostgresServer[] = [];
   let pool: pg.Pool | undefined;
   try {
-    await chmod(dir, 0o755);
-    const runAs = await chooseUser();
     const [first = 0, ...ports] = await freePorts(1 + STANDBYS);
-    const primary = await newServer(dir, first, runAs);
+    const primary = await newServer(dir, first);
     servers.push(primary);
     // A copy of a server that is stopped is a base backup.
     await primary.start();
     await primary.stop('fast');
-    for (const port of ports) servers.push(await copyOf(primary, dir, port, runAs));
+    for (const port of ports) servers.push(await copyOf(primary, dir, port));
     for (const server of servers) await server.start();
     pool = new pg.Pool({ host: '127.0.0.1', port: first, user: 'tide', database: 'postgres', max: 10 });
     pool.on('error', () => {});
@@ -49,31 +46,24 @@ export async function onPhysicalStandby<T>(body: (primary: Primary) => Promise<T
   }
 }
 
-async function newServer(dir: string, port: number, runAs: RunAs | null): Promise<PostgresServer> {
-  const binaries = await findBinaries({ runAs });
+async function newServer(dir: string, port: number): Promise<PostgresServer> {
+  const binaries = await findBinaries();
   const dataDir = join(dir, String(port));
   const log = join(dir, `${port}.log`);
-  await ensureDataDir(dataDir, binaries, runAs);
+  await ensureDataDir(dataDir, binaries);
   await allowReplication(dataDir);
-  await giveTo(dataDir, runAs);
   const settings = { port, listenHosts: ['127.0.0.1'], socketDir: null };
-  return new PostgresServer({ binaries, dataDir, logFile: log, runAs, settings });
+  return new PostgresServer({ binaries, dataDir, logFile: log, settings });
 }
 
 /** pgtide's own rules know no physical replication. */
 async function allowReplication(dataDir: string): Promise<void> {
   const rules = join(dataDir, 'bench_hba.conf');
   await writeFile(rules, 'host all,replication all 127.0.0.1/32 trust\n');
-  await chmod(rules, 0o644);
   await appendFile(join(dataDir, 'postgresql.auto.conf'), `hba_file = '${rules}'\n`);
 }
 
-async function copyOf(
-  primary: PostgresServer,
-  dir: string,
-  port: number,
-  runAs: RunAs | null,
-): Promise<PostgresServer> {
+async function copyOf(primary: PostgresServer, dir: string, port: number): Promise<PostgresServer> {
   const dataDir = join(dir, String(port));
   await cp(primary.options.dataDir, dataDir, { recursive: true });
   await chmod(dataDir, 0o700);
@@ -82,8 +72,6 @@ async function copyOf(
     join(dataDir, 'postgresql.auto.conf'),
     `primary_conninfo = 'host=127.0.0.1 port=${primary.port} user=tide application_name=standby'\n`,
   );
-  // Made by this process, and its directory may have come out as anybody's.
-  await giveTo(dataDir, runAs);
   const settings = { ...primary.options.settings, port };
   return new PostgresServer({ ...primary.options, dataDir, logFile: join(dir, `${port}.log`), settings });
 }

@@ -2,6 +2,8 @@
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
+  accessSync,
+  constants,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -12,7 +14,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { argv } from 'node:process';
+import process, { argv } from 'node:process';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -20,6 +22,8 @@ const path = (...parts) => join(root, ...parts);
 const stamp = path('dist', '.built-from');
 const lock = path('dist', '.setup-lock');
 const installedList = path('node_modules', '.package-lock.json');
+
+const tsc = path('node_modules', 'typescript', 'bin', 'tsc');
 
 const LOCK_WAIT_MAX_MS = 300_000;
 const LOCK_POLL_MS = 200;
@@ -32,9 +36,33 @@ export function setUp() {
   try {
     // Whoever held the lock before us may have done it all.
     if (!isInstalled()) install();
-    if (!isBuilt()) build();
+    if (!isBuilt()) {
+      process.stderr.write('pgtide: building …\n');
+      build();
+    }
   } finally {
     unlinkSync(lock);
+  }
+}
+
+/**
+ * For `tide` itself: a checkout that was never built is, but one that was runs as it is, and whoever may build is told that its sources have changed. Nodes
+ * that run load some of it late, and would get the other build.
+ */
+export function setUpOnce() {
+  if (!existsSync(path('dist', 'main.js')) || !existsSync(installedList)) setUp();
+  else if (!isBuilt() && mayBuild())
+    process.stderr.write(
+      'pgtide: the sources have changed since they were built; this runs the build (npm run build)\n',
+    );
+}
+
+function mayBuild() {
+  try {
+    accessSync(path('dist'), constants.W_OK);
+    return true;
+  } catch {
+    return false;
   }
 }
 
@@ -59,11 +87,14 @@ function isBuilt() {
   return existsSync(path('dist', 'main.js')) && existsSync(stamp) && readFileSync(stamp, 'utf8') === sourcesHash();
 }
 
-/** The hash is taken first: what changes during the build is built the next time. */
-function build() {
-  process.stderr.write('pgtide: building …\n');
+/** Builds, and notes from what. The hash is taken first: what changes during the build is built the next time. Throws where it fails. */
+export function build() {
   const hash = sourcesHash();
-  mustSucceed('building', npm('run', 'build'));
+  mkdirSync(path('dist'), { recursive: true });
+  mustSucceed(
+    'building',
+    spawnSync(process.execPath, [tsc, '-p', 'tsconfig.build.json'], { cwd: root, encoding: 'utf8' }),
+  );
   writeFileSync(stamp, hash);
 }
 
@@ -93,12 +124,12 @@ function npm(...args) {
   return spawnSync('npm', args, { cwd: root, encoding: 'utf8', maxBuffer: 1 << 26 });
 }
 
-/** What npm says is shown only when it fails. */
+/** What programs say is shown only when they fail. */
 function mustSucceed(what, { status, stdout, stderr, error }) {
   if (status === 0) return;
-  const why = error ? error.message : `npm ended with status ${status}`;
+  const why = error ? error.message : `it ended with status ${status}`;
   process.stderr.write(`${stdout ?? ''}${stderr ?? ''}ERROR: ${what} failed: ${why}\n`);
-  unlinkSync(lock);
+  if (existsSync(lock)) unlinkSync(lock);
   process.exit(1);
 }
 

@@ -7,11 +7,13 @@ import { fileURLToPath } from 'node:url';
 import { findEtcd } from './etcd.mjs';
 import { findFaketime } from './faketime.mjs';
 import { setUp } from './setup.mjs';
+import { ensureUser } from './user.mjs';
 
 const cwd = fileURLToPath(new URL('..', import.meta.url));
 const run = (command, args) => spawnSync(command, args, { cwd, stdio: 'inherit' }).status ?? 1;
 
 setUp();
+ensureUser();
 // Before the tests that need them look for them, each for itself.
 findEtcd();
 findFaketime();

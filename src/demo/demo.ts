@@ -1,11 +1,12 @@
 import { once } from 'node:events';
-import { writeFile } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { OperationResult } from '../api/results.ts';
 import type { DemoOptions } from '../api/start-options.ts';
 import { must } from '../core/assert.ts';
 import { tideError } from '../core/errors.ts';
 import { humanBytes } from '../core/units.ts';
+import { leaveRoot } from '../root/leave-root.ts';
 import { CITIES_SQL, type CityBook, loadCities, readCities } from './cities.ts';
 import { Ledger } from './ledger.ts';
 import { failureText, LocalCluster, type LocalNode } from './local-cluster.ts';
@@ -35,8 +36,11 @@ export async function runDemo(options: DemoOptions): Promise<number> {
   const interrupt = () => interrupted.abort();
   for (const signal of SIGNALS) process.on(signal, interrupt);
   const untilInterrupted = once(interrupted.signal, 'abort').then(() => INTERRUPTED);
+  // Named by who runs the demo, and his to write.
+  const report = options.report === undefined ? null : await open(options.report, 'w');
+  await leaveRoot({});
   const cluster = await LocalCluster.create();
-  const playing = new DemoRun(cluster, terminal, options, interrupted.signal).play();
+  const playing = new DemoRun(cluster, terminal, options, report, interrupted.signal).play();
   try {
     const status = await Promise.race([playing, untilInterrupted]);
     if (!options.exit && process.stdout.isTTY === true && !interrupted.signal.aborted) {
@@ -53,6 +57,7 @@ export async function runDemo(options: DemoOptions): Promise<number> {
     await cluster.close();
     // Without a cluster it comes to its end at its next call.
     await playing.catch(() => {});
+    await report?.close();
     for (const signal of SIGNALS) process.off(signal, interrupt);
   }
 }
@@ -66,16 +71,24 @@ class DemoRun {
   readonly #cluster: LocalCluster;
   readonly #terminal: Terminal;
   readonly #options: DemoOptions;
+  readonly #report: FileHandle | null;
   readonly #interrupted: AbortSignal;
   readonly #beginMs = performance.now();
   readonly #ledger = new Ledger();
   #phase = 'starting';
   #traffic: Traffic | null = null;
 
-  constructor(cluster: LocalCluster, terminal: Terminal, options: DemoOptions, interrupted: AbortSignal) {
+  constructor(
+    cluster: LocalCluster,
+    terminal: Terminal,
+    options: DemoOptions,
+    report: FileHandle | null,
+    interrupted: AbortSignal,
+  ) {
     this.#cluster = cluster;
     this.#terminal = terminal;
     this.#options = options;
+    this.#report = report;
     this.#interrupted = interrupted;
   }
 
@@ -97,8 +110,8 @@ class DemoRun {
       await watcher.stop();
       this.#terminal.draw([]);
       this.#sayResult(report, all, traffic.stats.latency.percentileMs(0.99));
-      if (this.#options.report !== undefined) {
-        await writeFile(this.#options.report, `${JSON.stringify(report, null, 2)}\n`);
+      if (this.#report !== null) {
+        await this.#report.writeFile(`${JSON.stringify(report, null, 2)}\n`);
       }
       return all.every((v) => v.holds) ? 0 : 1;
     } finally {

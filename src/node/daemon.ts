@@ -8,11 +8,12 @@ import { messageOf, TideError, tideError } from '../core/errors.ts';
 import { KeyedMutex } from '../core/mutex.ts';
 import { findBinaries } from '../postgres/binaries.ts';
 import { socketDirFor } from '../postgres/config.ts';
+import { forgetEnvironment } from '../postgres/environment.ts';
 import { ensureDataDir } from '../postgres/initdb.ts';
 import { bringDatabaseUpToDate } from '../postgres/own-database.ts';
-import { chooseUser } from '../postgres/privileges.ts';
 import { PostgresServer } from '../postgres/server.ts';
 import { type Supervisor, supervise } from '../postgres/supervise.ts';
+import { leaveRoot } from '../root/leave-root.ts';
 import { type Addresses, readAddresses } from './addresses.ts';
 import { reportFailed, reportReady, reportWait, startInBackground } from './background.ts';
 import { type BannerStatus, renderBanner } from './banner.ts';
@@ -61,8 +62,10 @@ const WAIT_REPORT_MS = 5_000;
 export async function runNode(options: StartOptions, ports: DaemonPorts): Promise<number> {
   try {
     const addresses = readAddresses(options);
-    const runAs = await chooseUser();
-    const store = await prepareStore(options.store, runAs);
+    await leaveRoot(options);
+    process.umask(0o077);
+    forgetEnvironment();
+    const store = await prepareStore(options.store);
     if (options.background) {
       const args = process.argv.slice(1).filter((a) => a !== '--background' && a !== '--background=true');
       const { text } = await startInBackground(args, store.nodeLog, ports.stderr);
@@ -73,7 +76,7 @@ export async function runNode(options: StartOptions, ports: DaemonPorts): Promis
       ports.stderr(text);
       reportWait(text);
     };
-    return await new Daemon(options, { ...ports, stderr }, addresses, store).run(runAs);
+    return await new Daemon(options, { ...ports, stderr }, addresses, store).run();
   } catch (error) {
     const failure = error instanceof TideError ? error : tideError('INTERNAL', { why: messageOf(error) }, error);
     await reportFailed(failure);
@@ -101,7 +104,6 @@ class Daemon {
   readonly #answers = new DeadlockAnswers();
   #shared: SharedMeta | null = null;
   #server: PostgresServer | null = null;
-  #runAs: Awaited<ReturnType<typeof chooseUser>> = null;
   #answer: BeatAnswer | null = null;
   #refusal: TideError | null = null;
 
@@ -130,11 +132,11 @@ class Daemon {
     });
   }
 
-  async run(runAs: Awaited<ReturnType<typeof chooseUser>>): Promise<number> {
+  async run(): Promise<number> {
     const lock = await holdStore(this.#store);
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => this.#askToEnd(signal));
     return untilUncaught(
-      () => this.#serve(runAs, [() => lock.release()]),
+      () => this.#serve([() => lock.release()]),
       async () => this.#shared?.seat.end(),
       (message, facts) => {
         this.#log.fatal(facts, message);
@@ -143,9 +145,9 @@ class Daemon {
     );
   }
 
-  async #serve(runAs: Awaited<ReturnType<typeof chooseUser>>, cleanups: (() => Promise<unknown>)[]): Promise<number> {
+  async #serve(cleanups: (() => Promise<unknown>)[]): Promise<number> {
     try {
-      await this.#start(runAs, cleanups);
+      await this.#start(cleanups);
       const why = await this.#end;
       this.#log.info({ why }, 'the node ends');
       await this.#drain();
@@ -159,22 +161,20 @@ class Daemon {
     }
   }
 
-  async #start(runAs: Awaited<ReturnType<typeof chooseUser>>, cleanups: (() => Promise<unknown>)[]): Promise<void> {
+  async #start(cleanups: (() => Promise<unknown>)[]): Promise<void> {
     const beganMs = performance.now();
     this.#identity = await readIdentity(this.#store);
     const isNew = this.#identity === null;
     if (this.#identity) requireStartable(this.#store, this.#identity, this.#startMode());
-    this.#runAs = runAs;
-    const binaries = await findBinaries({ postgresBin: this.#options.postgresBin, runAs });
+    const binaries = await findBinaries(this.#options.postgresBin);
     parseLocality(this.#options.locality);
     const peer = await this.#findCluster();
     cleanups.push(await this.#listen(() => (this.#ready && this.#server?.letsIn ? this.#server.localEndpoint : null)));
-    await ensureDataDir(this.#store.pgdata, binaries, runAs);
+    await ensureDataDir(this.#store.pgdata, binaries);
     const postgres = new PostgresServer({
       binaries,
       dataDir: this.#store.pgdata,
       logFile: this.#store.postgresLog,
-      runAs,
       settings: {
         port: this.#identity?.postgresPort ?? this.#addresses.postgresPort,
         listenHosts: [this.#addresses.listen.host === '' ? '*' : this.#addresses.listen.host],
@@ -330,7 +330,6 @@ class Daemon {
       node: nodeId,
       address: advertiseAddress,
       directory: this.#store,
-      runAs: this.#runAs,
       serving,
       isFenced: () => this.#server?.fenced !== false,
       startManager: (grant) => this.#startManager({ ...grant, url }),

@@ -4,7 +4,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { TideError } from '../core/errors.ts';
 import { ownEnvironment } from '../postgres/environment.ts';
-import type { RunAs } from '../postgres/privileges.ts';
 import type { SharedStore } from '../store/meta-store.ts';
 import type { ManagerHandle } from './manager-handle.ts';
 import { NodeLease } from './node-lease.ts';
@@ -18,7 +17,6 @@ export interface SharedMetaOptions {
   /** HOST:PORT under which the others reach this node. */
   address: string;
   directory: StoreDir;
-  runAs: RunAs | null;
   /** As in NodeLeaseOptions. */
   serving: boolean;
   isFenced(): boolean;
@@ -65,11 +63,10 @@ export class SharedMeta {
 
   /** In a session of its own, so that what is done to the node's process is not done to it. */
   #watch(): void {
-    const { directory, runAs, log } = this.#options;
+    const { directory, log } = this.#options;
     if (this.#ended) return;
     const script = fileURLToPath(new URL('./watchdog.js', import.meta.url));
-    const ids = runAs === null ? ['-', '-'] : [String(runAs.uid), String(runAs.gid)];
-    const child = spawn(process.execPath, [script, this.#note, directory.pgdata, String(process.pid), ...ids], {
+    const child = spawn(process.execPath, [script, this.#note, directory.pgdata, String(process.pid)], {
       detached: true,
       stdio: 'ignore',
       env: ownEnvironment(),

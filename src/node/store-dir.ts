@@ -1,12 +1,13 @@
-import { chmod, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { chmod, lstat, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { userInfo } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import * as z from 'zod';
 import type { StartMode } from '../catalog/model.ts';
 import { messageOf, tideError } from '../core/errors.ts';
 import { CONFIG_FILE } from '../postgres/config.ts';
 import { storeError } from '../postgres/failures.ts';
-import { type RunAs, requireReachable } from '../postgres/privileges.ts';
 import { lockStore, type StoreLock } from './store-lock.ts';
+import { isStoreName } from './store-names.ts';
 
 /** Format of the store that this pgtide writes; it refuses to start a newer one. */
 export const STORE_FORMAT = 1;
@@ -49,20 +50,6 @@ export interface StoreDir {
   readonly nodeLog: string;
 }
 
-const OWN_NAMES = new Set([
-  'node.json',
-  'node.json.new',
-  'lease',
-  'lease.new',
-  'pgdata',
-  'pgdata.new',
-  'run',
-  'meta',
-  'logs',
-  'lost+found',
-  '.DS_Store',
-]);
-
 export function storePaths(dir: string): StoreDir {
   const root = resolve(dir);
   return {
@@ -76,23 +63,48 @@ export function storePaths(dir: string): StoreDir {
 }
 
 /**
- * Makes the store's directories where they are missing and checks that PostgreSQL's user gets there. Changes nothing in a directory that
- * holds something else. Throws STORE_NOT_EMPTY, STORE_READ_ONLY, STORE_FULL, STORE_UNUSABLE, STORE_UNREACHABLE.
+ * Makes the store's directories where they are missing, closed to everybody else, and closes what is there. Changes nothing in a directory that holds
+ * something else, or something of somebody else. Throws STORE_NOT_EMPTY, STORE_OF_ANOTHER_USER, STORE_READ_ONLY, STORE_FULL, STORE_UNUSABLE.
  */
-export async function prepareStore(dir: string, runAs: RunAs | null): Promise<StoreDir> {
+export async function prepareStore(dir: string): Promise<StoreDir> {
   const store = storePaths(dir);
+  const logs = dirname(store.nodeLog);
   try {
     await makeDir(store.root);
     await requireOwnOrEmpty(store);
-    await mkdir(store.meta, { recursive: true, mode: 0o700 });
-    await mkdir(join(store.root, 'logs'), { recursive: true });
-    // The store itself is ours to open; directories above it are the user's, and only named.
-    if (runAs !== null) await chmod(store.root, (await stat(store.root)).mode | 0o011);
+    const owned = await ownedFiles(store, logs);
+    for (const made of [store.meta, logs]) await mkdir(made, { recursive: true, mode: 0o700 });
+    for (const path of [store.root, store.meta, logs, ...owned]) await close(path);
   } catch (error) {
     throw storeError(store.root, error);
   }
-  await requireReachable(store.root, runAs);
   return store;
+}
+
+/** What a store keeps beside PostgreSQL's own. Throws STORE_OF_ANOTHER_USER where something of it belongs to somebody else. */
+async function ownedFiles(store: StoreDir, logs: string): Promise<string[]> {
+  const names = (await readdir(store.root)).filter((name) => isStoreName(name) && name !== 'lost+found');
+  const inside = [store.meta, logs].map(async (at) => {
+    const found = await readdir(at).catch((): string[] => []);
+    return found.map((name) => join(at, name));
+  });
+  const paths = [...names.map((name) => join(store.root, name)), ...(await Promise.all(inside)).flat()];
+  const owned: string[] = [];
+  for (const path of paths) {
+    // Temporary ones may go meanwhile.
+    const found = await lstat(path).catch(() => null);
+    if (found !== null && found.uid !== process.getuid?.())
+      throw tideError('STORE_OF_ANOTHER_USER', { path, owner: found.uid, user: userInfo().username });
+    if (found?.isFile()) owned.push(path);
+  }
+  return owned;
+}
+
+/** Programs before this one left their files open to be read. The directory itself may be lent by somebody else. */
+async function close(path: string): Promise<void> {
+  const found = await stat(path).catch(() => null);
+  if (found !== null && found.uid === process.getuid?.() && (found.mode & 0o077) !== 0)
+    await chmod(path, found.mode & 0o700).catch(() => {});
 }
 
 /** `mkdir` with its parents. Node's own recursive one says ENOENT where the truth is a read-only file system. */
@@ -117,7 +129,7 @@ export async function holdStore(store: StoreDir): Promise<StoreLock> {
 
 async function requireOwnOrEmpty(store: StoreDir): Promise<void> {
   const names = await readdir(store.root);
-  const foreign = names.filter((name) => !OWN_NAMES.has(name) && !/^(node\.lock|stale\.)/.test(name));
+  const foreign = names.filter((name) => !isStoreName(name));
   // A data directory without a node.json is ours while a first start was interrupted, and somebody else's without our settings in it.
   if (names.includes('pgdata') && !names.includes('node.json')) {
     const inside = await readdir(store.pgdata).catch((): string[] => []);

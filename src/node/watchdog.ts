@@ -6,16 +6,15 @@ import { monotonicMs, readLeaseNote } from './node-lease.ts';
 /**
  * Stands beside a node process whose meta store is shared, and fences its PostgreSQL when its lease has run out and the process has not done so
  * itself: because it was killed, or frozen, or has more to do than it can. A process of its own, in no group with the other:
- * `watchdog.js LEASE-FILE DATA-DIR NODE-PID UID GID`, uid and gid `-` where PostgreSQL runs as the same user.
+ * `watchdog.js LEASE-FILE DATA-DIR NODE-PID`.
  */
 const POLL_MS = 100;
 /** The node process comes first. */
 const BEHIND_MS = 400;
 const FENCE_MS = 2_000;
 
-const [leaseFile = '', dataDir = '', nodeText = '', uid = '-', gid = '-'] = process.argv.slice(2);
+const [leaseFile = '', dataDir = '', nodeText = ''] = process.argv.slice(2);
 const node = Number(nodeText);
-const runAs = uid === '-' ? null : { user: '', uid: Number(uid), gid: Number(gid) };
 
 async function watch(): Promise<void> {
   let fencedForMs = 0;
@@ -37,13 +36,14 @@ async function watch(): Promise<void> {
 /** A server that does not take the fence up, or has no room for it, is killed: nobody may be let in, and it starts again behind its fence. */
 async function fence(pid: number, port: number): Promise<void> {
   try {
-    await raiseFence(dataDir, runAs);
+    await raiseFence(dataDir);
     await enforceFence(pid, port, FENCE_MS);
   } catch {
     if (isAlive(pid)) process.kill(pid, 'SIGKILL');
   }
 }
 
+process.umask(0o077);
 // Signals to the node's terminal are not for this process.
 for (const signal of ['SIGINT', 'SIGHUP'] as const) process.on(signal, () => {});
 await watch();

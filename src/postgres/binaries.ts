@@ -1,9 +1,9 @@
-import { access, realpath } from 'node:fs/promises';
+import { access, constants, realpath } from 'node:fs/promises';
+import { userInfo } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { tideError } from '../core/errors.ts';
 import { embeddedBinDir } from './embedded.ts';
 import { exec } from './exec.ts';
-import { blockingParent, type RunAs } from './privileges.ts';
 
 /** The one major version whose replication and catalogs pgtide is written for. */
 export const POSTGRES_MAJOR = 18;
@@ -20,25 +20,21 @@ export interface PostgresBinaries {
 }
 
 /**
- * Finds a usable PostgreSQL 18: in `postgresBin` (`--postgres-bin`) where given, else the embedded npm package.
+ * Finds a usable PostgreSQL 18: in `postgresBin` (`--postgres-bin`) where that is given, else the embedded npm package.
  * Throws POSTGRES_MISSING, POSTGRES_WRONG_VERSION, POSTGRES_INCOMPLETE, POSTGRES_UNUSABLE.
  */
-export async function findBinaries(options: {
-  postgresBin?: string | undefined;
-  runAs: RunAs | null;
-}): Promise<PostgresBinaries> {
-  const binDir =
-    options.postgresBin === undefined ? await embeddedBinDir(options.runAs) : await realBinDir(options.postgresBin);
+export async function findBinaries(postgresBin?: string): Promise<PostgresBinaries> {
+  const binDir = postgresBin === undefined ? await embeddedBinDir() : await realBinDir(postgresBin);
+  const blocked = await blockingParent(binDir);
+  if (blocked !== null) {
+    const why = `the user '${userInfo().username}' that it would run as cannot enter ${blocked}`;
+    throw tideError('POSTGRES_UNUSABLE', { where: binDir, why });
+  }
   const [postgres, initdb] = [join(binDir, 'postgres'), join(binDir, 'initdb')];
   for (const file of [postgres, initdb]) {
     if (!(await exists(file))) throw tideError('POSTGRES_MISSING', { where: binDir, what: `there is no ${file}` });
   }
-  const blocked = await blockingParent(binDir, options.runAs);
-  if (blocked !== null) {
-    const why = `the user '${options.runAs?.user}' that PostgreSQL runs as cannot enter ${blocked}`;
-    throw tideError('POSTGRES_UNUSABLE', { where: binDir, why });
-  }
-  const version = await versionOf(postgres, options.runAs);
+  const version = await versionOf(postgres);
   await requireLibraries(binDir);
   return { binDir, postgres, initdb, version };
 }
@@ -50,8 +46,22 @@ async function realBinDir(dir: string): Promise<string> {
   return real === null ? given : dirname(real);
 }
 
-async function versionOf(postgres: string, runAs: RunAs | null): Promise<string> {
-  const { status, stdout, stderr, startError } = await exec(postgres, ['--version'], { runAs });
+/** The topmost directory on the way to (and including) `dir` that this process cannot enter, null where it gets there or there is none. */
+async function blockingParent(dir: string): Promise<string | null> {
+  const parents = [dir];
+  for (let at = dir; at !== dirname(at); at = dirname(at)) parents.unshift(dirname(at));
+  for (const parent of parents) {
+    const code = await access(parent, constants.X_OK).then(
+      () => null,
+      (error: NodeJS.ErrnoException) => error.code,
+    );
+    if (code === 'EACCES') return parent;
+  }
+  return null;
+}
+
+async function versionOf(postgres: string): Promise<string> {
+  const { status, stdout, stderr, startError } = await exec(postgres, ['--version']);
   const found = /\(PostgreSQL\) (\d+)(\S*)/.exec(stdout);
   if (status !== 0 || found === null) {
     const why = startError?.message ?? `${postgres} --version says: ${(stderr || stdout).trim() || `status ${status}`}`;

@@ -27,6 +27,12 @@ export function ownEnvironment(from: NodeJS.ProcessEnv = process.env): NodeJS.Pr
   return pick(from, [...KEPT, ...OWN], [...KEPT_PREFIXES, ...OWN_PREFIXES]);
 }
 
+/** A node's own process lives as long as its children, and needs no more: libraries in it read PGOPTIONS and HOME, too. */
+export function forgetEnvironment(): void {
+  const kept = ownEnvironment();
+  for (const name of Object.keys(process.env)) if (!(name in kept)) delete process.env[name];
+}
+
 function pick(from: NodeJS.ProcessEnv, names: readonly string[], prefixes: readonly string[]): NodeJS.ProcessEnv {
   const kept = Object.entries(from).filter(
     ([name]) => names.includes(name) || prefixes.some((p) => name.startsWith(p)),

@@ -1,6 +1,5 @@
 import { spawn } from 'node:child_process';
 import { postgresEnvironment } from './environment.ts';
-import type { RunAs } from './privileges.ts';
 
 export interface ExecResult {
   /** Exit status; null where a signal ended it or it could not be started. */
@@ -12,20 +11,18 @@ export interface ExecResult {
 }
 
 export interface ExecOptions {
-  runAs?: RunAs | null;
   input?: string;
-  /** Default `/`: the caller's directory may be closed to `runAs`. */
+  /** Default `/`: the caller's directory may be closed to the user that root has become. */
   cwd?: string;
 }
 
 /** Runs a program to its end. Never rejects: what went wrong is in the result. */
 export function exec(file: string, args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
   return new Promise((resolve) => {
-    const identity = options.runAs ? { uid: options.runAs.uid, gid: options.runAs.gid } : {};
     const result: ExecResult = { status: null, stdout: '', stderr: '', startError: null };
     let child: ReturnType<typeof spawn>;
     try {
-      child = spawn(file, args, { cwd: options.cwd ?? '/', env: postgresEnvironment(), ...identity });
+      child = spawn(file, args, { cwd: options.cwd ?? '/', env: postgresEnvironment() });
     } catch (error) {
       resolve({ ...result, startError: error as NodeJS.ErrnoException });
       return;

@@ -1,10 +1,9 @@
-import { chown, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client, DatabaseError } from 'pg';
 import { tideError } from '../core/errors.ts';
 import { TIDE_DATABASE, TIDE_MANAGER, TIDE_USER } from './config.ts';
-import type { RunAs } from './privileges.ts';
 import { ownOptions } from './shield.ts';
 
 /**
@@ -32,7 +31,7 @@ const END_POLL_MS = 10;
 const SHOWN_MS = 100;
 
 /** Takes effect at the next start or reload. Idempotent. There is no half of it: a fence without its rules would keep nobody out. */
-export async function raiseFence(dataDir: string, runAs: RunAs | null): Promise<void> {
+export async function raiseFence(dataDir: string): Promise<void> {
   const fence = join(dataDir, FENCE_FILE);
   await writeFile(`${fence}.new`, FENCE);
   await rename(`${fence}.new`, fence);
@@ -40,7 +39,6 @@ export async function raiseFence(dataDir: string, runAs: RunAs | null): Promise<
   const rules = await readFile(hba, 'utf8');
   // A store from before there were fences.
   if (!rules.includes(INCLUDE_FENCE)) await writeFile(hba, `${INCLUDE_FENCE}\n${rules}`);
-  if (runAs !== null) for (const file of [fence, hba]) await chown(file, runAs.uid, runAs.gid);
 }
 
 /** Takes effect at the next start or reload. Idempotent. */

@@ -1,4 +1,4 @@
-import { appendFile, chown, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { tideError } from '../core/errors.ts';
 import { POSTGRES_MAJOR, type PostgresBinaries } from './binaries.ts';
@@ -6,18 +6,13 @@ import { CONFIG_FILE, renderHba, TIDE_DATABASE, TIDE_USER } from './config.ts';
 import { type ExecResult, exec } from './exec.ts';
 import { diskFailure, storeError } from './failures.ts';
 import { INCLUDE_FENCE, MANAGER_ROLE } from './fence.ts';
-import type { RunAs } from './privileges.ts';
 
 /**
  * Makes the data directory with the superuser and the database `tide`, where it is not there yet. It is built in `<dataDir>.new`
  * and renamed when whole: an interrupted initdb leaves nothing that a later start would take for a data directory.
  * Throws POSTGRES_DATA_VERSION, POSTGRES_INIT_FAILED, STORE_FULL, STORE_READ_ONLY, STORE_DAMAGED.
  */
-export async function ensureDataDir(
-  dataDir: string,
-  binaries: PostgresBinaries,
-  runAs: RunAs | null,
-): Promise<'made' | 'present'> {
+export async function ensureDataDir(dataDir: string, binaries: PostgresBinaries): Promise<'made' | 'present'> {
   const version = await readFile(join(dataDir, 'PG_VERSION'), 'utf8').catch(() => null);
   if (version !== null) {
     if (Number(version) === POSTGRES_MAJOR) return 'present';
@@ -27,8 +22,7 @@ export async function ensureDataDir(
   try {
     await rm(fresh, { recursive: true, force: true });
     await mkdir(fresh, { mode: 0o700 });
-    if (runAs !== null) await chown(fresh, runAs.uid, runAs.gid);
-    await fill(fresh, dataDir, binaries, runAs);
+    await fill(fresh, dataDir, binaries);
     await putInPlace(fresh, dataDir);
     return 'made';
   } catch (error) {
@@ -37,7 +31,7 @@ export async function ensureDataDir(
   }
 }
 
-async function fill(fresh: string, dataDir: string, binaries: PostgresBinaries, runAs: RunAs | null): Promise<void> {
+async function fill(fresh: string, dataDir: string, binaries: PostgresBinaries): Promise<void> {
   const options = [
     ['--pgdata', fresh],
     ['--username', TIDE_USER],
@@ -49,11 +43,10 @@ async function fill(fresh: string, dataDir: string, binaries: PostgresBinaries, 
     ['--locale', 'C'],
   ];
   const flags = ['--data-checksums', '--no-instructions'];
-  requireDone(await exec(binaries.initdb, [...options.flat(), ...flags], { runAs }), dataDir);
+  requireDone(await exec(binaries.initdb, [...options.flat(), ...flags]), dataDir);
 
   const single = ['--single', '-D', fresh, '-c', 'exit_on_error=true', 'postgres'];
   const created = await exec(binaries.postgres, single, {
-    runAs,
     input: `${MANAGER_ROLE};\nCREATE DATABASE ${TIDE_DATABASE};\n`,
   });
   requireDone(created, dataDir);
@@ -62,7 +55,6 @@ async function fill(fresh: string, dataDir: string, binaries: PostgresBinaries, 
   await writeFile(join(fresh, 'pg_hba.conf'), `${INCLUDE_FENCE}\n${renderHba()}`);
   // Has to exist from here on, because it is included; every start writes it anew.
   await writeFile(join(fresh, CONFIG_FILE), '');
-  if (runAs !== null) await chown(join(fresh, CONFIG_FILE), runAs.uid, runAs.gid);
 }
 
 function requireDone({ status, stdout, stderr, startError }: ExecResult, dataDir: string): void {

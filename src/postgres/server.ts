@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chown, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { userInfo } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { must } from '../core/assert.ts';
@@ -11,13 +12,11 @@ import { postgresEnvironment } from './environment.ts';
 import { logEnd, logTail, portWasTaken, startFailure, storeError } from './failures.ts';
 import { addManagerRole, enforceFence, isFenceUp, lowerFence, raiseFence, untilLetIn } from './fence.ts';
 import { findPostmaster, isAlive, type Probe, parsePostmasterFile, postmasterFile, probe } from './postmaster.ts';
-import { giveTo, type RunAs, requireReachable } from './privileges.ts';
 
 export interface PostgresServerOptions {
   readonly binaries: PostgresBinaries;
   readonly dataDir: string;
   readonly logFile: string;
-  readonly runAs: RunAs | null;
   readonly settings: PostgresSettings;
   /** Told every few seconds what a slow start waits for. */
   readonly onWait?: (text: string) => void;
@@ -103,7 +102,7 @@ export class PostgresServer {
   /** Refuses clients and replication, and ends the sessions there are. Throws FENCE_NOT_UP; nobody new is let in then either. */
   async fence(): Promise<void> {
     this.#closing = true;
-    await raiseFence(this.options.dataDir, this.options.runAs);
+    await raiseFence(this.options.dataDir);
     if (this.pid !== null) await enforceFence(this.pid, this.port, FENCE_MS);
     this.#fenced = true;
   }
@@ -154,7 +153,7 @@ export class PostgresServer {
 
   /**
    * Adopts the running server of this data directory or starts one, and returns when it accepts connections. One that runs with other
-   * settings (or an older minor version) than wanted is restarted. Throws PORT_IN_USE, STORE_FULL, STORE_READ_ONLY, STORE_UNREACHABLE,
+   * settings (or an older minor version) than wanted is restarted. Throws PORT_IN_USE, STORE_FULL, STORE_READ_ONLY, SERVER_OF_ANOTHER_USER,
    * POSTGRES_CONFIG_BAD, POSTGRES_START_FAILED, POSTGRES_START_TIMEOUT.
    */
   async start(): Promise<StartReport> {
@@ -166,6 +165,7 @@ export class PostgresServer {
     if (this.isRunning()) return report('adopted');
     const found = await findPostmaster(this.options.dataDir);
     if (found !== null) {
+      requireOurs(found.pid);
       this.#watch(found.pid, pollUntilGone(found.pid));
       const outcome = await this.#waitReady(found.pid, 0);
       if (outcome === 'ready' && (await this.#isAsWanted())) {
@@ -207,19 +207,16 @@ export class PostgresServer {
   }
 
   async #spawn(): Promise<void> {
-    const { dataDir, logFile, binaries, runAs } = this.options;
-    await requireReachable(dirname(dataDir), runAs);
+    const { dataDir, logFile, binaries } = this.options;
     await this.#prepareFiles();
     const log = await open(logFile, 'a').catch((error) => Promise.reject(storeError(logFile, error)));
     const from = await logEnd(logFile);
     try {
-      const identity = runAs === null ? {} : { uid: runAs.uid, gid: runAs.gid };
       const child = spawn(binaries.postgres, ['-D', dataDir], {
         cwd: '/',
         env: postgresEnvironment(),
         detached: true,
         stdio: ['ignore', log.fd, log.fd],
-        ...identity,
       });
       await once(child, 'spawn').catch((error: Error) => {
         throw tideError('POSTGRES_UNUSABLE', { where: binaries.binDir, why: error.message }, error);
@@ -237,10 +234,9 @@ export class PostgresServer {
 
   /** Only called while no server runs: what `pgtide.conf` says is then always what a running server was started with. */
   async #prepareFiles(): Promise<void> {
-    const { dataDir, logFile, runAs, settings } = this.options;
+    const { dataDir, logFile, settings } = this.options;
     const config = join(dataDir, CONFIG_FILE);
     try {
-      await giveTo(dataDir, runAs);
       // Its pid may belong to a process of the same user by now, which PostgreSQL would take for a running server.
       await rm(postmasterFile(dataDir), { force: true });
       // Nor one that was killed a moment ago, and that PostgreSQL takes for alive until somebody has collected it.
@@ -248,13 +244,9 @@ export class PostgresServer {
         await rm(`${socketPath(settings.socketDir, settings.port)}.lock`, { force: true });
       await writeFile(config, renderConfig(settings));
       // Somebody else may lead by now what this server led when it ended: it serves nobody before the manager has said so.
-      await raiseFence(dataDir, runAs);
+      await raiseFence(dataDir);
       this.#fenced = true;
       if (settings.socketDir !== null) await mkdir(settings.socketDir, { recursive: true, mode: 0o700 });
-      if (runAs !== null) {
-        await chown(config, runAs.uid, runAs.gid);
-        if (settings.socketDir !== null) await chown(settings.socketDir, runAs.uid, runAs.gid);
-      }
       await mkdir(dirname(logFile), { recursive: true });
       if ((await logEnd(logFile)) > LOG_KEEP_BYTES) await rename(logFile, `${logFile}.1`);
     } catch (error) {
@@ -341,6 +333,16 @@ function childExit(child: ChildProcess): Promise<string> {
 async function pollUntilGone(pid: number): Promise<string> {
   while (isAlive(pid)) await sleep(ADOPTED_POLL_MS, undefined, { ref: false });
   return 'gone';
+}
+
+/** A data directory may have been given to another user while its server ran. Throws SERVER_OF_ANOTHER_USER. */
+function requireOurs(pid: number): void {
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EPERM')
+      throw tideError('SERVER_OF_ANOTHER_USER', { pid, user: userInfo().username });
+  }
 }
 
 function signalIfAlive(pid: number, signal: NodeJS.Signals): void {

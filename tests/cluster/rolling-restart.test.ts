@@ -38,7 +38,7 @@ async function expectMinor(version: string): Promise<void> {
 
 /** The embedded PostgreSQL under the number of the next minor version: what `--postgres-bin` is given in an upgrade. */
 async function minorAfter(version: string): Promise<string> {
-  const from = await embeddedBinDir(null);
+  const from = await embeddedBinDir();
   const dir = join(cluster.dir, 'postgresql-next');
   await mkdir(join(dir, 'bin'), { recursive: true });
   for (const name of ['lib', 'share', 'bin/initdb']) await symlink(join(dirname(from), name), join(dir, name));

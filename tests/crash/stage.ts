@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -49,6 +49,8 @@ export class Stage {
 
   static async open(): Promise<Stage> {
     const points = mkdtempSync(join(tmpdir(), 'pgtide-points-'));
+    // The nodes write there, who are somebody else where root runs this.
+    chmodSync(points, 0o777);
     process.env.PGTIDE_CRASH_POINTS = points;
     const cluster = await LocalCluster.create();
     try {

@@ -293,6 +293,8 @@ test('a disk that is full, and one that is read-only', async (context) => {
     });
     expect(mounts(['-o', 'remount,rw,size=300m', disk])).toBe(true);
     await startsWell(store);
+    expect(mounts(['-o', 'remount,ro', disk])).toBe(true);
+    expect(refusal(await start({ store }))).toMatchObject({ status: 1, code: 'STORE_READ_ONLY', hasHint: true });
   } finally {
     execFileSync('umount', ['-l', disk]);
   }

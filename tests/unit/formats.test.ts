@@ -98,7 +98,7 @@ describe.each(FORMATS)('format %i', (format) => {
   test('its node.json is read', async () => {
     const dir = mkdtempSync(join(tmpdir(), 'pgtide-format-'));
     try {
-      const store = await prepareStore(dir, null);
+      const store = await prepareStore(dir);
       writeFileSync(join(dir, 'node.json'), JSON.stringify(fixture(format).identity));
       expect(await readIdentity(store)).toMatchObject({ nodeId: 1, metaHome: true, state: 'member' });
     } finally {

@@ -36,16 +36,23 @@ const storeErrors = {
     retry: 'never',
     sqlstate: '58030',
     text: (d) =>
-      `PostgreSQL cannot run as root, and the user '${d.user}' that it runs as cannot reach ${d.path}: ${d.parent} does not let it pass`,
+      `a node does not run as root, and the user '${d.user}' that it runs as cannot reach ${d.path}: ${d.parent} does not let it pass`,
     hint: (d) =>
       `choose a directory outside ${d.parent} (such as /var/lib/pgtide), run 'chmod o+x ${d.parent}', or name another user in PGTIDE_USER`,
+  }),
+  STORE_OF_ANOTHER_USER: entry<{ path: string; owner: number; user: string }>({
+    retry: 'never',
+    sqlstate: '42501',
+    text: (d) => `${d.path} belongs to the user with id ${d.owner}, and this node runs as '${d.user}'`,
+    hint: (d) =>
+      `start the node as that user (as root: name it in PGTIDE_USER), or stop its PostgreSQL and give it the whole store with 'chown -hR ${d.user} DIR'`,
   }),
   STORE_READ_ONLY: entry<{ path: string; why: string }>({
     retry: 'never',
     sqlstate: '58030',
     text: (d) => `cannot write to ${d.path}: ${d.why}`,
     hint: () =>
-      'mount the file system for writing and give the user who runs pgtide the directory, or name another with --store',
+      'mount the file system for writing and give the user who runs pgtide the directory (install -d -o USER DIR), or name another with --store',
   }),
   STORE_FULL: entry<{ path: string; why: string }>({
     retry: 'when-cluster-changes',
@@ -156,8 +163,22 @@ const postgresErrors = {
   NO_UNPRIVILEGED_USER: entry<{ tried: string; why: string }>({
     retry: 'never',
     sqlstate: '42501',
-    text: (d) => `PostgreSQL cannot run as root, and there is no other user to run it as (tried ${d.tried}): ${d.why}`,
-    hint: () => 'make a user for it and name that in PGTIDE_USER, or run pgtide as an ordinary user',
+    text: (d) => `a node does not run as root, and there is no other user to run it as (tried ${d.tried}): ${d.why}`,
+    hint: () => 'make one (useradd --system pgtide), name another in PGTIDE_USER, or run pgtide as an ordinary user',
+  }),
+  PROGRAM_UNREADABLE: entry<{ where: string; user: string; why: string }>({
+    retry: 'never',
+    sqlstate: '42501',
+    text: (d) =>
+      `a node does not run as root, and the user '${d.user}' that it runs as cannot read the program in ${d.where}, which could not be copied for it: ${d.why}`,
+    hint: () =>
+      'install pgtide where everybody can read it (npm install --global pgtide), with real files in place of links',
+  }),
+  SERVER_OF_ANOTHER_USER: entry<{ pid: number; user: string }>({
+    retry: 'later',
+    sqlstate: '42501',
+    text: (d) => `the PostgreSQL of this store (pid ${d.pid}) is run by another user, and '${d.user}' cannot end it`,
+    hint: (d) => `end it (kill -INT ${d.pid}, as its user or root), then start the node again`,
   }),
   POSTGRES_INIT_FAILED: entry<{ dataDir: string; why: string }>({
     retry: 'later',

@@ -40,7 +40,7 @@ afterEach(() => rm(dir, { recursive: true, force: true }));
 
 describe('identity', () => {
   it('comes back as written, and is null in a new store', async () => {
-    const store = await prepareStore(join(dir, 'a/b'), null);
+    const store = await prepareStore(join(dir, 'a/b'));
     expect(await readIdentity(store)).toBeNull();
     await writeIdentity(store, identity);
     await writeIdentity(store, { ...identity, state: 'decommissioned' });
@@ -53,13 +53,13 @@ describe('identity', () => {
     [{ ...identity, nodeId: 0 }, 'STORE_DAMAGED'],
     [{ ...identity, startMode: 'other' }, 'STORE_DAMAGED'],
   ])('refuses %o', async (written, code) => {
-    const store = await prepareStore(dir, null);
+    const store = await prepareStore(dir);
     await writeFile(join(dir, 'node.json'), JSON.stringify(written));
     await expect(readIdentity(store)).rejects.toMatchObject({ code });
   });
 
   it('refuses half a file', async () => {
-    const store = await prepareStore(dir, null);
+    const store = await prepareStore(dir);
     await writeFile(join(dir, 'node.json'), '{"formatVersion": 1, "no');
     await expect(readIdentity(store)).rejects.toMatchObject({ code: 'STORE_DAMAGED' });
   });
@@ -86,7 +86,7 @@ describe('identity', () => {
 describe('directory', () => {
   it('refuses a directory with other files, and leaves it as it is', async () => {
     await writeFile(join(dir, 'thesis.tex'), '');
-    await expect(prepareStore(dir, null)).rejects.toMatchObject({
+    await expect(prepareStore(dir)).rejects.toMatchObject({
       code: 'STORE_NOT_EMPTY',
       details: { found: 'thesis.tex' },
     });
@@ -96,7 +96,7 @@ describe('directory', () => {
   it("refuses somebody else's pgdata", async () => {
     await mkdir(join(dir, 'pgdata'));
     await writeFile(join(dir, 'pgdata', 'PG_VERSION'), '18\n');
-    await expect(prepareStore(dir, null)).rejects.toMatchObject({
+    await expect(prepareStore(dir)).rejects.toMatchObject({
       code: 'STORE_NOT_EMPTY',
       details: { found: 'pgdata' },
     });
@@ -104,19 +104,19 @@ describe('directory', () => {
 
   it('goes on where a first start was interrupted', async () => {
     await mkdir(join(dir, 'pgdata.new'));
-    await prepareStore(dir, null);
+    await prepareStore(dir);
   });
 
   it('refuses a file in the place of a directory', async () => {
     await writeFile(join(dir, 'file'), '');
-    await expect(prepareStore(join(dir, 'file'), null)).rejects.toMatchObject({ code: 'STORE_UNUSABLE' });
-    await expect(prepareStore(join(dir, 'file', 'x'), null)).rejects.toMatchObject({ code: 'STORE_UNUSABLE' });
+    await expect(prepareStore(join(dir, 'file'))).rejects.toMatchObject({ code: 'STORE_UNUSABLE' });
+    await expect(prepareStore(join(dir, 'file', 'x'))).rejects.toMatchObject({ code: 'STORE_UNUSABLE' });
   });
 });
 
 describe('lock', () => {
   it('keeps a second one out until it is released', async () => {
-    const store = await prepareStore(dir, null);
+    const store = await prepareStore(dir);
     const lock = await holdStore(store);
     await expect(holdStore(store)).rejects.toMatchObject({ code: 'STORE_IN_USE', details: { pid: process.pid } });
     await lock.release();
@@ -125,7 +125,7 @@ describe('lock', () => {
   });
 
   it('does not respect a dead process, nor another process with its pid', async () => {
-    const store = await prepareStore(dir, null);
+    const store = await prepareStore(dir);
     const child = spawn('true');
     await once(child, 'exit');
     await writeFile(join(dir, 'node.lock'), JSON.stringify({ pid: child.pid, begun: 'x' }));
@@ -137,7 +137,7 @@ describe('lock', () => {
   });
 
   it('lets one of many starters take over a stale lock', async () => {
-    const store = await prepareStore(dir, null);
+    const store = await prepareStore(dir);
     await writeFile(join(dir, 'node.lock'), JSON.stringify({ pid: 2 ** 22 + 1, begun: 'x' }));
     const results = await Promise.allSettled(Array.from({ length: 20 }, () => holdStore(store)));
     expect(results.filter((result) => result.status === 'fulfilled')).toHaveLength(1);
