@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const MAIN = fileURLToPath(new URL('../../../dist/main.js', import.meta.url));
-const END_MS = 40_000;
+const END_MS = 120_000;
 
 export interface Ended {
   readonly status: number | null;
