@@ -140,6 +140,8 @@ export interface Settings {
   readonly 'rebalance.auto': boolean;
   /** Budget for one swing: lock and catch-up, milliseconds. */
   readonly 'move.max_pause': number;
+  /** What that grows to where swings fail again and again, milliseconds; where it is less, it does not grow. */
+  readonly 'move.max_pause_limit': number;
   /** Fewest nodes a scale-in may leave. */
   readonly min_nodes: number;
   /** Moves that may run at once in the cluster, and that may touch one node. */

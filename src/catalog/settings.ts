@@ -33,6 +33,11 @@ export const SETTINGS: Record<keyof Settings, SettingSpec> = {
     range: [20, 60_000],
     description: 'longest pause of a partition that a swing may cause, milliseconds; it backs off and tries again',
   },
+  'move.max_pause_limit': {
+    default: 2_000,
+    range: [20, 60_000],
+    description: 'what move.max_pause grows to, step by step, where swings fail again and again, milliseconds',
+  },
   min_nodes: { default: 3, range: [1, 1000], description: 'fewest nodes that a scale-in may leave' },
   'move.concurrency': { default: 4, range: [1, 256], description: 'moves that may run at once in the cluster' },
   'move.concurrency_per_node': {

@@ -131,6 +131,7 @@ export class Manager {
     this.#reconciler = new Reconciler({
       ...shared,
       ...broken,
+      clock,
       holderOf: (tid, pid) => this.#runner.holderOf(partitionLock(tid, pid)),
       isChoosing: (node) => this.#runner.unended().some((r) => r.kind === 'failover' && r.input.node === node),
     });

@@ -1,5 +1,5 @@
 import type { CatalogChange } from '../catalog/change.ts';
-import type { ClusterView, NodeId, Partition } from '../catalog/model.ts';
+import type { ClusterView, NodeId, Partition, TableRecord } from '../catalog/model.ts';
 import { partitionTable } from '../catalog/names.ts';
 import {
   allPartitions,
@@ -11,14 +11,17 @@ import {
   replicaOn,
   servedPartitions,
 } from '../catalog/view.ts';
+import type { Clock } from '../core/clock.ts';
 import { messageOf } from '../core/errors.ts';
 import type { OperationRecord } from '../operations/operation.ts';
+import { afterMeeting, afterTry, FRESH, isTooOld, type Patience, pauseBudget } from '../operations/pause-budget.ts';
 import type { DataPlane, PartitionRef } from '../operations/ports.ts';
 import type { QuorumKeeper } from '../operations/quorum-keeper.ts';
 import type { Promotions } from './promotions.ts';
 
 export interface ReconcilePorts {
   plane: DataPlane;
+  clock: Clock;
   view(): ClusterView;
   alive(node: NodeId): boolean;
   /** The operation whose the partition is: hands off. */
@@ -41,6 +44,8 @@ export class Reconciler {
   readonly #straysDue = new Set<NodeId>();
   readonly #returned = new Set<NodeId>();
   readonly #atWork = new Set<NodeId>();
+  /** Hinges that could not be turned yet. */
+  readonly #patience = new Map<string, Patience>();
 
   constructor(ports: ReconcilePorts) {
     this.#ports = ports;
@@ -262,11 +267,8 @@ export class Reconciler {
         complete = false;
         continue;
       }
-      const budgetMs = this.#ports.view().settings['move.max_pause'];
-      const to = { kind: 'node', node: partition.leader } as const;
-      const others = isOfOut ? 'are-ended' : undefined;
-      const attempt = await plane.pointHinge(node, table, partition.pid, to, budgetMs, others);
-      if (attempt.outcome !== 'backed-off') {
+      const done = await this.#swing(node, table, partition, isOfOut);
+      if (done) {
         // Of a change of leader that has ended without this node.
         if (target.kind === 'forward') await plane.dropForward(node, partition, target.epoch);
         continue;
@@ -276,6 +278,27 @@ export class Reconciler {
     }
     if (complete) await this.#forgetGone(node);
     return complete;
+  }
+
+  /** One try to point a hinge to where the partition is led; false where it was in use. */
+  async #swing(node: NodeId, table: TableRecord, partition: Partition, isOfOut: boolean): Promise<boolean> {
+    const { plane, view } = this.#ports;
+    const { settings } = view();
+    const place = `${node} ${partitionKey(partition.tid, partition.pid)}`;
+    const patience = this.#patience.get(place) ?? FRESH;
+    const budgetMs = pauseBudget(settings, patience);
+    const [oldest] = isOfOut ? [] : await plane.lockHolders(node, partition);
+    if (oldest && isTooOld(settings, budgetMs, oldest.ageMs)) {
+      this.#patience.set(place, afterMeeting(patience, oldest, this.#ports.clock.nowMs()));
+      return false;
+    }
+    const to = { kind: 'node', node: partition.leader } as const;
+    const others = isOfOut ? 'are-ended' : undefined;
+    const attempt = await plane.pointHinge(node, table, partition.pid, to, budgetMs, others);
+    const isDone = attempt.outcome === 'done';
+    if (isDone) this.#patience.delete(place);
+    else this.#patience.set(place, afterTry(patience));
+    return isDone;
   }
 }
 

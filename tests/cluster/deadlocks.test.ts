@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createTable, LocalCluster } from '../support/cluster.ts';
-import { eventually, keyIn, leaderOf, startNodes } from './support/proof.ts';
+import { eventually, holdersOf, keyIn, leaderOf, SLACK_MS, startNodes } from './support/proof.ts';
 import { WaitGraph } from './support/wait-graph.ts';
 
 /** Transactions over several nodes that wait for each other: PostgreSQL's own detector sees one server. */
@@ -124,17 +124,16 @@ class Disorder {
   readonly ended = { byUs: 0, byPostgres: 0 };
   readonly failures: string[] = [];
 
-  async run(clients: number, forMs: number, seen: WaitGraph): Promise<void> {
-    const untilMs = performance.now() + forMs;
+  async run(clients: number, isOver: () => boolean, seen: WaitGraph): Promise<void> {
     await Promise.all(
-      Array.from({ length: clients }, (_, n) => this.#client(nodes[n % nodes.length] ?? 0, untilMs, seen)),
+      Array.from({ length: clients }, (_, n) => this.#client(nodes[n % nodes.length] ?? 0, isOver, seen)),
     );
   }
 
-  async #client(node: number, untilMs: number, seen: WaitGraph): Promise<void> {
+  async #client(node: number, isOver: () => boolean, seen: WaitGraph): Promise<void> {
     const session = await cluster.sql(node).connect();
     const { rows } = await session.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
-    while (performance.now() < untilMs) {
+    while (!isOver()) {
       const keys = someRows();
       try {
         await (Math.random() < 0.3 ? addToAll(session, keys) : addInTurn(session, keys));
@@ -178,6 +177,21 @@ async function addInTurn(session: pg.PoolClient, keys: readonly number[]): Promi
 const addToAll = (session: pg.PoolClient, keys: readonly number[]) =>
   session.query('UPDATE acct SET n = n + 1 WHERE id = ANY($1)', [keys]);
 
+async function partitionOf(key: number): Promise<number> {
+  const { rows } = await cluster
+    .postgres(1)
+    .query<{ pid: number }>(
+      `SELECT pid FROM generate_series(0, ${PARTITIONS - 1}) pid WHERE satisfies_hash_partition('acct'::regclass, ${PARTITIONS}, pid, $1::bigint)`,
+      [key],
+    );
+  return rows[0]?.pid ?? 0;
+}
+
+async function changeLeader(pid: number, to: number): Promise<number> {
+  const { operations } = await cluster.admin({ do: 'partition-change-leader', table: 'acct', pid, to });
+  return operations[0] ?? 0;
+}
+
 async function sum(): Promise<number> {
   const { rows } = await cluster.sql(1).query<{ n: string }>('SELECT sum(n) AS n FROM acct');
   return Number(rows[0]?.n);
@@ -191,12 +205,22 @@ async function expectNobodyWaits(): Promise<void> {
 }
 
 describe('8 clients with random orders of locks on 4 nodes', () => {
-  it('no deadlock lasts, nobody is ended without one, and the sums are right', async () => {
+  it('no deadlock lasts, nobody is ended without one, a leader changes, and the sums are right', async () => {
     const told = (await deadlockEvents()).length;
     const before = await sum();
     const seen = new WaitGraph(cluster, nodes);
     const load = new Disorder();
-    await load.run(8, 12_000, seen);
+    const fromMs = performance.now();
+    let hasMoved = false;
+    const work = load.run(8, () => performance.now() - fromMs > (hasMoved ? 12_000 : 90_000), seen);
+    await sleep(2_000);
+    const { leader, followers } = await holdersOf(cluster, 'acct', await partitionOf(1));
+    const id = await changeLeader(await partitionOf(1), followers[0] ?? 0);
+    const moved = await cluster.waitForOperation(id, undefined, 80_000);
+    hasMoved = true;
+    await work;
+    expect(moved.status).toBe('done');
+    expect((await holdersOf(cluster, 'acct', await partitionOf(1))).leader).not.toBe(leader);
     await seen.stop();
     expect(load.failures).toEqual([]);
     expect(seen.failures).toEqual([]);
@@ -206,5 +230,82 @@ describe('8 clients with random orders of locks on 4 nodes', () => {
     expect((await deadlockEvents()).length - told).toBe(load.ended.byUs);
     expect((await sum()) - before).toBe(load.added);
     await eventually(expectNobodyWaits);
+  });
+});
+
+describe('clients whose transactions follow one another on a partition without a gap', () => {
+  const key = 1;
+  let stopped = false;
+  const working: Promise<void>[] = [];
+  const settings = { 'move.max_pause': '200', 'move.max_pause_limit': '2000' };
+  const set = (key: string, value: string) => cluster.admin({ do: 'setting-set', key, value });
+
+  /** Three, each in another third of its transaction. */
+  async function begin(seconds: number): Promise<{ transactions: () => number }> {
+    stopped = false;
+    let transactions = 0;
+    const { leader } = await holdersOf(cluster, 'acct', await partitionOf(key));
+    const client = async (n: number) => {
+      const session = await cluster.sql(leader).connect();
+      await sleep((n * seconds * 1_000) / 3);
+      while (!stopped) {
+        await session.query(`BEGIN; SELECT n FROM acct WHERE id = ${key}; SELECT pg_sleep(${seconds}); COMMIT`);
+        transactions++;
+      }
+      session.release();
+    };
+    working.push(...[0, 1, 2].map(client));
+    await eventually(async () => expect(transactions).toBeGreaterThan(3));
+    return { transactions: () => transactions };
+  }
+
+  afterEach(async () => {
+    stopped = true;
+    await Promise.all(working.splice(0));
+    for (const [key, value] of Object.entries(settings)) await set(key, value);
+  });
+
+  it('a leader changes beside them, with a pause that has grown and is announced', async () => {
+    const pid = await partitionOf(key);
+    const { followers } = await holdersOf(cluster, 'acct', pid);
+    const load = await begin(0.6);
+    const grown = async () =>
+      (await cluster.admin({ do: 'events' })).filter(
+        (e) => e.kind === 'pause-grown' && e.text.startsWith(`${acct.tid}/${pid}:`),
+      );
+    const texts = new Set<string>();
+    const id = await changeLeader(pid, followers[0] ?? 0);
+    const before = load.transactions();
+    const ended = await cluster.waitForOperation(id, (o) => texts.add(o.waitsFor?.text ?? ''), 90_000);
+    expect(load.transactions()).toBeGreaterThan(before);
+    expect(ended.status).toBe('done');
+    expect((await holdersOf(cluster, 'acct', pid)).leader).toBe(followers[0]);
+    const swings = ended.pauses.filter((p) => p.purpose === 'leader' && p.outcome === 'done');
+    expect(swings).toHaveLength(1);
+    expect(swings[0]?.pauseMs).toBeLessThan(2_000 + SLACK_MS);
+    expect(
+      [...texts].filter((t) => /of 2000 ms at most \(move\.max_pause_limit\)/.test(t)),
+      [...texts].join('\n'),
+    ).not.toEqual([]);
+    expect((await grown()).at(-1)?.text).toMatch(/tries to turn its hinge .* \d+ ms, of 2000 ms at most/);
+  });
+
+  it('beside longer ones than the limit it waits, names them, and ends when they end', async () => {
+    await set('move.max_pause', '100');
+    await set('move.max_pause_limit', '300');
+    const pid = await partitionOf(key);
+    const { leader, followers } = await holdersOf(cluster, 'acct', pid);
+    await begin(2);
+    const id = await changeLeader(pid, followers[0] ?? 0);
+    await eventually(async () => {
+      const { waitsFor } = await cluster.admin({ do: 'op-show', id });
+      expect(waitsFor).toMatchObject({ kind: 'transaction', node: leader, query: expect.stringContaining('pg_sleep') });
+    });
+    await sleep(5_000);
+    expect((await cluster.admin({ do: 'op-show', id })).status).toBe('running');
+    stopped = true;
+    expect((await cluster.waitForOperation(id, undefined, 60_000)).status).toBe('done');
+    const { pauses } = await cluster.admin({ do: 'op-show', id });
+    for (const pause of pauses) expect(pause.pauseMs).toBeLessThan(300 + SLACK_MS);
   });
 });

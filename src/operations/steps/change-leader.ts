@@ -5,10 +5,12 @@ import { connectedNodes, isOut, partitionKey, replicaOn } from '../../catalog/vi
 import { must } from '../../core/assert.ts';
 import { TideError, tideError } from '../../core/errors.ts';
 import { again, DONE, nothingToUndo, type Step, type StepContext, type StepResult } from '../operation.ts';
+import { pauseLimit } from '../pause-budget.ts';
 import type { HingeTarget, PartitionRef } from '../ports.ts';
 import { waitFor, waitForTransaction } from '../waiting.ts';
 import { pointPastDead } from './hinges.ts';
 import { connectStream, partitionNow, readyNodes, refOf, tableOf } from './partition.ts';
+import { backOff, budgetAt, nearlyCaughtUp, oldHolder, type Place } from './patience.ts';
 import { protectPartition, withdrawDemands } from './protect.ts';
 
 /**
@@ -27,15 +29,12 @@ export interface LeaderInput extends PartitionRef {
   to: NodeId;
 }
 
-/** Transactions at least this many pause budgets old are waited for without touching the lock: trying would only make others wait. */
-const OLD_IN_BUDGETS = 2;
-const BACKOFF_MS = 60;
-const BACKOFF_MS_MAX = 3_000;
-
 /** The old leader, once the change has begun; undefined where this operation changes no leader. */
 const begun = (c: StepContext<LeaderInput>) => c.data.source as NodeId | undefined;
 const epochOf = (c: StepContext<LeaderInput>) => must(c.data.epoch as number | undefined, 'epoch of the change');
 const notMine = (c: StepContext<LeaderInput>) => begun(c) === undefined && partitionNow(c).leader !== c.input.from;
+const placeOf = (c: StepContext<LeaderInput>, step: string, node: NodeId): Place => ({ ...refOf(c), step, node });
+const IN_USE = 'a transaction that has used the partition is open';
 const hasSwung = (c: StepContext<LeaderInput>) => partitionNow(c).epoch >= (c.data.epoch as number);
 
 /** A failover has made somebody else the leader meanwhile: what is left of this change is the failover's. */
@@ -94,14 +93,14 @@ async function leadTargetToSource(c: StepContext<LeaderInput>): Promise<StepResu
   if (aim?.kind !== 'node' || aim.node === source) return null;
   const others = isOut(c.view, aim.node) ? 'are-ended' : undefined;
   const way = { kind: 'node', node: source } as const;
-  const budgetMs = c.view.settings['move.max_pause'];
-  const wait = others ? null : await oldHolder(c, to, budgetMs);
+  const place = placeOf(c, 'connect-target', to);
+  const wait = others ? null : await oldHolder(c, place, IN_USE);
   if (wait) return wait;
-  const attempt = await c.plane.pointHinge(to, tableOf(c), c.input.pid, way, budgetMs, others);
+  const attempt = await c.plane.pointHinge(to, tableOf(c), c.input.pid, way, budgetAt(c, place), others);
   await c.pause({ ...refOf(c), node: to, purpose: 'hinge', outcome: attempt.outcome, pauseMs: attempt.pauseMs });
   if (attempt.outcome === 'done') return null;
   if (others) await c.plane.endHolders(to, refOf(c));
-  return backOff(c, to, 'lock');
+  return backOff(c, place, 'lock');
 }
 
 /**
@@ -172,13 +171,11 @@ const swing: Step<LeaderInput> = {
   },
   run: async (c) => {
     const source = must(begun(c), 'source');
-    const budgetMs = c.view.settings['move.max_pause'];
+    const place = placeOf(c, 'swing', source);
     if (mayNotSwing(c, source)) return leaveUnswung(c, source);
     const unready = (await leaveDeadBehind(c)) ?? (await protectPartition(c, c.input.to));
     if (unready) return unready;
-    const wait =
-      (await oldHolder(c, source, budgetMs)) ??
-      (await lagging(c, source, followersOf(partitionNow(c), source), budgetMs));
+    const wait = (await oldHolder(c, place, IN_USE)) ?? (await lagging(c, place, followersOf(partitionNow(c), source)));
     if (wait) return wait;
     // Either node may have been out since, and its return drops loose forwards and guards what follows.
     if (c.data.tried === true) await prepareForward.run(c);
@@ -186,10 +183,11 @@ const swing: Step<LeaderInput> = {
     // Asked again after all that took its time, in the moment of the swing.
     if (mayNotSwing(c, source)) return leaveUnswung(c, source);
     const followers = followersOf(partitionNow(c), source);
+    const budgetMs = budgetAt(c, place);
     const attempt = await c.plane.swingLeader(source, refOf(c), { epoch: epochOf(c), followers, budgetMs });
     await c.pause({ ...refOf(c), node: source, purpose: 'leader', outcome: attempt.outcome, pauseMs: attempt.pauseMs });
     if (attempt.outcome === 'done') return DONE;
-    return await backOff(c, source, attempt.why === 'lag' ? 'lag' : 'lock');
+    return await backOff(c, place, attempt.why === 'lag' ? 'lag' : 'lock');
   },
   undo: nothingToUndo('nothing was changed before the commit, and behind it there is no undo'),
 };
@@ -209,46 +207,37 @@ async function leaveUnswung(c: StepContext<LeaderInput>, source: NodeId): Promis
   return again(20);
 }
 
-/** Waits, without the lock, for a transaction that will not end within the budget. */
-async function oldHolder(c: StepContext<LeaderInput>, node: NodeId, budgetMs: number): Promise<StepResult | null> {
-  const [oldest] = await c.plane.lockHolders(node, refOf(c));
-  if (!oldest || oldest.ageMs < budgetMs * OLD_IN_BUDGETS) return null;
-  return again(200, waitForTransaction(node, oldest, 'a transaction that has used the partition is open'));
-}
-
-/** Tries the catch-up without the lock first. */
+/**
+ * Tries the catch-up without the lock first. A follower that stays somewhat behind would be waited for for ever: if it would catch up within the
+ * longest budget, that grows.
+ */
 async function lagging(
   c: StepContext<LeaderInput>,
-  source: NodeId,
+  place: Place,
   followers: readonly NodeId[],
-  budgetMs: number,
 ): Promise<StepResult | null> {
+  const source = place.node;
+  const budgetMs = budgetAt(c, place);
   const marker = await c.plane.writeMarker(source);
+  const beganMs = c.clock.nowMs();
   const checks = followers.map(async (node) => {
-    const arrived = await c.plane.awaitMarker(node, source, marker, budgetMs / 3).catch(passingAsFalse);
-    return arrived ? null : node;
+    const mayTakeMs = pauseLimit(c.view.settings) / 3;
+    const arrived = await c.plane.awaitMarker(node, source, marker, mayTakeMs).catch(passingAsFalse);
+    return { node, tookMs: arrived ? c.clock.nowMs() - beganMs : Infinity };
   });
-  const late = (await Promise.all(checks)).filter((n) => n !== null);
+  const late = (await Promise.all(checks)).filter(({ tookMs }) => tookMs > budgetMs / 3);
   if (late.length === 0) return null;
-  const names = late.map((n) => `node ${n}`).join(', ');
+  if (late.every(({ tookMs }) => tookMs < Infinity)) await nearlyCaughtUp(c, place);
+  const names = late.map(({ node }) => `node ${node}`).join(', ');
   return again(
     100,
-    waitFor('lag', `${names} would not catch up within a third of the ${budgetMs} ms budget`, late[0] ?? null),
+    waitFor('lag', `${names} would not catch up within a third of the ${budgetMs} ms budget`, late[0]?.node ?? null),
   );
 }
 
 function passingAsFalse(error: unknown): false {
   if (error instanceof TideError) return false;
   throw error;
-}
-
-/** Waits longer with every failed try, and never in step with anybody else. */
-async function backOff(c: StepContext<LeaderInput>, node: NodeId, kind: 'lag' | 'lock'): Promise<StepResult> {
-  const tries = (c.data.tries as number | undefined) ?? 0;
-  await c.remember({ tries: tries + 1 });
-  const ms = Math.min(BACKOFF_MS * 2 ** Math.min(tries, 8), BACKOFF_MS_MAX) * (0.5 + c.random());
-  const why = kind === 'lag' ? 'a follower did not catch up in time' : 'the lock was not free in time';
-  return again(ms, waitFor(kind, `backed off ${tries + 1} times: ${why}; tries again`, node));
 }
 
 /** The world has changed; now the catalog says so, under a higher epoch. */
@@ -258,7 +247,7 @@ const publishLeader: Step<LeaderInput> = {
   run: async (c) => {
     if (!hasSwung(c)) await c.commit({ kind: 'leader-changed', ...refOf(c), leader: c.input.to });
     // Before its event: a node that does not answer is asked again.
-    if (!isOut(c.view, c.input.to)) await c.remember({ mark: await c.plane.snapshotMark(c.input.to), tries: 0 });
+    if (!isOut(c.view, c.input.to)) await c.remember({ mark: await c.plane.snapshotMark(c.input.to) });
     await c.event(
       'leader-changed',
       `${partitionKey(c.input.tid, c.input.pid)}: node ${begun(c)} → node ${c.input.to}`,
@@ -284,18 +273,18 @@ function settle(
       return target !== null && target.kind === to(c).kind;
     },
     run: async (c) => {
-      const budgetMs = c.view.settings['move.max_pause'];
+      const place = placeOf(c, name, at(c));
       const [older] = await c.plane.olderSnapshots(c.input.to, c.data.mark as string);
       if (older)
         return again(
           100,
           waitForTransaction(c.input.to, older, 'a transaction older than the change of leader is open'),
         );
-      const wait = await oldHolder(c, at(c), budgetMs);
+      const wait = await oldHolder(c, place, IN_USE);
       if (wait) return wait;
-      const attempt = await c.plane.pointHinge(at(c), tableOf(c), c.input.pid, to(c), budgetMs);
+      const attempt = await c.plane.pointHinge(at(c), tableOf(c), c.input.pid, to(c), budgetAt(c, place));
       await c.pause({ ...refOf(c), node: at(c), purpose: 'hinge', outcome: attempt.outcome, pauseMs: attempt.pauseMs });
-      return attempt.outcome === 'done' ? DONE : backOff(c, at(c), 'lock');
+      return attempt.outcome === 'done' ? DONE : backOff(c, place, 'lock');
     },
     undo: nothingToUndo('behind the point of no return'),
   };

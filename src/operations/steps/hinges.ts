@@ -3,9 +3,10 @@ import { partitionTable } from '../../catalog/names.ts';
 import { allPartitions, connectedNodes, isOut, partitionOf } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import type { WaitReason } from '../../core/wait-reason.ts';
-import { again, type StepContext, type StepResult } from '../operation.ts';
+import type { StepContext, StepResult } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
-import { waitFor, waitForTransaction } from '../waiting.ts';
+import { waitFor } from '../waiting.ts';
+import { backOff, budgetAt, oldHolder } from './patience.ts';
 
 /**
  * Points the hinges of the other live nodes past nodes that are about to be away, wherever they do not lead: null when none leads there, else
@@ -21,16 +22,12 @@ export async function pointPast(c: StepContext<unknown>, leaving: readonly NodeI
       if (target?.kind !== 'node' || !leaving.includes(target.node) || leaving.includes(leader)) continue;
       // A failover has made it lead, and turns its hinge.
       if (leader === id) continue;
-      const budgetMs = c.view.settings['move.max_pause'];
-      const [oldest] = await c.plane.lockHolders(id, partition);
-      // Tried in vain, it would leave a foreign table behind.
-      if (oldest && oldest.ageMs > 2 * budgetMs)
-        return again(300, waitForTransaction(id, oldest, `a hinge that leads to node ${target.node} is in use`));
+      const place = { step: 'point-past', node: id, tid: partition.tid, pid: partition.pid };
+      const late = await oldHolder(c, place, `a hinge that leads to node ${target.node} is in use`);
+      if (late) return late;
       const to = { kind: 'node', node: leader } as const;
-      const attempt = await c.plane.pointHinge(id, table, partition.pid, to, budgetMs);
-      if (attempt.outcome === 'done') continue;
-      const text = `a hinge on node ${id} still leads to node ${target.node}, which is leaving, and is in use`;
-      return again(300, waitFor('lock', text, id));
+      const attempt = await c.plane.pointHinge(id, table, partition.pid, to, budgetAt(c, place));
+      if (attempt.outcome !== 'done') return backOff(c, place, 'lock');
     }
   }
   return null;

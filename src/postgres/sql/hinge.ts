@@ -142,6 +142,9 @@ export function dropRemoteSql(tid: number, pid: number, node: NodeId): string {
   return `DROP FOREIGN TABLE IF EXISTS ${qualified(SCHEMAS.remote, remoteTable(tid, pid, node))}`;
 }
 
+/** What a swing keeps of its budget for what comes after the lock, at the most. */
+const REST_MS = 200;
+
 /**
  * Swings one hinge: inside one transaction and `budgetMs`, `prepare`, lock it, run `whileLocked`, exchange its child, commit. The bound is kept by the
  * server itself (`transaction_timeout`): a manager that dies or freezes in between cannot hold the lock longer.
@@ -156,7 +159,8 @@ export async function swingHinge(
   prepare: string[] = [],
 ): Promise<SwingAttempt> {
   const hinge = qualified(SCHEMAS.hinge, partitionTable(swing.tid, swing.pid));
-  const lockMs = Math.max(10, Math.floor(swing.budgetMs * 0.5));
+  // What a budget that has grown gains is for those who have used the partition: the rest takes no longer beside them.
+  const lockMs = Math.max(10, Math.floor(swing.budgetMs - Math.min(swing.budgetMs * 0.5, REST_MS)));
   const replica = targetName(swing.tid, swing.pid, { kind: 'local' });
   const alsoLock = swing.to.kind === 'local' ? `, ${replica}` : '';
   await sql.query(

@@ -19,8 +19,11 @@ export async function readRefusals(sql: Sql): Promise<Map<string, 'on' | 'off'>>
   return new Map(rows.map((r) => [r.name, r.on ? 'on' : 'off']));
 }
 
-/** How long writers of the partition queue behind the request for the lock. They could not be acknowledged anyway. */
-const LOCK_MS = 500;
+/**
+ * How long writers of the partition queue behind the request for the lock, and so how long one may take beside which others have begun. They could
+ * not be acknowledged anyway, and readers do not queue.
+ */
+const LOCK_MS = 2_000;
 const LOOK_MS = 20;
 
 /**

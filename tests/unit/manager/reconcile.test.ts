@@ -12,6 +12,7 @@ const REF = { tid: 1, pid: 0 };
 function reconcilerOf(world: World, other: Partial<ReconcilePorts>): Reconciler {
   return new Reconciler({
     plane: world.plane(),
+    clock: world.clock,
     view: () => world.view,
     alive: (node) => world.isAlive(node),
     holderOf: () => undefined,

@@ -35,6 +35,7 @@ function breakStream(world: World, from: number, to: number): void {
 async function settle(world: World): Promise<void> {
   const reconciler = new Reconciler({
     plane: world.plane(),
+    clock: world.clock,
     view: () => world.view,
     alive: (node) => world.isAlive(node),
     holderOf: (tid, pid) => world.runner.holderOf(partitionLock(tid, pid)),

@@ -100,6 +100,50 @@ test('a short transaction is tried, backed off from and kept as a pause', async 
   expect(Math.max(...pauses.map((p) => p.pauseMs))).toBeLessThanOrEqual(world.view.settings['move.max_pause']);
 });
 
+test('transactions that follow one another make the pause grow, which is told and shown, and name nobody', async () => {
+  const world = await threeReplicas();
+  const { holders } = world.cluster.at(1);
+  await world.begin('change-leader', { ...REF, from: 1, to: 2 });
+  let pid = 100;
+  const grownTo = (ms: number) =>
+    world.until(() => {
+      holders.set('t1_p0', [{ ...session, pid: pid++, ageMs: 600 }]);
+      return waits(world)?.text.includes(`${ms} ms, of 2000 ms at most`) ?? false;
+    });
+  await grownTo(400);
+  expect(waits(world)).toMatchObject({
+    kind: 'lock',
+    query: null,
+    text: expect.stringMatching(
+      /^transactions of 600 ms and more follow one another without a gap: the last 6 tries met one; the next may hold the partition up for 400 ms/,
+    ),
+  });
+  // No older than the budget, they are tried.
+  await grownTo(2000);
+  expect(waits(world)?.text).toMatch(/^backed off \d+ times: the lock was not free in time; tries again; the next may/);
+  holders.clear();
+  const { status, data } = await world.finish();
+  expect(status).toBe('done');
+  // Whatever is turned next begins anew.
+  expect(data.patience).toMatchObject({ at: expect.stringContaining('swing') });
+});
+
+test('a transaction longer than the limit is named, however long it stays, and the pause does not grow for it', async () => {
+  const world = await threeReplicas();
+  const { holders } = world.cluster.at(1);
+  await world.begin('change-leader', { ...REF, from: 1, to: 2 });
+  const beganMs = world.clock.nowMs() - 3_000;
+  await world.until(() => {
+    const ageMs = world.clock.nowMs() - beganMs;
+    holders.set('t1_p0', [{ ...session, ageMs }]);
+    return ageMs > 30_000;
+  });
+  expect(waits(world)).toMatchObject({ kind: 'transaction', pid: session.pid });
+  expect(world.root.data.patience).toMatchObject({ tries: 1 });
+  holders.clear();
+  expect((await world.finish()).status).toBe('done');
+});
+
 test('a follower that does not keep up is waited for without the lock', async () => {
   const world = await threeReplicas();
   world.cluster.at(1).holders.set('t1_p0', [session]);

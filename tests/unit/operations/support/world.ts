@@ -262,6 +262,7 @@ export class World {
     if (!this.hingesFollow || this.runner.unended().length > 0) return;
     const reconciler = new Reconciler({
       plane: this.plane(),
+      clock: this.clock,
       view: () => this.view,
       alive: (node) => this.isAlive(node),
       holderOf: () => undefined,
