@@ -51,7 +51,7 @@ export class Display {
 
   /** Takes the lines away, or ends the line of dots, so that something lasting can be printed. */
   clear(): void {
-    if (this.#linesUp > 0) this.#host.stderr.write(`\x1b[${this.#linesUp}A\x1b[J`);
+    if (this.#linesUp > 0) this.#host.stderr.control?.(`\x1b[${this.#linesUp}A\x1b[J`);
     if (this.#dots > 0) this.#host.stderr.write('\n');
     this.#linesUp = 0;
     this.#dots = 0;

@@ -4,8 +4,10 @@ import type { DemoOptions, StartOptions } from '../api/start-options.ts';
 /** What the CLI writes to; `process.stdout` and `process.stderr` fit. */
 export interface CliStream {
   write(text: string): unknown;
-  isTTY?: boolean;
-  columns?: number;
+  /** Writes what moves the cursor, where `write` only shows (`guarded.ts`). */
+  control?(sequence: string): unknown;
+  isTTY?: boolean | undefined;
+  columns?: number | undefined;
 }
 
 /** Everything the CLI touches outside itself, so that a test can run it without processes, terminals or waiting. */

@@ -1,6 +1,7 @@
 import { type Command, CommanderError } from 'commander';
 import { type ErrorCode, messageOf, TideError, tideError } from '../core/errors.ts';
 import type { CliRun } from './command.ts';
+import { guarded } from './guarded.ts';
 import type { CliHost } from './host.ts';
 import { Interrupted } from './interrupt.ts';
 import { buildProgram } from './program.ts';
@@ -13,7 +14,8 @@ const USAGE_CODES: readonly ErrorCode[] = ['USAGE', 'PIDS_INVALID', 'INSECURE_RE
  * Runs one command line (`argv` without node and script) and resolves with its exit status: 0 done, 1 refused or failed,
  * 2 not understood, 130 interrupted. Never throws; errors are printed to `host.stderr`.
  */
-export async function runCli(argv: string[], host: CliHost): Promise<number> {
+export async function runCli(argv: string[], plain: CliHost): Promise<number> {
+  const host = guarded(plain);
   const run: CliRun = { host, status: 0 };
   const program = buildProgram(run);
   try {

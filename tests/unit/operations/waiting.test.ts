@@ -33,11 +33,11 @@ test('an old transaction makes the swing wait, without touching the lock, and it
     kind: 'transaction',
     text:
       'a transaction that has used the partition is open: pid 4711 of anna (psql) on node 1, open for 60 s, ' +
-      'idle in transaction: UPDATE acct SET n = 1',
+      'idle in transaction: UPDATE acct SET n = ?',
     node: 1,
     pid: 4711,
     user: 'anna',
-    query: 'UPDATE acct SET n = 1',
+    query: 'UPDATE acct SET n = ?',
     ageSeconds: 60,
   });
   expect(world.root.pauses).toEqual([]);
