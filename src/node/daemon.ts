@@ -10,7 +10,7 @@ import { findBinaries } from '../postgres/binaries.ts';
 import { socketDirFor } from '../postgres/config.ts';
 import { forgetEnvironment } from '../postgres/environment.ts';
 import { ensureDataDir } from '../postgres/initdb.ts';
-import { bringDatabaseUpToDate } from '../postgres/own-database.ts';
+import { bringDatabaseUpToDate, keepChecksRenewed } from '../postgres/own-database.ts';
 import { PostgresServer } from '../postgres/server.ts';
 import { type Supervisor, supervise } from '../postgres/supervise.ts';
 import { leaveRoot } from '../root/leave-root.ts';
@@ -194,6 +194,7 @@ class Daemon {
       await supervisor.end();
       await postgres.stop('fast');
     });
+    cleanups.push(keepChecksRenewed(postgres.port, this.#note));
     await this.#belong(peer, postgres.port);
     cleanups.push(async () => {
       await this.#shared?.seat.end();

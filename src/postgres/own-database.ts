@@ -1,9 +1,11 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'pg';
-import { tideError } from '../core/errors.ts';
+import { messageOf, tideError } from '../core/errors.ts';
 import { TIDE_DATABASE, TIDE_MANAGER, TIDE_USER } from './config.ts';
 import { ownOptions } from './shield.ts';
 import { BOOTSTRAP_VERSION, bootstrapDatabase, bootstrappedBy } from './sql/bootstrap.ts';
 import type { Sql } from './sql/client.ts';
+import { renewPartitionChecks } from './sql/partition-checks.ts';
 
 const STATEMENT_MS = 30_000;
 
@@ -33,6 +35,67 @@ export async function bringDatabaseUpToDate(node: number, port: number): Promise
   } catch (error) {
     throw tideError('NODE_UNREACHABLE', { node, why: (error as Error).message }, error);
   } finally {
+    await client.end().catch(() => {});
+  }
+}
+
+/** A manager of version 0.1.0 may still make old ones. */
+const LOOK_MS = 30_000;
+/** Where tables were in use, or the server does not answer. */
+const AGAIN_MS = 2_000;
+
+type Log = (level: 'info' | 'warn', message: string, facts: object) => void;
+
+/** Replaces what version 0.1.0 has left on this node's tables, for as long as the node runs, and in nobody's way. Comes back with its end. */
+export function keepChecksRenewed(port: number, log: Log): () => Promise<void> {
+  const ending = new AbortController();
+  const keeping = keep(port, log, ending.signal);
+  return async () => {
+    ending.abort();
+    await keeping;
+  };
+}
+
+async function keep(port: number, log: Log, signal: AbortSignal): Promise<void> {
+  let before = '';
+  while (!signal.aborted) {
+    let afterMs = AGAIN_MS;
+    try {
+      const { renewed, inUse } = await renewOnce(port, signal);
+      if (renewed > 0) log('info', 'constraints of version 0.1.0 were replaced', { tables: renewed, inUse });
+      if (inUse === 0) afterMs = LOOK_MS;
+      before = '';
+    } catch (error) {
+      const why = messageOf(error);
+      // A server that is stopped, or about to be started again.
+      if (!signal.aborted && why !== before)
+        log('warn', 'constraints of version 0.1.0 could not be replaced', { error: why });
+      before = why;
+    }
+    await sleep(afterMs, undefined, { signal }).catch(() => {});
+  }
+}
+
+/** A connection of its own, whose statements may take their time. */
+async function renewOnce(port: number, signal: AbortSignal) {
+  const client = new Client({
+    host: '127.0.0.1',
+    port,
+    user: TIDE_MANAGER,
+    database: TIDE_DATABASE,
+    application_name: 'pgtide upgrade',
+    connectionTimeoutMillis: 3_000,
+    options: ownOptions({ 'tide.internal': 'on', synchronous_commit: 'local' }),
+  });
+  client.on('error', () => {});
+  const end = () => void client.end().catch(() => {});
+  signal.addEventListener('abort', end);
+  const sql: Sql = { query: async (text, values) => (await client.query(text, values)).rows };
+  try {
+    await client.connect();
+    return await renewPartitionChecks(sql);
+  } finally {
+    signal.removeEventListener('abort', end);
     await client.end().catch(() => {});
   }
 }

@@ -2,7 +2,8 @@ import type { NodeId, TableRecord } from '../../catalog/model.ts';
 import { partitionTable, SCHEMAS } from '../../catalog/names.ts';
 import { tideError } from '../../core/errors.ts';
 import { ident, literal, qualified, type Sql } from './client.ts';
-import { columnsSql, parentExists, partitionChecksSql } from './table.ts';
+import { partitionChecksSql } from './partition-checks.ts';
+import { columnsSql, parentExists } from './table.ts';
 
 /** Makes the table that holds a replica's rows, guarded and attached to nothing. Idempotent. */
 export async function createReplica(sql: Sql, table: TableRecord, pid: number): Promise<void> {

@@ -2,6 +2,7 @@ import type { TableRecord } from '../../catalog/model.ts';
 import { partitionTable, SCHEMAS } from '../../catalog/names.ts';
 import { ident, literal, qualified, type Sql } from './client.ts';
 import { foreignTableSql } from './hinge.ts';
+import { partitionChecksSql } from './partition-checks.ts';
 
 /** `"id" bigint NOT NULL, "name" text DEFAULT 'x', CONSTRAINT …`: shared by parent, replicas and foreign tables, so that ATTACH finds them equal. */
 export function columnsSql(table: TableRecord): string {
@@ -73,24 +74,4 @@ export async function dropParent(sql: Sql, table: TableRecord): Promise<void> {
       'COMMIT',
     ].join(';\n'),
   );
-}
-
-/**
- * CHECK constraints equal to the partition constraints of the parent and of the hinge, with this node's oids: ATTACH then finds its
- * constraint implied and does not scan the rows (PostgreSQL manual, ALTER TABLE, "ATTACH PARTITION").
- */
-export function partitionChecksSql(table: TableRecord, pid: number): string[] {
-  const name = partitionTable(table.tid, pid);
-  const oidOf = (relation: string) => `'||${literal(relation)}::regclass::oid||'`;
-  const check = (relation: string, modulus: number, remainder: number) =>
-    `CHECK (satisfies_hash_partition(${oidOf(relation)}::oid, ${modulus}, ${remainder}, ${doubled(ident(table.distributeBy))}))`;
-  const alter =
-    `ALTER TABLE ${qualified(SCHEMAS.data, name)} ` +
-    `ADD CONSTRAINT tide_of_table ${check(qualified(table.schema, table.name), table.partitionCount, pid)}, ` +
-    `ADD CONSTRAINT tide_of_hinge ${check(qualified(SCHEMAS.hinge, name), 1, 0)}`;
-  return [`DO $tide$ BEGIN EXECUTE '${alter}'; END $tide$`];
-}
-
-function doubled(text: string): string {
-  return text.replaceAll("'", "''");
 }
