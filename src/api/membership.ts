@@ -11,13 +11,24 @@ const OLDEST_API = 2;
 
 const tier = z.strictObject({ key: z.string().min(1), value: z.string().min(1) });
 
+/** What ends up in connection strings and addresses of the whole cluster: the names of hosts and the numbers of IP addresses need no more. */
+const HOST = /^[A-Za-z0-9_.-]{1,253}$|^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?$/;
+const host = z.string().regex(HOST, 'not the name or the address of a host');
+const port = z.int().positive().max(65_535);
+const address = z.string().refine(isAddress, 'not of the form HOST:PORT');
+
+function isAddress(text: string): boolean {
+  const parts = /^(?:\[(?<v6>[^\]]+)\]|(?<name>[^:[\]]+)):(?<port>[1-9][0-9]{0,4})$/.exec(text)?.groups;
+  return parts !== undefined && HOST.test(parts.v6 ?? parts.name ?? '') && Number(parts.port) <= 65_535;
+}
+
 /** What a node tells about itself, when it joins and with every beat. */
 const nodeFacts = z.object({
   api: z.int().positive(),
-  address: z.string().min(1),
-  httpAddress: z.string().min(1),
-  postgresHost: z.string().min(1),
-  postgresPort: z.int().positive(),
+  address,
+  httpAddress: address,
+  postgresHost: host,
+  postgresPort: port,
   locality: z.array(tier),
   attrs: z.array(z.string().min(1)),
   build: z.string(),

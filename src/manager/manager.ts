@@ -134,6 +134,7 @@ export class Manager {
       clock,
       holderOf: (tid, pid) => this.#runner.holderOf(partitionLock(tid, pid)),
       isChoosing: (node) => this.#runner.unended().some((r) => r.kind === 'failover' && r.input.node === node),
+      event: (entry) => events.add(entry),
     });
     this.#walKeeper = new WalKeeper({
       ...shared,

@@ -10,6 +10,8 @@ export interface Inspector {
   slots(node: NodeId): Promise<Map<string, SlotState>>;
   /** What it is to receive, by subscription name. */
   received(node: NodeId): Promise<Map<string, ReceivedStream>>;
+  /** What a table called so would collide with on a node, as `view items`; null where the name is free. */
+  nameTaken(node: NodeId, schema: string, name: string): Promise<string | null>;
   inspectTable(node: NodeId, sql: string, distributeBy: string | undefined): Promise<InspectedTable>;
   inventory(node: NodeId): Promise<Inventory>;
   /** What a TCP connection to its PostgreSQL meets: `refused` proves that nothing listens there, `silent` proves nothing. */

@@ -12,7 +12,7 @@ import {
   servedPartitions,
 } from '../catalog/view.ts';
 import type { Clock } from '../core/clock.ts';
-import { messageOf } from '../core/errors.ts';
+import { messageOf, TideError } from '../core/errors.ts';
 import type { OperationRecord } from '../operations/operation.ts';
 import { afterMeeting, afterTry, FRESH, isTooOld, type Patience, pauseBudget } from '../operations/pause-budget.ts';
 import type { DataPlane, PartitionRef } from '../operations/ports.ts';
@@ -32,6 +32,7 @@ export interface ReconcilePorts {
   commit(changes: CatalogChange[]): Promise<void>;
   quorums: Pick<QuorumKeeper, 'demanding' | 'settle'>;
   log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
+  event(entry: { kind: string; text: string; node?: NodeId }): Promise<void>;
 }
 
 /**
@@ -46,6 +47,8 @@ export class Reconciler {
   readonly #atWork = new Set<NodeId>();
   /** Hinges that could not be turned yet. */
   readonly #patience = new Map<string, Patience>();
+  /** What keeps a node from catching up, as it was told last. */
+  readonly #told = new Map<NodeId, string>();
 
   constructor(ports: ReconcilePorts) {
     this.#ports = ports;
@@ -93,12 +96,22 @@ export class Reconciler {
     this.#atWork.add(node);
     try {
       if (!(await work(node))) due.add(node);
+      else if (due === this.#returned) this.#told.delete(node);
     } catch (error) {
       due.add(node);
       this.#ports.log('warn', 'reconcile failed', { node, error: messageOf(error) });
+      await this.#tellOnce(node, error);
     } finally {
       this.#atWork.delete(node);
     }
+  }
+
+  /** What does not pass by itself is somebody's to mend. */
+  async #tellOnce(node: NodeId, error: unknown): Promise<void> {
+    if (!(error instanceof TideError) || error.retry !== 'never' || this.#told.get(node) === error.message) return;
+    this.#told.set(node, error.message);
+    const text = `node ${node} cannot catch up: ${error.message}; ${error.hint}`;
+    await this.#ports.event({ kind: 'catch-up-blocked', node, text });
   }
 
   /** Servers, tables and streams that a node may have missed. */

@@ -28,7 +28,7 @@ export function parseAddress(flag: string, value: string, defaultPort?: number):
   const { v6, name, port } = parts.groups ?? {};
   const host = v6 ?? name ?? '';
   if (v6 !== undefined && !/^[0-9a-f:.]*:[0-9a-f:.]*(%\w+)?$/i.test(v6)) throw bad(`'${v6}' is not an IPv6 address`);
-  if (/[\s/@]/.test(host)) throw bad(`'${host}' is not the name of a host`);
+  if (v6 === undefined && /[^\w.-]/.test(host)) throw bad(`'${host}' is not the name of a host`);
   if (port === undefined) {
     if (defaultPort === undefined || host === '') throw bad('the port is missing');
     return { host, port: defaultPort };

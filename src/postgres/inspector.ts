@@ -7,6 +7,7 @@ import { readInventory, removeObject } from './sql/inventory.ts';
 import { readLag, readSlots } from './sql/mesh.ts';
 import { readReceived } from './sql/renewal.ts';
 import { readSizes } from './sql/replica.ts';
+import { nameTaken } from './sql/table.ts';
 
 /** Reads real servers for the manager. */
 export class PostgresInspector implements Inspector {
@@ -34,8 +35,12 @@ export class PostgresInspector implements Inspector {
     return readReceived(this.#connections.on(node));
   }
 
+  async nameTaken(node: NodeId, schema: string, name: string): Promise<string | null> {
+    return nameTaken(this.#connections.on(node), schema, name);
+  }
+
   async inspectTable(node: NodeId, text: string, distributeBy: string | undefined): Promise<InspectedTable> {
-    return this.#connections.session(node, (sql) => inspectTable(sql, text, distributeBy));
+    return this.#connections.session(node, (sql) => inspectTable(sql, node, text, distributeBy));
   }
 
   async inventory(node: NodeId): Promise<Inventory> {

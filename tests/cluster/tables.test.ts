@@ -195,6 +195,39 @@ describe('definitions', () => {
       'CREATE TABLE no (id bigint PRIMARY KEY); CREATE TABLE no2 (id bigint PRIMARY KEY)',
       'TABLE_UNSUPPORTED',
     ],
+    [
+      'a key that is checked at commit',
+      'CREATE TABLE no (id bigint PRIMARY KEY DEFERRABLE INITIALLY DEFERRED)',
+      'TABLE_UNSUPPORTED',
+    ],
+    ['a deferrable unique key', 'CREATE TABLE no (id bigint PRIMARY KEY, UNIQUE (id) DEFERRABLE)', 'TABLE_UNSUPPORTED'],
+    [
+      'a key that includes columns',
+      'CREATE TABLE no (id bigint, b int, PRIMARY KEY (id) INCLUDE (b))',
+      'TABLE_UNSUPPORTED',
+    ],
+    [
+      'a compression of its own',
+      'CREATE TABLE no (id bigint PRIMARY KEY, b text COMPRESSION pglz)',
+      'TABLE_UNSUPPORTED',
+    ],
+    ['a storage of its own', 'CREATE TABLE no (id bigint PRIMARY KEY, b text STORAGE EXTERNAL)', 'TABLE_UNSUPPORTED'],
+    ['NO INHERIT', 'CREATE TABLE no (id bigint PRIMARY KEY CHECK (id > 0) NO INHERIT)', 'SQL_REFUSED'],
+    [
+      'a check that depends on the time zone',
+      'CREATE TABLE no (id bigint PRIMARY KEY, at timestamptz, day date, CHECK (at::date = day))',
+      'TABLE_UNSUPPORTED',
+    ],
+    [
+      'a check of the user',
+      'CREATE TABLE no (id bigint PRIMARY KEY, who text CHECK (who = current_user))',
+      'TABLE_UNSUPPORTED',
+    ],
+    [
+      'a check of the text of a float',
+      "CREATE TABLE no (id bigint PRIMARY KEY, f float8 CHECK (f::text <> '1'))",
+      'TABLE_UNSUPPORTED',
+    ],
     ['a table that exists', 'CREATE TABLE people (id bigint PRIMARY KEY)', 'TABLE_EXISTS'],
     ['a reserved schema', 'CREATE TABLE tide_data.no (id bigint PRIMARY KEY)', 'TABLE_UNSUPPORTED'],
   ])('are refused with %s', async (_what, sql, code, distributeBy) => {

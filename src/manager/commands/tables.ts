@@ -3,7 +3,7 @@ import type { PartitionRow, TableRow } from '../../api/results.ts';
 import type { NodeId, TableRecord } from '../../catalog/model.ts';
 import { subscriptionName } from '../../catalog/names.ts';
 import { type Durability, durabilityOf, NO_QUORUM, wantedQuorum } from '../../catalog/quorum.ts';
-import { ledPartitions, memberNodes, partitionKey, tableName } from '../../catalog/view.ts';
+import { connectedNodes, ledPartitions, memberNodes, partitionKey, tableName } from '../../catalog/view.ts';
 import { tideError } from '../../core/errors.ts';
 import { placeNewTable } from '../../placement/initial.ts';
 import { type CommandContext, readyTable, requireFree, requireLock, tableNamed } from './context.ts';
@@ -26,6 +26,7 @@ export async function createTable(
   const placement = placeNewTable(c.view, c.loadView, { partitionCount, replicaCount });
   const known = [...c.view.tables.values()].find((t) => t.schema === shape.schema && t.name === shape.name);
   if (known) throw tideError('TABLE_EXISTS', { why: `table ${tableName(known)} exists and is ${known.state}` });
+  await requireNameFree(c, shape);
   const tid = await c.catalog.nextId('table');
   const table: TableRecord = {
     tid,
@@ -46,6 +47,16 @@ export async function createTable(
   };
   const started = await c.runner.submit('create-table', { table });
   return { operation: started.id, table: tableName(table), tid };
+}
+
+/** Throws TABLE_EXISTS, with the node, where an object of one node has the name: nothing has been made yet. */
+async function requireNameFree(c: CommandContext, { schema, name }: { schema: string; name: string }): Promise<void> {
+  const nodes = connectedNodes(c.view).filter((n) => c.load.alive(n.id) && n.state !== 'joining');
+  const taken = await Promise.all(
+    nodes.map(async ({ id }) => ({ id, what: await c.inspector.nameTaken(id, schema, name) })),
+  );
+  const found = taken.find((each) => each.what !== null);
+  if (found) throw tideError('TABLE_EXISTS', { why: `node ${found.id} has a ${found.what} already` });
 }
 
 export async function dropTable(c: CommandContext, name: string): Promise<{ operation: number; table: string }> {

@@ -74,9 +74,10 @@ end $body$;
 -- Whether the session is a manager's: nobody else attaches a replica to its hinge (partition-checks.ts). It is IMMUTABLE so that PostgreSQL works it
 -- out wherever it prepares to use a constraint, once per statement: in an apply worker or for a client the constraint is then true without a look at
 -- the table that it names, and for the manager it is what ATTACH has to know. It is the same all through a session, and no plan keeps it longer.
+-- An apply worker runs as the manager's role, too, but has no client.
 create or replace function tide.attaches() returns boolean language plpgsql immutable parallel safe as $body$
 begin
-  return session_user operator(pg_catalog.=) 'tide_manager';
+  return session_user operator(pg_catalog.=) 'tide_manager' and pg_catalog.inet_client_port() is not null;
 end $body$;
 
 create or replace function tide.refuse_ddl() returns event_trigger language plpgsql set search_path = pg_catalog as $body$

@@ -1,37 +1,56 @@
 import { parse } from 'libpg-query';
-import type { TableDefinition } from '../../catalog/model.ts';
-import { messageOf, type TideError, tideError } from '../../core/errors.ts';
+import type { NodeId, TableDefinition, TableRecord } from '../../catalog/model.ts';
+import { partitionTable, SCHEMAS, serverName } from '../../catalog/names.ts';
+import { messageOf, TideError, tideError } from '../../core/errors.ts';
 import type { InspectedTable } from '../../manager/ports.ts';
 import { ident, literal, qualified, type Sql, sqlstateOf } from './client.ts';
+import { refuseTypes } from './column-types.ts';
+import { indexTail, requireSame } from './compare-tables.ts';
+import { replicaSql } from './replica.ts';
+import { refuseShifting } from './shifting.ts';
+import { nameTaken, parentSql } from './table.ts';
 
 /**
  * Understands `CREATE TABLE …[; CREATE INDEX …]` by running it in a transaction that is rolled back, and reads the result from the
- * catalog: PostgreSQL itself resolves types, defaults and constraints. Refuses, with a reason, what a distributed table cannot have.
+ * catalog: PostgreSQL itself resolves types, defaults and constraints. Then all that would be made of it is made there, too, and has to equal
+ * it. Refuses, with a reason, what a distributed table cannot have. Throws TABLE_UNSUPPORTED, TABLE_EXISTS, SQL_REFUSED and those of its key.
  */
-export async function inspectTable(sql: Sql, text: string, distributeBy: string | undefined): Promise<InspectedTable> {
+export async function inspectTable(
+  sql: Sql,
+  node: NodeId,
+  text: string,
+  distributeBy: string | undefined,
+): Promise<InspectedTable> {
   const { schema, name } = await readStatement(text);
   const relation = qualified(schema, name);
   await sql.query("BEGIN; SET LOCAL search_path = public; SET LOCAL lock_timeout = '5s'");
   try {
+    const taken = await nameTaken(sql, schema, name);
+    if (taken !== null) throw tideError('TABLE_EXISTS', { why: `node ${node} has a ${taken} already` });
     await sql.query(`CREATE SCHEMA IF NOT EXISTS ${ident(schema)}`);
     await sql.query(text);
     // Defaults and checks are read back with names that mean the same under every search_path.
     await sql.query('SET LOCAL search_path = pg_catalog');
     const definition = await readDefinition(sql, relation);
     await refuseOwnObjects(sql, relation);
+    await refuseTypes(sql, relation);
+    await refuseShifting(sql, relation);
     const key = chooseKey(definition, `${schema}.${name}`, distributeBy);
     await checkHashable(sql, relation, key, definition);
-    return { schema, name, distributeBy: key, definition };
+    const table = { schema, name, distributeBy: key, definition };
+    await makeOnce(sql, relation, table);
+    return table;
   } catch (error) {
-    throw asRefusal(error, text);
+    throw asRefusal(error, node, text);
   } finally {
     await sql.query('ROLLBACK');
   }
 }
 
-function asRefusal(error: unknown, text: string): unknown {
+function asRefusal(error: unknown, node: NodeId, text: string): unknown {
   const sqlstate = sqlstateOf(error);
-  if (sqlstate === '42P07') return tideError('TABLE_EXISTS', { why: messageOf(error) });
+  if (error instanceof TideError) return error;
+  if (sqlstate === '42P07') return tideError('TABLE_EXISTS', { why: `${messageOf(error)} on node ${node}` });
   if (sqlstate === null || sqlstate.startsWith('57')) return error;
   return tideError('SQL_REFUSED', { why: messageOf(error), sqlstate, statement: text.trim().slice(0, 80) });
 }
@@ -133,10 +152,11 @@ async function readDefinition(sql: Sql, relation: string): Promise<TableDefiniti
     if (type === 't') throw unsupported(`constraint trigger ${name}`, 'it would exist on one node only');
   }
   const indexes = await sql.query<{ unique: boolean; definition: string; columns: string[] }>(
-    `select i.indisunique as unique, pg_get_indexdef(i.indexrelid) as definition,
+    `select i.indisunique as unique, ${indexTail('i', 'x', 't')} as definition,
             array(select a.attname::text from unnest(i.indkey[0:i.indnkeyatts-1]) k(num)
                     join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.num) as columns
-       from pg_index i where i.indrelid = ${literal(relation)}::regclass and not i.indisprimary order by i.indexrelid`,
+       from pg_index i join pg_class x on x.oid = i.indexrelid join pg_class t on t.oid = i.indrelid
+      where i.indrelid = ${literal(relation)}::regclass and not i.indisprimary order by i.indexrelid`,
   );
   return {
     columns: columns.map((c) => ({
@@ -147,9 +167,7 @@ async function readDefinition(sql: Sql, relation: string): Promise<TableDefiniti
     })),
     primaryKey: constraints.find((c) => c.type === 'p')?.columns ?? [],
     checks: constraints.filter((c) => c.type === 'c').map(({ name, definition }) => ({ name, definition })),
-    indexes: indexes.map(({ unique, definition, columns: on }) => {
-      return { unique, definition: definition.slice(definition.indexOf(' USING ') + 1), columns: on };
-    }),
+    indexes: indexes.map(({ unique, definition, columns: on }) => ({ unique, definition, columns: on })),
   };
 }
 
@@ -184,6 +202,36 @@ async function refuseOwnObjects(sql: Sql, relation: string): Promise<void> {
       limit 1`,
   );
   if (found) throw unsupported(found.what, 'only what is built in is the same on every node');
+}
+
+/** No table and no node has it. */
+const NOBODY = 0;
+
+/** Makes, in the transaction that is rolled back, a partition that is led here and one that is led elsewhere. */
+async function makeOnce(sql: Sql, relation: string, inspected: InspectedTable): Promise<void> {
+  const here = 1;
+  const partitions = [here, NOBODY].map((leader, pid) => {
+    return { tid: NOBODY, pid, epoch: 1, leader, replicas: [{ node: leader, state: 'ready' as const }] };
+  });
+  const table: TableRecord = {
+    tid: NOBODY,
+    ...inspected,
+    state: 'creating',
+    partitionCount: 2,
+    replicaCount: 1,
+    partitions,
+  };
+  await runAll(sql, replicaSql(table, 0));
+  await requireSame(sql, relation, qualified(SCHEMAS.data, partitionTable(NOBODY, 0)));
+  await runAll(sql, [
+    `DROP TABLE ${relation}`,
+    `CREATE SERVER ${ident(serverName(NOBODY))} FOREIGN DATA WRAPPER postgres_fdw`,
+    ...parentSql(here, table),
+  ]);
+}
+
+async function runAll(sql: Sql, statements: readonly string[]): Promise<void> {
+  for (const statement of statements) await sql.query(statement);
 }
 
 /** The distribution key: the one asked for, or the first column of the primary key. Every unique key has to contain it. */

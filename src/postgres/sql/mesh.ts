@@ -78,9 +78,16 @@ export async function createSubscription(
 }
 
 function conninfoOf(name: string, { host, port }: Address): string {
-  const options = { host, port, dbname: 'tide', user: 'tide', application_name: name, ...PEER_OPTIONS };
-  const each = Object.entries(options).map(([option, value]) => `${option}=${value}`);
-  return [...each, `options='${SENDER_OPTIONS}'`].join(' ');
+  const peer = { host, port, dbname: 'tide', user: 'tide', application_name: name, ...PEER_OPTIONS };
+  return conninfo({ ...peer, options: SENDER_OPTIONS });
+}
+
+/** A connection string of libpq (PostgreSQL manual, 34.1.1.1): in quotes, with a backslash before quotes and backslashes. */
+export function conninfo(options: Readonly<Record<string, string | number>>): string {
+  const quoted = (value: string) => `'${value.replace(/[\\']/g, '\\$&')}'`;
+  return Object.entries(options)
+    .map(([name, value]) => `${name}=${quoted(String(value))}`)
+    .join(' ');
 }
 
 export async function subscriptionExists(sql: Sql, from: NodeId, to: NodeId): Promise<boolean> {

@@ -5,27 +5,29 @@ import { ident, literal, qualified, type Sql } from './client.ts';
 import { partitionChecksSql } from './partition-checks.ts';
 import { columnsSql, parentExists } from './table.ts';
 
-/** Makes the table that holds a replica's rows, guarded and attached to nothing. Idempotent. */
-export async function createReplica(sql: Sql, table: TableRecord, pid: number): Promise<void> {
-  if (await replicaExists(sql, table.tid, pid)) return;
+/** The statements that make the table of a replica's rows, guarded and attached to nothing. */
+export function replicaSql(table: TableRecord, pid: number): string[] {
   const name = partitionTable(table.tid, pid);
   const replica = qualified(SCHEMAS.data, name);
   const { primaryKey, indexes } = table.definition;
   const key = ident(table.distributeBy);
+  return [
+    `CREATE TABLE ${replica} (${columnsSql(table)}, PRIMARY KEY (${primaryKey.map(ident).join(', ')}))`,
+    ...indexes.map(
+      (index, i) =>
+        `CREATE ${index.unique ? 'UNIQUE ' : ''}INDEX ${ident(`${name}_i${i}`)} ON ${replica} ${index.definition}`,
+    ),
+    `CREATE TRIGGER tide_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON ${replica} EXECUTE FUNCTION tide.not_the_leader()`,
+    `CREATE TRIGGER tide_fixed_key BEFORE UPDATE OF ${key} ON ${replica} FOR EACH ROW ` +
+      `WHEN (OLD.${key} IS DISTINCT FROM NEW.${key}) EXECUTE FUNCTION tide.fixed_key(${literal(table.distributeBy)})`,
+  ];
+}
+
+/** Idempotent. */
+export async function createReplica(sql: Sql, table: TableRecord, pid: number): Promise<void> {
+  if (await replicaExists(sql, table.tid, pid)) return;
   const checks = (await parentExists(sql, table)) ? partitionChecksSql(table, pid) : [];
-  await sql.query(
-    [
-      `CREATE TABLE ${replica} (${columnsSql(table)}, PRIMARY KEY (${primaryKey.map(ident).join(', ')}))`,
-      ...indexes.map(
-        (index, i) =>
-          `CREATE ${index.unique ? 'UNIQUE ' : ''}INDEX ${ident(`${name}_i${i}`)} ON ${replica} ${index.definition}`,
-      ),
-      `CREATE TRIGGER tide_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON ${replica} EXECUTE FUNCTION tide.not_the_leader()`,
-      `CREATE TRIGGER tide_fixed_key BEFORE UPDATE OF ${key} ON ${replica} FOR EACH ROW ` +
-        `WHEN (OLD.${key} IS DISTINCT FROM NEW.${key}) EXECUTE FUNCTION tide.fixed_key(${literal(table.distributeBy)})`,
-      ...checks,
-    ].join(';\n'),
-  );
+  await sql.query([...replicaSql(table, pid), ...checks].join(';\n'));
 }
 
 export async function replicaExists(sql: Sql, tid: number, pid: number): Promise<boolean> {

@@ -1,5 +1,6 @@
 import type { TableRecord } from '../../catalog/model.ts';
 import { partitionTable, SCHEMAS } from '../../catalog/names.ts';
+import { tideError } from '../../core/errors.ts';
 import { ident, literal, qualified, type Sql } from './client.ts';
 import { foreignTableSql } from './hinge.ts';
 import { partitionChecksSql } from './partition-checks.ts';
@@ -15,13 +16,12 @@ export function columnsSql(table: TableRecord): string {
 }
 
 /**
- * Makes a table's parent, its hinges and what each leads to on one node, in one transaction: a hinge without a child would silently hide
- * its partition from a query. Replica tables of partitions led here have to exist. Idempotent.
+ * The statements that make a table's parent, its hinges and what each leads to on one node. They belong into one transaction: a hinge without
+ * a child would silently hide its partition from a query. Replica tables of partitions led here have to exist.
  */
-export async function createParent(sql: Sql, node: number, table: TableRecord): Promise<void> {
+export function parentSql(node: number, table: TableRecord): string[] {
   const parent = qualified(table.schema, table.name);
   const statements = [
-    'BEGIN',
     `CREATE SCHEMA IF NOT EXISTS ${ident(table.schema)}`,
     `CREATE TABLE ${parent} (${columnsSql(table)}) PARTITION BY HASH (${ident(table.distributeBy)})`,
     `INSERT INTO tide.distributed (relid, tid) VALUES (${literal(parent)}::regclass, ${table.tid})`,
@@ -45,8 +45,31 @@ export async function createParent(sql: Sql, node: number, table: TableRecord): 
       if (partition.replicas.some((r) => r.node === node)) statements.push(...partitionChecksSql(table, partition.pid));
     }
   }
+  return statements;
+}
+
+/** Makes the parent with all that hangs on it, in one transaction. Idempotent. Throws TABLE_EXISTS where something else has its name. */
+export async function createParent(sql: Sql, node: number, table: TableRecord): Promise<void> {
   if (await parentExists(sql, table)) return;
-  await sql.query([...statements, 'COMMIT'].join(';\n'));
+  const taken = await nameTaken(sql, table.schema, table.name);
+  if (taken !== null) throw tideError('TABLE_EXISTS', { why: `node ${node} has a ${taken} already` });
+  await sql.query(['BEGIN', ...parentSql(node, table), 'COMMIT'].join(';\n'));
+}
+
+/** What has the name of a table already, in PostgreSQL's words. The array types that come with others make room by themselves. */
+export async function nameTaken(sql: Sql, schema: string, name: string): Promise<string | null> {
+  const [found] = await sql.query<{ what: string }>(
+    `select pg_describe_object('pg_class'::regclass, c.oid, 0) as what
+       from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2
+     union all
+     select pg_describe_object('pg_type'::regclass, t.oid, 0)
+       from pg_type t join pg_namespace n on n.oid = t.typnamespace
+      where n.nspname = $1 and t.typname = $2 and t.typrelid = 0
+        and not exists (select from pg_type e where e.typarray = t.oid)
+     limit 1`,
+    [schema, name],
+  );
+  return found?.what ?? null;
 }
 
 export async function parentExists(sql: Sql, table: Pick<TableRecord, 'tid'>): Promise<boolean> {

@@ -202,6 +202,11 @@ export class SimInspector implements Inspector {
     );
   }
 
+  async nameTaken(node: NodeId): Promise<null> {
+    await this.#server(node);
+    return null;
+  }
+
   async inspectTable(node: NodeId, sql: string): Promise<InspectedTable> {
     await this.#server(node);
     const definition = {

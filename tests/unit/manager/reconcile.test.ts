@@ -21,6 +21,7 @@ function reconcilerOf(world: World, other: Partial<ReconcilePorts>): Reconciler 
     commit: (changes) => world.catalog.commit(changes),
     quorums: world.runner.quorums,
     log: () => {},
+    event: async () => {},
     ...other,
   });
 }

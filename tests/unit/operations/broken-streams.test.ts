@@ -44,6 +44,7 @@ async function settle(world: World): Promise<void> {
     commit: (changes: CatalogChange[]) => world.catalog.commit(changes),
     quorums: world.runner.quorums,
     log: () => {},
+    event: async () => {},
   });
   let nextMs = 0;
   let round: Promise<void> | null = null;

@@ -271,6 +271,7 @@ export class World {
       commit: (changes) => this.catalog.commit(changes),
       quorums: this.runner.quorums,
       log: (_level, message, facts) => void this.errors.push(`${message} ${JSON.stringify(facts)}`),
+      event: async ({ text }) => void this.errors.push(text),
     });
     reconciler.hingesChanged();
     for (const node of this.#returned) reconciler.nodeReturned(node);
