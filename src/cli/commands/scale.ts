@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { type CliRun, defineClient, onClient, type WaitFlags, withWait } from '../command.ts';
+import { warnOfLocalData } from '../local-data.ts';
 import { resolveEndpoints } from '../nodes.ts';
 import { quitNode } from '../quit.ts';
 import { finishStarted } from '../work.ts';
@@ -37,8 +38,9 @@ function addIn(scale: Command, run: CliRun): void {
   );
   onClient<ChecksFlags>(run, into, async ({ session, flags, args }) => {
     const endpoints = await resolveEndpoints(session, args);
-    const { dryRun = false, checks } = flags;
-    const started = await session.call({ do: 'scale-in', endpoints, dryRun, checks });
+    const { dryRun = false, checks, abandonLocalTables = false } = flags;
+    const started = await session.call({ do: 'scale-in', endpoints, dryRun, checks, abandonLocalTables });
+    warnOfLocalData(session, started);
     await finishStarted(session, started, 'all');
     if (dryRun) return 0;
     // The node that answers us goes last: the others need nobody, but we need it.

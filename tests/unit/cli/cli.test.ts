@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { runCli } from '../../../src/cli/main.ts';
 import { FakeHost } from './support/fake-host.ts';
 import { tide, words } from './support/run.ts';
@@ -158,13 +158,19 @@ test('commands become admin requests', async () => {
     pids: [1, 3],
     node: 4,
   });
-  expect(await asked('node decommission 3 127.0.0.1:26260 --checks=strict')).toEqual({
+  expect(await asked('node decommission 3 127.0.0.1:26260 --checks=strict --abandon-local-tables')).toEqual({
     do: 'node-decommission',
     nodes: [3, 4],
     dryRun: false,
     checks: 'strict',
+    abandonLocalTables: true,
   });
-  expect(await asked('plan --add=2 --remove=3,4')).toEqual({ do: 'plan', add: 2, remove: [3, 4] });
+  expect(await asked('plan --add=2 --remove=3,4')).toEqual({
+    do: 'plan',
+    add: 2,
+    remove: [3, 4],
+    abandonLocalTables: false,
+  });
   expect(await asked("table create 'CREATE TABLE t (k int)' --partitions=8 --distribute-by=k")).toEqual({
     do: 'table-create',
     sql: 'CREATE TABLE t (k int)',
@@ -182,6 +188,56 @@ test('table create reads - and @FILE', async () => {
   const missing = await tide('table create @/nowhere/x.sql');
   expect(missing.status).toBe(1);
   expect(missing.stderr).toContain('code: FILE_UNREADABLE');
+});
+
+test('what leaves with a node because that was accepted is named', async () => {
+  const ran = await tide('node decommission 3 --abandon-local-tables', PIPE);
+  expect(ran.status).toBe(0);
+  expect(ran.stderr).toContain('warning: node 3 takes along what no other node has: notes (3 rows, 16.0 KiB)\n');
+});
+
+describe('tide node drop of a node that was heard a moment ago', () => {
+  const drop = (line: string, canAsk: boolean, ...answers: string[]) =>
+    tide(line, {
+      ...PIPE,
+      given: (world, host) => {
+        world.justSeen = true;
+        host.canAsk = canAsk;
+        host.answers = answers;
+      },
+    });
+  const dropped = (ran: Awaited<ReturnType<typeof drop>>) =>
+    ran.asked.flatMap((command) => (command.do === 'node-drop' ? [command.sure] : []));
+
+  test('is refused where nobody can be asked, and says how', async () => {
+    const ran = await drop('node drop 3', false);
+    expect(ran).toMatchObject({ status: 1, stdout: '' });
+    expect(ran.stderr).toContain('tide node drop 3 --yes\ncode: NODE_JUST_SEEN\n');
+    expect(dropped(ran)).toEqual([false]);
+  });
+
+  test('asks at a terminal, and takes nothing but yes for an answer', async () => {
+    for (const answer of ['', 'n', 'yesterday']) {
+      const ran = await drop('node drop 3', true, answer);
+      expect(ran).toMatchObject({ status: 1 });
+      expect(ran.stderr).toContain(
+        'node 3 was heard 12 s ago, and dropping it is for good. Drop node 3? [y/N] ERROR: node 3 stays: not confirmed',
+      );
+      expect(dropped(ran)).toEqual([false]);
+    }
+    const ran = await drop('node drop 3', true, 'Yes');
+    expect(ran).toMatchObject({ status: 0 });
+    expect(dropped(ran)).toEqual([false, true]);
+  });
+
+  test('does not ask somebody who has answered, and says what nobody could look at', async () => {
+    const ran = await drop('node drop 3 --yes', true);
+    expect(ran).toMatchObject({ status: 0 });
+    expect(dropped(ran)).toEqual([true]);
+    expect(ran.stderr).toContain(
+      'warning: node 3 does not answer: whether it holds ordinary tables could not be looked',
+    );
+  });
 });
 
 test('a node nobody knows', async () => {
