@@ -95,6 +95,8 @@ export interface StartedResult {
   plan: PlanResult | null;
   /** What no other node has and leaves with the nodes: it was accepted. Absent: no node leaves. */
   localData?: LocalDataRow[];
+  /** Of a scale-in: nodes that have left already, and only have to be stopped. */
+  out?: { node: number; address: string; httpAddress: string }[];
   /** Nodes that could not be asked whether they hold such data. */
   notLookedAt?: number[];
 }

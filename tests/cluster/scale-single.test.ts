@@ -2,8 +2,8 @@ import { Client } from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createTable, LocalCluster } from '../support/cluster.ts';
 import { Load } from './support/load.ts';
-import { eventually, expectNothingLost, expectSettled, startNodes } from './support/proof.ts';
-import { tide } from './support/tide.ts';
+import { eventually, expectNothingLost, expectSettled, leaderOf, startNodes } from './support/proof.ts';
+import { startTide, tide } from './support/tide.ts';
 
 /** A single-replica cluster: old tables stay where they are until `tide scale out` moves them, which the KWDB document cannot. */
 
@@ -145,7 +145,9 @@ describe('a single-replica cluster', () => {
     await emptyNode2();
     const session = await cluster.sql(2).connect();
     try {
-      await session.query('CREATE TABLE held (id int); INSERT INTO held VALUES (1); BEGIN; LOCK TABLE held');
+      await session.query('CREATE TABLE held (id int)');
+      await session.query('INSERT INTO held VALUES (1)');
+      await session.query('BEGIN; LOCK TABLE held');
       const ran = await tide(cluster, 1, 'node', 'decommission', '2');
       expect(ran.stderr).toContain('held (in use, not counted)');
       await session.query('TRUNCATE held; COMMIT');
@@ -170,8 +172,37 @@ describe('a single-replica cluster', () => {
     expect(given.stderr).toContain('warning: node 2 takes along what no other node has: held (1 row, 8.00 KiB)');
     const ran = await tide(cluster, 1, 'scale', 'in', address);
     expect(ran).toMatchObject({ status: 0 });
-    await eventually(async () => expect(cluster.isRunning(2)).toBe(false));
+    expect(ran.stdout).toContain(`${address} has no data and is stopped`);
+    expectGone(2);
     expect(await replicasOf('acct', 2)).toBe(0);
+    expect(await tide(cluster, 1, 'scale', 'in', address)).toMatchObject({
+      status: 0,
+      stdout: `${address} has no data and does not run\n`,
+    });
+  });
+
+  it('finishes a scale-in whose command was killed, whenever that was', async () => {
+    const { id, address } = await cluster.addNode({ flags: ['--single-replica'] });
+    expect(
+      await tide(cluster, 1, 'partition', 'migrate', 'acct', '0', String(await leaderOf(cluster, 'acct', 0)), `n${id}`),
+    ).toMatchObject({ status: 0 });
+    const kinds = new Set<string>();
+    for (const moment of ['journaled', 'left'] as const) {
+      const child = startTide(cluster, 1, 'scale', 'in', address);
+      await eventually(async () => {
+        const row = (await cluster.admin({ do: 'node-status' })).find((n) => n.id === id);
+        expect(row?.state).toMatch(moment === 'left' ? /^decommissioned$/ : /^decommission/);
+      }, 60_000);
+      child.kill('SIGKILL');
+      kinds.add(moment);
+    }
+    expect(kinds.size).toBe(2);
+    expect(await tide(cluster, 1, 'scale', 'in', address)).toMatchObject({ status: 0 });
+    expectGone(id);
+    const ops = await cluster.admin({ do: 'op-ls', all: true });
+    expect(ops.filter((o) => o.kind === 'decommission' && o.subject === `node ${id}`).map((o) => o.status)).toEqual([
+      'done',
+    ]);
   });
 
   it('lost nothing and left nothing behind', async () => {
@@ -179,4 +210,18 @@ describe('a single-replica cluster', () => {
     await expectNothingLost(cluster, load, [1, 3]);
     await expectSettled(cluster, [1, 3]);
   });
+
+  it('is gone when tide quit says so: its store starts again at once', async () => {
+    for (let i = 0; i < 2; i++) {
+      expect(await tide(cluster, 3, 'quit')).toMatchObject({ status: 0, stdout: 'ok\n', stderr: '' });
+      expectGone(3);
+      await cluster.restartNode(3);
+    }
+  });
 });
+
+/** Without waiting for it. */
+function expectGone(id: number): void {
+  expect(cluster.isRunning(id), `process of node ${id}`).toBe(false);
+  expect(cluster.postgresPid(id), `PostgreSQL of node ${id}`).toBeNull();
+}

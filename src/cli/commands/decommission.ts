@@ -2,6 +2,7 @@ import { type Command, Option } from 'commander';
 import type { NodeStatusRow } from '../../api/results.ts';
 import { type CliRun, defineClient, onClient, type WaitFlags, withWait } from '../command.ts';
 import type { Display } from '../display.ts';
+import { given } from '../flags.ts';
 import { type AbandonFlag, warnOfLocalData, withAbandon } from '../local-data.ts';
 import { resolveNodes } from '../nodes.ts';
 import { columns } from '../output.ts';
@@ -50,8 +51,14 @@ export function addDecommission(node: Command, run: CliRun): void {
   );
   onClient<ChecksFlags & WaitFlags>(run, decommission, async ({ session, flags, args }) => {
     const nodes = await resolveNodes(session, args);
-    const { dryRun = false, checks, abandonLocalTables = false } = flags;
-    const started = await session.call({ do: 'node-decommission', nodes, dryRun, checks, abandonLocalTables });
+    const { dryRun = false, checks, abandonLocalTables } = flags;
+    const started = await session.call({
+      do: 'node-decommission',
+      nodes,
+      dryRun,
+      checks,
+      ...given({ abandonLocalTables }),
+    });
     warnOfLocalData(session, started);
     if (started.operation === null && dryRun) showNoOperation(session, started);
     else await report(session, nodes, started.operation, flags.wait);

@@ -3,6 +3,7 @@ import type { NodeStatusRow } from '../../api/results.ts';
 import { TideError, tideError } from '../../core/errors.ts';
 import { type CliRun, defineClient, onClient, type WaitFlags, withWait } from '../command.ts';
 import { confirm, withYes, type YesFlag } from '../confirm.ts';
+import { given } from '../flags.ts';
 import { type AbandonFlag, warnOfLocalData, withAbandon } from '../local-data.ts';
 import { resolveNode, resolveNodes } from '../nodes.ts';
 import { type Column, columns } from '../output.ts';
@@ -143,10 +144,10 @@ function addDrop(node: Command, run: CliRun): void {
     list.split(','),
   );
   onClient<DropFlags, [id: string]>(run, drop, async ({ session, flags, args }) => {
-    const { acceptDataLoss = [], abandonLocalTables = false, yes = false } = flags;
+    const { acceptDataLoss = [], abandonLocalTables, yes = false } = flags;
     const id = await resolveNode(session, args[0]);
     const ask = (sure: boolean) =>
-      session.call({ do: 'node-drop', node: id, acceptDataLoss, abandonLocalTables, sure });
+      session.call({ do: 'node-drop', node: id, acceptDataLoss, sure, ...given({ abandonLocalTables }) });
     const started = await ask(yes).catch(async (error: unknown) => {
       if (!(error instanceof TideError) || error.code !== 'NODE_JUST_SEEN' || !run.host.canAsk) throw error;
       await confirm(run.host, `${error.message}. Drop node ${id}?`, `node ${id} stays`);

@@ -26,9 +26,9 @@ export async function lookForLocalData(c: CommandContext, nodes: readonly NodeId
   return { found, notLookedAt };
 }
 
-/** Throws LOCAL_TABLES where a node would take something along that nobody has given up. */
-export function requireNothingLocal({ found }: Looked, abandon: boolean): void {
-  if (!abandon) throwAll([...found].flatMap(([id, data]) => takesAlong(id, data)));
+/** Throws LOCAL_TABLES where the node would take something along that nobody has given up. */
+export function requireNothingLocal({ found }: Looked, node: NodeId, abandon: boolean): void {
+  if (!abandon) throwAll(takesAlong(node, found.get(node) ?? []));
 }
 
 /** For whoever has given it up: what it was. */

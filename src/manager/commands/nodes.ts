@@ -1,8 +1,8 @@
 import type { AdminCommand } from '../../api/commands.ts';
 import type { ManagerRow, ManagersResult, NodeStatusRow, PlanResult, StartedResult } from '../../api/results.ts';
-import type { NodeId } from '../../catalog/model.ts';
+import type { NodeId, NodeRecord } from '../../catalog/model.ts';
 import { diskOf, diskState } from '../../catalog/retention.ts';
-import { allPartitions, memberNodes, partitionKey, replicaOn } from '../../catalog/view.ts';
+import { allPartitions, connectedNodes, memberNodes, partitionKey, replicaOn } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { isoTime } from '../../core/clock.ts';
 import { tideError } from '../../core/errors.ts';
@@ -15,7 +15,7 @@ import { META_FORMAT } from '../../store/meta-store.ts';
 import { planData } from '../balancer.ts';
 import { planResult } from '../rows.ts';
 import { type CommandContext, nodeById, requireLock, throwAll } from './context.ts';
-import { localDataRows, lookForLocalData } from './local-data.ts';
+import { localDataRows, lookForLocalData, requireNothingLocal } from './local-data.ts';
 
 type Command<V extends AdminCommand['do']> = Extract<AdminCommand, { do: V }>;
 
@@ -199,15 +199,37 @@ export async function scaleOut(c: CommandContext, command: Command<'scale-out'>)
   return { operation: started.id, plan: result };
 }
 
+/**
+ * May be repeated at any moment, and goes on where it was: nodes that are leaving are waited for, nodes that have left (`out`) have only to be
+ * stopped. Before that they are looked at once more, because clients go on writing to them until then.
+ */
 export async function scaleIn(c: CommandContext, command: Command<'scale-in'>): Promise<StartedResult> {
-  const nodes = command.endpoints.map((endpoint) => {
-    const found = [...c.view.nodes.values()].filter((n) => n.state !== 'decommissioned');
-    const node = found.find((n) => n.address === endpoint || n.httpAddress === endpoint);
-    if (!node) throw tideError('NODE_UNKNOWN', { node: endpoint, known: found.map((n) => n.address).join(', ') });
-    return node.id;
-  });
   const { dryRun, checks, abandonLocalTables } = command;
-  return decommission(c, { do: 'node-decommission', nodes, dryRun, checks, abandonLocalTables });
+  const named = command.endpoints.map((endpoint) => nodeAt(c, endpoint));
+  const left = named.filter((n) => n.state === 'decommissioned');
+  const out = left.map(({ id, address, httpAddress }) => ({ node: id, address, httpAddress }));
+  const looked = await lookForLocalData(
+    c,
+    left.map((n) => n.id).filter((id) => c.load.reachable(id)),
+    abandonLocalTables,
+  );
+  for (const { id, mayTakeLocalTables: may } of left)
+    requireNothingLocal(looked, id, abandonLocalTables || may === true);
+  const nodes = named.filter((n) => n.state !== 'decommissioned').map((n) => n.id);
+  if (nodes.length === 0) return { operation: null, plan: null, localData: localDataRows(looked), out };
+  const running = leavingAlready(c, nodes);
+  if (running && !dryRun && !abandonLocalTables) return { operation: running.id, plan: null, localData: [], out };
+  const decommissioned = await decommission(c, { do: 'node-decommission', nodes, dryRun, checks, abandonLocalTables });
+  return { ...decommissioned, out };
+}
+
+/** An address may have been used again by a node that joined later: the highest id holds it now. */
+function nodeAt(c: CommandContext, endpoint: string): NodeRecord {
+  const nodes = [...c.view.nodes.values()].sort((a, b) => b.id - a.id);
+  const found = nodes.find((n) => n.address === endpoint || n.httpAddress === endpoint);
+  if (found) return found;
+  const known = connectedNodes(c.view).map((n) => n.address);
+  throw tideError('NODE_UNKNOWN', { node: endpoint, known: known.join(', ') });
 }
 
 export async function planCommand(c: CommandContext, command: Command<'plan'>): Promise<PlanResult> {

@@ -95,7 +95,7 @@ export async function drop(
     });
   }
   const looked = await lookForLocalData(c, [node], abandonLocalTables);
-  requireNothingLocal(looked, abandonLocalTables);
+  requireNothingLocal(looked, node, abandonLocalTables);
   if (!sure) requireLongAway(c, node, record.outage.sinceMs);
   const lost = last.map(({ partition }) => partitionKey(partition.tid, partition.pid));
   const started = await c.runner.submit('drop-node', { node, lost });

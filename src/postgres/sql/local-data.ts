@@ -3,7 +3,7 @@ import { SCHEMAS } from '../../catalog/names.ts';
 import { messageOf, tideError } from '../../core/errors.ts';
 import type { LocalData } from '../../core/local-data.ts';
 import { TIDE_DATABASE, TIDE_MANAGER } from '../config.ts';
-import { type Address, qualified, sqlstateOf } from './client.ts';
+import { type Address, isLockFailure, qualified, sqlstateOf } from './client.ts';
 
 /** All of a server, whatever is on it: what has not been looked at by then is named without its rows. */
 const LOOK_MS = 8_000;
@@ -108,15 +108,14 @@ async function lookAt(client: pg.Client, candidate: Candidate): Promise<Looked |
     const bytes = Number(size?.bytes ?? 0);
     if (kind === 'S') return { rows: null, estimated: false, bytes };
     const rows = `select from only ${qualified(schema, name)} ${condition} limit ${COUNT_MAX + 1}`;
-    const [counted] = (await client.query<{ rows: number }>(`select count(*)::int as rows from (${rows}) some`)).rows;
+    const [counted] = (await client.query<{ rows: number }>(`select count(*)::int as rows from (${rows}) found`)).rows;
     const many = (counted?.rows ?? 0) > COUNT_MAX;
     if (counted?.rows === 0) return null;
     return { rows: many ? Math.max(estimate, COUNT_MAX + 1) : (counted?.rows ?? null), estimated: many, bytes };
   } catch (error) {
-    const state = sqlstateOf(error);
     // Dropped since it was listed.
-    if (state === '42P01') return null;
-    if (state === null) throw error;
+    if (sqlstateOf(error) === '42P01') return null;
+    if (!isLockFailure(error)) throw error;
     return { rows: null, estimated: false, bytes: null };
   }
 }

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { runCli } from '../../../src/cli/main.ts';
 import { FakeHost } from './support/fake-host.ts';
-import { tide, words } from './support/run.ts';
+import { type RunOptions, tide, words } from './support/run.ts';
 
 /** What docs/commands.md does not show: mistakes, waits that take long, machines as readers. */
 
@@ -375,4 +375,73 @@ test('doctor: something left over is exit status 1, unless it was removed', asyn
 
 test('words of a command line', () => {
   expect(words("table create 'a b' --x=1")).toEqual(['table', 'create', 'a b', '--x=1']);
+});
+
+describe('tide scale in, repeated', () => {
+  const leaves = async (given: RunOptions['given'] = () => {}) =>
+    tide('scale in 4 --format=tsv', {
+      ...PIPE,
+      given: (world, host, node) => {
+        world.answer({ do: 'scale-in', endpoints: ['4'], dryRun: false, checks: 'enabled', abandonLocalTables: false });
+        given(world, host, node);
+      },
+    });
+
+  test('stops a node that is out already', async () => {
+    const ran = await leaves();
+    expect(ran).toMatchObject({ status: 0, stdout: '127.0.0.1:26260 has no data and is stopped\n' });
+    expect(ran.asked.map((command) => command.do)).toEqual(['node-status', 'scale-in']);
+  });
+
+  test('leaves another node alone that is at its address by now', async () => {
+    const ran = await leaves((world) => (world.outId = 3));
+    expect(ran).toMatchObject({ status: 0 });
+    expect(ran.stdout).toBe('127.0.0.1:26260 has no data and does not run: another node is there now\n');
+  });
+});
+
+describe('tide table drop', () => {
+  const drop = (line: string, canAsk: boolean, ...answers: string[]) =>
+    tide(line, {
+      ...PIPE,
+      given: (_, host) => {
+        host.canAsk = canAsk;
+        host.answers = answers;
+      },
+    });
+  const WHAT = 'table acct: about 500000 rows, 72.4 MiB, in 3 replicas';
+
+  test('names what goes, and asks at a terminal', async () => {
+    const no = await drop('table drop acct', true, 'no');
+    expect(no).toMatchObject({ status: 1 });
+    expect(no.stderr).toContain(`Drop ${WHAT}? [y/N] ERROR: table acct stays: not confirmed, nothing was done\n`);
+    expect(no.asked.map((command) => command.do)).toEqual(['table-ls']);
+    expect((await drop('table drop public.acct', true, 'y')).asked.map((command) => command.do)).toContain(
+      'table-drop',
+    );
+  });
+
+  test('asks no script, and nobody who has answered', async () => {
+    for (const [line, canAsk] of [
+      ['table drop acct', false],
+      ['table drop acct --yes', true],
+    ] as const) {
+      const ran = await drop(line, canAsk);
+      expect(ran).toMatchObject({ status: 0 });
+      expect(ran.stderr).toContain(`dropping ${WHAT}\n`);
+      expect(ran.stderr).not.toContain('[y/N]');
+    }
+  });
+});
+
+test('tide meta migrate asks at a terminal: there is no way back', async () => {
+  const migrate = (answer: string) =>
+    tide('meta migrate --to=etcd://10.0.0.1', {
+      given: (_, host) => {
+        host.canAsk = true;
+        host.answers = [answer];
+      },
+    });
+  expect(await migrate('')).toMatchObject({ status: 1, asked: [] });
+  expect(await migrate('y')).toMatchObject({ status: 0 });
 });

@@ -34,6 +34,8 @@ export class World {
   waitingLooks = 0;
   /** A node that is out, leads acct 1 and has nobody to take its place. */
   out: number | null = null;
+  /** The id of the node that has left 127.0.0.1:26260. */
+  outId = 4;
   /** The node that is dropped was heard a moment ago. */
   justSeen = false;
   #looks = new Map<number, number>();
@@ -54,9 +56,10 @@ export class World {
         this.#leaving = 4;
         return { operation: 12, plan: null, localData: command.nodes.includes(3) ? [{ node: 3, ...NOTES }] : [] };
       case 'scale-in':
-        if (command.dryRun) return { operation: null, plan: PLAN };
+        if (command.dryRun) return { operation: null, plan: PLAN, localData: [], out: [] };
+        if (this.#leaving === 4) return { operation: null, plan: null, localData: [], out: [this.#out()] };
         this.#leaving = 4;
-        return { operation: 12, plan: null };
+        return { operation: 12, plan: null, localData: [], out: [] };
       case 'scale-out':
         return command.dryRun ? { operation: null, plan: BALANCING } : { operation: 13, plan: null };
       case 'node-recommission':
@@ -156,6 +159,11 @@ export class World {
         disk: 'ok',
       };
     });
+  }
+
+  #out(): { node: number; address: string; httpAddress: string } {
+    const address = this.addresses[3] ?? '';
+    return { node: this.outId, address, httpAddress: address };
   }
 
   #partitions(): PartitionRow[] {

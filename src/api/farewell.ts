@@ -1,0 +1,70 @@
+import { request } from 'node:http';
+import type { Socket } from 'node:net';
+
+export const FAREWELL_PATH = '/api/v1/farewell';
+export const FAREWELL_PROTOCOL = 'pgtide-farewell';
+
+/** One line of JSON. `ended`: all is done but the exit of the process; `postgres`: whether its PostgreSQL is gone. */
+export type FarewellWord = { says: string } | { ended: true; postgres: 'stopped' | 'runs' };
+
+/** A node that is watched to its end. */
+export interface Watch {
+  /** What it said last that it does. */
+  readonly says: string | null;
+  /** Null while its process lives, or while the connection to its machine does not show that it has gone. */
+  readonly end: { postgres: 'stopped' | 'runs' | 'unknown' } | null;
+  close(): void;
+}
+
+const KEEPALIVE_MS = 5_000;
+
+/**
+ * Opens a connection to the node at `address` (HOST:PORT) that ends with its process. Null where nobody answers within `timeoutMs`, or the node is of a
+ * version that does not know this.
+ */
+export function watchEnd(address: string, timeoutMs: number): Promise<Watch | null> {
+  return new Promise((resolve) => {
+    const asked = request(new URL(FAREWELL_PATH, `http://${address}`), {
+      headers: { connection: 'Upgrade', upgrade: FAREWELL_PROTOCOL },
+      agent: false,
+    });
+    const timer = setTimeout(() => asked.destroy(), timeoutMs);
+    const answer = (watch: Watch | null) => {
+      clearTimeout(timer);
+      resolve(watch);
+    };
+    asked.on('upgrade', (_response, socket, head) => answer(follow(socket as Socket, head)));
+    asked.on('response', (response) => {
+      response.resume();
+      answer(null);
+    });
+    asked.on('error', () => answer(null));
+    asked.on('close', () => answer(null));
+    asked.end();
+  });
+}
+
+function follow(socket: Socket, head: Buffer): Watch {
+  const watch = { says: null as string | null, end: null as Watch['end'], close: () => void socket.destroy() };
+  let postgres: 'stopped' | 'runs' | 'unknown' = 'unknown';
+  let text = '';
+  const hear = (chunk: Buffer) => {
+    text += chunk.toString();
+    const lines = text.split('\n');
+    text = lines.pop() ?? '';
+    for (const line of lines) {
+      const word = JSON.parse(line) as FarewellWord;
+      if ('ended' in word) postgres = word.postgres;
+      else watch.says = word.says;
+    }
+  };
+  socket.setKeepAlive(true, KEEPALIVE_MS);
+  socket.on('error', () => {});
+  socket.on('data', hear);
+  socket.on('end', () => socket.destroy());
+  socket.on('close', () => {
+    watch.end = { postgres };
+  });
+  if (head.length > 0) hear(head);
+  return watch;
+}
