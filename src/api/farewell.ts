@@ -1,5 +1,6 @@
 import { request } from 'node:http';
 import type { Socket } from 'node:net';
+import { OWN_CALL } from './client.ts';
 
 export const FAREWELL_PATH = '/api/v1/farewell';
 export const FAREWELL_PROTOCOL = 'pgtide-farewell';
@@ -25,7 +26,7 @@ const KEEPALIVE_MS = 5_000;
 export function watchEnd(address: string, timeoutMs: number): Promise<Watch | null> {
   return new Promise((resolve) => {
     const asked = request(new URL(FAREWELL_PATH, `http://${address}`), {
-      headers: { connection: 'Upgrade', upgrade: FAREWELL_PROTOCOL },
+      headers: { connection: 'Upgrade', upgrade: FAREWELL_PROTOCOL, [OWN_CALL]: '1' },
       agent: false,
     });
     const timer = setTimeout(() => asked.destroy(), timeoutMs);

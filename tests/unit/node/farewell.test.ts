@@ -26,6 +26,11 @@ afterEach(async () => {
   await new Promise((resolve) => server.close(resolve));
 });
 
+/** As the HTTP server of a node does, which asks first who it is (tests/unit/node/http.test.ts). */
+function attach(): void {
+  server.on('upgrade', (request, socket) => farewell.receive(request, socket));
+}
+
 async function until(met: () => boolean): Promise<void> {
   const untilMs = performance.now() + 10_000;
   while (!met() && performance.now() < untilMs) await new Promise((resolve) => setTimeout(resolve, 5));
@@ -33,7 +38,7 @@ async function until(met: () => boolean): Promise<void> {
 }
 
 test('a watcher hears what the node says, and sees its end after its last word', async () => {
-  farewell.attach(server);
+  attach();
   const watch = must(await watchEnd(address, 5_000), 'watch');
   farewell.say({ says: 'ends its sessions' });
   await until(() => watch.says === 'ends its sessions');
@@ -49,7 +54,7 @@ test('a watcher hears what the node says, and sees its end after its last word',
 });
 
 test('of a node that was killed nothing is known of its PostgreSQL', async () => {
-  farewell.attach(server);
+  attach();
   const watch = must(await watchEnd(address, 5_000), 'watch');
   for (const socket of sockets) socket.destroy();
   await until(() => watch.end !== null);
@@ -64,7 +69,7 @@ test('a node that cannot be watched, one that is not there and one that is silen
 });
 
 test('other changes of protocol are refused, and so are more watchers than there can be', async () => {
-  farewell.attach(server);
+  attach();
   const answer = (path: string, protocol: string) =>
     new Promise<string>((resolve) => {
       let text = '';
