@@ -2,8 +2,11 @@ import { request } from 'node:http';
 import type { Socket } from 'node:net';
 import { OWN_CALL } from './client.ts';
 
-export const FAREWELL_PATH = '/api/v1/farewell';
-export const FAREWELL_PROTOCOL = 'pgtide-farewell';
+/**
+ * What CONNECT asks for. Not an upgrade: whoever takes those takes every request that offers one, and clients offer HTTP/2 with any. No browser
+ * lets a page send CONNECT.
+ */
+export const FAREWELL_TARGET = 'pgtide-farewell:0';
 
 /** One line of JSON. `ended`: all is done but the exit of the process; `postgres`: whether its PostgreSQL is gone. */
 export type FarewellWord = { says: string } | { ended: true; postgres: 'stopped' | 'runs' };
@@ -25,8 +28,10 @@ const KEEPALIVE_MS = 5_000;
  */
 export function watchEnd(address: string, timeoutMs: number): Promise<Watch | null> {
   return new Promise((resolve) => {
-    const asked = request(new URL(FAREWELL_PATH, `http://${address}`), {
-      headers: { connection: 'Upgrade', upgrade: FAREWELL_PROTOCOL, [OWN_CALL]: '1' },
+    const asked = request(new URL(`http://${address}`), {
+      method: 'CONNECT',
+      path: FAREWELL_TARGET,
+      headers: { [OWN_CALL]: '1' },
       agent: false,
     });
     const timer = setTimeout(() => asked.destroy(), timeoutMs);
@@ -34,9 +39,9 @@ export function watchEnd(address: string, timeoutMs: number): Promise<Watch | nu
       clearTimeout(timer);
       resolve(watch);
     };
-    asked.on('upgrade', (_response, socket, head) => answer(follow(socket as Socket, head)));
-    asked.on('response', (response) => {
-      response.resume();
+    asked.on('connect', (response, socket, head) => {
+      if (response.statusCode === 200) return answer(follow(socket as Socket, head));
+      socket.destroy();
       answer(null);
     });
     asked.on('error', () => answer(null));

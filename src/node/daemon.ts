@@ -253,7 +253,7 @@ class Daemon {
       quit: () => this.#askToEnd('asked to quit'),
       ready: () => this.#ready,
       names: this.#addresses.names,
-      onUpgrade: (request, socket) => this.#farewell.receive(request, socket),
+      onConnect: (request, socket) => this.#farewell.receive(request, socket),
       log: this.#note,
     });
     const onHttp = (socket: Socket) => http.server.emit('connection', socket);

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { FAREWELL_PATH, FAREWELL_PROTOCOL, type FarewellWord } from '../api/farewell.ts';
+import { FAREWELL_TARGET, type FarewellWord } from '../api/farewell.ts';
 
 /** Whoever waits for a node has one. */
 const WATCHERS_MAX = 32;
@@ -15,10 +15,10 @@ const CLOSE_MS = 500;
 export class Farewell {
   readonly #watchers = new Set<Duplex>();
 
-  /** Takes a connection that asks for this protocol; every other change of protocol is refused. */
-  receive({ url, headers }: IncomingMessage, socket: Duplex): void {
+  /** Takes a connection that asks for this; every other target is refused. */
+  receive({ url }: IncomingMessage, socket: Duplex): void {
     socket.on('error', () => socket.destroy());
-    const known = url === FAREWELL_PATH && headers.upgrade === FAREWELL_PROTOCOL;
+    const known = url === FAREWELL_TARGET;
     if (!known || this.#watchers.size >= WATCHERS_MAX) {
       socket.end(`HTTP/1.1 ${known ? '503 Service Unavailable' : '400 Bad Request'}\r\nConnection: close\r\n\r\n`);
       return;
@@ -28,7 +28,7 @@ export class Farewell {
     // A watcher that ends its side has gone.
     socket.once('end', () => socket.destroy());
     socket.resume();
-    socket.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${FAREWELL_PROTOCOL}\r\n\r\n`);
+    socket.write('HTTP/1.1 200 Watching\r\n\r\n');
   }
 
   say(word: FarewellWord): void {

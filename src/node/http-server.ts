@@ -13,8 +13,8 @@ export interface HttpServerOptions {
   /** In small letters: the names under which this node is reached, beside addresses. */
   names: ReadonlySet<string>;
   log(level: 'error', message: string, facts: object): void;
-  /** Takes connections that change their protocol, after the same rules as every request. Without it there is no such change. */
-  onUpgrade?(request: IncomingMessage, socket: Duplex): void;
+  /** Takes connections that came with CONNECT, by the same rules as every request. Without it they are closed. */
+  onConnect?(request: IncomingMessage, socket: Duplex): void;
 }
 
 /** Of the listen port and the HTTP port together. */
@@ -53,7 +53,7 @@ interface RouteConfig {
  * An HTTP server without routes: it answers no web page of a stranger, reads no body that is longer than its route takes, gives nobody for ever to
  * say what they want, and answers every failure with an error of the catalogue. `config` of its routes: `RouteConfig`.
  */
-export function createHttpServer({ names, log, onUpgrade }: HttpServerOptions): { app: FastifyInstance; turns: Turns } {
+export function createHttpServer({ names, log, onConnect }: HttpServerOptions): { app: FastifyInstance; turns: Turns } {
   const app = Fastify({
     bodyLimit: BODY_BYTES_MAX,
     forceCloseConnections: true,
@@ -77,7 +77,7 @@ export function createHttpServer({ names, log, onUpgrade }: HttpServerOptions): 
     });
   };
   app.server.on('connection', (socket: Socket) => connections.add(socket));
-  if (onUpgrade) takeUpgrades(app, names, connections, onUpgrade);
+  if (onConnect) takeConnects(app, names, connections, onConnect);
   app.addHook('onRequest', async (request, reply) => {
     const refusal = refusalOf(request.method, request.headers, names);
     if (refusal) throw refusal;
@@ -106,15 +106,15 @@ export function createHttpServer({ names, log, onUpgrade }: HttpServerOptions): 
   return { app, turns };
 }
 
-/** No hook sees a change of protocol. The connection goes on to count, and is not closed for others: who has it asks something. */
-function takeUpgrades(
+/** No hook sees CONNECT. The connection goes on to count, and is not closed for others: who has it asks something. */
+function takeConnects(
   app: FastifyInstance,
   names: ReadonlySet<string>,
   connections: Connections,
-  onUpgrade: (request: IncomingMessage, socket: Duplex) => void,
+  onConnect: (request: IncomingMessage, socket: Duplex) => void,
 ): void {
-  app.server.on('upgrade', (request: IncomingMessage, socket: Socket) => {
-    const refusal = refusalOf(request.method ?? '', request.headers, names);
+  app.server.on('connect', (request: IncomingMessage, socket: Socket) => {
+    const refusal = refusalOf('GET', request.headers, names);
     if (refusal) {
       socket.on('error', () => socket.destroy());
       endRaw(socket, `${STATUS[refusal.code] ?? 400} Refused`, refusal);
@@ -122,7 +122,7 @@ function takeUpgrades(
     }
     connections.whileAnswering(socket, socket);
     socket.setTimeout(0);
-    onUpgrade(request, socket);
+    onConnect(request, socket);
   });
 }
 

@@ -28,7 +28,7 @@ afterEach(async () => {
 
 /** As the HTTP server of a node does, which asks first who it is (tests/unit/node/http.test.ts). */
 function attach(): void {
-  server.on('upgrade', (request, socket) => farewell.receive(request, socket));
+  server.on('connect', (request, socket) => farewell.receive(request, socket));
 }
 
 async function until(met: () => boolean): Promise<void> {
@@ -64,25 +64,22 @@ test('of a node that was killed nothing is known of its PostgreSQL', async () =>
 test('a node that cannot be watched, one that is not there and one that is silent are no end', async () => {
   expect(await watchEnd(address, 5_000)).toBeNull();
   expect(await watchEnd('127.0.0.1:1', 5_000)).toBeNull();
-  server.on('upgrade', () => {});
+  server.on('connect', () => {});
   expect(await watchEnd(address, 50)).toBeNull();
 });
 
-test('other changes of protocol are refused, and so are more watchers than there can be', async () => {
+test('other targets are refused, and so are more watchers than there can be', async () => {
   attach();
-  const answer = (path: string, protocol: string) =>
+  const answer = (target: string) =>
     new Promise<string>((resolve) => {
       let text = '';
-      const socket = connect(port, '127.0.0.1', () =>
-        socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`),
-      );
+      const socket = connect(port, '127.0.0.1', () => socket.write(`CONNECT ${target} HTTP/1.1\r\nHost: x\r\n\r\n`));
       socket.on('data', (chunk) => (text += chunk.toString())).on('close', () => resolve(text.split('\r\n')[0] ?? ''));
     });
-  expect(await answer('/api/v1/farewell', 'websocket')).toBe('HTTP/1.1 400 Bad Request');
-  expect(await answer('/api/v1/quit', 'pgtide-farewell')).toBe('HTTP/1.1 400 Bad Request');
+  expect(await answer('db1:5432')).toBe('HTTP/1.1 400 Bad Request');
   const watchers = await Promise.all(Array.from({ length: 32 }, () => watchEnd(address, 5_000)));
   expect(watchers).not.toContain(null);
-  expect(await answer('/api/v1/farewell', 'pgtide-farewell')).toBe('HTTP/1.1 503 Service Unavailable');
+  expect(await answer('pgtide-farewell:0')).toBe('HTTP/1.1 503 Service Unavailable');
   watchers[0]?.close();
   await until(() => watchers[0]?.end !== null);
   expect(await watchEnd(address, 5_000)).not.toBeNull();
