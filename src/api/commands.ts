@@ -10,11 +10,19 @@ const table = z.string().min(1);
 const pid = z.int().nonnegative();
 const pids = z.array(pid).min(1);
 const dryRun = z.boolean().default(false);
+/** What a node holds that no other node has may leave with it. */
+const abandonLocalTables = z.boolean().default(false);
 const checks = z.enum(['enabled', 'strict', 'skip']).default('enabled');
 
 export const adminCommand = z.discriminatedUnion('do', [
   z.strictObject({ do: z.literal('node-status') }),
-  z.strictObject({ do: z.literal('node-decommission'), nodes: z.array(nodeId).min(1), dryRun, checks }),
+  z.strictObject({
+    do: z.literal('node-decommission'),
+    nodes: z.array(nodeId).min(1),
+    dryRun,
+    checks,
+    abandonLocalTables,
+  }),
   z.strictObject({ do: z.literal('node-recommission'), nodes: z.array(nodeId).min(1) }),
   /** `allowSingleReplica`: what nobody else holds, or follows, is left so while the node is away. */
   z.strictObject({ do: z.literal('node-drain'), node: nodeId, allowSingleReplica: z.boolean().default(false) }),
@@ -26,14 +34,24 @@ export const adminCommand = z.discriminatedUnion('do', [
     do: z.literal('node-drop'),
     node: nodeId,
     acceptDataLoss: z.array(z.string().regex(/^.+\/\d+$/)).default([]),
+    abandonLocalTables,
+    /** Also where it was heard a moment ago. */
+    sure: z.boolean().default(false),
   }),
   z.strictObject({ do: z.literal('scale-out'), dryRun }),
-  z.strictObject({ do: z.literal('scale-in'), endpoints: z.array(z.string()).min(1), dryRun, checks }),
+  z.strictObject({
+    do: z.literal('scale-in'),
+    endpoints: z.array(z.string()).min(1),
+    dryRun,
+    checks,
+    abandonLocalTables,
+  }),
   z.strictObject({
     do: z.literal('plan'),
     add: z.int().positive().max(1000).optional(),
     remove: z.array(nodeId).min(1).optional(),
     rebalance: z.boolean().optional(),
+    abandonLocalTables,
   }),
   z.strictObject({
     do: z.literal('table-create'),

@@ -1,3 +1,4 @@
+import type { LocalData } from '../core/local-data.ts';
 import type { WaitReason } from '../core/wait-reason.ts';
 import type { AdminVerb } from './commands.ts';
 
@@ -80,12 +81,24 @@ export interface PlanResult {
   bytesMinimal: number;
   /** Replicas for which no target exists, each with why. */
   blocked: { table: string; pid: number; node: number | null; why: string }[];
+  /** What no other node has and would leave with the nodes, where that was accepted; absent: no node leaves. */
+  localData?: LocalDataRow[];
+}
+
+export interface LocalDataRow extends LocalData {
+  node: number;
 }
 
 /** A command that starts work answers with its operation; a dry run with the plan and no operation. */
 export interface StartedResult {
   operation: number | null;
   plan: PlanResult | null;
+  /** What no other node has and leaves with the nodes: it was accepted. Absent: no node leaves. */
+  localData?: LocalDataRow[];
+  /** Of a scale-in: nodes that have left already, and only have to be stopped. */
+  out?: { node: number; address: string; httpAddress: string }[];
+  /** Nodes that could not be asked whether they hold such data. */
+  notLookedAt?: number[];
 }
 
 export interface TableRow {

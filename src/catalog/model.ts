@@ -41,6 +41,8 @@ export interface NodeRecord {
    */
   readonly quorums?: readonly Quorum[];
   readonly drained?: Drained;
+  /** Somebody has said that what it alone holds, ordinary tables for example, may leave with it. */
+  readonly mayTakeLocalTables?: true;
 }
 
 /**

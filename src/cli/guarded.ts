@@ -24,6 +24,8 @@ export function guarded(host: CliHost): CliHost {
     now: () => host.now(),
     sleep: (ms) => host.sleep(ms),
     readStdin: () => host.readStdin(),
+    canAsk: host.canAsk,
+    readLine: () => host.readLine(),
     onInterrupt: (handler) => host.onInterrupt(handler),
   };
 }

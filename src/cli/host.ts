@@ -1,3 +1,4 @@
+import { createInterface } from 'node:readline';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { DemoOptions, StartOptions } from '../api/start-options.ts';
 
@@ -21,6 +22,10 @@ export interface CliHost {
   /** Milliseconds of a clock that does not go backwards. */
   now(): number;
   sleep(ms: number): Promise<void>;
+  /** Somebody sits at standard input and can be asked. */
+  readonly canAsk: boolean;
+  /** The next line of standard input, empty where it has ended. */
+  readLine(): Promise<string>;
   /** Standard input to its end. */
   readStdin(): Promise<string>;
   /** Calls `handler` at Ctrl-C instead of ending the process, until the returned function is called. */
@@ -43,6 +48,16 @@ export function processHost(parts: Pick<CliHost, 'startNode' | 'runDemo'>): CliH
     env: process.env,
     now: () => performance.now(),
     sleep: (ms) => wait(ms),
+    canAsk: process.stdin.isTTY === true && process.stderr.isTTY === true,
+    readLine: async () => {
+      const lines = createInterface({ input: process.stdin });
+      try {
+        for await (const line of lines) return line;
+        return '';
+      } finally {
+        lines.close();
+      }
+    },
     readStdin: async () => {
       const chunks: Buffer[] = [];
       for await (const chunk of process.stdin) chunks.push(chunk as Buffer);

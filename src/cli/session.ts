@@ -1,5 +1,6 @@
 import { admin, post } from '../api/client.ts';
 import type { AdminRequest } from '../api/commands.ts';
+import type { WhoAmI } from '../api/membership.ts';
 import type { Results } from '../api/results.ts';
 import type { CliHost } from './host.ts';
 import { type Column, type Format, render } from './output.ts';
@@ -30,6 +31,11 @@ export class Session {
   /** Sends one admin command; throws the cluster's `TideError`. */
   call<R extends AdminRequest>(command: R): Promise<Results[R['do']]> {
     return admin(this.address, command, { timeoutMs: this.#timeoutMs });
+  }
+
+  /** Who listens at `address`. */
+  async whoAmI(address: string): Promise<WhoAmI> {
+    return (await post(address, '/api/v1/whoami', {}, { timeoutMs: this.#timeoutMs })) as WhoAmI;
   }
 
   /** Asks the node at `address` itself to drain and to end. */

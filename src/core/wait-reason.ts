@@ -1,6 +1,17 @@
 /** What an operation waits for: journaled, and shown by op ls, op show and op watch. */
 export interface WaitReason {
-  kind: 'transaction' | 'slot' | 'disk' | 'no-target' | 'limit' | 'node' | 'lag' | 'lock' | 'copy' | 'children';
+  kind:
+    | 'transaction'
+    | 'slot'
+    | 'disk'
+    | 'no-target'
+    | 'limit'
+    | 'node'
+    | 'lag'
+    | 'lock'
+    | 'copy'
+    | 'children'
+    | 'local-tables';
   text: string;
   node: number | null;
   pid: number | null;

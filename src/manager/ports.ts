@@ -1,5 +1,6 @@
 import type { NodeId, TableDefinition } from '../catalog/model.ts';
 import type { SlotState } from '../catalog/retention.ts';
+import type { LocalData } from '../core/local-data.ts';
 
 /** What the manager reads from the servers beside what operations do there. `postgres/inspector.ts` does it on real ones. */
 export interface Inspector {
@@ -14,6 +15,8 @@ export interface Inspector {
   nameTaken(node: NodeId, schema: string, name: string): Promise<string | null>;
   inspectTable(node: NodeId, sql: string, distributeBy: string | undefined): Promise<InspectedTable>;
   inventory(node: NodeId): Promise<Inventory>;
+  /** What it holds that no other node has. Throws NODE_UNREACHABLE. */
+  localData(node: NodeId): Promise<LocalData[]>;
   /** What a TCP connection to its PostgreSQL meets: `refused` proves that nothing listens there, `silent` proves nothing. */
   knock(node: NodeId): Promise<'accepts' | 'refused' | 'silent'>;
   remove(node: NodeId, kind: InventoryKind, name: string): Promise<void>;

@@ -21,6 +21,7 @@ import { findCluster, firstIdentity } from './belong.ts';
 import { DeadlockAnswers } from './deadlock-answers.ts';
 import { openDoors } from './doors.ts';
 import { diskOf, parseLocality } from './facts.ts';
+import { Farewell } from './farewell.ts';
 import { FenceKeeper, waitText } from './fence-keeper.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { createHttp } from './http.ts';
@@ -30,7 +31,7 @@ import type { ImportMeta, ManagerHandle, MetaPlace, SharedPorts, StartManager } 
 import { MetaMover } from './meta-mover.ts';
 import { createMux } from './mux.ts';
 import { formatAddress } from './ports.ts';
-import { busySessions } from './sessions.ts';
+import { awaitIdle } from './sessions.ts';
 import { SharedMeta } from './shared-meta.ts';
 import {
   holdStore,
@@ -53,7 +54,6 @@ export interface DaemonPorts {
 
 const MIB = 1 << 20;
 const DRAIN_MS = 10_000;
-const DRAIN_POLL_MS = 50;
 /** A restarted node waits this long to make up for what it missed; then it serves what it has, which forwards and is never wrong. */
 const CATCH_UP_MS = 15_000;
 const WAIT_REPORT_MS = 5_000;
@@ -96,10 +96,10 @@ class Daemon {
   #askToEnd: (why: string) => void = () => {};
   #identity: NodeIdentity | null = null;
   #manager: ManagerHandle | null = null;
+  readonly #farewell = new Farewell();
   #ready = false;
   readonly #writers = new KeyedMutex();
   #stopAccepting: () => void = () => {};
-  #busySessions: () => Promise<number> = async () => 0;
   readonly #mover: MetaMover;
   readonly #answers = new DeadlockAnswers();
   #shared: SharedMeta | null = null;
@@ -158,6 +158,7 @@ class Daemon {
         await clean().catch((error) => this.#log.warn({ error: messageOf(error) }, 'cleaning up failed'));
       }
       this.#log.flush();
+      this.#farewell.say({ ended: true, postgres: this.#server?.isRunning() ? 'runs' : 'stopped' });
     }
   }
 
@@ -187,7 +188,6 @@ class Daemon {
     await postgres.start();
     if (await bringDatabaseUpToDate(this.#identity?.nodeId ?? 0, postgres.port))
       this.#log.info({ version: this.#ports.version }, 'the database was brought up to date');
-    this.#busySessions = () => busySessions({ host: '127.0.0.1', port: postgres.port });
     const supervisor: Supervisor = supervise(postgres, (event) => this.#log.warn(event, 'postgres'));
     cleanups.push(async () => this.#shared?.endLease());
     cleanups.push(async () => {
@@ -253,6 +253,7 @@ class Daemon {
       quit: () => this.#askToEnd('asked to quit'),
       ready: () => this.#ready,
       names: this.#addresses.names,
+      onConnect: (request, socket) => this.#farewell.receive(request, socket),
       log: this.#note,
     });
     const onHttp = (socket: Socket) => http.server.emit('connection', socket);
@@ -261,15 +262,15 @@ class Daemon {
     this.#stopAccepting = () => void mux.drain();
     return async () => {
       await mux.close(DRAIN_MS);
-      await http.close();
+      await this.#farewell.beside(http.close());
     };
   }
 
   /** No new sessions, and time for those that are at work to finish; PostgreSQL then tells the idle ones that it ends (57P01). */
   async #drain(): Promise<void> {
+    this.#farewell.say({ says: 'ends its sessions and its PostgreSQL, which goes on' });
     this.#stopAccepting();
-    const untilMs = performance.now() + DRAIN_MS;
-    while (performance.now() < untilMs && (await this.#busySessions().catch(() => 0)) > 0) await sleep(DRAIN_POLL_MS);
+    if (this.#server) await awaitIdle({ host: '127.0.0.1', port: this.#server.port }, DRAIN_MS);
   }
 
   #whoAmI(): WhoAmI {

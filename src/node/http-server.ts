@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
-import { Readable } from 'node:stream';
+import { type Duplex, Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { BODY_BYTES_MAX } from '../api/client.ts';
@@ -13,6 +13,8 @@ export interface HttpServerOptions {
   /** In small letters: the names under which this node is reached, beside addresses. */
   names: ReadonlySet<string>;
   log(level: 'error', message: string, facts: object): void;
+  /** Takes connections that came with CONNECT, by the same rules as every request. Without it they are closed. */
+  onConnect?(request: IncomingMessage, socket: Duplex): void;
 }
 
 /** Of the listen port and the HTTP port together. */
@@ -51,7 +53,7 @@ interface RouteConfig {
  * An HTTP server without routes: it answers no web page of a stranger, reads no body that is longer than its route takes, gives nobody for ever to
  * say what they want, and answers every failure with an error of the catalogue. `config` of its routes: `RouteConfig`.
  */
-export function createHttpServer({ names, log }: HttpServerOptions): { app: FastifyInstance; turns: Turns } {
+export function createHttpServer({ names, log, onConnect }: HttpServerOptions): { app: FastifyInstance; turns: Turns } {
   const app = Fastify({
     bodyLimit: BODY_BYTES_MAX,
     forceCloseConnections: true,
@@ -75,6 +77,7 @@ export function createHttpServer({ names, log }: HttpServerOptions): { app: Fast
     });
   };
   app.server.on('connection', (socket: Socket) => connections.add(socket));
+  if (onConnect) takeConnects(app, names, connections, onConnect);
   app.addHook('onRequest', async (request, reply) => {
     const refusal = refusalOf(request.method, request.headers, names);
     if (refusal) throw refusal;
@@ -101,6 +104,26 @@ export function createHttpServer({ names, log }: HttpServerOptions): { app: Fast
     throw tideError('ROUTE_UNKNOWN', { method: request.method, path: request.url.slice(0, 100) });
   });
   return { app, turns };
+}
+
+/** No hook sees CONNECT. The connection goes on to count, and is not closed for others: who has it asks something. */
+function takeConnects(
+  app: FastifyInstance,
+  names: ReadonlySet<string>,
+  connections: Connections,
+  onConnect: (request: IncomingMessage, socket: Duplex) => void,
+): void {
+  app.server.on('connect', (request: IncomingMessage, socket: Socket) => {
+    const refusal = refusalOf('GET', request.headers, names);
+    if (refusal) {
+      socket.on('error', () => socket.destroy());
+      endRaw(socket, `${STATUS[refusal.code] ?? 400} Refused`, refusal);
+      return;
+    }
+    connections.whileAnswering(socket, socket);
+    socket.setTimeout(0);
+    onConnect(request, socket);
+  });
 }
 
 /** Of those so many are taken at once that it matters how long they are on their way. */
@@ -160,8 +183,11 @@ function answerRaw(socket: Socket, failure: Error & { code?: string }): void {
     return;
   }
   const status = RAW_STATUS[failure.code ?? ''] ?? '400 Bad Request';
-  const error = tideError('BAD_REQUEST', { what: 'request', why: messageOf(failure) }).toBody();
-  const body = JSON.stringify({ error });
+  endRaw(socket, status, tideError('BAD_REQUEST', { what: 'request', why: messageOf(failure) }));
+}
+
+function endRaw(socket: Socket, status: string, error: TideError): void {
+  const body = JSON.stringify({ error: error.toBody() });
   const head = ['content-type: application/json', `content-length: ${Buffer.byteLength(body)}`, 'connection: close'];
   socket.end(`HTTP/1.1 ${status}\r\n${head.join('\r\n')}\r\n\r\n${body}`, () => socket.destroySoon());
 }

@@ -1,11 +1,19 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { TIDE_DATABASE, TIDE_USER } from '../postgres/config.ts';
 import { ownOptions } from '../postgres/shield.ts';
 
 const ANSWER_MS = 2_000;
+const POLL_MS = 50;
+
+/** Waits until no client is at work any more, for at most `withinMs`. A server that does not answer has nobody to wait for. */
+export async function awaitIdle(postgres: { host: string; port: number }, withinMs: number): Promise<void> {
+  const untilMs = performance.now() + withinMs;
+  while (performance.now() < untilMs && (await busySessions(postgres).catch(() => 0)) > 0) await sleep(POLL_MS);
+}
 
 /** Sessions of clients that are inside a statement or a transaction, those that came from other nodes included. */
-export async function busySessions(postgres: { host: string; port: number }): Promise<number> {
+async function busySessions(postgres: { host: string; port: number }): Promise<number> {
   const client = new pg.Client({
     ...postgres,
     user: TIDE_USER,

@@ -1,4 +1,5 @@
 import type { NodeId, Quorum, TableRecord } from '../catalog/model.ts';
+import type { LocalData } from '../core/local-data.ts';
 
 /** What operations ask of the servers. `postgres/data-plane.ts` does it on real ones. Every call is idempotent and bounded in time. */
 
@@ -111,6 +112,8 @@ export interface DataPlane {
   renewStream(from: NodeId, to: NodeId): Promise<boolean>;
   /** Drops a node's slots and publications: what it has not sent is never sent. Its streams are made anew by `connectPair`. */
   dropSenders(node: NodeId): Promise<void>;
+  /** What a node holds that no other node has: ordinary tables with rows, and the like. */
+  localData(node: NodeId): Promise<LocalData[]>;
   /** Every replica table on a node. */
   listReplicas(node: NodeId): Promise<PartitionRef[]>;
   /** Drops the forwards of changes of leader that never came through or were not cleaned up. */

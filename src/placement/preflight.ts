@@ -1,6 +1,7 @@
 import type { ClusterView, LoadView, NodeId, Partition } from '../catalog/model.ts';
 import { allPartitions, connectedNodes, tableName } from '../catalog/view.ts';
 import { type TideError, tideError } from '../core/errors.ts';
+import { type LocalData, totalsOf } from '../core/local-data.ts';
 import { roomOf } from './draft.ts';
 import { Localities } from './localities.ts';
 import type { Blocked, Move } from './moves.ts';
@@ -18,7 +19,8 @@ export type Checks = 'enabled' | 'strict' | 'skip';
  * Everything that speaks against decommissioning `nodes`, all at once; an empty list means go.
  *
  * Never skipped, because they protect data: the named nodes are known, alive and not leaving already; every partition has a live
- * leader and its full number of replicas; every table's replica count has nodes; every replica has a target with room.
+ * leader and its full number of replicas; every table's replica count has nodes; every replica has a target with room; none of the nodes
+ * takes along what no other node has (`local`: what was found on them; nothing where somebody has given it up).
  * `skip` leaves out: bystanders that are down, and `min_nodes`. `strict` adds: no spread is lost, and no other scale-in runs.
  */
 export function preflightScaleIn(
@@ -26,6 +28,7 @@ export function preflightScaleIn(
   load: LoadView,
   nodes: readonly NodeId[],
   checks: Checks,
+  local: LocalFindings,
 ): TideError[] {
   const named = [...new Set(nodes)].sort((a, b) => a - b);
   const wrong = named.flatMap((id) => unfit(view, id));
@@ -40,7 +43,25 @@ export function preflightScaleIn(
   if (checks === 'strict' && others.length > 0) tooFew.push(tideError('SCALE_IN_RUNNING', { nodes: nodeList(others) }));
   // On a cluster that is not whole the planner would only repeat, replica by replica, what has just been said.
   const homeless = unhealthy.length === 0 ? checkTargets(view, load, leaving, checks) : [];
-  return [...wrong, ...unhealthy, ...tooFew, ...homeless];
+  return [
+    ...wrong,
+    ...unhealthy,
+    ...tooFew,
+    ...homeless,
+    ...leaving.flatMap((id) => takesAlong(id, local.get(id) ?? [])),
+  ];
+}
+
+/** What each node holds that no other has. */
+export type LocalFindings = ReadonlyMap<NodeId, readonly LocalData[]>;
+
+/** An error's details name this many; their counts are of all. */
+const LOCAL_DETAILS_MAX = 100;
+
+/** LOCAL_TABLES where a node would take something along. */
+export function takesAlong(node: NodeId, found: readonly LocalData[]): TideError[] {
+  if (found.length === 0) return [];
+  return [tideError('LOCAL_TABLES', { node, ...totalsOf(found), found: found.slice(0, LOCAL_DETAILS_MAX) })];
 }
 
 function unfit(view: ClusterView, id: NodeId): TideError[] {

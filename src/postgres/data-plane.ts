@@ -8,6 +8,7 @@ import * as blockers from './sql/blockers.ts';
 import { bootstrapDatabase, bootstrappedBy } from './sql/bootstrap.ts';
 import type { Address, NodeConnections } from './sql/client.ts';
 import * as hinge from './sql/hinge.ts';
+import { readLocalData } from './sql/local-data.ts';
 import * as mesh from './sql/mesh.ts';
 import * as quorum from './sql/quorum.ts';
 import * as refusal from './sql/refusal.ts';
@@ -367,6 +368,10 @@ export class PostgresDataPlane implements DataPlane {
 
   async oldestWriter(node: NodeId) {
     return blockers.oldestWriter(this.#on(node));
+  }
+
+  async localData(node: NodeId) {
+    return readLocalData(node, this.#addressOf(node));
   }
 
   async snapshotMark(node: NodeId): Promise<string> {

@@ -4,6 +4,7 @@ import type { InspectedTable, Inspector, Inventory, InventoryKind } from '../man
 import type { Address, NodeConnections } from './sql/client.ts';
 import { inspectTable } from './sql/inspect-table.ts';
 import { readInventory, removeObject } from './sql/inventory.ts';
+import { readLocalData } from './sql/local-data.ts';
 import { readLag, readSlots } from './sql/mesh.ts';
 import { readReceived } from './sql/renewal.ts';
 import { readSizes } from './sql/replica.ts';
@@ -45,6 +46,10 @@ export class PostgresInspector implements Inspector {
 
   async inventory(node: NodeId): Promise<Inventory> {
     return readInventory(this.#connections.on(node));
+  }
+
+  async localData(node: NodeId) {
+    return readLocalData(node, this.#addressOf(node));
   }
 
   async knock(node: NodeId) {

@@ -179,7 +179,7 @@ const dropNode: Scenario = {
     return {
       // Where it begins anew, unless that is the manager's home.
       target: (await holdsLeast(stage)) ?? leader,
-      start: () => stage.cluster.admin({ do: 'node-drop', node: id, acceptDataLoss: [`${table}/0`] }),
+      start: () => stage.cluster.admin({ do: 'node-drop', node: id, acceptDataLoss: [`${table}/0`], sure: true }),
       outcome: async () => {
         await stage.cluster.sql(2).query(`INSERT INTO ${table} SELECT n, 'x' FROM generate_series(1, 50) n`);
         const { rows } = await stage.cluster.sql(4).query(`SELECT count(*)::int AS n FROM ${table}`);

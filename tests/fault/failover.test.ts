@@ -272,7 +272,7 @@ test('replicas of a node that stays away are made elsewhere, and it can be dropp
   await expect
     .poll(async () => (await rows()).filter((r) => r.state === 'ready').length, { timeout: 60_000, interval: 200 })
     .toBe(3 * PARTITIONS);
-  const { operation } = await cluster.admin({ do: 'node-drop', node: victim }, { node: 1 });
+  const { operation } = await cluster.admin({ do: 'node-drop', node: victim, sure: true }, { node: 1 });
   await cluster.waitForOperation(must(operation, 'operation'));
   expect(await condition(victim)).toBe('gone');
   await expectSettled([1, 2, 3]);

@@ -2,6 +2,8 @@ import { type Command, Option } from 'commander';
 import type { NodeStatusRow } from '../../api/results.ts';
 import { type CliRun, defineClient, onClient, type WaitFlags, withWait } from '../command.ts';
 import type { Display } from '../display.ts';
+import { given } from '../flags.ts';
+import { type AbandonFlag, warnOfLocalData, withAbandon } from '../local-data.ts';
 import { resolveNodes } from '../nodes.ts';
 import { columns } from '../output.ts';
 import type { Session } from '../session.ts';
@@ -9,20 +11,21 @@ import { waitForOperations } from '../wait.ts';
 import { requireDone, showNoOperation } from '../work.ts';
 
 /** Checks of the preflight: `skip` leaves out the advice, never the rules that protect data. */
-export interface ChecksFlags {
+export interface ChecksFlags extends AbandonFlag {
   dryRun?: true;
   checks: 'enabled' | 'strict' | 'skip';
 }
 
-/** Adds `--dry-run` and `--checks` to a command that takes nodes away. */
+/** Adds `--dry-run`, `--checks` and `--abandon-local-tables` to a command that takes nodes away. */
 export function withChecks(command: Command): Command {
-  return command
+  const checked = command
     .option('--dry-run', 'show the plan and change nothing')
     .addOption(
       new Option('--checks <how>', 'preflight; skip never skips the rules that protect data')
         .choices(['enabled', 'strict', 'skip'])
         .default('enabled'),
     );
+  return withAbandon(checked);
 }
 
 /** KWDB's columns of a node on its way out or back. */
@@ -48,8 +51,15 @@ export function addDecommission(node: Command, run: CliRun): void {
   );
   onClient<ChecksFlags & WaitFlags>(run, decommission, async ({ session, flags, args }) => {
     const nodes = await resolveNodes(session, args);
-    const { dryRun = false, checks } = flags;
-    const started = await session.call({ do: 'node-decommission', nodes, dryRun, checks });
+    const { dryRun = false, checks, abandonLocalTables } = flags;
+    const started = await session.call({
+      do: 'node-decommission',
+      nodes,
+      dryRun,
+      checks,
+      ...given({ abandonLocalTables }),
+    });
+    warnOfLocalData(session, started);
     if (started.operation === null && dryRun) showNoOperation(session, started);
     else await report(session, nodes, started.operation, flags.wait);
     return 0;

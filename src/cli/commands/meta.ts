@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import type { ManagerRow } from '../../api/results.ts';
 import { type CliRun, defineClient, onClient } from '../command.ts';
+import { confirm, withYes, type YesFlag } from '../confirm.ts';
 import { resolveNode } from '../nodes.ts';
 import { columns } from '../output.ts';
 import type { Session } from '../session.ts';
@@ -19,15 +20,20 @@ export function addMeta(program: Command, run: CliRun): void {
     tell(session, `node ${home.node} at ${home.address} manages the cluster now`, home);
     return 0;
   });
-  const migrate = defineClient(meta, {
-    usage: 'migrate',
-    summary: 'take the facts of a running cluster from the embedded meta store into etcd; any node may manage it then',
-    examples: [
-      'tide meta migrate --to=etcd://10.0.0.1,10.0.0.2,10.0.0.3',
-      'tide meta migrate --to=etcd://10.0.0.1/prod',
-    ],
-  }).requiredOption('--to <url>', 'etcd://HOST:PORT,…[/prefix]; nothing may be there yet');
-  onClient<{ to: string }>(run, migrate, async ({ session, flags }) => {
+  const migrate = withYes(
+    defineClient(meta, {
+      usage: 'migrate',
+      summary:
+        'take the facts of a running cluster from the embedded meta store into etcd; any node may manage it then',
+      examples: [
+        'tide meta migrate --to=etcd://10.0.0.1,10.0.0.2,10.0.0.3',
+        'tide meta migrate --to=etcd://10.0.0.1/prod',
+      ],
+    }),
+  ).requiredOption('--to <url>', 'etcd://HOST:PORT,…[/prefix]; nothing may be there yet');
+  onClient<{ to: string } & YesFlag>(run, migrate, async ({ session, flags }) => {
+    const question = `There is no way back from etcd into a file. Take the meta store to ${flags.to}?`;
+    if (run.host.canAsk && !flags.yes) await confirm(run.host, question, 'the meta store stays where it is');
     const place = await session.call({ do: 'meta-migrate', to: flags.to });
     tell(session, `the meta store is in ${place.meta} now; tide manager ls shows who manages`, place);
     return 0;

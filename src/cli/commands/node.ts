@@ -1,7 +1,10 @@
 import type { Command } from 'commander';
 import type { NodeStatusRow } from '../../api/results.ts';
-import { tideError } from '../../core/errors.ts';
+import { TideError, tideError } from '../../core/errors.ts';
 import { type CliRun, defineClient, onClient, type WaitFlags, withWait } from '../command.ts';
+import { confirm, withYes, type YesFlag } from '../confirm.ts';
+import { given } from '../flags.ts';
+import { type AbandonFlag, warnOfLocalData, withAbandon } from '../local-data.ts';
 import { resolveNode, resolveNodes } from '../nodes.ts';
 import { type Column, columns } from '../output.ts';
 import type { Session } from '../session.ts';
@@ -120,18 +123,37 @@ function addOutage(node: Command, run: CliRun): void {
       );
     });
   }
-  const drop = withWait(
-    defineClient(node, {
-      usage: 'drop <id>',
-      summary: 'remove a node that is offline and will never return',
-      examples: ['tide node drop 3', 'tide node drop 3 --accept-data-loss=acct/3,acct/5'],
-    }),
+  addDrop(node, run);
+}
+
+type DropFlags = WaitFlags & YesFlag & AbandonFlag & { acceptDataLoss?: string[] };
+
+function addDrop(node: Command, run: CliRun): void {
+  const drop = withYes(
+    withAbandon(
+      withWait(
+        defineClient(node, {
+          usage: 'drop <id>',
+          summary:
+            'remove a node that is offline and will never return; one that was heard a moment ago is asked about',
+          examples: ['tide node drop 3', 'tide node drop 3 --yes', 'tide node drop 3 --accept-data-loss=acct/3,acct/5'],
+        }),
+      ),
+    ),
   ).option('--accept-data-loss <table/pid,...>', 'partitions whose last copy may go; they begin anew, empty', (list) =>
     list.split(','),
   );
-  onClient<WaitFlags & { acceptDataLoss?: string[] }, [id: string]>(run, drop, async ({ session, flags, args }) => {
-    const { acceptDataLoss = [] } = flags;
-    const started = await session.call({ do: 'node-drop', node: await resolveNode(session, args[0]), acceptDataLoss });
+  onClient<DropFlags, [id: string]>(run, drop, async ({ session, flags, args }) => {
+    const { acceptDataLoss = [], abandonLocalTables, yes = false } = flags;
+    const id = await resolveNode(session, args[0]);
+    const ask = (sure: boolean) =>
+      session.call({ do: 'node-drop', node: id, acceptDataLoss, sure, ...given({ abandonLocalTables }) });
+    const started = await ask(yes).catch(async (error: unknown) => {
+      if (!(error instanceof TideError) || error.code !== 'NODE_JUST_SEEN' || !run.host.canAsk) throw error;
+      await confirm(run.host, `${error.message}. Drop node ${id}?`, `node ${id} stays`);
+      return ask(true);
+    });
+    warnOfLocalData(session, started);
     return finishWithOk(session, started, flags.wait);
   });
 }

@@ -1,7 +1,12 @@
 import type { Command } from 'commander';
+import type { StartedResult } from '../../api/results.ts';
+import { TideError } from '../../core/errors.ts';
 import { type CliRun, defineClient, onClient, type WaitFlags, withWait } from '../command.ts';
+import { given } from '../flags.ts';
+import { warnOfLocalData } from '../local-data.ts';
 import { resolveEndpoints } from '../nodes.ts';
-import { quitNode } from '../quit.ts';
+import { awaitGone, quitNode } from '../quit.ts';
+import type { Session } from '../session.ts';
 import { finishStarted } from '../work.ts';
 import { type ChecksFlags, withChecks } from './decommission.ts';
 
@@ -37,17 +42,44 @@ function addIn(scale: Command, run: CliRun): void {
   );
   onClient<ChecksFlags>(run, into, async ({ session, flags, args }) => {
     const endpoints = await resolveEndpoints(session, args);
-    const { dryRun = false, checks } = flags;
-    const started = await session.call({ do: 'scale-in', endpoints, dryRun, checks });
-    await finishStarted(session, started, 'all');
+    const { dryRun = false, checks, abandonLocalTables } = flags;
+    const ask = () => session.call({ do: 'scale-in', endpoints, dryRun, checks, ...given({ abandonLocalTables }) });
+    const started = await ask();
+    warnOfLocalData(session, started);
+    const isOut = started.operation === null && !dryRun;
+    if (!isOut) await finishStarted(session, started, 'all');
     if (dryRun) return 0;
-    // The node that answers us goes last: the others need nobody, but we need it.
-    for (const endpoint of endpoints.toSorted(
-      (a, b) => Number(a === session.address) - Number(b === session.address),
-    )) {
-      await quitNode(session, endpoint);
-      session.say(`${endpoint} has no data and is stopped`);
-    }
+    // All have left now; what their clients have written meanwhile is looked at once more.
+    const { out = [] } = isOut ? started : await ask();
+    if (isOut && session.format === 'json') session.show([], [], started);
+    await stopAll(session, out);
     return 0;
   });
+}
+
+type Out = NonNullable<StartedResult['out']>;
+
+/** The node that answers us goes last: the others need nobody, but we need it. */
+async function stopAll(session: Session, out: Out): Promise<void> {
+  const { clusterId } = await session.whoAmI(session.address);
+  const isOurs = ({ address }: Out[number]) => Number(address === session.address);
+  for (const node of out.toSorted((a, b) => isOurs(a) - isOurs(b))) await stop(session, node, clusterId);
+}
+
+/** Its address may be somebody else's by now: only the node itself is stopped. */
+async function stop(session: Session, { node, address, httpAddress }: Out[number], clusterId: string): Promise<void> {
+  const there = await session.whoAmI(address).catch((error: unknown) => {
+    if (error instanceof TideError && error.code === 'UNREACHABLE' && error.details.refused === true) return null;
+    throw error;
+  });
+  if (there && (there.nodeId !== node || there.clusterId !== clusterId)) {
+    session.say(`${address} has no data and does not run: another node is there now`);
+  } else if (there) {
+    await quitNode(session, address);
+    session.say(`${address} has no data and is stopped`);
+  } else {
+    // It takes no more connections from when it begins to end, but its HTTP port does until it has.
+    const waited = await awaitGone(session, httpAddress);
+    session.say(`${address} has no data and ${waited ? 'is stopped' : 'does not run'}`);
+  }
 }

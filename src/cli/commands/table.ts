@@ -2,10 +2,13 @@ import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import type { TableRow } from '../../api/results.ts';
 import { messageOf, tideError } from '../../core/errors.ts';
+import { humanBytes } from '../../core/units.ts';
 import { type CliRun, defineClient, onClient, type WaitFlags, withWait } from '../command.ts';
+import { confirm, withYes, type YesFlag } from '../confirm.ts';
 import { given, integer } from '../flags.ts';
 import type { CliHost } from '../host.ts';
 import { columns } from '../output.ts';
+import type { Session } from '../session.ts';
 import { finishWork } from '../work.ts';
 
 interface CreateFlags extends WaitFlags {
@@ -73,16 +76,33 @@ function addList(table: Command, run: CliRun): void {
 }
 
 function addDrop(table: Command, run: CliRun): void {
-  const drop = withWait(
-    defineClient(table, {
-      usage: 'drop <table>',
-      summary: 'drop a distributed table with all its partitions and replicas',
-      examples: ['tide table drop acct', 'tide table drop sales.orders'],
-    }),
+  const drop = withYes(
+    withWait(
+      defineClient(table, {
+        usage: 'drop <table>',
+        summary: 'drop a distributed table with all its partitions and replicas; asks first at a terminal',
+        examples: ['tide table drop acct', 'tide table drop sales.orders --yes'],
+      }),
+    ),
   );
-  onClient<WaitFlags, [table: string]>(run, drop, async ({ session, flags, args: [name] }) => {
+  onClient<WaitFlags & YesFlag, [table: string]>(run, drop, async ({ session, flags, args: [name] }) => {
+    const what = await described(session, name);
+    if (what !== null && run.host.canAsk && !flags.yes) await confirm(run.host, `Drop ${what}?`, `table ${name} stays`);
+    else if (what !== null) run.host.stderr.write(`dropping ${what}\n`);
     const dropped = await session.call({ do: 'table-drop', table: name });
     await finishWork(session, [dropped.operation], flags.wait);
     return 0;
   });
+}
+
+/** `acct, about 500000 rows, 72.4 MiB, 3 replicas`; null where there is no such table, which the command itself will say. */
+async function described(session: Session, name: string): Promise<string | null> {
+  const tables = await session.call({ do: 'table-ls' });
+  const found = tables.find(
+    (t) => [t.name, `${t.schema}.${t.name}`].includes(name) && (t.schema === 'public' || name !== t.name),
+  );
+  if (!found) return null;
+  const { rows, bytes, replicas } = found;
+  const size = rows === null || bytes === null ? 'size not known' : `about ${rows} rows, ${humanBytes(bytes)}`;
+  return `table ${name}: ${size}, in ${replicas} ${replicas === 1 ? 'replica' : 'replicas'}`;
 }

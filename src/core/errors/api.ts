@@ -70,6 +70,12 @@ export const apiErrors = {
     text: (d) => d.problem,
     hint: (d) => (d.suggestion === null ? `${d.command} --help shows what it takes` : `did you mean ${d.suggestion}?`),
   }),
+  NOT_CONFIRMED: entry<{ what: string }>({
+    retry: 'never',
+    sqlstate: '57014',
+    text: (d) => `${d.what}: not confirmed, nothing was done`,
+    hint: () => 'answer y, or give --yes beforehand',
+  }),
   PIDS_INVALID: entry<{ value: string; why: string }>({
     retry: 'never',
     sqlstate: '22023',

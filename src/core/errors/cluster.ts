@@ -1,4 +1,8 @@
+import { describeLocalData, type LocalData } from '../local-data.ts';
+import { humanBytes } from '../units.ts';
 import { entry } from './entry.ts';
+
+const LOCAL_NAMED_MAX = 5;
 
 /** Refusals of the preflight and of the cluster's own rules. */
 export const clusterErrors = {
@@ -35,6 +39,12 @@ export const clusterErrors = {
     text: (d) => `node ${d.node} is not offline and cannot be ${d.what}`,
     hint: (d) => `if it is down or cut off for good, say so first: tide node offline ${d.node}`,
   }),
+  NODE_JUST_SEEN: entry<{ node: number; seconds: number }>({
+    retry: 'when-cluster-changes',
+    sqlstate: '55000',
+    text: (d) => `node ${d.node} was heard ${d.seconds} s ago, and dropping it is for good`,
+    hint: (d) => `start it again if it can come back; if it never will: tide node drop ${d.node} --yes`,
+  }),
   DRAIN_UNCOVERED: entry<{ node: number; partitions: string; why: string }>({
     retry: 'when-cluster-changes',
     sqlstate: '55000',
@@ -48,6 +58,16 @@ export const clusterErrors = {
     sqlstate: '55000',
     text: (d) => `node ${d.node} holds the last copy of ${d.partitions}`,
     hint: (d) => `start the node again; or give these rows up: --accept-data-loss=${d.accept}`,
+  }),
+  /** `found`: the largest, `count`, `rows` and `bytes`: of all. */
+  LOCAL_TABLES: entry<{ node: number; count: number; rows: number; bytes: number; found: readonly LocalData[] }>({
+    retry: 'when-cluster-changes',
+    sqlstate: '55000',
+    text: (d) =>
+      `node ${d.node} holds ordinary tables or other data that no other node has, and would take it along ` +
+      `(${d.count} in all, ${humanBytes(d.bytes)}): ${describeLocalData(d.found, LOCAL_NAMED_MAX, d.count)}`,
+    hint: () =>
+      'copy it elsewhere and drop it there, or give it up: --abandon-local-tables; tide table create makes tables that stay in the cluster',
   }),
   NODE_NOT_ELIGIBLE: entry<{ node: number; state: string; what: string }>({
     retry: 'when-cluster-changes',

@@ -1,8 +1,8 @@
 import type { AdminCommand } from '../../api/commands.ts';
 import type { ManagerRow, ManagersResult, NodeStatusRow, PlanResult, StartedResult } from '../../api/results.ts';
-import type { NodeId } from '../../catalog/model.ts';
+import type { NodeId, NodeRecord } from '../../catalog/model.ts';
 import { diskOf, diskState } from '../../catalog/retention.ts';
-import { allPartitions, memberNodes, partitionKey, replicaOn } from '../../catalog/view.ts';
+import { allPartitions, connectedNodes, memberNodes, partitionKey, replicaOn } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { isoTime } from '../../core/clock.ts';
 import { tideError } from '../../core/errors.ts';
@@ -15,6 +15,7 @@ import { META_FORMAT } from '../../store/meta-store.ts';
 import { planData } from '../balancer.ts';
 import { planResult } from '../rows.ts';
 import { type CommandContext, nodeById, requireLock, throwAll } from './context.ts';
+import { localDataRows, lookForLocalData, requireNothingLocal } from './local-data.ts';
 
 type Command<V extends AdminCommand['do']> = Extract<AdminCommand, { do: V }>;
 
@@ -83,10 +84,15 @@ function scaleInPlan(c: CommandContext, nodes: readonly NodeId[]): Plan {
 
 export async function decommission(c: CommandContext, command: Command<'node-decommission'>): Promise<StartedResult> {
   const nodes = [...new Set(command.nodes)].sort((a, b) => a - b);
+  const { abandonLocalTables: abandon } = command;
   for (const id of nodes) nodeById(c.view, id);
-  throwAll(preflightScaleIn(c.view, c.loadView, nodes, command.checks));
+  const waiting = abandon && !command.dryRun ? leavingAlready(c, nodes) : null;
+  if (waiting) return giveUpLocalData(c, nodes, waiting);
+  const looked = await lookForLocalData(c, nodes, abandon);
+  throwAll(preflightScaleIn(c.view, c.loadView, nodes, command.checks, abandon ? new Map() : looked.found));
   const wanted = scaleInPlan(c, nodes);
-  if (command.dryRun) return { operation: null, plan: planResult(c.view, wanted) };
+  const localData = localDataRows(looked);
+  if (command.dryRun) return { operation: null, plan: planResult(c.view, wanted), localData };
   // The embedded meta store is a file on that node: it moves first, and its new home repeats this command.
   if (c.shared === null && nodes.includes(c.home))
     throw tideError('META_HOME', { node: c.home, successor: successorOf(c, nodes) });
@@ -97,8 +103,27 @@ export async function decommission(c: CommandContext, command: Command<'node-dec
       { leader: partition.leader, nodes: partition.replicas.map((r) => r.node) },
     ]),
   );
-  const started = await c.runner.submit('decommission', { nodes, placement }, null, planData(wanted));
-  return { operation: started.id, plan: planResult(c.view, wanted) };
+  const input = { nodes, placement, abandonLocalTables: abandon };
+  const started = await c.runner.submit('decommission', input, null, planData(wanted));
+  return { operation: started.id, plan: planResult(c.view, wanted), localData };
+}
+
+/** The decommission that all of these nodes are leaving by. */
+function leavingAlready(c: CommandContext, nodes: readonly NodeId[]): OperationRecord | null {
+  const operations = nodes.map((id) => c.runner.holderOf(`node:${id}`));
+  const [first] = operations;
+  return first?.kind === 'decommission' && operations.every((op) => op?.id === first.id) ? first : null;
+}
+
+/** They may be waiting for somebody to say so, because there was nothing when they began. */
+async function giveUpLocalData(
+  c: CommandContext,
+  nodes: readonly NodeId[],
+  operation: OperationRecord,
+): Promise<StartedResult> {
+  const looked = await lookForLocalData(c, nodes, true);
+  await c.catalog.commit(nodes.map((id) => ({ kind: 'node-changed', id, change: { mayTakeLocalTables: true } })));
+  return { operation: operation.id, plan: null, localData: localDataRows(looked) };
 }
 
 /** Who takes the meta store over: the live member with the lowest id that stays. The preflight has seen to it that there is one. */
@@ -174,14 +199,37 @@ export async function scaleOut(c: CommandContext, command: Command<'scale-out'>)
   return { operation: started.id, plan: result };
 }
 
+/**
+ * May be repeated at any moment, and goes on where it was: nodes that are leaving are waited for, nodes that have left (`out`) have only to be
+ * stopped. Before that they are looked at once more, because clients go on writing to them until then.
+ */
 export async function scaleIn(c: CommandContext, command: Command<'scale-in'>): Promise<StartedResult> {
-  const nodes = command.endpoints.map((endpoint) => {
-    const found = [...c.view.nodes.values()].filter((n) => n.state !== 'decommissioned');
-    const node = found.find((n) => n.address === endpoint || n.httpAddress === endpoint);
-    if (!node) throw tideError('NODE_UNKNOWN', { node: endpoint, known: found.map((n) => n.address).join(', ') });
-    return node.id;
-  });
-  return decommission(c, { do: 'node-decommission', nodes, dryRun: command.dryRun, checks: command.checks });
+  const { dryRun, checks, abandonLocalTables } = command;
+  const named = command.endpoints.map((endpoint) => nodeAt(c, endpoint));
+  const left = named.filter((n) => n.state === 'decommissioned');
+  const out = left.map(({ id, address, httpAddress }) => ({ node: id, address, httpAddress }));
+  const looked = await lookForLocalData(
+    c,
+    left.map((n) => n.id).filter((id) => c.load.reachable(id)),
+    abandonLocalTables,
+  );
+  for (const { id, mayTakeLocalTables: may } of left)
+    requireNothingLocal(looked, id, abandonLocalTables || may === true);
+  const nodes = named.filter((n) => n.state !== 'decommissioned').map((n) => n.id);
+  if (nodes.length === 0) return { operation: null, plan: null, localData: localDataRows(looked), out };
+  const running = leavingAlready(c, nodes);
+  if (running && !dryRun && !abandonLocalTables) return { operation: running.id, plan: null, localData: [], out };
+  const decommissioned = await decommission(c, { do: 'node-decommission', nodes, dryRun, checks, abandonLocalTables });
+  return { ...decommissioned, out };
+}
+
+/** An address may have been used again by a node that joined later: the highest id holds it now. */
+function nodeAt(c: CommandContext, endpoint: string): NodeRecord {
+  const nodes = [...c.view.nodes.values()].sort((a, b) => b.id - a.id);
+  const found = nodes.find((n) => n.address === endpoint || n.httpAddress === endpoint);
+  if (found) return found;
+  const known = connectedNodes(c.view).map((n) => n.address);
+  throw tideError('NODE_UNKNOWN', { node: endpoint, known: known.join(', ') });
 }
 
 export async function planCommand(c: CommandContext, command: Command<'plan'>): Promise<PlanResult> {
@@ -197,8 +245,10 @@ export async function planCommand(c: CommandContext, command: Command<'plan'>): 
   if (command.remove !== undefined) {
     const nodes = command.remove;
     for (const id of nodes) nodeById(c.view, id);
-    throwAll(preflightScaleIn(c.view, c.loadView, nodes, 'enabled'));
-    return planResult(c.view, scaleInPlan(c, nodes));
+    const { abandonLocalTables: abandon } = command;
+    const looked = await lookForLocalData(c, nodes, abandon);
+    throwAll(preflightScaleIn(c.view, c.loadView, nodes, 'enabled', abandon ? new Map() : looked.found));
+    return { ...planResult(c.view, scaleInPlan(c, nodes)), localData: localDataRows(looked) };
   }
   return planResult(c.view, plan(c.view, c.loadView, { kind: 'balance' }));
 }

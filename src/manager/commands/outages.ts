@@ -7,6 +7,7 @@ import { tideError } from '../../core/errors.ts';
 import { outageLock } from '../../operations/kinds/outage.ts';
 import { onlyHere } from '../guardian.ts';
 import { type CommandContext, nodeById, readyTable, requireLock, requirePartition } from './context.ts';
+import { localDataRows, lookForLocalData, requireNothingLocal } from './local-data.ts';
 
 /** The operator's word on a node that is down or cut off. */
 
@@ -65,7 +66,7 @@ export async function recoverPartition(
 /** Takes a node that will never return out of the cluster. Refuses to lose the last copy of anything that was not named. */
 export async function drop(
   c: CommandContext,
-  { node, acceptDataLoss }: Extract<AdminCommand, { do: 'node-drop' }>,
+  { node, acceptDataLoss, abandonLocalTables, sure }: Extract<AdminCommand, { do: 'node-drop' }>,
 ): Promise<StartedResult> {
   const record = nodeById(c.view, node);
   if (record.state === 'decommissioned') throw tideError('NODE_DECOMMISSIONED', { node });
@@ -93,9 +94,18 @@ export async function drop(
       way: 'tide partition recover TABLE PID NODE --accept-data-loss, for each',
     });
   }
+  const looked = await lookForLocalData(c, [node], abandonLocalTables);
+  requireNothingLocal(looked, node, abandonLocalTables);
+  if (!sure) requireLongAway(c, node, record.outage.sinceMs);
   const lost = last.map(({ partition }) => partitionKey(partition.tid, partition.pid));
   const started = await c.runner.submit('drop-node', { node, lost });
-  return { operation: started.id, plan: null };
+  return { operation: started.id, plan: null, localData: localDataRows(looked), notLookedAt: [...looked.notLookedAt] };
+}
+
+/** Until `node.dead_after` even the manager takes it for a node that may come back. Throws NODE_JUST_SEEN. */
+function requireLongAway(c: CommandContext, node: NodeId, outSinceMs: number): void {
+  const seconds = Math.max(0, Math.round((c.clock.nowMs() - (c.load.beatAt(node) ?? outSinceMs)) / 1000));
+  if (seconds < c.view.settings['node.dead_after']) throw tideError('NODE_JUST_SEEN', { node, seconds });
 }
 
 function keyOf(c: CommandContext, name: string): string {

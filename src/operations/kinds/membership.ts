@@ -1,6 +1,7 @@
 import type { NodeId, NodeRecord } from '../../catalog/model.ts';
 import { allPartitions, connectedNodes, hasLeft, replicaOn } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
+import { describeLocalData } from '../../core/local-data.ts';
 import type { WantedPlacement } from '../../placement/moves.ts';
 import type { Goal } from '../../placement/plan.ts';
 import {
@@ -11,6 +12,7 @@ import {
   operationKind,
   type Step,
   type StepContext,
+  type StepResult,
 } from '../operation.ts';
 import { carryBack, carryOut, stopChildren } from '../steps/carry-out.ts';
 import { pointPast } from '../steps/hinges.ts';
@@ -116,6 +118,8 @@ interface DecommissionInput {
   nodes: NodeId[];
   /** The configuration before, by partitionKey: where a recommission goes back to. */
   placement: Record<string, WantedPlacement>;
+  /** What they hold that no other node has may leave with them. */
+  abandonLocalTables?: boolean;
 }
 
 const replicasOn = (c: StepContext<unknown>, nodes: readonly NodeId[]) =>
@@ -125,7 +129,8 @@ const markDecommissioning: Step<DecommissionInput> = {
   name: 'mark-decommissioning',
   done: async (c) => c.input.nodes.every((id) => c.view.nodes.get(id)?.state !== 'active'),
   run: async (c) => {
-    for (const id of c.input.nodes) await setNode(c, id, { state: 'decommissioning' });
+    const given = c.input.abandonLocalTables ? { mayTakeLocalTables: true as const } : {};
+    for (const id of c.input.nodes) await setNode(c, id, { state: 'decommissioning', ...given });
     for (const id of c.input.nodes) await c.event('node-decommissioning', `node ${id} gives its replicas away`, id);
     return DONE;
   },
@@ -139,9 +144,11 @@ const markDecommissioning: Step<DecommissionInput> = {
 
 async function makeMembers(c: StepContext<DecommissionInput>): Promise<void> {
   for (const id of c.input.nodes) {
-    if (c.view.nodes.get(id)?.state !== 'active') await setNode(c, id, { state: 'active', draining: false });
+    if (c.view.nodes.get(id)?.state !== 'active') await c.commit({ kind: 'node-changed', id, change: MEMBER });
   }
 }
+
+const MEMBER = { state: 'active', draining: false, mayTakeLocalTables: undefined } as const;
 
 const moveReplicasAway: Step<DecommissionInput> = {
   name: 'move-replicas',
@@ -188,7 +195,7 @@ const leaveNoTrace: Step<DecommissionInput> = {
   noReturn: true,
   done: async (c) => c.input.nodes.every((id) => hasLeft(c.view, id)),
   run: async (c) => {
-    const late = await pointPast(c, c.input.nodes);
+    const late = (await pointPast(c, c.input.nodes)) ?? (await takeAlong(c));
     if (late) return late;
     const staying = connectedNodes(c.view).filter((n) => !c.input.nodes.includes(n.id));
     for (const id of c.input.nodes) await disconnectIdlePairs(c, id);
@@ -202,6 +209,25 @@ const leaveNoTrace: Step<DecommissionInput> = {
   },
   undo: nothingToUndo('behind the point of no return'),
 };
+
+const LOCAL_LOOK_MS = 2_000;
+const LOCAL_NAMED_MAX = 3;
+
+/**
+ * What nobody else has leaves only where somebody has said so: looked for once more, because clients may have filled tables since the preflight.
+ * The operation waits for as long as there is something; it can be cancelled then.
+ */
+async function takeAlong(c: StepContext<DecommissionInput>): Promise<StepResult | null> {
+  for (const id of c.input.nodes.filter((n) => !c.view.nodes.get(n)?.mayTakeLocalTables)) {
+    const found = await c.plane.localData(id);
+    if (found.length === 0) continue;
+    const text =
+      `node ${id} holds what no other node has: ${describeLocalData(found, LOCAL_NAMED_MAX)}; copy it elsewhere and drop it there, ` +
+      `or give it up: tide node decommission ${c.input.nodes.join(' ')} --abandon-local-tables`;
+    return again(LOCAL_LOOK_MS, waitFor('local-tables', text, id));
+  }
+  return null;
+}
 
 export const decommission = operationKind<DecommissionInput>({
   kind: 'decommission',

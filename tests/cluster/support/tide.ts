@@ -1,4 +1,4 @@
-import { execFile } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { LocalCluster } from '../../support/cluster.ts';
 
@@ -19,4 +19,10 @@ export function tide(cluster: LocalCluster, node: number, ...args: string[]): Pr
       resolve({ status, stdout, stderr });
     });
   });
+}
+
+/** Starts a command line that somebody is going to interrupt. */
+export function startTide(cluster: LocalCluster, node: number, ...args: string[]): ChildProcess {
+  const env = { ...process.env, TIDE_HOST: cluster.node(node).address };
+  return spawn(process.execPath, [MAIN, ...args], { env, stdio: 'ignore' });
 }

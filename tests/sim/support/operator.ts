@@ -123,7 +123,7 @@ export class Operator {
 
   #drop(share: number): AdminRequest | null {
     const node = pick(outages(this.#world.mirror.view), share);
-    return node !== undefined && this.#world.machine(node).lost ? { do: 'node-drop', node } : null;
+    return node !== undefined && this.#world.machine(node).lost ? { do: 'node-drop', node, sure: true } : null;
   }
 
   async #addNode(): Promise<void> {

@@ -129,7 +129,7 @@ export class Rest {
   }
 
   async #drop(node: NodeId): Promise<void> {
-    const refusal = await this.#operator.ask({ do: 'node-drop', node });
+    const refusal = await this.#operator.ask({ do: 'node-drop', node, sure: true });
     if (!(refusal instanceof TideError)) return;
     if (refusal.code === 'WRITES_AT_RISK') await this.#recoverPartitions(node);
     if (refusal.code !== 'LAST_COPY') return;
@@ -139,7 +139,7 @@ export class Rest {
       if (accept.includes(`${tableName(table)}/${partition.pid}`))
         this.#clients.forgive(partitionTable(table.tid, partition.pid));
     }
-    await this.#operator.ask({ do: 'node-drop', node, acceptDataLoss: accept });
+    await this.#operator.ask({ do: 'node-drop', node, acceptDataLoss: accept, sure: true });
   }
 
   /** Somebody leads what the lost node led, with what it has. */

@@ -42,6 +42,7 @@ const ASKED: Record<keyof DataPlane, readonly number[]> = {
   resumeStream: [0, 1],
   renewStream: [0, 1],
   dropSenders: [0],
+  localData: [0],
   listReplicas: [0],
   dropLooseForwards: [0],
   endHolders: [0],
@@ -221,6 +222,10 @@ export class SimInspector implements Inspector {
   async inventory(node: NodeId) {
     await this.#server(node);
     return this.#wire.world.cluster.inventory(node);
+  }
+
+  async localData(node: NodeId) {
+    return (await this.#server(node)).localData;
   }
 
   async knock(node: NodeId): Promise<'accepts' | 'refused' | 'silent'> {

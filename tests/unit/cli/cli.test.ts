@@ -1,7 +1,7 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { runCli } from '../../../src/cli/main.ts';
 import { FakeHost } from './support/fake-host.ts';
-import { tide, words } from './support/run.ts';
+import { type RunOptions, tide, words } from './support/run.ts';
 
 /** What docs/commands.md does not show: mistakes, waits that take long, machines as readers. */
 
@@ -158,13 +158,19 @@ test('commands become admin requests', async () => {
     pids: [1, 3],
     node: 4,
   });
-  expect(await asked('node decommission 3 127.0.0.1:26260 --checks=strict')).toEqual({
+  expect(await asked('node decommission 3 127.0.0.1:26260 --checks=strict --abandon-local-tables')).toEqual({
     do: 'node-decommission',
     nodes: [3, 4],
     dryRun: false,
     checks: 'strict',
+    abandonLocalTables: true,
   });
-  expect(await asked('plan --add=2 --remove=3,4')).toEqual({ do: 'plan', add: 2, remove: [3, 4] });
+  expect(await asked('plan --add=2 --remove=3,4')).toEqual({
+    do: 'plan',
+    add: 2,
+    remove: [3, 4],
+    abandonLocalTables: false,
+  });
   expect(await asked("table create 'CREATE TABLE t (k int)' --partitions=8 --distribute-by=k")).toEqual({
     do: 'table-create',
     sql: 'CREATE TABLE t (k int)',
@@ -182,6 +188,56 @@ test('table create reads - and @FILE', async () => {
   const missing = await tide('table create @/nowhere/x.sql');
   expect(missing.status).toBe(1);
   expect(missing.stderr).toContain('code: FILE_UNREADABLE');
+});
+
+test('what leaves with a node because that was accepted is named', async () => {
+  const ran = await tide('node decommission 3 --abandon-local-tables', PIPE);
+  expect(ran.status).toBe(0);
+  expect(ran.stderr).toContain('warning: node 3 takes along what no other node has: notes (3 rows, 16.0 KiB)\n');
+});
+
+describe('tide node drop of a node that was heard a moment ago', () => {
+  const drop = (line: string, canAsk: boolean, ...answers: string[]) =>
+    tide(line, {
+      ...PIPE,
+      given: (world, host) => {
+        world.justSeen = true;
+        host.canAsk = canAsk;
+        host.answers = answers;
+      },
+    });
+  const dropped = (ran: Awaited<ReturnType<typeof drop>>) =>
+    ran.asked.flatMap((command) => (command.do === 'node-drop' ? [command.sure] : []));
+
+  test('is refused where nobody can be asked, and says how', async () => {
+    const ran = await drop('node drop 3', false);
+    expect(ran).toMatchObject({ status: 1, stdout: '' });
+    expect(ran.stderr).toContain('tide node drop 3 --yes\ncode: NODE_JUST_SEEN\n');
+    expect(dropped(ran)).toEqual([false]);
+  });
+
+  test('asks at a terminal, and takes nothing but yes for an answer', async () => {
+    for (const answer of ['', 'n', 'yesterday']) {
+      const ran = await drop('node drop 3', true, answer);
+      expect(ran).toMatchObject({ status: 1 });
+      expect(ran.stderr).toContain(
+        'node 3 was heard 12 s ago, and dropping it is for good. Drop node 3? [y/N] ERROR: node 3 stays: not confirmed',
+      );
+      expect(dropped(ran)).toEqual([false]);
+    }
+    const ran = await drop('node drop 3', true, 'Yes');
+    expect(ran).toMatchObject({ status: 0 });
+    expect(dropped(ran)).toEqual([false, true]);
+  });
+
+  test('does not ask somebody who has answered, and says what nobody could look at', async () => {
+    const ran = await drop('node drop 3 --yes', true);
+    expect(ran).toMatchObject({ status: 0 });
+    expect(dropped(ran)).toEqual([true]);
+    expect(ran.stderr).toContain(
+      'warning: node 3 does not answer: whether it holds ordinary tables could not be looked',
+    );
+  });
 });
 
 test('a node nobody knows', async () => {
@@ -319,4 +375,73 @@ test('doctor: something left over is exit status 1, unless it was removed', asyn
 
 test('words of a command line', () => {
   expect(words("table create 'a b' --x=1")).toEqual(['table', 'create', 'a b', '--x=1']);
+});
+
+describe('tide scale in, repeated', () => {
+  const leaves = async (given: RunOptions['given'] = () => {}) =>
+    tide('scale in 4 --format=tsv', {
+      ...PIPE,
+      given: (world, host, node) => {
+        world.answer({ do: 'scale-in', endpoints: ['4'], dryRun: false, checks: 'enabled', abandonLocalTables: false });
+        given(world, host, node);
+      },
+    });
+
+  test('stops a node that is out already', async () => {
+    const ran = await leaves();
+    expect(ran).toMatchObject({ status: 0, stdout: '127.0.0.1:26260 has no data and is stopped\n' });
+    expect(ran.asked.map((command) => command.do)).toEqual(['node-status', 'scale-in']);
+  });
+
+  test('leaves another node alone that is at its address by now', async () => {
+    const ran = await leaves((world) => (world.outId = 3));
+    expect(ran).toMatchObject({ status: 0 });
+    expect(ran.stdout).toBe('127.0.0.1:26260 has no data and does not run: another node is there now\n');
+  });
+});
+
+describe('tide table drop', () => {
+  const drop = (line: string, canAsk: boolean, ...answers: string[]) =>
+    tide(line, {
+      ...PIPE,
+      given: (_, host) => {
+        host.canAsk = canAsk;
+        host.answers = answers;
+      },
+    });
+  const WHAT = 'table acct: about 500000 rows, 72.4 MiB, in 3 replicas';
+
+  test('names what goes, and asks at a terminal', async () => {
+    const no = await drop('table drop acct', true, 'no');
+    expect(no).toMatchObject({ status: 1 });
+    expect(no.stderr).toContain(`Drop ${WHAT}? [y/N] ERROR: table acct stays: not confirmed, nothing was done\n`);
+    expect(no.asked.map((command) => command.do)).toEqual(['table-ls']);
+    expect((await drop('table drop public.acct', true, 'y')).asked.map((command) => command.do)).toContain(
+      'table-drop',
+    );
+  });
+
+  test('asks no script, and nobody who has answered', async () => {
+    for (const [line, canAsk] of [
+      ['table drop acct', false],
+      ['table drop acct --yes', true],
+    ] as const) {
+      const ran = await drop(line, canAsk);
+      expect(ran).toMatchObject({ status: 0 });
+      expect(ran.stderr).toContain(`dropping ${WHAT}\n`);
+      expect(ran.stderr).not.toContain('[y/N]');
+    }
+  });
+});
+
+test('tide meta migrate asks at a terminal: there is no way back', async () => {
+  const migrate = (answer: string) =>
+    tide('meta migrate --to=etcd://10.0.0.1', {
+      given: (_, host) => {
+        host.canAsk = true;
+        host.answers = [answer];
+      },
+    });
+  expect(await migrate('')).toMatchObject({ status: 1, asked: [] });
+  expect(await migrate('y')).toMatchObject({ status: 0 });
 });

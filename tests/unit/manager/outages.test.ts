@@ -2,6 +2,7 @@ import { beforeEach, expect, test } from 'vitest';
 import type { AdminCommand } from '../../../src/api/commands.ts';
 import type { CatalogChange } from '../../../src/catalog/change.ts';
 import type { NodeId, ReplicaState, TableState } from '../../../src/catalog/model.ts';
+import type { LocalData } from '../../../src/core/local-data.ts';
 import { CatalogStore } from '../../../src/manager/catalog-store.ts';
 import { ClusterLoad } from '../../../src/manager/cluster-load.ts';
 import type { CommandContext } from '../../../src/manager/commands/context.ts';
@@ -15,8 +16,21 @@ import { HEALTHY } from './support/beats.ts';
 const GONE = 2;
 const OUTAGE = { by: 'operator', sinceMs: 1_000 } as const;
 
+const NOTES: LocalData = {
+  database: 'tide',
+  schema: 'public',
+  name: 'notes',
+  kind: 'table',
+  rows: 3,
+  estimated: false,
+  bytes: 16_384,
+};
+
+let clock: ManualClock;
 let catalog: CatalogStore;
 let load: ClusterLoad;
+/** What node 2 alone holds. */
+let local: LocalData[];
 let submitted: { kind: string; input: object }[];
 /** Which kind of operation holds a lock. */
 let held: Map<string, string>;
@@ -25,8 +39,10 @@ beforeEach(async () => {
   const store = new MemoryStore();
   await CatalogStore.initialise(store, { clusterId: 'test', startMode: 'start' });
   catalog = await CatalogStore.open(store);
+  clock = new ManualClock();
+  local = [];
   load = new ClusterLoad(
-    new ManualClock(),
+    clock,
     {} as CommandContext['inspector'],
     (n) => catalog.view.nodes.get(n)?.outage !== undefined,
   );
@@ -45,7 +61,8 @@ function context(): CommandContext {
       return { id: 8 };
     },
   };
-  return { catalog, load, runner, view: catalog.view } as unknown as CommandContext;
+  const inspector = { localData: async () => local };
+  return { catalog, load, runner, inspector, clock, view: catalog.view } as unknown as CommandContext;
 }
 
 const change = (id: NodeId, to: Extract<CatalogChange, { kind: 'node-changed' }>['change']) =>
@@ -60,12 +77,22 @@ const replica = (pid: number, node: NodeId, state: ReplicaState) =>
 /** Its process says that its PostgreSQL does not run. */
 const stop = (node: NodeId) => load.beat({ ...HEALTHY, node, postgresUp: false, fenced: true });
 
-const dropped = (...acceptDataLoss: string[]) => drop(context(), { do: 'node-drop', node: GONE, acceptDataLoss });
+type Drop = Extract<AdminCommand, { do: 'node-drop' }>;
+
+const dropNode = (more: Partial<Drop> = {}) =>
+  drop(context(), { do: 'node-drop', node: GONE, acceptDataLoss: [], abandonLocalTables: false, sure: true, ...more });
+
+const dropped = (...acceptDataLoss: string[]) => dropNode({ acceptDataLoss });
 
 type Recover = Extract<AdminCommand, { do: 'partition-recover' }>;
 
 const recovered = (node: NodeId, more: Partial<Recover> = {}) =>
   recoverPartition(context(), { do: 'partition-recover', table: 'acct', pid: 0, node, acceptDataLoss: false, ...more });
+
+function pass(ms: number): void {
+  void clock.sleep(ms);
+  clock.advance();
+}
 
 /** It is refused with these words, and nothing has been begun. */
 async function refused(asked: Promise<unknown>, code: string, details: object = {}): Promise<void> {
@@ -81,7 +108,7 @@ test('a node is dropped with the last copy of something only where all of it is 
   await refused(dropped(), 'LAST_COPY', { node: 2, partitions: 'acct 0, acct 2', accept: 'acct/0,acct/2' });
   await refused(dropped('acct/0'), 'LAST_COPY', { node: 2, partitions: 'acct 2', accept: 'acct/2' });
   await refused(dropped('acct/0', 'acct/1'), 'LAST_COPY', { node: 2, partitions: 'acct 2', accept: 'acct/2' });
-  expect(await dropped('acct/0', 'acct/2')).toEqual({ operation: 8, plan: null });
+  expect(await dropped('acct/0', 'acct/2')).toEqual({ operation: 8, plan: null, localData: [], notLookedAt: [2] });
   expect(submitted).toEqual([{ kind: 'drop-node', input: { node: 2, lost: ['1/0', '1/2'] } }]);
 });
 
@@ -134,7 +161,7 @@ test('names of what there is not are no consent', async () => {
 });
 
 test('a node that serves, or that nobody has said to be out, is not dropped', async () => {
-  await refused(drop(context(), { do: 'node-drop', node: 1, acceptDataLoss: [] }), 'NODE_LIVE', {
+  await refused(dropNode({ node: 1 }), 'NODE_LIVE', {
     node: 1,
     what: 'dropped',
   });
@@ -150,6 +177,32 @@ test('nor one that is dropped already, or that something else is at', async () =
   held.clear();
   await change(GONE, { state: 'decommissioned' });
   await refused(dropped(), 'NODE_DECOMMISSIONED', { node: 2 });
+});
+
+test('a node that was heard a moment ago is dropped by somebody who is sure of it only', async () => {
+  await catalog.commit([{ kind: 'setting-put', key: 'node.dead_after', value: 60 }]);
+  await change(GONE, { outage: { by: 'operator', sinceMs: clock.nowMs() - 20_000 } });
+  await refused(dropNode({ sure: false }), 'NODE_JUST_SEEN', { node: 2, seconds: 20 });
+  stop(GONE);
+  await refused(dropNode({ sure: false }), 'NODE_JUST_SEEN', { node: 2, seconds: 0 });
+  pass(59_000);
+  await refused(dropNode({ sure: false }), 'NODE_JUST_SEEN', { node: 2, seconds: 59 });
+  pass(1_000);
+  expect(await dropNode({ sure: false })).toMatchObject({ operation: 8 });
+});
+
+test('a node whose PostgreSQL still answers is asked what it alone holds; one that is away cannot be', async () => {
+  local = [NOTES];
+  load.beat({ ...HEALTHY, node: GONE });
+  await refused(dropNode(), 'LOCAL_TABLES', { node: 2, count: 1, rows: 3, bytes: 16_384, found: [NOTES] });
+  expect(await dropNode({ abandonLocalTables: true })).toEqual({
+    operation: 8,
+    plan: null,
+    localData: [{ node: 2, ...NOTES }],
+    notLookedAt: [],
+  });
+  stop(GONE);
+  expect(await dropNode()).toMatchObject({ localData: [], notLookedAt: [2] });
 });
 
 // tide partition recover

@@ -1,11 +1,15 @@
 import { once } from 'node:events';
-import { request } from 'node:http';
+import { type IncomingMessage, request } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import type { FastifyInstance } from 'fastify';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { BODY_BYTES_MAX, post } from '../../../src/api/client.ts';
+import { FAREWELL_TARGET, watchEnd } from '../../../src/api/farewell.ts';
+import { must } from '../../../src/core/assert.ts';
+import { Farewell } from '../../../src/node/farewell.ts';
 import { createHttp, type HttpPorts } from '../../../src/node/http.ts';
 import { isTooDeep } from '../../../src/node/http-load.ts';
 import type { ManagerHandle } from '../../../src/node/manager-handle.ts';
@@ -24,10 +28,12 @@ let quits: number;
 let logged: object[];
 let run: (command: unknown) => Promise<unknown>;
 let hasManager: boolean;
+let farewell: Farewell;
 const open = new Set<Socket>();
 
 beforeEach(async () => {
   quits = 0;
+  farewell = new Farewell();
   logged = [];
   hasManager = true;
   run = async () => 'done';
@@ -37,6 +43,7 @@ beforeEach(async () => {
   };
   const ports = {
     names: new Set(['localhost', 'db1']),
+    onConnect: (request: IncomingMessage, socket: Duplex) => farewell.receive(request, socket),
     ready: () => true,
     manager: () => (hasManager ? manager : null),
     whoAmI: () => WHO,
@@ -135,6 +142,21 @@ describe('a web page of a stranger', () => {
     expect(quits).toBe(0);
   });
 
+  it('cannot watch the end of a node, on either port', async () => {
+    for (const port of [muxPort, httpPort]) {
+      const own = `host: 127.0.0.1:${port}`;
+      const watch = async (...headers: string[]) => {
+        const socket = dial(port);
+        socket.write(`CONNECT ${FAREWELL_TARGET} HTTP/1.1\r\n${headers.join('\r\n')}\r\n\r\n`);
+        return String((await once(socket, 'data'))[0]);
+      };
+      expect(await watch('host: evil.example')).toMatch(/^HTTP\/1.1 421 .*"FOREIGN_HOST"/s);
+      expect(await watch(own, 'origin: https://evil.example')).toMatch(/^HTTP\/1.1 403 .*"FOREIGN_ORIGIN"/s);
+      expect(await watch(own, 'sec-fetch-site: cross-site')).toMatch(/^HTTP\/1.1 403 .*"FOREIGN_ORIGIN"/s);
+      expect(await watch(own)).toMatch(/^HTTP\/1.1 200 /);
+    }
+  });
+
   it('whatever name it has, is not taken for one of ours', async () => {
     const known = ['localhost', 'db1'];
     await fc.assert(
@@ -161,6 +183,11 @@ describe('the admin API', () => {
     const socket = dial(httpPort);
     socket.write('GET /health HTTP/1.0\r\n\r\n');
     expect(String((await once(socket, 'data'))[0])).toContain('200 OK');
+  });
+
+  it('answers who offers another protocol, as clients do that know HTTP/2', async () => {
+    const offer = { connection: 'Upgrade, HTTP2-Settings', upgrade: 'h2c', 'http2-settings': 'AAMAAABk' };
+    expect((await send(muxPort, 'GET', '/health', offer)).status).toBe(200);
   });
 
   it('takes our own calls by whatever name they came', async () => {
@@ -332,6 +359,20 @@ describe('a flood', () => {
     await Promise.all(flood);
     expect(begun).toBeGreaterThan(40);
     expect(Math.max(...between)).toBeLessThan(60);
+  });
+
+  it('ends no watch: a watcher would take that for the end of the node', async () => {
+    const watch = must(await watchEnd(`127.0.0.1:${muxPort}`, 5_000), 'watch');
+    const silent = Array.from({ length: 700 }, () => {
+      const socket = dial(muxPort);
+      socket.write('POST /api/v1/quit HTTP/1.1\r\n');
+      return socket;
+    });
+    await expect.poll(() => silent.filter((s) => s.closed).length, { timeout: 30_000 }).toBeGreaterThan(100);
+    farewell.say({ says: 'is there' });
+    await expect.poll(() => watch.says).toBe('is there');
+    expect(watch.end).toBeNull();
+    watch.close();
   });
 
   it('of connections that say nothing, or half of it, pushes out its own, oldest first', async () => {

@@ -113,3 +113,61 @@ describe.each(CASES)('%s beside a decommission', (_name, play) => {
     expect(stuck).toEqual([]);
   });
 });
+
+const NOTES = {
+  database: 'tide',
+  schema: 'public',
+  name: 'notes',
+  kind: 'table',
+  rows: 3,
+  estimated: false,
+  bytes: 16_384,
+} as const;
+
+describe('a table that was filled after the preflight', () => {
+  const leavesWith = async () => {
+    const world = await threeReplicas();
+    await world.begin('decommission', { nodes: [3], placement: { '1/0': { leader: 1, nodes: [1, 2, 3] } } });
+    world.cluster.at(3).localData = [NOTES];
+    await world.until(() => world.runner.live(world.root.id)?.waitsFor?.kind === 'local-tables');
+    return world;
+  };
+
+  test('holds its node back, which says so, until it is gone', async () => {
+    const world = await leavesWith();
+    expect(world.runner.live(world.root.id)?.waitsFor).toMatchObject({
+      node: 3,
+      text: 'node 3 holds what no other node has: notes (3 rows, 16.0 KiB); copy it elsewhere and drop it there, or give it up: tide node decommission 3 --abandon-local-tables',
+    });
+    expect(world.view.nodes.get(3)?.state).toBe('decommissioning');
+    world.cluster.at(3).localData = [];
+    expect((await world.finish()).status).toBe('done');
+    expect(faultsOf(world)).toEqual([]);
+  });
+
+  test('leaves with it when somebody has said so', async () => {
+    const world = await leavesWith();
+    await world.catalog.commit([{ kind: 'node-changed', id: 3, change: { mayTakeLocalTables: true } }]);
+    expect((await world.finish()).status).toBe('done');
+    expect(world.view.nodes.get(3)?.state).toBe('decommissioned');
+  });
+
+  test('does not keep it from becoming a member again, whose next leaving is asked about anew', async () => {
+    const world = await leavesWith();
+    await world.runner.cancel(world.root.id);
+    expect((await world.finish()).status).toBe('cancelled');
+    expect(world.view.nodes.get(3)).toMatchObject({ state: 'active' });
+    expect(world.view.nodes.get(3)).not.toHaveProperty('mayTakeLocalTables');
+    expect(faultsOf(world)).toEqual([]);
+  });
+
+  test("is nobody's to lose while its node cannot be asked", async () => {
+    const world = await leavesWith();
+    world.cluster.at(3).alive = false;
+    await world.until(() => world.runner.live(world.root.id)?.waitsFor?.kind === 'node');
+    expect(world.view.nodes.get(3)?.state).toBe('decommissioning');
+    world.cluster.at(3).localData = [];
+    world.cluster.at(3).alive = true;
+    expect((await world.finish()).status).toBe('done');
+  });
+});

@@ -10,6 +10,7 @@ import type {
 import { defaultSettings } from '../../../src/catalog/settings.ts';
 import { partitionKey, tableName } from '../../../src/catalog/view.ts';
 import type { TideError } from '../../../src/core/errors.ts';
+import type { LocalData } from '../../../src/core/local-data.ts';
 import { placeNewTable } from '../../../src/placement/initial.ts';
 import type { Move } from '../../../src/placement/moves.ts';
 import { type Goal, type Plan, plan, planNext } from '../../../src/placement/plan.ts';
@@ -24,6 +25,7 @@ import { withAddedNodes, withDecommissioning } from '../../../src/placement/what
  *   partition acct 3 on=2,1,4:stale mb=7                          leader first
  *   set min_nodes 2
  *   plan balance|repair|+2|-3,4      next balance running=0:1>4    place partitions=4 replicas=2
+ *   local 3 notes rows=7                                         an ordinary table
  *   scale-in 3,4 [strict|skip]       move add-replica acct 3 to=4
  */
 export class Script {
@@ -32,6 +34,7 @@ export class Script {
   #tables = new Map<number, TableRecord>();
   #bytes = new Map<string, number>();
   #settings = defaultSettings();
+  #local = new Map<number, LocalData[]>();
 
   get view(): ClusterView {
     return { clusterId: 'c', startMode: 'start', nodes: this.#nodes, tables: this.#tables, settings: this.#settings };
@@ -66,7 +69,12 @@ export class Script {
       case 'place':
         return this.#place(Number(flags.partitions), Number(flags.replicas));
       case 'scale-in':
-        return verdict(preflightScaleIn(this.view, this.load, numbers(plain[0]), (plain[1] ?? 'enabled') as Checks));
+        return verdict(
+          preflightScaleIn(this.view, this.load, numbers(plain[0]), (plain[1] ?? 'enabled') as Checks, this.#local),
+        );
+      case 'local':
+        this.#hold(numbers(plain[0]), plain[1] ?? '', flags);
+        return [];
       case 'move':
         return this.#move(plain, flags);
       default:
@@ -85,6 +93,20 @@ export class Script {
     this.#nodes.set(id, nodeRecord(id, { state, draining: words.includes('draining'), locality }));
     const alive = !words.includes('dead');
     this.#loads.set(id, { node: id, alive, diskTotalBytes: total ?? 0, diskFreeBytes: free ?? 0 });
+  }
+
+  #hold(nodes: number[], name: string, flags: Record<string, string>): void {
+    const rows = Number(flags.rows);
+    const found = {
+      database: 'tide',
+      schema: 'public',
+      name,
+      kind: 'table' as const,
+      rows,
+      estimated: false,
+      bytes: rows * 64,
+    };
+    for (const id of nodes) this.#local.set(id, [...(this.#local.get(id) ?? []), found]);
   }
 
   #table(name: string, flags: Record<string, string>): void {

@@ -8,6 +8,9 @@ export class FakeHost implements CliHost {
   out = '';
   err = '';
   stdin = '';
+  canAsk = false;
+  /** What is typed. */
+  answers: string[] = [];
   started: StartOptions[] = [];
   demos: DemoOptions[] = [];
   /** Presses Ctrl-C after so many sleeps. */
@@ -60,6 +63,10 @@ export class FakeHost implements CliHost {
     this.atSleep(this.#sleeps);
     if (this.#sleeps >= this.interruptAfterSleeps) this.#interrupt();
     await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  async readLine(): Promise<string> {
+    return this.answers.shift() ?? '';
   }
 
   async readStdin(): Promise<string> {

@@ -10,9 +10,11 @@ export class FakeNode {
   readonly asked: AdminCommand[] = [];
   /** Answers to come that are hung up on instead. */
   hangUps = 0;
+  readonly id: number;
   readonly #server: Server;
 
-  constructor(answer: Answer) {
+  constructor(id: number, answer: Answer) {
+    this.id = id;
     this.#server = createServer((request, response) => {
       let body = '';
       request.on('data', (chunk: Buffer) => {
@@ -40,10 +42,13 @@ export class FakeNode {
   }
 
   #reply(url: string, body: string, answer: Answer): object {
+    if (url === '/api/v1/whoami') return { result: { nodeId: this.id, clusterId: 'c' } };
     if (url === '/api/v1/quit') {
       this.#server.close();
       return { result: { nodeId: 4 } };
     }
+    // Of a version that cannot be watched to its end.
+    if (url === '/api/v1/farewell') return {};
     const command = adminCommand.parse(JSON.parse(body));
     this.asked.push(command);
     try {

@@ -25,7 +25,7 @@ const DOCUMENTED = ['127.0.0.1:26257', '127.0.0.1:26258', '127.0.0.1:26259', '12
 
 /** Runs one command line against a fresh fake cluster. */
 export async function tide(line: string, options: RunOptions = {}): Promise<Ran> {
-  const nodes = DOCUMENTED.map(() => new FakeNode((command) => world.answer(command)));
+  const nodes = DOCUMENTED.map((_, at) => new FakeNode(at + 1, (command) => world.answer(command)));
   const addresses = await Promise.all(nodes.map((node) => node.listen()));
   const world = new World(addresses);
   const host = new FakeHost({ TIDE_HOST: addresses[0] ?? '' }, options.terminals ?? { stdout: true, stderr: false });

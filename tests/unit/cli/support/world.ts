@@ -34,6 +34,10 @@ export class World {
   waitingLooks = 0;
   /** A node that is out, leads acct 1 and has nobody to take its place. */
   out: number | null = null;
+  /** The id of the node that has left 127.0.0.1:26260. */
+  outId = 4;
+  /** The node that is dropped was heard a moment ago. */
+  justSeen = false;
   #looks = new Map<number, number>();
   #begun = new Map<number, Operation>(Object.entries(OPERATIONS).map(([id, operation]) => [Number(id), operation]));
   #leaving = 0;
@@ -47,10 +51,15 @@ export class World {
       case 'node-status':
         return this.#nodes();
       case 'node-decommission':
-      case 'scale-in':
-        if (command.dryRun) return { operation: null, plan: PLAN };
+        if (command.nodes.includes(3) && !command.abandonLocalTables) throw LOCAL_TABLES;
+        if (command.dryRun) return { operation: null, plan: PLAN, localData: [] };
         this.#leaving = 4;
-        return { operation: 12, plan: null };
+        return { operation: 12, plan: null, localData: command.nodes.includes(3) ? [{ node: 3, ...NOTES }] : [] };
+      case 'scale-in':
+        if (command.dryRun) return { operation: null, plan: PLAN, localData: [], out: [] };
+        if (this.#leaving === 4) return { operation: null, plan: null, localData: [], out: [this.#out()] };
+        this.#leaving = 4;
+        return { operation: 12, plan: null, localData: [], out: [] };
       case 'scale-out':
         return command.dryRun ? { operation: null, plan: BALANCING } : { operation: 13, plan: null };
       case 'node-recommission':
@@ -64,7 +73,8 @@ export class World {
       case 'partition-recover':
         return { operation: 30, plan: null };
       case 'node-drop':
-        return { operation: 29, plan: null };
+        if (!command.sure && this.justSeen) throw tideError('NODE_JUST_SEEN', { node: command.node, seconds: 12 });
+        return { operation: 29, plan: null, localData: [], notLookedAt: [command.node] };
       case 'node-undrain':
         return { operation: 25, plan: null };
       case 'plan':
@@ -149,6 +159,11 @@ export class World {
         disk: 'ok',
       };
     });
+  }
+
+  #out(): { node: number; address: string; httpAddress: string } {
+    const address = this.addresses[3] ?? '';
+    return { node: this.outId, address, httpAddress: address };
   }
 
   #partitions(): PartitionRow[] {
@@ -354,6 +369,18 @@ const BLOCKER = {
   ),
   kind: 'slot' as const,
 };
+
+const NOTES = {
+  database: 'tide',
+  schema: 'public',
+  name: 'notes',
+  kind: 'table',
+  rows: 3,
+  estimated: false,
+  bytes: 16_384,
+} as const;
+
+const LOCAL_TABLES = tideError('LOCAL_TABLES', { node: 3, count: 1, rows: 3, bytes: 16_384, found: [NOTES] });
 
 const LEAVES = 'node 4 is being decommissioned';
 

@@ -8,6 +8,7 @@ import {
   subscriptionName,
 } from '../../../../src/catalog/names.ts';
 import { tideError } from '../../../../src/core/errors.ts';
+import type { LocalData } from '../../../../src/core/local-data.ts';
 import { KeyedMutex } from '../../../../src/core/mutex.ts';
 import type { DataPlane, HingeTarget, PartitionRef, SwingAttempt } from '../../../../src/operations/ports.ts';
 import { copySlotName, type FakeCluster, targetName } from './fake-cluster.ts';
@@ -92,6 +93,10 @@ export class FakePlane implements DataPlane {
     const replica = this.#cluster.on(node).replicas.get(nameOf(ref));
     if (!replica) throw new Error(`relation tide_data.${nameOf(ref)} does not exist on n${node}`);
     replica.guarded = on;
+  }
+
+  async localData(node: NodeId): Promise<LocalData[]> {
+    return this.#cluster.on(node).localData;
   }
 
   async replicaBytes(node: NodeId, ref: PartitionRef): Promise<number> {

@@ -1,5 +1,6 @@
 import type { NodeId, Quorum, TableRecord } from '../../../../src/catalog/model.ts';
 import { NO_QUORUM } from '../../../../src/catalog/quorum.ts';
+import type { LocalData } from '../../../../src/core/local-data.ts';
 import type { Blocker, HingeTarget } from '../../../../src/operations/ports.ts';
 
 /** A row or a marker on its way. `seq` orders all that was ever written. */
@@ -45,6 +46,8 @@ export class FakeServer {
   /** Lets the manager in, and nobody else. */
   fenced = false;
   bootstrapped = false;
+  /** What it alone holds. */
+  localData: LocalData[] = [];
   /** A receiver whose apply workers stand still. */
   lagging = false;
   readonly servers = new Set<string>();
