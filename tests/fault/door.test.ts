@@ -19,6 +19,7 @@ beforeAll(async () => {
   await writeFile(bomb, `process.on('SIGUSR2', () => { throw new Error('a bomb of this test'); });\n`);
   await cluster.addNode();
   await cluster.addNode({ within: ['env', `NODE_OPTIONS=--import=${bomb}`] });
+  await cluster.admin({ do: 'setting-set', key: 'rebalance.auto', value: 'off' });
   await createTable(cluster, 'CREATE TABLE door (id int PRIMARY KEY, v int)', { partitions: 4, replicas: 2 });
 });
 afterAll(async () => {
