@@ -101,6 +101,8 @@ test('two thousand connections that do nothing harm nobody, while clients work, 
     socket.write(Buffer.from([0, 0, 0, 100, 0, 3, 0, 0]));
     return socket;
   });
+  let arrived = 0;
+  for (const socket of [...silent, ...half]) socket.once('connect', () => arrived++);
   let isOver = false;
   let beats = 0;
   const watch = (async () => {
@@ -132,6 +134,7 @@ test('two thousand connections that do nothing harm nobody, while clients work, 
   isOver = true;
   await Promise.all([watch, work]);
   expect(refused.map((r) => (r.status === 'rejected' ? r.reason.code : 'let in'))).toEqual(Array(300).fill('53300'));
+  expect(arrived).toBe(2_000);
   expect(beats).toBeGreaterThan(3);
   expect(rounds).toBeGreaterThan(3);
   const { rows } = await must(inside[0], 'client').query('SELECT min(v), max(v) FROM door WHERE id >= 1000');
