@@ -22,6 +22,8 @@ export interface StartOptions {
   postgresPort?: number;
   /** Directory with `postgres` and `initdb`; the embedded PostgreSQL where absent. */
   postgresBin?: string;
+  /** PostgreSQL sessions that the listen port lets in at once; 200 where absent. */
+  maxClients?: number;
   singleReplica: boolean;
   /** First value of the setting `min_nodes`; only for the node that starts a cluster. */
   minNodes?: number;

@@ -1,4 +1,3 @@
-import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { API_VERSION, type BeatAnswer, type NodeFacts, type WhoAmI } from '../api/membership.ts';
 import type { StartOptions } from '../api/start-options.ts';
@@ -7,7 +6,7 @@ import { must } from '../core/assert.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
 import { KeyedMutex } from '../core/mutex.ts';
 import { findBinaries } from '../postgres/binaries.ts';
-import { socketDirFor } from '../postgres/config.ts';
+import { CLIENTS_DEFAULT, socketDirFor } from '../postgres/config.ts';
 import { forgetEnvironment } from '../postgres/environment.ts';
 import { ensureDataDir } from '../postgres/initdb.ts';
 import { bringDatabaseUpToDate, keepChecksRenewed } from '../postgres/own-database.ts';
@@ -180,6 +179,7 @@ class Daemon {
         port: this.#identity?.postgresPort ?? this.#addresses.postgresPort,
         listenHosts: [this.#addresses.listen.host === '' ? '*' : this.#addresses.listen.host],
         socketDir: socketDirFor(this.#store.run, this.#addresses.postgresPort),
+        ...(this.#options.maxClients === undefined ? {} : { maxClients: this.#options.maxClients }),
         slotWalKeepMb: slotWalKeepBytes((await diskOf(this.#store.root)).diskTotalBytes) / MIB,
       },
       onWait: (text) => this.#ports.stderr(`${text}\n`),
@@ -256,8 +256,12 @@ class Daemon {
       onConnect: (request, socket) => this.#farewell.receive(request, socket),
       log: this.#note,
     });
-    const onHttp = (socket: Socket) => http.server.emit('connection', socket);
-    const mux = createMux({ onHttp, postgresTarget, answers: this.#answers });
+    const mux = createMux({
+      onHttp: (socket) => http.server.emit('connection', socket),
+      postgresTarget,
+      sessionsMax: this.#options.maxClients ?? CLIENTS_DEFAULT,
+      answers: this.#answers,
+    });
     await openDoors(this.#addresses, http, mux);
     this.#stopAccepting = () => void mux.drain();
     return async () => {

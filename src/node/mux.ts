@@ -1,15 +1,17 @@
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import type { DeadlockAnswers } from './deadlock-answers.ts';
 import { type Address, listenError } from './ports.ts';
-import { refuseSession } from './refuse.ts';
+import { AWAY, readStartup, refuseSession, type Startup, tooManyClients } from './refuse.ts';
 
 export interface MuxOptions {
   /** Gets connections that speak HTTP, nothing read from them yet: `server.emit('connection', socket)`. */
   readonly onHttp: (socket: Socket) => void;
   /** Where PostgreSQL listens; asked for every session, so that it may move. Null while the node lets no sessions in. */
   readonly postgresTarget: () => { path: string } | { host: string; port: number } | null;
-  /** How long a client may stay silent after connecting, milliseconds; default 60 s. */
-  readonly firstByteMs?: number;
+  /** PostgreSQL sessions that are open at once; one more is refused. */
+  readonly sessionsMax: number;
+  /** How long a client may take to say what it is and, a PostgreSQL client, who; milliseconds, default 10 s. */
+  readonly startupMs?: number;
   /** Sees what PostgreSQL answers. */
   readonly answers?: DeadlockAnswers;
 }
@@ -25,7 +27,11 @@ export interface Mux {
   close(graceMs: number): Promise<void>;
 }
 
-const FIRST_BYTE_MS = 60_000;
+const STARTUP_MS = 10_000;
+/** Clients that have not said who they are. One more closes the one that has been so for longest. */
+const WAITING_MAX = 1_000;
+/** Requests to cancel that are on their way to PostgreSQL. They count as nobody's session: a full node has to take them. */
+const CANCELS_MAX = 64;
 const LAST_WORDS_MS = 10_000;
 /** A client that has been idle for this long is asked whether it is there: one that vanished without a word must not keep what its session holds. */
 const KEEPALIVE_MS = 5_000;
@@ -38,28 +44,40 @@ const SOCKET = { allowHalfOpen: true, noDelay: true };
 export function createMux(options: MuxOptions): Mux {
   const sessions = new Set<Socket>();
   const waiting = new Set<Socket>();
+  const cancels = new Set<Socket>();
+  const begin = (socket: Socket, startup: Startup): void => {
+    const target = options.postgresTarget();
+    const group = startup.isCancel ? cancels : sessions;
+    const isFull = group.size >= (startup.isCancel ? CANCELS_MAX : options.sessionsMax);
+    if (target === null || isFull) {
+      if (startup.isCancel) socket.destroy();
+      else refuseSession(socket, target === null ? AWAY : tooManyClients(options.sessionsMax));
+      return;
+    }
+    waiting.delete(socket);
+    group.add(socket);
+    socket.once('close', () => group.delete(socket));
+    passThrough(socket, startup.bytes, target, startup.isCancel ? undefined : options.answers);
+  };
   const server = createServer({ ...SOCKET, keepAlive: true, keepAliveInitialDelay: KEEPALIVE_MS }, (socket) => {
     waiting.add(socket);
     socket.once('close', () => waiting.delete(socket));
-    sortByFirstByte(socket, options.firstByteMs ?? FIRST_BYTE_MS, {
+    const [longest] = waiting;
+    if (waiting.size > WAITING_MAX) longest?.destroy();
+    sortByFirstByte(socket, options.startupMs ?? STARTUP_MS, {
       http: () => {
         waiting.delete(socket);
         options.onHttp(socket);
         // Only now may the chunk we put back flow: the HTTP parser reads what follows straight from the handle.
         socket.resume();
       },
-      postgres: () => {
-        waiting.delete(socket);
-        sessions.add(socket);
-        socket.once('close', () => sessions.delete(socket));
-        passThrough(socket, options);
-      },
+      postgres: (startup) => begin(socket, startup),
     });
   });
 
   const drain = async (): Promise<void> => {
     server.close();
-    for (const socket of waiting) socket.destroy();
+    for (const socket of [...waiting, ...cancels]) socket.destroy();
     await Promise.all([...sessions].map((socket) => closed(socket)));
   };
   return {
@@ -92,34 +110,51 @@ function listen(server: Server, flag: string, address: Address): Promise<void> {
   });
 }
 
-function sortByFirstByte(socket: Socket, firstByteMs: number, to: { http: () => void; postgres: () => void }): void {
+function sortByFirstByte(
+  socket: Socket,
+  withinMs: number,
+  to: { http: () => void; postgres: (startup: Startup) => void },
+): void {
   const end = () => socket.destroy();
-  socket.setTimeout(firstByteMs, end);
-  socket.on('error', end);
-  socket.once('end', end);
+  // Not the socket's own timeout, which every byte begins anew.
+  const timer = setTimeout(end, withinMs);
+  socket
+    .on('error', end)
+    .once('end', end)
+    .once('close', () => clearTimeout(timer));
+  const known = () => {
+    clearTimeout(timer);
+    socket.off('end', end);
+  };
   socket.once('data', (chunk) => {
     socket.pause();
-    socket.setTimeout(0);
-    socket.off('timeout', end).off('error', end).off('end', end);
     socket.unshift(chunk);
     const first = (chunk as Buffer)[0] ?? 0;
-    if (first === 0) to.postgres();
-    else if (first >= 0x41 && first <= 0x5a) to.http();
-    else socket.destroy();
+    if (first === 0) {
+      readStartup(socket, (startup) => {
+        known();
+        if (startup === null) end();
+        else to.postgres(startup);
+      });
+    } else if (first >= 0x41 && first <= 0x5a) {
+      known();
+      socket.off('error', end);
+      to.http();
+    } else end();
   });
 }
 
 /** Joins a client to PostgreSQL: each side's end is passed on as an end, each side's failure ends the other. */
-function passThrough(client: Socket, { postgresTarget, answers }: MuxOptions): void {
-  const target = postgresTarget();
-  if (target === null) {
-    refuseSession(client);
-    return;
-  }
+function passThrough(
+  client: Socket,
+  begun: Buffer,
+  target: { path: string } | { host: string; port: number },
+  answers?: DeadlockAnswers,
+): void {
   const upstream = connect({ ...target, ...SOCKET });
   const refuse = () => {
     upstream.destroy();
-    refuseSession(client);
+    refuseSession(client, AWAY);
   };
   client.on('error', () => upstream.destroy());
   client.once('close', () => upstream.destroy());
@@ -130,6 +165,7 @@ function passThrough(client: Socket, { postgresTarget, answers }: MuxOptions): v
     upstream.once('close', () => client.destroySoon());
     // PostgreSQL never half-closes: after its end the client has nobody to talk to, and no reason to keep the session.
     upstream.once('end', () => client.setTimeout(LAST_WORDS_MS, () => client.destroy()));
+    upstream.write(begun);
     client.pipe(upstream);
     if (answers) passOn(upstream, client, answers);
     else upstream.pipe(client);

@@ -6,39 +6,67 @@ const GSS_REQUEST = 80_877_104;
 const CANCEL_REQUEST = 80_877_102;
 /** PostgreSQL's own bound (MAX_STARTUP_PACKET_LENGTH). */
 const STARTUP_BYTES_MAX = 10_000;
-const STARTUP_MS = 10_000;
+const LAST_WORDS_MS = 10_000;
 
-const REFUSAL = {
+export interface Refusal {
+  code: string;
+  message: string;
+  hint: string;
+}
+
+export const AWAY: Refusal = {
   code: '57P03',
   message: 'this node takes no sessions at the moment: it is starting, or its PostgreSQL is',
   hint: 'connect to another node, or try again in a moment',
 };
 
+/** In the words of PostgreSQL, by which pools and people know it. */
+export const tooManyClients = (max: number): Refusal => ({
+  code: '53300',
+  message: 'sorry, too many clients already',
+  hint: `this node takes ${max} sessions (--max-clients): connect to another node, or have clients share sessions in a pool`,
+});
+
+/** A client's startup message, or its request to cancel, with whatever came behind it. */
+export interface Startup {
+  readonly isCancel: boolean;
+  readonly bytes: Buffer;
+}
+
 /**
- * Tells a PostgreSQL client that the server is away, as the error it can show: requests for encryption are answered "no", its startup
- * packet is read, then comes the ErrorResponse. Clients that meet a silent close cannot tell it from a broken network.
+ * Reads a client's first message, and answers requests for encryption before it with "no", as PostgreSQL does on its Unix socket. The socket is
+ * paused then. Null: it is no such message; the socket is of no more use. How long that may take is for the caller to bound.
  */
-export function refuseSession(client: Socket): void {
-  let received = Buffer.alloc(0);
-  client.setTimeout(STARTUP_MS, () => client.destroy());
-  client.once('end', () => client.destroySoon());
-  client.on('data', (chunk: Buffer) => {
+export function readStartup(client: Socket, got: (startup: Startup | null) => void): void {
+  let received: Buffer = Buffer.alloc(0);
+  const take = (chunk: Buffer): void => {
     received = Buffer.concat([received, chunk]);
     for (;;) {
       const first = nextStartup(received);
       if (first === 'partial') return;
-      if (first === 'broken' || first.code === CANCEL_REQUEST) {
-        client.destroy();
-        return;
+      if (first !== 'broken' && (first.code === SSL_REQUEST || first.code === GSS_REQUEST)) {
+        received = received.subarray(first.bytes);
+        client.write('N');
+        continue;
       }
-      received = received.subarray(first.bytes);
-      if (first.code !== SSL_REQUEST && first.code !== GSS_REQUEST) break;
-      client.write('N');
+      client.off('data', take);
+      client.pause();
+      got(first === 'broken' ? null : { isCancel: first.code === CANCEL_REQUEST, bytes: received });
+      return;
     }
-    client.removeAllListeners('data');
-    client.end(errorResponse(REFUSAL));
-    client.resume();
-  });
+  };
+  client.on('data', take);
+  client.resume();
+}
+
+/**
+ * Tells a PostgreSQL client that has sent its startup message why it gets no session, as the error it can show. Clients that meet a silent close
+ * cannot tell it from a broken network.
+ */
+export function refuseSession(client: Socket, refusal: Refusal): void {
+  client.setTimeout(LAST_WORDS_MS, () => client.destroy());
+  client.once('end', () => client.destroySoon());
+  client.end(errorResponse(refusal));
   client.resume();
 }
 
@@ -51,7 +79,7 @@ export function nextStartup(bytes: Buffer): { bytes: number; code: number } | 'p
 }
 
 /** A fatal ErrorResponse message: fields of one letter and a string each, a zero at the end. */
-function errorResponse(error: { code: string; message: string; hint: string }): Buffer {
+function errorResponse(error: Refusal): Buffer {
   const fields = { S: 'FATAL', V: 'FATAL', C: error.code, M: error.message, H: error.hint };
   const body = Buffer.from(
     `${Object.entries(fields)

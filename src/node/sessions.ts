@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
-import { TIDE_DATABASE, TIDE_USER } from '../postgres/config.ts';
+import { TIDE_DATABASE, TIDE_MANAGER } from '../postgres/config.ts';
 import { ownOptions } from '../postgres/shield.ts';
 
 const ANSWER_MS = 2_000;
@@ -16,7 +16,7 @@ export async function awaitIdle(postgres: { host: string; port: number }, within
 async function busySessions(postgres: { host: string; port: number }): Promise<number> {
   const client = new pg.Client({
     ...postgres,
-    user: TIDE_USER,
+    user: TIDE_MANAGER,
     database: TIDE_DATABASE,
     application_name: 'pgtide drain',
     connectionTimeoutMillis: ANSWER_MS,

@@ -16,6 +16,8 @@ export interface PostgresSettings {
   readonly listenHosts: readonly string[];
   /** Directory of the Unix socket; null: none. */
   readonly socketDir: string | null;
+  /** Sessions that the listen port lets in at once, default 200. */
+  readonly maxClients?: number;
   /** Default 64 MiB: several nodes on one machine have to fit, and PostgreSQL also uses the system's cache. */
   readonly sharedBuffersMb?: number;
   /**
@@ -45,8 +47,7 @@ export function renderConfig(settings: PostgresSettings): string {
       unix_socket_directories: settings.socketDir ?? '',
       // Shown by ps, so that the servers of several nodes on one machine can be told apart.
       cluster_name: `tide-${settings.port}`,
-      // The gateway gives every client a connection of its own; other nodes' postgres_fdw adds one per client and node.
-      max_connections: 400,
+      ...connections(settings.maxClients ?? CLIENTS_DEFAULT),
     }),
     ...values('Crashes', {
       // A server whose backend has died would start again by itself, inside its postmaster: for as long as it recovers, or where it has no room
@@ -90,6 +91,25 @@ export function renderConfig(settings: PostgresSettings): string {
     }),
   ];
   return `${lines.join('\n')}\n`;
+}
+
+/** What the listen port lets in where nobody says otherwise. */
+export const CLIENTS_DEFAULT = 200;
+/** The manager has up to 12 sessions here, the node process a handful. Only superusers get them. */
+const OWN_CONNECTIONS = 40;
+/** So many sessions of other nodes find room however many clients there are on this PostgreSQL's own port. */
+const PEER_CONNECTIONS = 100;
+
+/**
+ * Three tiers, each of which the ones before it cannot fill: clients, other nodes' sessions (one per client there that has touched this node, so
+ * that three nodes with all their clients fit), pgtide's own.
+ */
+function connections(clients: number): Record<string, number> {
+  return {
+    max_connections: Math.max(400, 3 * clients) + PEER_CONNECTIONS + OWN_CONNECTIONS,
+    reserved_connections: PEER_CONNECTIONS,
+    superuser_reserved_connections: OWN_CONNECTIONS,
+  };
 }
 
 function replication(keepMb: number): string[] {

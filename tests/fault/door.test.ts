@@ -3,8 +3,10 @@ import { writeFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { createTable, LocalCluster } from '../support/cluster.ts';
+import { must } from '../../src/core/assert.ts';
+import { createTable, LocalCluster, waitForAll } from '../support/cluster.ts';
 
 /** What comes in at a node's ports: floods, bodies without an end, clients that do nothing; and an error that nobody catches behind them. */
 
@@ -17,6 +19,7 @@ beforeAll(async () => {
   await writeFile(bomb, `process.on('SIGUSR2', () => { throw new Error('a bomb of this test'); });\n`);
   await cluster.addNode();
   await cluster.addNode({ within: ['env', `NODE_OPTIONS=--import=${bomb}`] });
+  await cluster.admin({ do: 'setting-set', key: 'rebalance.auto', value: 'off' });
   await createTable(cluster, 'CREATE TABLE door (id int PRIMARY KEY, v int)', { partitions: 4, replicas: 2 });
 });
 afterAll(async () => {
@@ -30,6 +33,17 @@ function dial(address: string): Socket {
   socket.on('error', () => {}).resume();
   open.add(socket);
   return socket;
+}
+
+/** Of the node that is told how many clients it may let in. */
+const CLIENTS = 10;
+
+async function login(address: string): Promise<pg.Client> {
+  const [host, port] = address.split(':');
+  const client = new pg.Client({ host: host as string, port: Number(port), user: 'tide', database: 'tide' });
+  client.on('error', () => {});
+  await client.connect();
+  return client;
 }
 
 const live = async (node: number) => (await cluster.admin({ do: 'node-status' })).find((n) => n.id === node)?.isLive;
@@ -75,4 +89,57 @@ test('an error that nobody catches is logged and ends the process; PostgreSQL go
   expect(cluster.postgresPid(2)).toBe(postgres);
   expect(cluster.nodePid(2)).not.toBe(pid);
   await expect.poll(() => live(2), { timeout: 30_000 }).toBe(true);
+});
+
+test('two thousand connections that do nothing harm nobody, while clients work, partitions move and nodes beat', async () => {
+  const { id, address } = await cluster.addNode({ flags: [`--max-clients=${CLIENTS}`] });
+  const inside = await Promise.all(Array.from({ length: CLIENTS }, () => login(address)));
+  await Promise.all(inside.map((client, i) => client.query('INSERT INTO door VALUES ($1, 0)', [1_000 + i])));
+  const silent = Array.from({ length: 1_000 }, () => dial(address));
+  const half = Array.from({ length: 1_000 }, () => {
+    const socket = dial(address);
+    socket.write(Buffer.from([0, 0, 0, 100, 0, 3, 0, 0]));
+    return socket;
+  });
+  let arrived = 0;
+  for (const socket of [...silent, ...half]) socket.once('connect', () => arrived++);
+  let isOver = false;
+  let beats = 0;
+  const watch = (async () => {
+    while (!isOver) {
+      expect(await live(id)).toBe(true);
+      beats += 1;
+      await sleep(100);
+    }
+  })();
+  let rounds = 0;
+  const work = (async () => {
+    while (!isOver) {
+      await Promise.all(
+        inside.map((client, i) => client.query('UPDATE door SET v = v + 1 WHERE id = $1', [1_000 + i])),
+      );
+      rounds += 1;
+    }
+  })();
+  const refused = await Promise.allSettled(Array.from({ length: 300 }, () => login(address)));
+  const leader = async () =>
+    (await cluster.admin({ do: 'partition-ls' })).find((p) => p.pid === 0 && p.role === 'leader')?.node;
+  const from = must(await leader(), 'leader');
+  const { operations } = await cluster.admin({ do: 'partition-migrate', table: 'door', pids: [0], from, to: id });
+  await waitForAll(cluster, operations);
+  expect(await leader()).toBe(id);
+  // The server has none of them: it answers at once to whoever comes directly.
+  expect(await cluster.postgres(id).query('SELECT 1')).toMatchObject({ rowCount: 1 });
+  await expect.poll(() => half.every((s) => s.closed) && silent.every((s) => s.closed), { timeout: 60_000 }).toBe(true);
+  isOver = true;
+  await Promise.all([watch, work]);
+  expect(refused.map((r) => (r.status === 'rejected' ? r.reason.code : 'let in'))).toEqual(Array(300).fill('53300'));
+  expect(arrived).toBe(2_000);
+  expect(beats).toBeGreaterThan(3);
+  expect(rounds).toBeGreaterThan(3);
+  const { rows } = await must(inside[0], 'client').query('SELECT min(v), max(v) FROM door WHERE id >= 1000');
+  expect(rows).toEqual([{ min: rounds, max: rounds }]);
+  await must(inside.pop(), 'client').end();
+  await expect.poll(async () => (await login(address)).query('SELECT 1')).toMatchObject({ rowCount: 1 });
+  await Promise.all(inside.map((client) => client.end()));
 });

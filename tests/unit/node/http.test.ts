@@ -58,7 +58,11 @@ beforeEach(async () => {
   app = createHttp(ports as unknown as HttpPorts);
   await app.listen({ host: '127.0.0.1', port: 0 });
   httpPort = (app.server.address() as AddressInfo).port;
-  mux = createMux({ onHttp: (socket) => app.server.emit('connection', socket), postgresTarget: () => null });
+  mux = createMux({
+    onHttp: (socket) => app.server.emit('connection', socket),
+    postgresTarget: () => null,
+    sessionsMax: 1,
+  });
   muxPort = httpPort;
   for (let tries = 0; muxPort === httpPort; tries++) {
     const port = 15_000 + Math.floor(Math.random() * 16_000);

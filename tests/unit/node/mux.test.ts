@@ -36,7 +36,8 @@ beforeEach(async () => {
   mux = createMux({
     onHttp: (socket) => http.emit('connection', socket),
     postgresTarget: () => target,
-    firstByteMs: 200,
+    startupMs: 200,
+    sessionsMax: 3,
   });
   [port] = (await freePorts(1)) as [number];
   await mux.listen('--listen-addr', { host: '127.0.0.1', port });
@@ -129,6 +130,67 @@ describe('mux', () => {
     expect((await once(withSsl, 'data'))[0].toString()).toContain('C57P03');
     withSsl.destroy();
     await expect.poll(() => mux.openSessions).toBe(0);
+  });
+
+  it('lets so many sessions in, tells the next one why not, and takes requests to cancel all the same', async () => {
+    const inside = Array.from({ length: 3 }, () => {
+      const socket = dial();
+      socket.write(STARTUP);
+      return socket;
+    });
+    await Promise.all(inside.map((socket) => once(socket, 'data')));
+    const client = new Client({ host: '127.0.0.1', port, user: 'tide', database: 'tide' });
+    await expect(client.connect()).rejects.toMatchObject({
+      code: '53300',
+      message: 'sorry, too many clients already',
+      hint: expect.stringContaining('--max-clients'),
+    });
+    const cancel = dial();
+    const request = Buffer.from([0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e, 0, 0, 0, 1, 0, 0, 0, 2]);
+    cancel.write(request);
+    expect((await once(cancel, 'data'))[0]).toEqual(request);
+    expect(mux.openSessions).toBe(3);
+    inside[0]?.destroy();
+    await expect.poll(() => mux.openSessions).toBe(2);
+    const next = dial();
+    next.write(STARTUP);
+    expect((await once(next, 'data'))[0]).toEqual(STARTUP);
+  });
+
+  it('has nobody reach PostgreSQL with half of a startup message, or take longer for it than is given', async () => {
+    const half = Array.from({ length: 50 }, () => {
+      const socket = dial();
+      socket.write(STARTUP.subarray(0, 5));
+      return socket.resume();
+    });
+    const drip = dial();
+    drip.resume();
+    // A whole one would take 500 s at this pace.
+    const LONG = Buffer.concat([Buffer.from([0, 0, 0x27, 0x10, 0, 3, 0, 0]), Buffer.alloc(9_992, 'x')]);
+    let at = 0;
+    const dripping = setInterval(() => drip.write(LONG.subarray(at++, at)), 50);
+    await Promise.all([...half, drip].map((socket) => once(socket, 'end')));
+    clearInterval(dripping);
+    expect(upstreamSockets).toHaveLength(0);
+  });
+
+  it('keeps a thousand that have not said who they are, and closes the oldest', async () => {
+    const slow = createMux({ onHttp: () => {}, postgresTarget: () => target, sessionsMax: 1, startupMs: 60_000 });
+    const [slowPort] = (await freePorts(1)) as [number];
+    await slow.listen('--listen-addr', { host: '127.0.0.1', port: slowPort });
+    const sockets: Socket[] = [];
+    for (let i = 0; i < 1_100; i++) {
+      const socket = connect({ host: '127.0.0.1', port: slowPort })
+        .on('error', () => {})
+        .resume();
+      sockets.push(socket);
+      await once(socket, 'connect');
+    }
+    const closed = () => sockets.filter((s) => s.closed).length;
+    await expect.poll(closed, { timeout: 20_000 }).toBe(100);
+    expect(sockets.slice(0, 100).every((s) => s.closed)).toBe(true);
+    await slow.close(0);
+    for (const socket of sockets) socket.destroy();
   });
 
   it('drains: waits for sessions, takes no new ones; close cuts them', async () => {

@@ -23,6 +23,17 @@ it('quotes values and keeps defaults in one place', () => {
   expect(renderConfig({ ...base, slotWalKeepMb: 10 })).toContain("max_slot_wal_keep_size = '10MB'");
 });
 
+it.each([
+  [undefined, 740],
+  [10, 540],
+  [1_000, 3_140],
+])('has room for %s clients, for other nodes, and for its own', (maxClients, connections) => {
+  const text = renderConfig({ ...base, ...(maxClients === undefined ? {} : { maxClients }) });
+  expect(text).toContain(`\nmax_connections = ${connections}\n`);
+  expect(text).toContain('\nreserved_connections = 100\n');
+  expect(text).toContain('\nsuperuser_reserved_connections = 40\n');
+});
+
 it('has no socket where its path would be too long', () => {
   expect(socketDirFor('/short', 5432)).toBe('/short');
   expect(socketDirFor(`/${'x'.repeat(100)}`, 5432)).toBeNull();
