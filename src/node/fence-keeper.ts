@@ -3,8 +3,14 @@ import type { BeatAnswer } from '../api/membership.ts';
 import { messageOf } from '../core/errors.ts';
 import type { PostgresServer } from '../postgres/server.ts';
 
+/** Of a PostgresServer, what its fence is about. */
+export type FencedServer = Pick<
+  PostgresServer,
+  'pid' | 'fenced' | 'letsIn' | 'isFenceRaised' | 'fence' | 'unfence' | 'crash'
+>;
+
 export interface FenceKeeperOptions {
-  server: PostgresServer;
+  server: FencedServer;
   /** The right to let anybody in, where the meta store is shared; null where it is embedded, and no lease is needed. */
   lease(): { leftMs: number; graceMs: number } | null;
   /** The fence has been raised or lowered, which the manager waits to hear. */
@@ -52,8 +58,9 @@ export class FenceKeeper {
       const { pid } = server;
       const right = lease();
       if (right !== null && pid !== null && this.#changing === null) {
-        await server.noticeFence().catch(() => {});
-        if (right.graceMs === 0 && !server.fenced) this.#change(true, pid);
+        // Raised by the watchdog, when this process could not: what that began is seen through, and told, as if it were this process's own.
+        const isRaised = await server.isFenceRaised();
+        if (!server.fenced && (isRaised || right.graceMs === 0)) this.#change(true, pid);
       }
       await sleep(LOOK_MS, undefined, { signal: this.#ending.signal }).catch(() => {});
     }
@@ -67,8 +74,8 @@ export class FenceKeeper {
       .then(() => log(wanted ? 'warn' : 'info', wanted ? 'PostgreSQL is fenced' : 'PostgreSQL serves', { pid }))
       .catch((error) => {
         log('error', 'the fence could not be changed', { error: messageOf(error) });
-        // Others may lead from now on: a server that cannot be fenced, as on a full disk, must not serve.
-        if (wanted) server.crash();
+        // Others may lead from now on: a server that cannot be fenced, as on a full disk, must not serve. One that has been started since is behind its fence.
+        if (wanted && server.pid === pid) server.crash();
       })
       .finally(() => {
         this.#changing = null;

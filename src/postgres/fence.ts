@@ -2,8 +2,9 @@ import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client, DatabaseError } from 'pg';
-import { tideError } from '../core/errors.ts';
+import { TideError, tideError } from '../core/errors.ts';
 import { TIDE_DATABASE, TIDE_MANAGER, TIDE_USER } from './config.ts';
+import { isAlive } from './postmaster.ts';
 import { ownOptions } from './shield.ts';
 
 /**
@@ -56,7 +57,8 @@ export async function isFenceUp(dataDir: string): Promise<boolean> {
 /**
  * Has a running server take up the fence that was raised: when this returns, nobody but the manager is in it, or gets in. Sessions end from
  * when it keeps somebody out, and until a look finds nobody. Commits that wait for a follower come last: their rows are seen by others from the
- * moment that their wait ends, and may be nobody else's. Throws FENCE_NOT_UP where that takes longer than `withinMs`.
+ * moment that their wait ends, and may be nobody else's. A server that ends meanwhile counts as fenced, and starts again behind its
+ * fence. Throws FENCE_NOT_UP where that takes longer than `withinMs`.
  */
 export async function enforceFence(pid: number, port: number, withinMs: number): Promise<void> {
   const untilMs = performance.now() + withinMs;
@@ -64,10 +66,11 @@ export async function enforceFence(pid: number, port: number, withinMs: number):
   const notUp = (why: string) => tideError('FENCE_NOT_UP', { seconds: withinMs / 1000, why });
   process.kill(pid, 'SIGHUP');
   while (await letsIn(port)) {
+    if (!isAlive(pid)) return;
     if (late()) throw notUp('PostgreSQL still lets clients in');
     await sleep(10);
   }
-  await asUser({ host: '127.0.0.1', port, user: TIDE_MANAGER }, async (client) => {
+  const untilEmpty = async (client: Client) => {
     for (let empty = 0; empty < 2; ) {
       const others = await endSessions(client, `and wait_event is distinct from 'SyncRep'`);
       const waiting = await endSessions(client, '');
@@ -75,7 +78,26 @@ export async function enforceFence(pid: number, port: number, withinMs: number):
       if (late()) throw notUp(`${waiting} sessions do not end`);
       if (empty === 1) await sleep(SHOWN_MS);
     }
-  });
+  };
+  while (!(await asManager(port, untilEmpty))) {
+    if (!isAlive(pid)) return;
+    if (late()) throw notUp('the session that ends the others is ended itself');
+    await sleep(END_POLL_MS);
+  }
+}
+
+/**
+ * False where the session was ended. The node process and its watchdog fence at the same time, and each ends sessions that are still being let in,
+ * of which nobody can know yet that they are the other's.
+ */
+async function asManager(port: number, work: (client: Client) => Promise<void>): Promise<boolean> {
+  try {
+    await asUser({ host: '127.0.0.1', port, user: TIDE_MANAGER }, work);
+    return true;
+  } catch (error) {
+    if (error instanceof TideError) throw error;
+    return false;
+  }
 }
 
 /**

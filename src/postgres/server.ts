@@ -129,9 +129,9 @@ export class PostgresServer {
     if (this.pid !== null) signalIfAlive(this.pid, STOP_SIGNALS.immediate);
   }
 
-  /** Takes up a fence that somebody else has raised: the watchdog, when this process could not. */
-  async noticeFence(): Promise<void> {
-    if (!this.fenced && (await isFenceUp(this.options.dataDir))) await this.fence();
+  /** Whether there is a fence, whoever raised it, and whether or not the server has taken it up. */
+  isFenceRaised(): Promise<boolean> {
+    return isFenceUp(this.options.dataDir);
   }
 
   /** The fence as the last node process left it: what it wrote may not have been taken up. */

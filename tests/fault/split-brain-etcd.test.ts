@@ -267,9 +267,10 @@ async function takenBack({ node, lastEvent }: Victim): Promise<number> {
   return atMs(must(await look(), 'node-back'));
 }
 
-/** When, after a moment, the node's own process has found nobody in its PostgreSQL any more. */
+/** When, after a moment, the node's own process has found nobody in its PostgreSQL any more: fenced, or ended by the watchdog. */
 async function fencedMs(node: number, afterMs: number): Promise<number> {
-  const isFenced = ({ msg, time }: LogLine) => msg === 'PostgreSQL is fenced' && atMs(time) > afterMs;
+  const isFenced = ({ msg, kind, time }: LogLine) =>
+    (msg === 'PostgreSQL is fenced' || kind === 'exited') && atMs(time) > afterMs;
   return atMs((await untilLogged(cluster.node(node).store, isFenced)).time);
 }
 
