@@ -4,6 +4,8 @@ import type { AdminRequest } from './commands.ts';
 import type { Results } from './results.ts';
 
 export const FORWARDED = 'x-pgtide-forwarded';
+/** The cluster that a calling node belongs to. People's programs do not say, nor do nodes of version 0.1. */
+export const CALLER_CLUSTER = 'x-pgtide-cluster';
 
 /** Says that no browser sends this: none lets a page set a header of such a name. */
 export const OWN_CALL = 'sec-pgtide';
@@ -15,6 +17,8 @@ export interface CallOptions {
   timeoutMs?: number;
   /** Passed on by a node: whoever gets it and is not the manager does not pass it on again. */
   forwarded?: boolean;
+  /** Of the calling node; a node of another cluster refuses with CLUSTER_MISMATCH. */
+  cluster?: string | undefined;
   /** How long the body may be, bytes; default `BODY_BYTES_MAX`. */
   bytesMax?: number;
 }
@@ -72,7 +76,7 @@ function send(
   address: string,
   path: string,
   body: string,
-  { timeoutMs = 30_000, forwarded = false }: CallOptions,
+  { timeoutMs = 30_000, forwarded = false, cluster }: CallOptions,
 ): Promise<{ status: number; text: string }> {
   return new Promise((resolve, reject) => {
     const unreachable = (why: string, refused = false) =>
@@ -93,6 +97,7 @@ function send(
           'content-length': Buffer.byteLength(body),
           [OWN_CALL]: '1',
           ...(forwarded ? { [FORWARDED]: '1' } : {}),
+          ...(cluster === undefined ? {} : { [CALLER_CLUSTER]: cluster }),
         },
         agent: false,
       },

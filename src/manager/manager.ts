@@ -262,7 +262,10 @@ export class Manager {
     return { nodeId: id, clusterId: view.clusterId, manager, meta: this.#meta };
   }
 
+  /** Throws CLUSTER_MISMATCH, NODE_UNKNOWN. */
   async beat(report: BeatReport): Promise<BeatAnswer> {
+    const { clusterId: cluster } = this.#catalog.view;
+    if (report.clusterId !== cluster) throw tideError('CLUSTER_MISMATCH', { caller: report.clusterId, cluster });
     const node = nodeById(this.#catalog.view, report.node);
     const before = this.#load.alive(node.id);
     this.#load.beat({ ...report, barred: this.#ports.shared !== null && !report.leased && report.fenced });

@@ -250,6 +250,7 @@ class Daemon {
       mover: this.#mover,
       checkMeta: async (url) => void (await this.#ports.shared.look(this.#ports.shared.open(url))),
       whoAmI: () => this.#whoAmI(),
+      clusterId: () => this.#identity?.clusterId ?? null,
       quit: () => this.#askToEnd('asked to quit'),
       ready: () => this.#ready,
       names: this.#addresses.names,

@@ -88,7 +88,10 @@ export class Heartbeat {
     const report: BeatReport = { node: nodeId, clusterId, ...said, ...disk, facts, sessions, answeredMs };
     const local = manager();
     if (local) return local.beat(report);
-    return (await post(managerAddress(), '/api/v1/beat', report, { timeoutMs: CALL_MS })) as BeatAnswer;
+    return (await post(managerAddress(), '/api/v1/beat', report, {
+      timeoutMs: CALL_MS,
+      cluster: clusterId,
+    })) as BeatAnswer;
   }
 
   async #beat(): Promise<void> {
@@ -109,7 +112,9 @@ export class Heartbeat {
       await this.#sessions.end(answer.deadlocks ?? []);
     } catch (error) {
       if (error instanceof TideError && error.code === 'NODE_INCOMPATIBLE') this.#options.onRefused(error);
-      if (!this.#failing && !this.#ended) log('warn', 'the manager does not answer', { error: messageOf(error) });
+      const isRefused = error instanceof TideError && error.retry === 'never';
+      const what = isRefused ? 'the manager refuses this node' : 'the manager does not answer';
+      if (!this.#failing && !this.#ended) log('warn', what, { error: messageOf(error) });
       this.#failing = true;
       this.#answer = null;
     }

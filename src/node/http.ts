@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import * as z from 'zod';
-import { FORWARDED, post } from '../api/client.ts';
+import { CALLER_CLUSTER, FORWARDED, post } from '../api/client.ts';
 import { adminCommand } from '../api/commands.ts';
 import {
   beatReport,
@@ -25,6 +25,8 @@ export interface HttpPorts extends HttpServerOptions {
   /** Nodes find the manager in a shared store, and need not ask each other. */
   isShared(): boolean;
   whoAmI(): WhoAmI;
+  /** Null: it has none yet. */
+  clusterId(): string | null;
   mover: MetaMover;
   /** Throws what keeps this node from a shared meta store. */
   checkMeta(url: string): Promise<void>;
@@ -48,6 +50,7 @@ const activation = z.strictObject({ from: z.int().positive() });
  */
 export function createHttp(ports: HttpPorts): FastifyInstance {
   const { app, turns } = createHttpServer(ports);
+  app.addHook('onRequest', async (request) => requireOwnCluster(ports.clusterId(), request));
   const commands = new Slots(COMMANDS_MAX);
   const inTurn = <T>(work: () => Promise<T>) =>
     commands.hold(async () => {
@@ -87,6 +90,13 @@ export function createHttp(ports: HttpPorts): FastifyInstance {
     return reply.status(ready ? 200 : 503).send({ ready, ...full });
   });
   return app;
+}
+
+/** An address outlives who had it: what a node of another cluster wants is not for this one. Throws CLUSTER_MISMATCH. */
+function requireOwnCluster(cluster: string | null, { headers }: FastifyRequest): void {
+  const caller = headers[CALLER_CLUSTER];
+  if (caller === undefined || cluster === null || caller === cluster) return;
+  throw tideError('CLUSTER_MISMATCH', { caller: String(caller).slice(0, 100), cluster });
 }
 
 async function carryOut(ports: HttpPorts, request: FastifyRequest): Promise<{ result: unknown }> {
@@ -139,6 +149,6 @@ function parse<T>(schema: Schema<T>, value: unknown, what: string): T {
 async function forward(ports: HttpPorts, request: FastifyRequest, path: string): Promise<unknown> {
   const isForwarded = request.headers[FORWARDED] !== undefined;
   if (isForwarded && ports.isShared()) throw tideError('NO_MANAGER_ELECTED', { why: 'it changes at this moment' });
-  const options = { timeoutMs: FORWARD_MS, forwarded: true };
+  const options = { timeoutMs: FORWARD_MS, forwarded: true, cluster: ports.clusterId() ?? undefined };
   return ports.withManager((manager) => post(manager, path, request.body, options));
 }

@@ -61,7 +61,7 @@ export class MetaMover {
       await sendMeta(address, nodeId, clusterId, entries);
       await this.#ports.remember({ metaHome: false, manager: address });
     });
-    await post(address, '/api/v1/meta/activate', { from: nodeId }, { timeoutMs: META_MOVE_MS });
+    await post(address, '/api/v1/meta/activate', { from: nodeId }, { timeoutMs: META_MOVE_MS, cluster: clusterId });
     this.#ports.log('info', 'the meta store has moved', { to: node, address });
     return { node, address };
   }
@@ -77,9 +77,8 @@ export class MetaMover {
     const store = this.#ports.openShared(url);
     await requireVacant(store, url, clusterId);
     // A node that could not reach it would be fenced as soon as it hears of it.
-    await Promise.all(
-      manager.liveMembers().map((member) => post(member, '/api/v1/meta/check', { url }, { timeoutMs: CHECK_MS })),
-    );
+    const options = { timeoutMs: CHECK_MS, cluster: clusterId };
+    await Promise.all(manager.liveMembers().map((member) => post(member, '/api/v1/meta/check', { url }, options)));
     await this.#give(manager, url, async (entries) => {
       await copyUnsealed(store, { url, clusterId }, entries);
       await this.#ports.remember({ metaHome: false, meta: url });
@@ -117,7 +116,7 @@ export class MetaMover {
     return manager;
   }
 
-  /** The next part of a meta store that another node gives to this one. Throws BAD_REQUEST, STORE_TOO_NEW, META_FULL. */
+  /** The next part of a meta store that another node gives to this one. Throws CLUSTER_MISMATCH, BAD_REQUEST, STORE_TOO_NEW, META_FULL. */
   async receive(part: MetaPart): Promise<void> {
     await this.#turns.run('store', async () => {
       this.#requireWanted(part.clusterId);
@@ -134,11 +133,10 @@ export class MetaMover {
 
   #requireWanted(clusterId: string): void {
     const identity = this.#ports.identity();
-    if (clusterId === identity.clusterId && this.#ports.manager() === null && identity.meta === null) return;
-    throw tideError('BAD_REQUEST', {
-      what: 'meta store',
-      why: 'this node is of another cluster or runs the manager',
-    });
+    if (clusterId !== identity.clusterId)
+      throw tideError('CLUSTER_MISMATCH', { caller: clusterId, cluster: identity.clusterId });
+    if (this.#ports.manager() === null && identity.meta === null) return;
+    throw tideError('BAD_REQUEST', { what: 'meta store', why: 'this node has one, or the cluster keeps it in etcd' });
   }
 
   /** Runs the manager here, once, where the store that has come from that node is the newest. */

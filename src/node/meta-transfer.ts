@@ -32,16 +32,16 @@ export function* partsOf(entries: Entries, bytes = PART_BYTES): Generator<Entrie
  */
 export async function sendMeta(address: string, from: number, clusterId: string, entries: Entries): Promise<void> {
   const transfer = randomUUID();
-  const options = { timeoutMs: PART_MS };
+  const options = { timeoutMs: PART_MS, bytesMax: META_BYTES_MAX, cluster: clusterId };
   const parts = [...partsOf(entries)];
   for (const [number, part] of parts.entries()) {
     const body: MetaPart = { clusterId, from, transfer, number, isLast: number === parts.length - 1, entries: part };
     try {
-      await post(address, '/api/v1/meta/part', body, { ...options, bytesMax: META_BYTES_MAX });
+      await post(address, '/api/v1/meta/part', body, options);
     } catch (error) {
       if (number > 0 || !isOlder(error)) throw error;
       const whole: MetaTransfer = { clusterId, from, entries };
-      await post(address, '/api/v1/meta/receive', whole, { ...options, bytesMax: META_BYTES_MAX });
+      await post(address, '/api/v1/meta/receive', whole, options);
       return;
     }
   }

@@ -86,6 +86,7 @@ export const EXAMPLES: { [C in ErrorCode]: ErrorDetails<C> } = {
   NODE_DECOMMISSIONED: { node: 4 },
   NODE_NOT_DECOMMISSIONING: { node: 4, state: 'active' },
   NODE_NOT_ACTIVE: { node: 4, state: 'joining' },
+  CLUSTER_MISMATCH: { caller: '7b0c', cluster: '9a8e' },
   CLUSTER_MODE_MISMATCH: { cluster: 'start', node: 'start-single-replica' },
   ADDRESS_TAKEN: { address: '10.0.0.4:26257', node: 4 },
 

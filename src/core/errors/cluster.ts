@@ -205,6 +205,13 @@ export const clusterErrors = {
     text: (d) => `node ${d.node} is ${d.state}, not active`,
     hint: () => 'tide node status shows the states',
   }),
+  CLUSTER_MISMATCH: entry<{ caller: string; cluster: string }>({
+    retry: 'never',
+    sqlstate: '55000',
+    text: (d) => `the call comes from a node of cluster ${d.caller}, and this is a node of cluster ${d.cluster}`,
+    hint: () =>
+      'an address that a node of the one cluster had, or was told, is now used by the other: start that node again with --join=HOST:PORT of a live node of its own cluster',
+  }),
   CLUSTER_MODE_MISMATCH: entry<{ cluster: string; node: string }>({
     retry: 'never',
     sqlstate: '22023',

@@ -1,12 +1,12 @@
 import { once } from 'node:events';
-import { type IncomingMessage, request } from 'node:http';
+import { createServer, type IncomingMessage, request } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import type { FastifyInstance } from 'fastify';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { BODY_BYTES_MAX, post } from '../../../src/api/client.ts';
+import { BODY_BYTES_MAX, CALLER_CLUSTER, post } from '../../../src/api/client.ts';
 import { FAREWELL_TARGET, watchEnd } from '../../../src/api/farewell.ts';
 import { must } from '../../../src/core/assert.ts';
 import { Farewell } from '../../../src/node/farewell.ts';
@@ -28,6 +28,8 @@ let quits: number;
 let logged: object[];
 let run: (command: unknown) => Promise<unknown>;
 let hasManager: boolean;
+let managerAddress: string;
+let hasId: boolean;
 let farewell: Farewell;
 const open = new Set<Socket>();
 
@@ -36,6 +38,8 @@ beforeEach(async () => {
   farewell = new Farewell();
   logged = [];
   hasManager = true;
+  managerAddress = '127.0.0.1:1';
+  hasId = true;
   run = async () => 'done';
   const manager: Partial<ManagerHandle> = {
     run: (command) => run(command),
@@ -47,10 +51,11 @@ beforeEach(async () => {
     ready: () => true,
     manager: () => (hasManager ? manager : null),
     whoAmI: () => WHO,
+    clusterId: () => (hasId ? WHO.clusterId : null),
     quit: () => {
       quits += 1;
     },
-    withManager: (send: (address: string) => Promise<unknown>) => send('127.0.0.1:1'),
+    withManager: (send: (address: string) => Promise<unknown>) => send(managerAddress),
     isShared: () => false,
     mover: {},
     log: (_level: string, _message: string, facts: object) => logged.push(facts),
@@ -275,6 +280,40 @@ describe('the admin API', () => {
     await expect
       .poll(() => send(muxPort, 'POST', '/api/v1/meta/part', JSON_TYPE, '{}'))
       .toEqual({ status: 400, code: 'BAD_REQUEST' });
+  });
+});
+
+describe('a node of another cluster', () => {
+  const bodies = { admin: { do: 'node-status' } };
+  it.each(ROUTES.filter((route) => route !== 'quit'))('is refused on %s, whatever it wants', async (route) => {
+    const call = post(`127.0.0.1:${muxPort}`, `/api/v1/${route}`, {}, { cluster: 'd' });
+    await expect(call).rejects.toMatchObject({
+      code: 'CLUSTER_MISMATCH',
+      details: { caller: 'd', cluster: 'c' },
+    });
+  });
+
+  it('is no hindrance to those of this one, and to those who do not say', async () => {
+    const call = (cluster?: string) => post(`127.0.0.1:${muxPort}`, '/api/v1/admin', bodies.admin, { cluster });
+    expect(await call('c')).toBe('done');
+    expect(await call()).toBe('done');
+    hasId = false;
+    expect(await call('d')).toBe('done');
+  });
+
+  it('hears from whom a call is that was passed on', async () => {
+    hasManager = false;
+    let heard: unknown;
+    const manager = createServer((request, response) => {
+      heard = request.headers[CALLER_CLUSTER];
+      request.resume();
+      response.end('{"result":"there"}');
+    }).listen(0, '127.0.0.1');
+    await once(manager, 'listening');
+    managerAddress = `127.0.0.1:${(manager.address() as AddressInfo).port}`;
+    expect(await post(`127.0.0.1:${muxPort}`, '/api/v1/admin', bodies.admin)).toBe('there');
+    expect(heard).toBe('c');
+    manager.close();
   });
 });
 

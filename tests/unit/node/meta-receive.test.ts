@@ -91,6 +91,13 @@ test('a store that comes in parts is there when the last one is, and whoever beg
   expect(begun).toEqual(['import', 'closed', 'import', 'closed', 'manager']);
 });
 
+test('a store of another cluster is refused', async () => {
+  const { mover, stored, identity } = receiver();
+  await expect(mover.receive({ ...part('a', 0), clusterId: 'd' })).rejects.toMatchObject({ code: 'CLUSTER_MISMATCH' });
+  expect(stored()).toEqual([]);
+  expect(identity().metaFrom).toBe(3);
+});
+
 test('parts are bounded by bytes, hold everything in its order, and are never empty but for nothing at all', () => {
   const entries = fc.array(fc.record({ key: fc.string(), value: fc.jsonValue() }));
   fc.assert(
