@@ -203,22 +203,30 @@ const leaveNoTrace: Step<DecommissionInput> = {
       for (const node of staying.filter((n) => c.alive(n.id))) await c.plane.dropServer(node.id, id);
     }
     for (const id of c.input.nodes) await setNode(c, id, { state: 'decommissioned' });
-    for (const id of c.input.nodes)
-      await c.event('node-decommissioned', `node ${id} holds nothing and may be stopped`, id);
+    for (const id of c.input.nodes) await c.event('node-decommissioned', lastWords(c, id), id);
     return DONE;
   },
   undo: nothingToUndo('behind the point of no return'),
 };
 
+function lastWords(c: StepContext<DecommissionInput>, id: NodeId): string {
+  if (!isOut(c, id) || c.view.nodes.get(id)?.mayTakeLocalTables) return `node ${id} holds nothing and may be stopped`;
+  return `node ${id} holds no replica; it is out, so nobody could look for ordinary tables in it: they are in its data folder`;
+}
+
+const isOut = (c: StepContext<unknown>, id: NodeId) => !!c.view.nodes.get(id)?.outage;
+
 const LOCAL_LOOK_MS = 2_000;
 const LOCAL_NAMED_MAX = 3;
 
 /**
- * What nobody else has leaves only where somebody has said so: looked for once more, because clients may have filled tables since the preflight.
- * The operation waits for as long as there is something; it can be cancelled then.
+ * What nobody else has leaves only where somebody has said so: looked for once more, because clients may have
+ * filled tables since the preflight. The operation waits for as long as there is something; it can be cancelled
+ * then. Nobody can look into a node that is out, perhaps for ever: it holds nothing of the cluster any more, and
+ * its data folder stays where it is.
  */
 async function takeAlong(c: StepContext<DecommissionInput>): Promise<StepResult | null> {
-  for (const id of c.input.nodes.filter((n) => !c.view.nodes.get(n)?.mayTakeLocalTables)) {
+  for (const id of c.input.nodes.filter((n) => !isOut(c, n) && !c.view.nodes.get(n)?.mayTakeLocalTables)) {
     const found = await c.plane.localData(id);
     if (found.length === 0) continue;
     const text =

@@ -170,4 +170,14 @@ describe('a table that was filled after the preflight', () => {
     world.cluster.at(3).alive = true;
     expect((await world.finish()).status).toBe('done');
   });
+
+  test('does not keep a node that is out, perhaps for ever: it leaves, and the event says that nobody has looked', async () => {
+    const world = await leavesWith();
+    world.cluster.at(3).alive = false;
+    await world.until(() => world.runner.live(world.root.id)?.waitsFor?.kind === 'node');
+    await world.catalog.commit([{ kind: 'node-changed', id: 3, change: { outage: { by: 'manager', sinceMs: 0 } } }]);
+    expect((await world.finish()).status).toBe('done');
+    expect(world.view.nodes.get(3)?.state).toBe('decommissioned');
+    expect(world.effects).toContainEqual(expect.stringContaining('nobody could look for ordinary tables'));
+  });
 });
