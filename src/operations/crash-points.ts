@@ -103,8 +103,10 @@ export class CrashPointStore implements MetaStore {
   async #hold(operation: number | undefined): Promise<boolean> {
     // Another operation at the same boundary may have been quicker.
     if (operation === undefined || !existsSync(this.#armed)) return false;
-    writeFileSync(this.#armed, String(operation));
-    renameSync(this.#armed, this.#hit);
+    // A file of its own: whoever armed it may be root, whose file a node cannot write to.
+    rmSync(this.#armed);
+    writeFileSync(`${this.#hit}.new`, String(operation));
+    renameSync(`${this.#hit}.new`, this.#hit);
     const untilMs = performance.now() + HELD_MS;
     while (existsSync(this.#hit) && performance.now() < untilMs) await sleep(POLL_MS);
     return true;
