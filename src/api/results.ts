@@ -32,7 +32,10 @@ export interface NodeStatusRow {
   isDraining: boolean;
   partitionsUnavailable: number;
   partitionsUnderReplicated: number;
+  /** Of its replicas, as last measured. */
   bytes: number;
+  /** How long ago it was last asked for all sizes with success; null: not measured yet. */
+  measuredAgeMs: number | null;
   diskTotalBytes: number | null;
   diskFreeBytes: number | null;
   /** `low`: less than `disk.margin` is free, it takes no replica. `full`: nothing is copied there any more. null: not known yet. */
@@ -109,8 +112,11 @@ export interface TableRow {
   distributeBy: string;
   partitions: number;
   replicas: number;
+  /** Rows and bytes of all leaders; null while one of them has not been measured yet. */
   rows: number | null;
   bytes: number | null;
+  /** How long ago the oldest of the figures in them was measured; null: not measured yet. */
+  measuredAgeMs: number | null;
 }
 
 export interface PartitionRow {
@@ -133,6 +139,8 @@ export interface PartitionRow {
   lagBytes: number | null;
   rows: number | null;
   bytes: number | null;
+  /** How long ago the oldest figure of this row was measured (size, position, lag); null: not measured yet. */
+  measuredAgeMs: number | null;
 }
 
 export interface OperationRow {

@@ -6,8 +6,11 @@ export const FORMATS = ['table', 'json', 'csv', 'tsv'] as const;
 export type Format = (typeof FORMATS)[number];
 
 type Cell = string | number | boolean | null;
-/** What a number means; only the table format shows it, everything else prints the number. `time` is an ISO string. */
-type Unit = 'bytes' | 'bytesPerSecond' | 'seconds' | 'percent' | 'ms' | 'time';
+/**
+ * What a number means; only the table format shows it, everything else prints the number. `time` is an ISO string; `age`: milliseconds since
+ * something was measured, null where it has not been.
+ */
+type Unit = 'bytes' | 'bytesPerSecond' | 'seconds' | 'percent' | 'ms' | 'time' | 'age';
 
 export interface Column<T> {
   name: string;
@@ -69,13 +72,14 @@ function table<T>(rows: readonly T[], shape: readonly Column<T>[]): string {
 
 function human<T>(column: Column<T>, row: T): string {
   const value = column.value(row);
-  if (value === null) return '-';
+  if (value === null) return column.unit === 'age' ? 'not measured yet' : '-';
   if (column.unit === 'time') return sqlTime(String(value));
   if (typeof value !== 'number') return String(value).replace(/\s+/g, ' ');
   if (column.unit === 'bytes') return humanBytes(value);
   if (column.unit === 'bytesPerSecond') return `${humanBytes(value)}/s`;
   if (column.unit === 'seconds') return humanSeconds(value);
   if (column.unit === 'percent') return `${Math.floor(value)} %`;
+  if (column.unit === 'age') return `${humanSeconds(value / 1000)} ago`;
   if (column.unit === 'ms') return `${Number(value.toFixed(1))} ms`;
   return String(value);
 }

@@ -1,7 +1,7 @@
 import type { ClusterView, LoadView, NodeId, NodeLoad } from '../catalog/model.ts';
 import { allPartitions, connectedNodes, partitionKey } from '../catalog/view.ts';
 import type { Clock } from '../core/clock.ts';
-import type { Inspector } from './ports.ts';
+import type { Measurements } from './measurements.ts';
 
 /** What a node says of itself, every half second. */
 export interface Beat {
@@ -19,25 +19,20 @@ export interface Beat {
 
 /** A node that has not beaten for this long, or whose PostgreSQL does not answer or is fenced, is not alive. */
 const ALIVE_MS = 3_000;
+/** How long a plan waits for figures from now. */
+const LOOK_MS = 2_000;
 
-export interface ReplicaSize {
-  bytes: number;
-  rows: number;
-}
-
-/** What heartbeats and size queries last said. */
+/** What heartbeats last said, and what was measured. */
 export class ClusterLoad {
   readonly #clock: Clock;
-  readonly #inspector: Inspector;
   readonly #isOut: (node: NodeId) => boolean;
   /** `downSinceMs`: since when it has said without a break that its PostgreSQL neither answers nor could let anybody in. */
   readonly #beats = new Map<NodeId, Beat & { atMs: number; servedAtMs: number | null; downSinceMs: number | null }>();
-  readonly #sizes = new Map<NodeId, Map<string, ReplicaSize>>();
-  readonly #lags = new Map<NodeId, Map<string, { replayLsn: string; lagBytes: number }>>();
+  readonly measurements: Measurements;
 
-  constructor(clock: Clock, inspector: Inspector, isOut: (node: NodeId) => boolean) {
+  constructor(clock: Clock, measurements: Measurements, isOut: (node: NodeId) => boolean) {
     this.#clock = clock;
-    this.#inspector = inspector;
+    this.measurements = measurements;
     this.#isOut = isOut;
   }
 
@@ -83,29 +78,25 @@ export class ClusterLoad {
     return this.#beats.get(node)?.downSinceMs ?? null;
   }
 
-  sizeOf(node: NodeId, key: string): ReplicaSize | null {
-    return this.#sizes.get(node)?.get(key) ?? null;
-  }
-
-  lagOf(sender: NodeId, subscription: string): { replayLsn: string; lagBytes: number } | null {
-    return this.#lags.get(sender)?.get(subscription) ?? null;
-  }
-
   /** True once every live node has told its sizes: before that a plan would take full nodes for empty ones. */
   measured(view: ClusterView): boolean {
-    return connectedNodes(view).every((n) => !this.alive(n.id) || this.#sizes.has(n.id));
+    return connectedNodes(view).every((n) => !this.alive(n.id) || this.measurements.measuredAt(n.id) !== null);
   }
 
-  /** Asks every live node for sizes and lag; a node that fails keeps what it last said. */
-  async measure(view: ClusterView): Promise<void> {
-    const live = connectedNodes(view).filter((n) => this.alive(n.id) && n.state !== 'joining');
-    await Promise.allSettled(
-      live.map(async ({ id }) => {
-        const sizes = await this.#inspector.sizes(id);
-        this.#sizes.set(id, new Map(sizes.map((s) => [partitionKey(s.tid, s.pid), { bytes: s.bytes, rows: s.rows }])));
-        this.#lags.set(id, await this.#inspector.lag(id));
-      }),
-    );
+  /** Looks at what is due of the live nodes, in the background. */
+  measure(view: ClusterView): void {
+    this.measurements.round(this.#measurable(view));
+  }
+
+  /** Looks at all live nodes now, for a plan; one that does not answer in time is planned with as it was last measured. */
+  async measureNow(view: ClusterView): Promise<void> {
+    await this.measurements.anew(this.#measurable(view), LOOK_MS);
+  }
+
+  #measurable(view: ClusterView): NodeId[] {
+    return connectedNodes(view)
+      .filter((n) => this.alive(n.id) && n.state !== 'joining')
+      .map((n) => n.id);
   }
 
   view(view: ClusterView): LoadView {
@@ -122,7 +113,7 @@ export class ClusterLoad {
     const partitionBytes = new Map<string, number>();
     for (const { partition } of allPartitions(view)) {
       const key = partitionKey(partition.tid, partition.pid);
-      const size = this.sizeOf(partition.leader, key);
+      const size = this.measurements.sizeOf(partition.leader, key);
       if (size) partitionBytes.set(key, size.bytes);
     }
     return { nodes, partitionBytes };

@@ -19,6 +19,7 @@ import { runCommand } from './commands/run.ts';
 import { DeadlockWatch } from './deadlocks.ts';
 import { EventLog } from './event-log.ts';
 import { Guardian } from './guardian.ts';
+import { Measurements } from './measurements.ts';
 import type { Inspector } from './ports.ts';
 import { Promotions } from './promotions.ts';
 import { Reconciler } from './reconcile.ts';
@@ -57,7 +58,6 @@ export interface ManagerPorts {
 
 const ROUND_MS = 500;
 const WATCH_MS = 150;
-const MEASURE_MS = 2_000;
 /** A node that is dead holds up writes of two-replica tables this much longer than it takes to be noticed. */
 const QUORUM_MS = 300;
 const HEAR_MS = 3_000;
@@ -96,7 +96,8 @@ export class Manager {
     const servers = ports.servers({ addressOf: (node) => this.#addressOf(node), reachable });
     this.#inspector = servers.inspector;
     this.#servers = servers;
-    this.#load = new ClusterLoad(ports.clock, servers.inspector, (node) => isOut(catalog.view, node));
+    const measurements = new Measurements({ clock: ports.clock, inspector: servers.inspector, log: ports.log });
+    this.#load = new ClusterLoad(ports.clock, measurements, (node) => isOut(catalog.view, node));
     const reconnect = (node: NodeId) => this.#reconciler.nodeReturned(node);
     this.#balancer = new Balancer((entry) => events.add(entry));
     const shared = {
@@ -312,7 +313,7 @@ export class Manager {
       await this.#ports.clock.sleep(50, this.#ending.signal);
     }
     await begun;
-    await this.#load.measure(this.#catalog.view);
+    await this.#load.measureNow(this.#catalog.view);
   }
 
   #addressOf(node: NodeId): { host: string; port: number } {
@@ -327,17 +328,12 @@ export class Manager {
   }
 
   async #loop(): Promise<void> {
-    let measuredMs = 0;
     const alive = new Set<NodeId>();
     while (!this.#ending.signal.aborted) {
       try {
         const view = this.#catalog.view;
         await this.#tellOfSilence(alive);
         await this.#forgetUnjoined();
-        if (this.#ports.clock.nowMs() - measuredMs >= MEASURE_MS) {
-          await this.#load.measure(view);
-          measuredMs = this.#ports.clock.nowMs();
-        }
         await this.#reconciler.round();
         if (this.#load.measured(view))
           await this.#balancer.round(this.#runner, this.#catalog.view, this.#load.view(this.#catalog.view));
@@ -378,12 +374,13 @@ export class Manager {
     while (!this.#ending.signal.aborted) {
       const live = connectedNodes(this.#catalog.view).filter((n) => n.state !== 'joining' && this.#load.alive(n.id));
       const nodes = live.map((n) => n.id);
+      this.#load.measure(this.#catalog.view);
       this.#walKeeper.round(nodes);
       this.#streamKeeper.round(nodes);
       wasFull = await this.#watchStore(wasFull).catch(() => true);
       await this.#ports.clock.sleep(STREAMS_MS, this.#ending.signal);
     }
-    await Promise.all([this.#walKeeper.idle(), this.#streamKeeper.idle()]);
+    await Promise.all([this.#walKeeper.idle(), this.#streamKeeper.idle(), this.#load.measurements.idle()]);
   }
 
   /** Tells of a meta store without room, which nobody else may be writing to, and whether it has some again. */

@@ -4,7 +4,8 @@ import type { LocalData } from '../core/local-data.ts';
 
 /** What the manager reads from the servers beside what operations do there. `postgres/inspector.ts` does it on real ones. */
 export interface Inspector {
-  sizes(node: NodeId): Promise<{ tid: number; pid: number; bytes: number; rows: number }[]>;
+  /** Waits for no lock that anybody holds: what is locked is estimated (`isExact` false). Bounded. */
+  sizes(node: NodeId): Promise<{ tid: number; pid: number; bytes: number; rows: number; isExact: boolean }[]>;
   /** How far each receiver has replayed this node's WAL, by subscription name. */
   lag(node: NodeId): Promise<Map<string, { replayLsn: string; lagBytes: number }>>;
   /** Its logical replication slots, those of table copies included. */

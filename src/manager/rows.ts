@@ -53,6 +53,7 @@ export function operationRow(runner: Runner, record: OperationRecord, nowMs: num
   const bytesDone = Math.max(record.bytesDone, live?.bytesDone ?? 0);
   const bytesTotal = Math.max(record.bytesTotal, live?.bytesTotal ?? 0, bytesDone);
   const speed = hasEnded(record) ? null : rate(live, nowMs);
+  const isPlanned = live?.estimate || record.percent !== undefined || typeof record.data.bytesPlanned === 'number';
   return {
     id: record.id,
     parent: record.parent,
@@ -60,11 +61,13 @@ export function operationRow(runner: Runner, record: OperationRecord, nowMs: num
     subject: record.subject,
     status: record.status,
     step: hasEnded(record) ? null : (steps[record.step]?.name ?? null),
-    percent: percentOf(record, steps.length, bytesDone, bytesTotal),
+    percent: isPlanned
+      ? plannedPercent(record, steps.length, live)
+      : percentOf(record, steps.length, bytesDone, bytesTotal),
     bytesDone,
     bytesTotal,
     bytesPerSecond: speed,
-    secondsLeft: speed === null || speed === 0 ? null : Math.ceil((bytesTotal - bytesDone) / speed),
+    secondsLeft: isPlanned ? (live?.estimate?.secondsLeft ?? null) : secondsOf(bytesTotal - bytesDone, speed),
     waitsFor: live?.waitsFor ?? null,
     createdAt: isoTime(record.createdMs),
     startedAt: record.startedMs === null ? null : isoTime(record.startedMs),
@@ -78,11 +81,26 @@ function rate(live: Live | undefined, nowMs: number): number | null {
   return Math.round(((live.bytesDone - live.since.bytes) * 1000) / (nowMs - live.since.ms));
 }
 
-/** Copied bytes where an operation moves data by others; else steps, the copying one in proportion to its bytes. */
+/** Null where all is copied: what is left to do then takes its time, too, and no rate tells how much. */
+function secondsOf(bytesLeft: number, speed: number | null): number | null {
+  return bytesLeft <= 0 || speed === null || speed <= 0 ? null : Math.ceil(bytesLeft / speed);
+}
+
+/**
+ * Of an operation that moves by a plan: what has been journaled of it, so that it never goes backwards, under whichever manager; of one that is
+ * being undone how far that has come.
+ */
+function plannedPercent(record: OperationRecord, steps: number, live: Live | undefined): number {
+  if (record.status === 'done') return 100;
+  if (record.status === 'undoing' && live?.estimate) return live.estimate.percent;
+  const passed = typeof record.data.bytesPlanned === 'number' ? 0 : Math.floor((100 * record.step) / steps);
+  return Math.min(99, Math.max(passed, record.percent ?? 0));
+}
+
+/** Steps, the copying one in proportion to its bytes. */
 function percentOf(record: OperationRecord, steps: number, bytesDone: number, bytesTotal: number): number {
   if (record.status === 'done') return 100;
   const share = bytesTotal === 0 ? 0 : bytesDone / bytesTotal;
-  if (typeof record.data.bytesPlanned === 'number') return Math.min(99, Math.floor(share * 100));
   const copied = Math.min(record.step, steps) / steps;
   return Math.min(99, Math.floor(Math.max(copied, share * 0.6) * 100));
 }

@@ -4,7 +4,7 @@ import type { SharedStore } from '../store/meta-store.ts';
 import type { MetaSink } from './meta-transfer.ts';
 import type { SeatGrant } from './seat.ts';
 
-/** The manager as the node process sees it; `tide.ts` passes in the real one. */
+/** The manager as the node process sees it; `adapters.ts` passes in the real one. */
 export interface ManagerHandle {
   run(command: AdminCommand): Promise<unknown>;
   join(request: JoinRequest): Promise<JoinAnswer>;
@@ -24,7 +24,7 @@ export interface ManagerHandle {
   abandon(): Promise<void>;
 }
 
-/** What a node needs of a meta store that is shared; `tide.ts` passes in the real one. */
+/** What a node needs of a meta store that is shared; `adapters.ts` passes in the real one. */
 export interface SharedPorts {
   /** Throws META_URL_INVALID; whether anybody answers shows at the first call. */
   open(url: string): SharedStore;

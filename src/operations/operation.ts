@@ -3,6 +3,7 @@ import type { ClusterView, LoadView, NodeId, OperationId } from '../catalog/mode
 import type { Clock } from '../core/clock.ts';
 import type { TideError } from '../core/errors.ts';
 import type { WaitReason } from '../core/wait-reason.ts';
+import type { MovesSeen } from './estimate.ts';
 import type { DataPlane } from './ports.ts';
 
 export type OperationStatus = 'queued' | 'running' | 'undoing' | 'done' | 'failed' | 'cancelled';
@@ -48,6 +49,8 @@ export interface OperationRecord {
   readonly endedMs: number | null;
   readonly bytesDone: number;
   readonly bytesTotal: number;
+  /** Of one that moves by a plan: the most that has been told of it, whole. Absent: nothing yet. */
+  readonly percent?: number;
   readonly error: { readonly code: string; readonly message: string; readonly hint: string } | null;
 }
 
@@ -103,6 +106,8 @@ export interface StepContext<I> {
   remember(facts: Record<string, unknown>): Promise<void>;
   claim(...claims: Claim[]): Promise<void>;
   progress(bytesDone: number, bytesTotal: number): void;
+  /** Tells what is to be known of the moves of a plan; `left` null: as it was told last. */
+  moves(seen: Omit<MovesSeen, 'left'>, left: MovesSeen['left'] | null): void;
   pause(record: Omit<PauseRecord, 'atMs'>): Promise<void>;
   alive(node: NodeId): boolean;
   /** Operations this one started; they end with it. */

@@ -6,6 +6,7 @@ import { messageOf, TideError, tideError } from '../core/errors.ts';
 import { KeyedMutex } from '../core/mutex.ts';
 import type { WaitReason } from '../core/wait-reason.ts';
 import { adoptSteps } from './adopt.ts';
+import { type Estimate, estimate, type MovesSeen } from './estimate.ts';
 import type { Journal } from './journal.ts';
 import { advance, hasEnded, type OperationEvent } from './machine.ts';
 import type { Claim, OperationKind, OperationRecord, PauseRecord, Step, StepContext, StepResult } from './operation.ts';
@@ -33,6 +34,9 @@ export interface Live {
   bytesTotal: number;
   /** Samples for the rate: bytes and time. */
   since: { bytes: number; ms: number } | null;
+  /** Of one that moves by a plan, and the moves that had yet to begin then. */
+  estimate: Estimate | null;
+  left: MovesSeen['left'] | null;
 }
 
 /** A step that fails for a reason that is not known to pass is tried this often before the operation is undone. */
@@ -184,7 +188,8 @@ export class Runner {
 
   async #drive(id: number): Promise<void> {
     const first = this.#record(id);
-    this.#live.set(id, { waitsFor: null, bytesDone: first.bytesDone, bytesTotal: first.bytesTotal, since: null });
+    const { bytesDone, bytesTotal } = first;
+    this.#live.set(id, { waitsFor: null, bytesDone, bytesTotal, since: null, estimate: null, left: null });
     const names = stepNames(this.kindOf(first));
     if (adoptSteps(first, names) !== first) await this.#journal.update(id, (record) => adoptSteps(record, names));
     let failures = 0;
@@ -363,6 +368,7 @@ export class Runner {
       remember: (facts) => change((r) => ({ ...r, data: { ...r.data, ...facts } })),
       claim: (...claims) => change((r) => ({ ...r, claims: mergeClaims(r.claims, claims) })),
       progress: (bytesDone, bytesTotal) => this.#progress(id, bytesDone, bytesTotal),
+      moves: (seen, left) => this.#estimate(id, seen, left),
       pause: (pause) =>
         change((r) => ({ ...r, pauses: keepPauses([...r.pauses, { ...pause, atMs: ports.clock.nowMs() }]) })),
       children: () => this.#journal.all().filter((r) => r.parent === id),
@@ -384,9 +390,20 @@ export class Runner {
   /** Journaled at every percent, so that the manager that comes next shows no less. */
   async #keepProgress(id: number): Promise<void> {
     const live = this.#live.get(id);
-    if (!live || share(live) <= share(this.#record(id))) return;
+    if (!live) return;
+    const record = this.#record(id);
+    const told = record.percent ?? -1;
+    const percent = live.estimate && live.estimate.percent > told ? { percent: live.estimate.percent } : {};
+    if (share(live) <= share(record) && percent.percent === undefined) return;
     const { bytesDone, bytesTotal } = live;
-    await this.#journal.update(id, (r) => ({ ...r, bytesDone, bytesTotal }));
+    await this.#journal.update(id, (r) => ({ ...r, bytesDone, bytesTotal, ...percent }));
+  }
+
+  #estimate(id: number, seen: Omit<MovesSeen, 'left'>, left: MovesSeen['left'] | null): void {
+    const live = this.#live.get(id);
+    if (!live) return;
+    live.left = left ?? live.left;
+    if (live.left) live.estimate = estimate({ ...seen, left: live.left });
   }
 
   /**

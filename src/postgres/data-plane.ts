@@ -76,7 +76,7 @@ export class PostgresDataPlane implements DataPlane {
   }
 
   async replicaBytes(node: NodeId, { tid, pid }: PartitionRef): Promise<number> {
-    return mesh.copyProgress(this.#on(node), tid, pid);
+    return this.#connections.session(node, (sql) => replica.readBytes(sql, tid, pid));
   }
 
   async connectPair(from: NodeId, to: NodeId, isCounted: () => boolean): Promise<boolean> {
@@ -347,7 +347,7 @@ export class PostgresDataPlane implements DataPlane {
   }
 
   async listReplicas(node: NodeId): Promise<PartitionRef[]> {
-    return (await replica.readSizes(this.#on(node))).map(({ tid, pid }) => ({ tid, pid }));
+    return replica.listReplicas(this.#on(node));
   }
 
   async dropLooseForwards(node: NodeId): Promise<void> {

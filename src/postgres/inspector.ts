@@ -21,7 +21,7 @@ export class PostgresInspector implements Inspector {
   }
 
   async sizes(node: NodeId) {
-    return readSizes(this.#connections.on(node));
+    return this.#connections.session(node, readSizes);
   }
 
   async lag(node: NodeId) {

@@ -25,7 +25,7 @@ const base = [
   ...columns<Row>('isAvailable', 'isLive'),
 ];
 const ranges = columns<Row>('leaders', 'replicas', 'partitionsUnavailable', 'partitionsUnderReplicated');
-const stats = columns<Row>('bytes:bytes', 'diskTotalBytes:bytes', 'diskFreeBytes:bytes', 'disk');
+const stats = columns<Row>('bytes:bytes', 'diskTotalBytes:bytes', 'diskFreeBytes:bytes', 'disk', 'measuredAgeMs:age');
 const decommission = columns<Row>('replicas', 'isDecommissioning', 'isDraining');
 const rest = columns<Row>('state', 'condition', 'isManager', 'httpAddress', 'attrs');
 

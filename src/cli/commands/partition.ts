@@ -43,7 +43,7 @@ function addList(partition: Command, run: CliRun): void {
         'epoch',
         'offset',
       ),
-      ...columns<PartitionRow>('lagBytes:bytes', 'rows', 'bytes:bytes'),
+      ...columns<PartitionRow>('lagBytes:bytes', 'rows', 'bytes:bytes', 'measuredAgeMs:age'),
     ]);
     return 0;
   });

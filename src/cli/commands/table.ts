@@ -69,7 +69,7 @@ function addList(table: Command, run: CliRun): void {
     const tables = await session.call({ do: 'table-ls' });
     session.show(tables, [
       ...columns<TableRow>('tid', 'schema', 'name', 'state', 'distributeBy', 'partitions', 'replicas', 'rows'),
-      ...columns<TableRow>('bytes:bytes'),
+      ...columns<TableRow>('bytes:bytes', 'measuredAgeMs:age'),
     ]);
     return 0;
   });

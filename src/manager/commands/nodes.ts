@@ -20,7 +20,10 @@ import { localDataRows, lookForLocalData, requireNothingLocal } from './local-da
 type Command<V extends AdminCommand['do']> = Extract<AdminCommand, { do: V }>;
 
 export function nodeStatus(c: CommandContext): NodeStatusRow[] {
+  const { measurements } = c.load;
+  const nowMs = c.clock.nowMs();
   return [...c.view.nodes.values()].map((node) => {
+    const measuredMs = measurements.measuredAt(node.id);
     const here = [...allPartitions(c.view)].filter(({ partition }) => replicaOn(partition, node.id));
     const beatAt = c.load.beatAt(node.id);
     const known = diskOf(c.loadView, node.id);
@@ -50,8 +53,9 @@ export function nodeStatus(c: CommandContext): NodeStatusRow[] {
       partitionsUnavailable: here.filter(({ partition }) => !c.load.alive(partition.leader)).length,
       partitionsUnderReplicated: here.filter((p) => ready(p) < p.table.replicaCount).length,
       bytes: here.reduce((sum, { partition }) => {
-        return sum + (c.load.sizeOf(node.id, partitionKey(partition.tid, partition.pid))?.bytes ?? 0);
+        return sum + (measurements.sizeOf(node.id, partitionKey(partition.tid, partition.pid))?.bytes ?? 0);
       }, 0),
+      measuredAgeMs: measuredMs === null ? null : nowMs - measuredMs,
       diskTotalBytes: known?.totalBytes ?? null,
       diskFreeBytes: known?.freeBytes ?? null,
       disk: known && diskState(known, c.view.settings),
@@ -182,7 +186,7 @@ function requireLiveMember(c: CommandContext, node: NodeId): void {
 }
 
 export async function scaleOut(c: CommandContext, command: Command<'scale-out'>): Promise<StartedResult> {
-  await c.load.measure(c.view);
+  await c.load.measureNow(c.view);
   const wanted = plan(c.view, c.loadView, { kind: 'balance' });
   const result = planResult(c.view, wanted);
   if (command.dryRun) return { operation: null, plan: result };
@@ -237,7 +241,7 @@ export async function planCommand(c: CommandContext, command: Command<'plan'>): 
   if (asked.filter(Boolean).length !== 1) {
     throw tideError('BAD_REQUEST', { what: 'plan', why: 'it takes exactly one of add, remove and rebalance' });
   }
-  await c.load.measure(c.view);
+  await c.load.measureNow(c.view);
   if (command.add !== undefined) {
     const world = withAddedNodes(c.view, c.loadView, command.add);
     return planResult(world.view, plan(world.view, world.load, { kind: 'balance' }));

@@ -68,12 +68,13 @@ export async function dropTable(c: CommandContext, name: string): Promise<{ oper
   return { operation: started.id, table: tableName(table) };
 }
 
-export async function listTables(c: CommandContext): Promise<TableRow[]> {
-  await c.load.measure(c.view);
+export function listTables(c: CommandContext): TableRow[] {
+  const { measurements } = c.load;
   return [...c.view.tables.values()].map((table) => {
-    const sizes = table.partitions.map((p) => c.load.sizeOf(p.leader, partitionKey(p.tid, p.pid)));
-    const sum = (field: 'rows' | 'bytes') =>
-      sizes.every((s) => s !== null) ? sizes.reduce((total, s) => total + (s?.[field] ?? 0), 0) : null;
+    const sizes = table.partitions.map((p) => measurements.sizeOf(p.leader, partitionKey(p.tid, p.pid)));
+    const known = sizes.filter((s) => s !== null);
+    const isWhole = known.length === sizes.length;
+    const sum = (field: 'rows' | 'bytes') => (isWhole ? known.reduce((total, s) => total + s[field], 0) : null);
     return {
       tid: table.tid,
       schema: table.schema,
@@ -84,13 +85,13 @@ export async function listTables(c: CommandContext): Promise<TableRow[]> {
       replicas: table.replicaCount,
       rows: sum('rows'),
       bytes: sum('bytes'),
+      measuredAgeMs: isWhole ? oldestAgeMs(c, known) : null,
     };
   });
 }
 
-export async function listPartitions(c: CommandContext, name: string | undefined): Promise<PartitionRow[]> {
+export function listPartitions(c: CommandContext, name: string | undefined): PartitionRow[] {
   const tables = name === undefined ? [...c.view.tables.values()] : [tableNamed(c.view, name)];
-  await c.load.measure(c.view);
   const alive = (node: NodeId) => c.load.alive(node);
   const refused = (node: NodeId) => c.runner.quorums.refusedOn(node);
   const quorums = new Map(
@@ -108,8 +109,9 @@ function row(c: CommandContext, table: TableRecord, pid: number, node: number, d
   const partition = table.partitions[pid];
   const replica = partition?.replicas.find((r) => r.node === node);
   const leader = partition?.leader ?? 0;
-  const size = c.load.sizeOf(node, partitionKey(table.tid, pid));
-  const lag = node === leader ? null : c.load.lagOf(leader, subscriptionName(leader, node));
+  const { measurements } = c.load;
+  const size = measurements.sizeOf(node, partitionKey(table.tid, pid));
+  const lag = node === leader ? null : measurements.lagOf(leader, subscriptionName(leader, node));
   return {
     table: tableName(table),
     tid: table.tid,
@@ -125,5 +127,12 @@ function row(c: CommandContext, table: TableRecord, pid: number, node: number, d
     lagBytes: node === leader ? 0 : (lag?.lagBytes ?? null),
     rows: size?.rows ?? null,
     bytes: size?.bytes ?? null,
+    measuredAgeMs: size && oldestAgeMs(c, lag ? [size, lag] : [size]),
   };
+}
+
+/** The age of the oldest of some figures; null where there is none. */
+function oldestAgeMs(c: CommandContext, figures: readonly { atMs: number }[]): number | null {
+  if (figures.length === 0) return null;
+  return c.clock.nowMs() - Math.min(...figures.map((f) => f.atMs));
 }

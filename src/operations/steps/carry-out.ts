@@ -25,7 +25,9 @@ const RETRY_MS_MAX = 300_000;
 export async function carryOut(c: StepContext<unknown>, goal: Goal, forgiven = 0): Promise<StepResult> {
   const children = c.children();
   showProgress(c, children);
-  const failed = lastFailures(children.filter((r) => r.id > forgiven));
+  const own = children.filter((r) => r.id > forgiven);
+  showMoves(c, own, null);
+  const failed = lastFailures(own);
   const pauseMs = failed ? failed.endedMs + retryMs(failed.count) - c.clock.nowMs() : 0;
   if (failed && pauseMs > 0) return again(Math.min(pauseMs, 5_000), waitFor('children', failureText(failed, pauseMs)));
   const running = c.running().filter((r) => MOVE_KINDS.has(r.kind));
@@ -39,6 +41,12 @@ export async function carryOut(c: StepContext<unknown>, goal: Goal, forgiven = 0
     const { kind, ...input } = move;
     await c.start(kind, input);
   }
+  const begun = c.children().filter((r) => r.id > forgiven);
+  showMoves(
+    c,
+    begun,
+    next.waiting.map((w) => w.move),
+  );
   const mine = running.filter((r) => r.parent === c.id).length + next.start.length;
   if (mine > 0) return again(150, waitFor('children', `${mine} moves under way, ${next.waiting.length} planned`));
   const [first] = next.waiting;
@@ -79,6 +87,20 @@ function showProgress(c: StepContext<unknown>, children: readonly OperationRecor
   const planned = typeof c.data.bytesPlanned === 'number' ? c.data.bytesPlanned : 0;
   const done = children.reduce((sum, r) => sum + (r.status === 'done' ? r.bytesTotal : r.bytesDone), 0);
   c.progress(done, Math.max(planned, done));
+}
+
+/** What the moves of this plan have cost tells what the others will. */
+function showMoves(c: StepContext<unknown>, own: readonly OperationRecord[], waiting: readonly Move[] | null): void {
+  const nowMs = c.clock.nowMs();
+  const msOf = (r: OperationRecord) => Math.max(0, (r.endedMs ?? nowMs) - (r.startedMs ?? nowMs));
+  const open = own.filter((r) => r.endedMs === null);
+  const begun = own.flatMap((r) => (r.startedMs === null ? [] : [r.startedMs]));
+  const seen = {
+    finished: own.filter((r) => r.status === 'done').map((r) => ({ bytes: r.bytesTotal, ms: msOf(r) })),
+    running: open.map((r) => ({ bytes: sizeOf(r), bytesDone: r.bytesDone, ms: msOf(r) })),
+    elapsedMs: nowMs - Math.min(nowMs, ...begun),
+  };
+  c.moves(seen, waiting);
 }
 
 /** Other operations may do part of the plan: what is left to do tells more than what our own moves have done. */

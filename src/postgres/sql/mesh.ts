@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NodeId } from '../../catalog/model.ts';
-import { partitionTable, publicationName, SCHEMAS, subscriptionName } from '../../catalog/names.ts';
+import { publicationName, SCHEMAS, subscriptionName } from '../../catalog/names.ts';
 import type { SlotState } from '../../catalog/retention.ts';
 import { must } from '../../core/assert.ts';
 import { TIDE_MANAGER } from '../config.ts';
@@ -359,16 +359,6 @@ export async function awaitMarker(sql: Sql, from: NodeId, value: string, timeout
     if (waitedMs >= timeoutMs) return false;
     await sleep(Math.min(1 + waitedMs / 10, MARKER_POLL_MS, timeoutMs - waitedMs));
   }
-}
-
-/** Bytes the initial copy has written so far on the receiver. */
-export async function copyProgress(sql: Sql, tid: number, pid: number): Promise<number> {
-  const [row] = await sql.query<{ bytes: string }>(
-    `select coalesce(pg_total_relation_size(c.oid), 0) as bytes from pg_class c
-      where c.relnamespace = 'tide_data'::regnamespace and c.relname = $1`,
-    [partitionTable(tid, pid)],
-  );
-  return Number(row?.bytes ?? 0);
 }
 
 /** How far each receiver has replayed a sender's WAL, by application name. */

@@ -49,6 +49,14 @@ export async function dropReplica(sql: Sql, node: NodeId, tid: number, pid: numb
   await sql.query(`SET LOCAL lock_timeout = '2s'; DROP TABLE IF EXISTS ${replica}`);
 }
 
+/** The partitions that a node has replica tables of. */
+export async function listReplicas(sql: Sql): Promise<{ tid: number; pid: number }[]> {
+  const rows = await sql.query<{ name: string }>(
+    `select relname as name from pg_class where relnamespace = 'tide_data'::regnamespace and relkind = 'r'`,
+  );
+  return rows.flatMap((row) => refOf(row.name) ?? []);
+}
+
 export interface ReplicaSize {
   tid: number;
   pid: number;
@@ -56,20 +64,62 @@ export interface ReplicaSize {
   bytes: number;
   /** The planner's estimate; -1 or stale where the table was never analysed. */
   rows: number;
+  /** False where somebody has the table locked: then `bytes` is what VACUUM or ANALYZE last saw. */
+  isExact: boolean;
 }
 
-/** Sizes of all replica tables on a node, from the catalog: cheap enough to ask every few seconds. */
+/** A lock may be taken between the look at the locks and the look at the table; the other bound is for a slow disk. */
+const LOCK_MS = 100;
+const SIZES_MS = 5_000;
+
+/**
+ * Sizes of all replica tables on a node: cheap enough to ask every few seconds, and asked of no table that is locked against everybody or is about to
+ * be. pg_total_relation_size opens the table and all that belongs to it, and would stand in line behind a client's ACCESS EXCLUSIVE for as long as
+ * he keeps it.
+ */
 export async function readSizes(sql: Sql): Promise<ReplicaSize[]> {
-  const rows = await sql.query<{ name: string; bytes: string; rows: string }>(
-    `select c.relname as name, pg_total_relation_size(c.oid) as bytes,
-            greatest(coalesce(s.n_live_tup, 0), 0) as rows
-       from pg_class c left join pg_stat_all_tables s on s.relid = c.oid
-      where c.relnamespace = 'tide_data'::regnamespace and c.relkind = 'r'`,
-  );
+  return sizesOf(sql, null);
+}
+
+/** The size of one replica's table, read in the same way; 0 where there is none. */
+export async function readBytes(sql: Sql, tid: number, pid: number): Promise<number> {
+  const [found] = await sizesOf(sql, partitionTable(tid, pid));
+  return found?.bytes ?? 0;
+}
+
+async function sizesOf(sql: Sql, name: string | null): Promise<ReplicaSize[]> {
+  await sql.query(`BEGIN READ ONLY; SET LOCAL lock_timeout = ${LOCK_MS}; SET LOCAL statement_timeout = ${SIZES_MS}`);
+  const rows = await sql.query<{ name: string; bytes: string; rows: string; locked: boolean }>(SIZES, [name]);
+  await sql.query('COMMIT');
   return rows.flatMap((r) => {
-    const match = /^t(\d+)_p(\d+)$/.exec(r.name);
-    return match
-      ? [{ tid: Number(match[1]), pid: Number(match[2]), bytes: Number(r.bytes), rows: Number(r.rows) }]
-      : [];
+    const ref = refOf(r.name);
+    return ref ? [{ ...ref, bytes: Number(r.bytes), rows: Number(r.rows), isExact: !r.locked }] : [];
   });
+}
+
+const SIZES = `
+  with tables as materialized (
+         select oid, relname, reltoastrelid from pg_class
+          where relnamespace = 'tide_data'::regnamespace and relkind = 'r' and ($1::text is null or relname = $1)),
+       heaps as (
+         select oid as whole, oid from tables
+         union all select oid, reltoastrelid from tables where reltoastrelid <> 0),
+       parts as materialized (
+         select whole, oid from heaps
+         union all select h.whole, i.indexrelid from heaps h join pg_index i on i.indrelid = h.oid),
+       locked as materialized (
+         select distinct p.whole from pg_locks l join parts p on p.oid = l.relation
+          where l.locktype = 'relation' and l.mode = 'AccessExclusiveLock'
+            and l.database = (select oid from pg_database where datname = current_database())),
+       estimated as (
+         select p.whole, sum(c.relpages::bigint) * current_setting('block_size')::int as bytes
+           from parts p join pg_class c on c.oid = p.oid where p.whole in (select whole from locked) group by 1)
+  select t.relname as name, l.whole is not null as locked,
+         coalesce(case when l.whole is null then pg_total_relation_size(t.oid) else e.bytes end, 0) as bytes,
+         greatest(coalesce(pg_stat_get_live_tuples(t.oid), 0), 0) as rows
+    from tables t left join locked l on l.whole = t.oid left join estimated e on e.whole = t.oid`;
+
+function refOf(name: string): { tid: number; pid: number } | null {
+  const match = /^t(\d+)_p(\d+)$/.exec(name);
+  return match ? { tid: Number(match[1]), pid: Number(match[2]) } : null;
 }

@@ -175,7 +175,7 @@ export class SimInspector implements Inspector {
     const { replicas } = await this.#server(node);
     return [...replicas].map(([name, { rows }]) => {
       const [tid, pid] = name.slice(1).split('_p');
-      return { tid: Number(tid), pid: Number(pid), rows: rows.size, bytes: 8192 * (1 + rows.size) };
+      return { tid: Number(tid), pid: Number(pid), rows: rows.size, bytes: 8192 * (1 + rows.size), isExact: true };
     });
   }
 

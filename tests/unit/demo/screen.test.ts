@@ -26,6 +26,7 @@ const node = (id: number, changes: Partial<NodeStatusRow> = {}): NodeStatusRow =
   partitionsUnavailable: 0,
   partitionsUnderReplicated: 0,
   bytes: 3_500_000,
+  measuredAgeMs: null,
   diskTotalBytes: null,
   diskFreeBytes: null,
   disk: null,
@@ -54,6 +55,7 @@ const row = (
   lagBytes: 0,
   rows: null,
   bytes: null,
+  measuredAgeMs: null,
 });
 
 const operation = (id: number, changes: Partial<OperationRow> = {}): OperationRow => ({

@@ -3,6 +3,7 @@ import type { ClusterView, NodeRecord, Settings, SettingValue } from '../../../s
 import { CatalogStore } from '../../../src/manager/catalog-store.ts';
 import { ClusterLoad } from '../../../src/manager/cluster-load.ts';
 import { Guardian, type GuardianPorts } from '../../../src/manager/guardian.ts';
+import type { Measurements } from '../../../src/manager/measurements.ts';
 import { MemoryStore } from '../../../src/store/memory-store.ts';
 import { ManualClock } from '../operations/support/manual-clock.ts';
 import { nodeRecord } from '../operations/support/world.ts';
@@ -26,7 +27,11 @@ class Watch {
   private constructor(catalog: CatalogStore) {
     this.#catalog = catalog;
     const inspector = { knock: async () => this.knock } as unknown as GuardianPorts['inspector'];
-    this.#load = new ClusterLoad(this.clock, inspector, (node) => this.view.nodes.get(node)?.outage !== undefined);
+    this.#load = new ClusterLoad(
+      this.clock,
+      {} as Measurements,
+      (node) => this.view.nodes.get(node)?.outage !== undefined,
+    );
     const runner = {
       unended: () => [],
       holderOf: () => undefined,

@@ -2,7 +2,7 @@ import { beforeEach, expect, test } from 'vitest';
 import { ClusterLoad } from '../../../src/manager/cluster-load.ts';
 import type { CommandContext } from '../../../src/manager/commands/context.ts';
 import { listManagers } from '../../../src/manager/commands/nodes.ts';
-import type { Inspector } from '../../../src/manager/ports.ts';
+import type { Measurements } from '../../../src/manager/measurements.ts';
 import { META_FORMAT } from '../../../src/store/meta-store.ts';
 import { World } from '../operations/support/world.ts';
 import { HEALTHY } from './support/beats.ts';
@@ -15,7 +15,7 @@ let load: ClusterLoad;
 
 beforeEach(async () => {
   world = await World.settled([1, 2, 3, 4]);
-  load = new ClusterLoad(world.clock, {} as Inspector, () => false);
+  load = new ClusterLoad(world.clock, {} as Measurements, () => false);
 });
 
 function beats(node: number, metaFormat = META_FORMAT): void {

@@ -7,6 +7,7 @@ import { CatalogStore } from '../../../src/manager/catalog-store.ts';
 import { ClusterLoad } from '../../../src/manager/cluster-load.ts';
 import type { CommandContext } from '../../../src/manager/commands/context.ts';
 import { drop, offline, recover, recoverPartition } from '../../../src/manager/commands/outages.ts';
+import type { Measurements } from '../../../src/manager/measurements.ts';
 import { MemoryStore } from '../../../src/store/memory-store.ts';
 import { ManualClock } from '../operations/support/manual-clock.ts';
 import { nodeRecord, tableRecord } from '../operations/support/world.ts';
@@ -41,11 +42,7 @@ beforeEach(async () => {
   catalog = await CatalogStore.open(store);
   clock = new ManualClock();
   local = [];
-  load = new ClusterLoad(
-    clock,
-    {} as CommandContext['inspector'],
-    (n) => catalog.view.nodes.get(n)?.outage !== undefined,
-  );
+  load = new ClusterLoad(clock, {} as Measurements, (n) => catalog.view.nodes.get(n)?.outage !== undefined);
   submitted = [];
   held = new Map();
   await catalog.commit([1, GONE, 3, 4].map((id) => ({ kind: 'node-put', node: nodeRecord(id) })));

@@ -154,6 +154,7 @@ export class World {
         partitionsUnavailable: out ? 1 : 0,
         partitionsUnderReplicated: 0,
         bytes: 2.25 * GIB,
+        measuredAgeMs: 1_200,
         diskTotalBytes: 100 * GIB,
         diskFreeBytes: 61.5 * GIB,
         disk: 'ok',
@@ -182,6 +183,7 @@ export class World {
       lagBytes: role === 'leader' ? 0 : 104,
       rows: 31_250,
       bytes: 4.5 * MIB,
+      measuredAgeMs: 1_200,
     });
     return [row(0, 1, 'leader'), row(0, 2, 'follower'), row(1, 2, 'leader'), row(1, 3, 'follower')];
   }
@@ -457,6 +459,7 @@ const TABLES = [
     replicas: 3,
     rows: 500_000,
     bytes: 72.4 * MIB,
+    measuredAgeMs: 1_900,
   },
   {
     tid: 5,
@@ -468,6 +471,7 @@ const TABLES = [
     replicas: 3,
     rows: null,
     bytes: null,
+    measuredAgeMs: null,
   },
 ];
 
