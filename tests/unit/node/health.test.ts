@@ -7,6 +7,7 @@ async function health(ready: boolean, manager: Partial<ManagerHandle> | null): P
     ready: () => ready,
     manager: () => manager,
     names: new Set(['localhost']),
+    clusterId: () => 'c',
   } as Partial<HttpPorts> as HttpPorts;
   const app = createHttp(ports);
   const { statusCode, body } = await app.inject('/health');
