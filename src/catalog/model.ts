@@ -159,6 +159,11 @@ export interface Settings {
   readonly 'move.max_retained_wal': number;
   /** How far a follower may be behind before its leader keeps no more WAL for it, bytes. */
   readonly 'follower.max_retained_wal': number;
+  /** Ended operations that are kept, and for how many seconds: one beyond either is forgotten. */
+  readonly 'operations.keep_count': number;
+  readonly 'operations.keep_for': number;
+  /** Whether others may see the literals of somebody's statement. */
+  readonly show_query_literals: boolean;
   /** Free share of a target's disk that no plan may use up, percent. */
   readonly 'disk.margin': number;
 }

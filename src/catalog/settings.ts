@@ -72,6 +72,20 @@ export const SETTINGS: Record<keyof Settings, SettingSpec> = {
     unit: 'bytes',
     description: 'how far a follower may be behind; beyond it its leader keeps no more WAL, and it is copied again',
   },
+  'operations.keep_count': {
+    default: 10_000,
+    range: [1, 1_000_000],
+    description: 'ended operations that are kept; older ones are forgotten',
+  },
+  'operations.keep_for': {
+    default: 30 * 86_400,
+    range: [60, 3_153_600_000],
+    description: 'time for which an ended operation is kept, seconds',
+  },
+  show_query_literals: {
+    default: false,
+    description: 'statements of clients in waits and events are shown with their literals',
+  },
   'disk.margin': { default: 10, range: [0, 90], description: 'share of a disk that moves leave free, percent' },
 };
 

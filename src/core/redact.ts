@@ -11,11 +11,14 @@ const NAME = /"(?:[^"]|"")*(?:"|$)|[\p{L}_][\p{L}\p{N}_$]*|\$\d+/uy;
 const NUMBER = /\.?\d[\p{L}\p{N}_.]*(?:(?<=[eE])[+-]\d+)?/uy;
 const LINE_COMMENT = /--[^\n]*/y;
 
-/**
- * A statement as others may see it: its literals are `?`, its comments are gone, white space is one space, and it is short. Names stay: they say
- * what is locked.
- */
-export function redactSql(sql: string): string {
+/** A statement as others may see it, in one short line: without its literals, unless these may be `shown` (setting `show_query_literals`). */
+export function shownSql(sql: string, literals: 'hidden' | 'shown'): string {
+  const line = (literals === 'shown' ? sql : redactSql(sql)).replace(/\s+/g, ' ').trim();
+  return line.length <= SHOWN_MAX ? line : `${line.slice(0, SHOWN_MAX - 1)}…`;
+}
+
+/** Its literals are `?`, its comments are gone. Names stay: they say what is locked. */
+function redactSql(sql: string): string {
   let shown = '';
   for (let at = 0; at < sql.length; ) {
     const comment = commentAt(sql, at);
@@ -28,8 +31,7 @@ export function redactSql(sql: string): string {
     else shown += number === '' ? sql[at] : '?';
     at += (comment || literal || name || number).length || 1;
   }
-  const line = shown.replace(/\s+/g, ' ').trim();
-  return line.length <= SHOWN_MAX ? line : `${line.slice(0, SHOWN_MAX - 1)}…`;
+  return shown;
 }
 
 function match(token: RegExp, sql: string, at: number): string {

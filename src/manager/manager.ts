@@ -19,6 +19,7 @@ import { runCommand } from './commands/run.ts';
 import { DeadlockWatch } from './deadlocks.ts';
 import { EventLog } from './event-log.ts';
 import { Guardian } from './guardian.ts';
+import { History } from './history.ts';
 import { Measurements } from './measurements.ts';
 import type { Inspector } from './ports.ts';
 import { Promotions } from './promotions.ts';
@@ -76,6 +77,7 @@ export class Manager {
   readonly #guardian: Guardian;
   readonly #walKeeper: WalKeeper;
   readonly #streamKeeper: StreamKeeper;
+  readonly #history: History;
   readonly #balancer: Balancer;
   readonly #deadlocks: DeadlockWatch;
   readonly #inspector: Inspector;
@@ -114,6 +116,7 @@ export class Manager {
       load: () => this.#load.view(catalog.view),
       event: (entry) => events.add(entry),
     });
+    this.#history = new History({ clock: ports.clock, runner: this.#runner, log: ports.log });
     this.#guardian = new Guardian({
       clock: ports.clock,
       runner: this.#runner,
@@ -377,10 +380,12 @@ export class Manager {
       this.#load.measure(this.#catalog.view);
       this.#walKeeper.round(nodes);
       this.#streamKeeper.round(nodes);
+      this.#history.round();
       wasFull = await this.#watchStore(wasFull).catch(() => true);
       await this.#ports.clock.sleep(STREAMS_MS, this.#ending.signal);
     }
-    await Promise.all([this.#walKeeper.idle(), this.#streamKeeper.idle(), this.#load.measurements.idle()]);
+    const background = [this.#walKeeper, this.#streamKeeper, this.#load.measurements, this.#history];
+    await Promise.all(background.map((work) => work.idle()));
   }
 
   /** Tells of a meta store without room, which nobody else may be writing to, and whether it has some again. */

@@ -103,7 +103,7 @@ export class WalKeeper {
     if (heldBytes > 0 && !told.held) {
       const writer = await plane.oldestWriter(node);
       const whose = writer
-        ? waitForTransaction(node, writer, 'it goes when this transaction ends').text
+        ? waitForTransaction(view().settings, node, writer, 'it goes when this transaction ends').text
         : 'it is not open any more';
       await event({ kind: 'wal-held', node, text: `node ${node} keeps ${humanBytes(heldBytes)} of WAL: ${whose}` });
     }

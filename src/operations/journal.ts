@@ -4,6 +4,8 @@ import type { MetaStore } from '../store/meta-store.ts';
 import type { OperationRecord } from './operation.ts';
 
 const PREFIX = '/op/';
+/** etcd takes 128 conditions and writes in one transaction. */
+const FORGOTTEN_AT_ONCE = 40;
 const keyOf = (id: number) => `${PREFIX}${String(id).padStart(10, '0')}`;
 
 /** The operations as the meta store holds them. A record is written before the effect it announces. */
@@ -54,6 +56,25 @@ export class Journal {
       await this.#put(record, must(this.#revisions.get(id), `operation ${id}`));
       return record;
     });
+  }
+
+  /** True of an operation that there was and that is kept no more. */
+  isForgotten(id: number): boolean {
+    return id <= this.#lastId && !this.#records.has(id);
+  }
+
+  /** Forgets operations that have ended, some at a time: each transaction takes a moment and holds up nobody. */
+  async forget(ids: readonly number[]): Promise<void> {
+    for (let at = 0; at < ids.length; at += FORGOTTEN_AT_ONCE) {
+      const some = ids.slice(at, at + FORGOTTEN_AT_ONCE);
+      const when = some.map((id) => ({ key: keyOf(id), revision: must(this.#revisions.get(id), `operation ${id}`) }));
+      const { ok } = await this.#store.txn({ when, write: some.map((id) => ({ delete: keyOf(id) })) });
+      assert(ok, `operations ${some.join()} were written by another manager`);
+      for (const id of some) {
+        this.#records.delete(id);
+        this.#revisions.delete(id);
+      }
+    }
   }
 
   async #put(record: OperationRecord, seen: number): Promise<void> {

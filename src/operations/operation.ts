@@ -15,7 +15,7 @@ export interface Claim {
   name: string;
 }
 
-/** One attempt to swing a hinge, kept for ever with its operation. */
+/** One attempt to swing a hinge, kept for as long as its operation. */
 export interface PauseRecord {
   tid: number;
   pid: number;

@@ -12,6 +12,7 @@ import { advance, hasEnded, type OperationEvent } from './machine.ts';
 import type { Claim, OperationKind, OperationRecord, PauseRecord, Step, StepContext, StepResult } from './operation.ts';
 import type { DataPlane } from './ports.ts';
 import { QuorumKeeper } from './quorum-keeper.ts';
+import { forgettable } from './retention.ts';
 import { waitFor } from './waiting.ts';
 
 /** Everything the runner needs from outside: time, chance, the catalog and the servers. */
@@ -85,6 +86,25 @@ export class Runner {
     return this.#journal.get(id);
   }
 
+  /** Throws OP_UNKNOWN, or OP_FORGOTTEN where it has ended and is kept no more. */
+  known(id: number): OperationRecord {
+    const record = this.get(id);
+    if (record) return record;
+    if (!this.#journal.isForgotten(id)) throw tideError('OP_UNKNOWN', { id });
+    const { settings } = this.#ports.view();
+    throw tideError('OP_FORGOTTEN', {
+      id,
+      count: settings['operations.keep_count'],
+      seconds: settings['operations.keep_for'],
+    });
+  }
+
+  /** Forgets the operations that have ended and are to be kept no more. */
+  async forgetOld(): Promise<void> {
+    const { settings } = this.#ports.view();
+    await this.#journal.forget(forgettable(this.#journal.all(), settings, this.#ports.clock.nowMs()));
+  }
+
   all(): OperationRecord[] {
     return this.#journal.all();
   }
@@ -135,12 +155,11 @@ export class Runner {
   }
 
   /**
-   * Asks an operation to undo itself. Throws OP_UNKNOWN, OP_ENDED or OP_PAST_NO_RETURN. A step that may have passed the point of no
+   * Asks an operation to undo itself. Throws OP_UNKNOWN, OP_FORGOTTEN, OP_ENDED or OP_PAST_NO_RETURN. A step that may have passed the point of no
    * return already is asked first (`done`), in the operation's own loop.
    */
   async cancel(id: number): Promise<OperationRecord> {
-    const record = this.#journal.get(id);
-    if (!record) throw tideError('OP_UNKNOWN', { id });
+    const record = this.known(id);
     if (hasEnded(record)) throw tideError('OP_ENDED', { id, status: record.status });
     if (record.passedNoReturn) {
       const step = this.kindOf(record).steps[record.step]?.name ?? 'last';

@@ -1,5 +1,5 @@
-import type { NodeId } from '../catalog/model.ts';
-import { redactSql } from '../core/redact.ts';
+import type { NodeId, Settings } from '../catalog/model.ts';
+import { shownSql } from '../core/redact.ts';
 import type { WaitReason } from '../core/wait-reason.ts';
 import type { Blocker } from './ports.ts';
 
@@ -9,12 +9,18 @@ export function waitFor(kind: WaitReason['kind'], text: string, node: NodeId | n
   return { kind, text, node, pid: null, user: null, query: null, ageSeconds: null };
 }
 
-/** Names the transaction in the way: where, which process, who, how old, and its statement without its literals. */
-export function waitForTransaction(node: NodeId, blocker: Blocker, why: string): WaitReason {
+/** Names the transaction in the way: where, which process, who, how old, and its statement, without its literals unless `settings` shows them. */
+export function waitForTransaction(
+  settings: Pick<Settings, 'show_query_literals'>,
+  node: NodeId,
+  blocker: Blocker,
+  why: string,
+): WaitReason {
   const ageSeconds = Math.max(0, Math.round(blocker.ageMs / 100) / 10);
   const via = blocker.application ? ` (${blocker.application})` : '';
   const doing = blocker.state ? `, ${blocker.state}` : '';
-  const query = blocker.query === null ? null : redactSql(blocker.query);
+  const query =
+    blocker.query === null ? null : shownSql(blocker.query, settings.show_query_literals ? 'shown' : 'hidden');
   return {
     kind: 'transaction',
     text: `${why}: ${blocker.pid === 0 ? 'one' : `pid ${blocker.pid}`} of ${blocker.user ?? 'unknown'}${via} on node ${node}, open for ${ageSeconds} s${doing}${query ? `: ${query}` : ''}`,

@@ -19,6 +19,18 @@ export function metaStoreContract(make: () => Promise<MetaStore>): void {
     await store.close();
   });
 
+  it('takes as many conditions and writes at once as a manager has', async () => {
+    const store = await make();
+    // Forty operations that are forgotten, and the seat.
+    const keys = Array.from({ length: 41 }, (_, i) => `/op/${i}`);
+    const { revision } = await store.txn({ when: [], write: keys.map((put) => ({ put, value: 1 })) });
+    const gone = keys.slice(1);
+    const when = keys.map((key) => ({ key, revision }));
+    expect(await store.txn({ when, write: gone.map((key) => ({ delete: key })) })).toMatchObject({ ok: true });
+    expect((await store.range('/op/')).map((e) => e.key)).toEqual(['/op/0']);
+    await store.close();
+  });
+
   it('applies all or nothing, and only on the revision the writer saw', async () => {
     const store = await make();
     const first = await store.txn({ when: [{ key: '/a', revision: 0 }], write: [{ put: '/a', value: 1 }] });

@@ -132,6 +132,7 @@ export const EXAMPLES: { [C in ErrorCode]: ErrorDetails<C> } = {
   QUORUM_NOT_TAKEN: { node: 2, quorum: 'ANY 1 (tide_2_1, tide_2_3)', seconds: 5 },
   FENCE_NOT_UP: { seconds: 10, why: '2 sessions do not end' },
   OP_UNKNOWN: { id: 7 },
+  OP_FORGOTTEN: { id: 7, count: 10_000, seconds: 2_592_000 },
   OP_ENDED: { id: 7, status: 'done' },
   OP_PAST_NO_RETURN: { id: 7, step: 'publish-leader' },
   PARTITION_BUSY: { partition: 'acct 3', operation: 7 },

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { redactSql } from '../../src/core/redact.ts';
+import { shownSql } from '../../src/core/redact.ts';
 
 describe('a statement that others see', () => {
   test.each([
@@ -18,7 +18,7 @@ describe('a statement that others see', () => {
     ["/* a /* don't */ it's secret */ SELECT 'secret'", 'SELECT ?'],
     ['FETCH 100 FROM c1', 'FETCH ? FROM c1'],
   ])('%s', (sql, shown) => {
-    expect(redactSql(sql)).toBe(shown);
+    expect(shownSql(sql, 'hidden')).toBe(shown);
   });
 
   test('says no literal, however it is written and wherever the statement ends', () => {
@@ -33,14 +33,24 @@ describe('a statement that others see', () => {
     fc.assert(
       fc.property(fc.array(literal, { minLength: 1, maxLength: 4 }), fc.nat(200), (literals, length) => {
         const sql = `SELECT a FROM t WHERE b IN (${literals.join(', ')}) AND c = ${literals[0]}`;
-        expect(redactSql(sql)).toBe(`SELECT a FROM t WHERE b IN (${literals.map(() => '?').join(', ')}) AND c = ?`);
-        expect(redactSql(sql.slice(0, length))).not.toContain(secret);
+        expect(shownSql(sql, 'hidden')).toBe(
+          `SELECT a FROM t WHERE b IN (${literals.map(() => '?').join(', ')}) AND c = ?`,
+        );
+        expect(shownSql(sql.slice(0, length), 'hidden')).not.toContain(secret);
       }),
       { numRuns: 2_000 },
     );
   });
 
-  test('is short', () => {
-    expect(redactSql(`SELECT ${'a, '.repeat(1_000)}b`)).toHaveLength(160);
+  test.each(['hidden', 'shown'] as const)('is one short line, its literals %s', (literals) => {
+    const shown = shownSql(`SELECT\n  ${'a,\t'.repeat(1_000)}b`, literals);
+    expect(shown).toHaveLength(160);
+    expect(shown).not.toMatch(/[\n\t]/);
+  });
+
+  test('keeps its literals where the setting allows it', () => {
+    expect(shownSql("UPDATE acct SET owner = 'Ann'\n WHERE id = 42", 'shown')).toBe(
+      "UPDATE acct SET owner = 'Ann' WHERE id = 42",
+    );
   });
 });

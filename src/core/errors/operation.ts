@@ -1,3 +1,4 @@
+import { humanSeconds } from '../units.ts';
 import { entry } from './entry.ts';
 
 /** Errors of running operations. */
@@ -22,6 +23,13 @@ export const operationErrors = {
     sqlstate: '42704',
     text: (d) => `operation ${d.id} does not exist`,
     hint: () => 'tide op ls --all lists the operations',
+  }),
+  OP_FORGOTTEN: entry<{ id: number; count: number; seconds: number }>({
+    retry: 'never',
+    sqlstate: '42704',
+    text: (d) => `operation ${d.id} is over and kept no more`,
+    hint: (d) =>
+      `${d.count} ended operations are kept, for ${humanSeconds(d.seconds)} (operations.keep_count, operations.keep_for); tide events may still tell how it ended`,
   }),
   OP_ENDED: entry<{ id: number; status: string }>({
     retry: 'never',

@@ -22,11 +22,12 @@ type Command<V extends AdminCommand['do']> = Extract<AdminCommand, { do: V }>;
 export function nodeStatus(c: CommandContext): NodeStatusRow[] {
   const { measurements } = c.load;
   const nowMs = c.clock.nowMs();
+  const { loadView } = c;
   return [...c.view.nodes.values()].map((node) => {
     const measuredMs = measurements.measuredAt(node.id);
     const here = [...allPartitions(c.view)].filter(({ partition }) => replicaOn(partition, node.id));
     const beatAt = c.load.beatAt(node.id);
-    const known = diskOf(c.loadView, node.id);
+    const known = diskOf(loadView, node.id);
     const alive = c.load.alive(node.id);
     const ready = (p: (typeof here)[number]) =>
       p.partition.replicas.filter((r) => r.state === 'ready' && c.load.alive(r.node)).length;

@@ -86,7 +86,7 @@ function doctor(c: CommandContext, fix: boolean) {
   return examine(() => c.view, c.inspector, claims, fix);
 }
 
-/** Running ones and the last few that ended; `all`: everything the journal has. */
+/** Running ones and the last few that ended; `all`: everything that is kept. */
 function listOperations(c: CommandContext, all: boolean) {
   const records = [...c.runner.all()].sort((a, b) => a.id - b.id);
   const shown = all ? records : [...records.filter(hasEnded).slice(-20), ...records.filter((r) => !hasEnded(r))];
@@ -94,9 +94,7 @@ function listOperations(c: CommandContext, all: boolean) {
 }
 
 function showOperation(c: CommandContext, id: number) {
-  const record = c.runner.get(id);
-  if (!record) throw tideError('OP_UNKNOWN', { id });
-  return operationResult(c.runner, c.view, record, c.clock.nowMs());
+  return operationResult(c.runner, c.view, c.runner.known(id), c.clock.nowMs());
 }
 
 function settingRow(settings: Settings, key: keyof Settings): SettingRow {

@@ -125,7 +125,7 @@ async function slotBlocker(c: StepContext<AddInput>, other: NodeId) {
     const writer = await c.plane.oldestWriter(node);
     if (writer) {
       return again(500, {
-        ...waitForTransaction(node, writer, 'a replication slot starts when it ends'),
+        ...waitForTransaction(c.view.settings, node, writer, 'a replication slot starts when it ends'),
         kind: 'slot',
       });
     }
@@ -159,7 +159,7 @@ const copyRows: Step<AddInput> = {
     const writer = await c.plane.oldestWriter(leader);
     if (writer) {
       return again(300, {
-        ...waitForTransaction(leader, writer, "the copy's snapshot may have to wait for it"),
+        ...waitForTransaction(c.view.settings, leader, writer, "the copy's snapshot may have to wait for it"),
         kind: 'slot',
       });
     }

@@ -278,7 +278,12 @@ function settle(
       if (older)
         return again(
           100,
-          waitForTransaction(c.input.to, older, 'a transaction older than the change of leader is open'),
+          waitForTransaction(
+            c.view.settings,
+            c.input.to,
+            older,
+            'a transaction older than the change of leader is open',
+          ),
         );
       const wait = await oldHolder(c, place, IN_USE);
       if (wait) return wait;

@@ -36,7 +36,10 @@ export async function oldHolder(c: StepContext<unknown>, place: Place, why: stri
   const after = afterMeeting(before, oldest, c.clock.nowMs());
   await keep(c, place, before, after);
   const text = streamOf(c, after, oldest);
-  return again(LOOK_AGAIN_MS, text ? waitFor('lock', text, place.node) : waitForTransaction(place.node, oldest, why));
+  return again(
+    LOOK_AGAIN_MS,
+    text ? waitFor('lock', text, place.node) : waitForTransaction(c.view.settings, place.node, oldest, why),
+  );
 }
 
 /** Waits longer with every failed try, and never in step with anybody else. */

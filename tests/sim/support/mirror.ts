@@ -22,7 +22,8 @@ export class Mirror {
     const key = 'put' in write ? write.put : write.delete;
     const value = 'put' in write ? write.value : undefined;
     const [, area = '', kind = '', ...rest] = key.split('/');
-    if (area === 'op') this.operations.set(Number(kind), value as OperationRecord);
+    if (area === 'op' && value === undefined) this.operations.delete(Number(kind));
+    else if (area === 'op') this.operations.set(Number(kind), value as OperationRecord);
     if (area !== 'catalog') return;
     this.#view = null;
     if (kind === 'settings') this.#settings = value as Settings;

@@ -358,6 +358,7 @@ const FAILURE = tideError('DISK_FULL', { node: 2, freePercent: 2.4 });
 
 const BLOCKER = {
   ...waitForTransaction(
+    defaultSettings(),
     1,
     {
       pid: 4711,
