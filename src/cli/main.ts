@@ -1,5 +1,5 @@
 import { type Command, CommanderError } from 'commander';
-import { type ErrorCode, messageOf, TideError, tideError } from '../core/errors.ts';
+import { type ErrorCode, listOf, messageOf, TideError, tideError } from '../core/errors.ts';
 import type { CliRun } from './command.ts';
 import { guarded } from './guarded.ts';
 import type { CliHost } from './host.ts';
@@ -78,6 +78,13 @@ function wantsJson(argv: string[]): boolean {
   return argv.includes('--format=json') || argv[argv.indexOf('--format') + 1] === 'json';
 }
 
+/** Lines of a list that are shown to eyes. */
+const LINES_MAX = 20;
+
 function errorText(error: TideError): string {
-  return `ERROR: ${error.message}\nhint: ${error.hint}\ncode: ${error.code}\n`;
+  const list = listOf(error).map((line) => line.replace(/\s+/g, ' '));
+  const more = list.length - LINES_MAX;
+  const lines = list.slice(0, LINES_MAX).map((line) => `  ${line}\n`);
+  if (more > 0) lines.push(`  … and ${more} more: --format=json\n`);
+  return `ERROR: ${error.message}\nhint: ${error.hint}\ncode: ${error.code}\n${lines.join('')}`;
 }

@@ -1,5 +1,6 @@
 import type { NodeStatusRow } from '../api/results.ts';
 import { tideError } from '../core/errors.ts';
+import { few } from '../core/lists.ts';
 import type { Session } from './session.ts';
 
 /** Ids of the nodes a user named, each by id (`4`, or `n4` as in a move's text) or HOST:PORT. Throws NODE_UNKNOWN. */
@@ -41,6 +42,6 @@ function byEndpoint(nodes: readonly NodeStatusRow[], endpoint: string): NodeStat
 }
 
 function unknown(nodes: readonly NodeStatusRow[], name: string) {
-  const known = nodes.map((node) => `n${node.id} ${node.address}`).join(', ');
+  const known = few(nodes.map((node) => `n${node.id} ${node.address}`));
   return tideError('NODE_UNKNOWN', { node: name, known: known === '' ? 'no nodes' : known });
 }

@@ -5,6 +5,8 @@ import { nodeErrors } from './errors/node.ts';
 import { operationErrors } from './errors/operation.ts';
 import { settingErrors } from './errors/setting.ts';
 import { tableErrors } from './errors/table.ts';
+import { NAMED_MAX } from './lists.ts';
+import { describeLocalData, type LocalData } from './local-data.ts';
 
 /** Every error a user can meet, by its stable code. `docs/errors.md` is tested against it. */
 export const CATALOGUE = {
@@ -64,6 +66,29 @@ export function tideError<C extends ErrorCode>(code: C, details: ErrorDetails<C>
     details: details as Readonly<Record<string, unknown>>,
   };
   return new TideError(body, cause === undefined ? undefined : { cause });
+}
+
+/**
+ * What an error's sentence names only the first few of, in lines; also of the further reasons that it stands for. Empty where the sentence says all,
+ * or this program does not know the code.
+ */
+export function listOf(error: Pick<TideError, 'code' | 'message' | 'details'>): string[] {
+  const { list } = (CATALOGUE[error.code] ?? {}) as { list?: string };
+  const named = arrayIn(error.details, list ?? '') as (string | LocalData)[];
+  const names = named.map((each) => (typeof each === 'string' ? each : describeLocalData([each], 1)));
+  const reasons = arrayIn(error.details, 'reasons') as ErrorBody[];
+  const unsaid = (reason: ErrorBody) =>
+    error.message.includes(reason.message) ? [] : [`${reason.message} (${reason.code})`];
+  return [
+    ...(names.length > NAMED_MAX ? names : []),
+    ...reasons.flatMap((reason) => [...unsaid(reason), ...listOf(reason)]),
+  ];
+}
+
+/** Empty where there is none: a cluster of another version may have answered. */
+function arrayIn(details: TideError['details'], key: string): unknown[] {
+  const found = details[key];
+  return Array.isArray(found) ? found : [];
 }
 
 /** The message of anything that was thrown; a connection refused on several addresses has an empty message of its own. */

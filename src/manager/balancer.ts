@@ -1,6 +1,7 @@
 import type { ClusterView, LoadView } from '../catalog/model.ts';
+import { few } from '../core/lists.ts';
 import type { Runner } from '../operations/runner.ts';
-import { partitionName, some } from '../placement/naming.ts';
+import { partitionName } from '../placement/naming.ts';
 import { type Plan, plan } from '../placement/plan.ts';
 
 /** Operations that move data by a plan of their own, or change what a plan would look at. */
@@ -60,7 +61,7 @@ export class Balancer {
   async #tellMissing(view: ClusterView, { blocked }: Plan): Promise<void> {
     const missing = blocked.filter((b) => b.node === null);
     const [first] = missing;
-    const names = some(missing.map((b) => partitionName(view, b)));
+    const names = few(missing.map((b) => partitionName(view, b)));
     if (names === this.#missing) return;
     this.#missing = names;
     if (first) await this.#event({ kind: 'replicas-missing', text: `replicas of ${names} are missing: ${first.why}` });

@@ -22,7 +22,7 @@ export function placeNewTable(
   const takers = draft.takers();
   if (takers.length < wanted.replicaCount) {
     throw tideError('TOO_FEW_NODES_FOR_REPLICAS', {
-      subject: 'the new table',
+      tables: [],
       replicas: wanted.replicaCount,
       nodes: takers.length,
     });

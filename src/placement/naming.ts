@@ -2,13 +2,15 @@ import type { ClusterView, NodeId } from '../catalog/model.ts';
 import { connectedNodes, tableName } from '../catalog/view.ts';
 import { type TideError, tideError } from '../core/errors.ts';
 
-/** Sentences name this many partitions; the details of an error carry the count of all. */
-const NAMED_MAX = 10;
+/** Sentences name this many nodes. */
+const NODES_MAX = 10;
 
-/** `nodes 1, 2 and 5` or `node 3`. */
+/** `nodes 1, 2 and 5`, `node 3` or `nodes 1, 2, 3 and 90 more`. */
 export function nodeList(ids: readonly NodeId[]): string {
   const sorted = [...ids].sort((a, b) => a - b);
   if (sorted.length <= 1) return sorted.length === 1 ? `node ${sorted[0]}` : 'no node';
+  const more = sorted.length - NODES_MAX;
+  if (more > 0) return `nodes ${sorted.slice(0, NODES_MAX).join(', ')} and ${more} more`;
   return `nodes ${sorted.slice(0, -1).join(', ')} and ${sorted.at(-1)}`;
 }
 
@@ -16,12 +18,6 @@ export function nodeList(ids: readonly NodeId[]): string {
 export function partitionName(view: ClusterView, at: { tid: number; pid: number }): string {
   const table = view.tables.get(at.tid);
   return `${table ? tableName(table) : `table ${at.tid}`} ${at.pid}`;
-}
-
-/** `acct 1, acct 2 and 34 more` */
-export function some(names: readonly string[]): string {
-  const more = names.length - NAMED_MAX;
-  return names.slice(0, NAMED_MAX).join(', ') + (more > 0 ? ` and ${more} more` : '');
 }
 
 export function unknownNode(view: ClusterView, id: NodeId): TideError {

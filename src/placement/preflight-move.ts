@@ -64,7 +64,7 @@ function checkNodes({ load, partition, name }: Check, named: readonly NodeId[]):
     errors.push(tideError('NODE_NOT_ALIVE', { nodes: `${nodeList(dead)} ${dead.length === 1 ? 'is' : 'are'}` }));
   }
   if (isDead(partition.leader) && !dead.includes(partition.leader)) {
-    errors.push(tideError('PARTITION_UNAVAILABLE', { partitions: `${name} (node ${partition.leader})`, count: 1 }));
+    errors.push(tideError('PARTITION_UNAVAILABLE', { partitions: [`${name} (node ${partition.leader})`] }));
   }
   return errors;
 }
@@ -78,7 +78,9 @@ function checkTarget(check: Check, to: NodeId): TideError[] {
   if (bytesNeeded > Math.max(0, room)) {
     const marginPercent = view.settings['disk.margin'];
     const bytesThere = Math.max(0, room);
-    errors.push(tideError('NO_DISK_ROOM', { what: name, bytesNeeded, bytesThere, nodes: `node ${to}`, marginPercent }));
+    errors.push(
+      tideError('NO_DISK_ROOM', { partitions: [name], bytesNeeded, bytesThere, nodes: `node ${to}`, marginPercent }),
+    );
   }
   return errors;
 }

@@ -5,7 +5,7 @@ import { type LocalData, totalsOf } from '../core/local-data.ts';
 import { roomOf } from './draft.ts';
 import { Localities } from './localities.ts';
 import type { Blocked, Move } from './moves.ts';
-import { nodeList, partitionName, some, unknownNode } from './naming.ts';
+import { nodeList, partitionName, unknownNode } from './naming.ts';
 import { viewAfter } from './outcome.ts';
 import { plan } from './plan.ts';
 import { withDecommissioning } from './whatif.ts';
@@ -93,21 +93,22 @@ function checkPartitions(view: ClusterView, load: LoadView): TideError[] {
   }
   const errors: TideError[] = [];
   if (leaderless.length > 0) {
-    errors.push(tideError('PARTITION_UNAVAILABLE', { partitions: some(leaderless), count: leaderless.length }));
+    errors.push(tideError('PARTITION_UNAVAILABLE', { partitions: leaderless }));
   }
-  if (short.length > 0)
-    errors.push(tideError('PARTITION_UNDER_REPLICATED', { partitions: some(short), count: short.length }));
+  if (short.length > 0) errors.push(tideError('PARTITION_UNDER_REPLICATED', { partitions: short }));
   return errors;
 }
 
 function checkNodesLeft(view: ClusterView, leaving: readonly NodeId[], checks: Checks): TideError[] {
   const left = [...view.nodes.values()].filter((n) => n.state === 'active' && !leaving.includes(n.id)).length;
-  const errors: TideError[] = [];
+  const short = new Map<number, string[]>();
   for (const table of [...view.tables.values()].sort((a, b) => a.tid - b.tid)) {
     if (table.state === 'dropping' || table.replicaCount <= left) continue;
-    const subject = `table ${tableName(table)}`;
-    errors.push(tideError('TOO_FEW_NODES_FOR_REPLICAS', { subject, replicas: table.replicaCount, nodes: left }));
+    short.set(table.replicaCount, [...(short.get(table.replicaCount) ?? []), tableName(table)]);
   }
+  const errors = [...short].map(([replicas, tables]) =>
+    tideError('TOO_FEW_NODES_FOR_REPLICAS', { tables, replicas, nodes: left }),
+  );
   const minNodes = view.settings.min_nodes;
   if (left < minNodes && checks !== 'skip') errors.push(tideError('BELOW_MIN_NODES', { left, minNodes }));
   return errors;
@@ -125,12 +126,11 @@ function checkTargets(view: ClusterView, load: LoadView, leaving: readonly NodeI
   const noTarget = blocked.filter((b) => b.full.length === 0);
   if (noRoom.length > 0) errors.push(noDiskRoom(without, load, noRoom, drained.moves));
   if (noTarget.length > 0) {
-    const replicas = some(noTarget.map((b) => (b.node === null ? b.why : `node ${b.node}: ${b.why}`)));
-    errors.push(tideError('NO_TARGET', { replicas, count: noTarget.length }));
+    const replicas = noTarget.map((b) => (b.node === null ? b.why : `node ${b.node}: ${b.why}`));
+    errors.push(tideError('NO_TARGET', { replicas }));
   }
   const crowded = checks === 'strict' ? crowdedBy(without, drained.moves) : [];
-  if (crowded.length > 0)
-    errors.push(tideError('LOCALITY_WORSE', { partitions: some(crowded), count: crowded.length }));
+  if (crowded.length > 0) errors.push(tideError('LOCALITY_WORSE', { partitions: crowded }));
   return errors;
 }
 
@@ -141,7 +141,7 @@ function noDiskRoom(view: ClusterView, load: LoadView, blocked: readonly Blocked
     return sum + Math.max(0, roomOf(view, load, id) - used);
   }, 0);
   return tideError('NO_DISK_ROOM', {
-    what: some(blocked.map((b) => partitionName(view, b))),
+    partitions: blocked.map((b) => partitionName(view, b)),
     bytesNeeded: blocked.reduce((sum, b) => sum + b.bytes, 0),
     bytesThere,
     nodes: nodeList(nodes),

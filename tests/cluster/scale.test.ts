@@ -58,7 +58,7 @@ async function refused(code: string, ...args: string[]): Promise<void> {
   const before = await placement();
   const ran = await tide(cluster, 2, ...args);
   expect(ran, args.join(' ')).toMatchObject({ status: 1, stdout: '' });
-  expect(ran.stderr).toMatch(new RegExp(`^ERROR: .+\\nhint: .+\\ncode: ${code}\\n$`, 's'));
+  expect(ran.stderr).toMatch(new RegExp(`^ERROR: .+\\nhint: .+\\ncode: ${code}\\n(  .+\\n)*$`, 's'));
   expect(await placement()).toEqual(before);
 }
 

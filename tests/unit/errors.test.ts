@@ -6,7 +6,7 @@ import { nodeErrors } from '../../src/core/errors/node.ts';
 import { operationErrors } from '../../src/core/errors/operation.ts';
 import { settingErrors } from '../../src/core/errors/setting.ts';
 import { tableErrors } from '../../src/core/errors/table.ts';
-import { CATALOGUE, type ErrorCode, TideError, tideError } from '../../src/core/errors.ts';
+import { CATALOGUE, type ErrorCode, listOf, TideError, tideError } from '../../src/core/errors.ts';
 import { EXAMPLES } from './errors-examples.ts';
 
 /**
@@ -28,7 +28,8 @@ const HEAD = `# Errors
 
 Every error that pgtide shows has a stable code, an SQLSTATE (PostgreSQL manual, appendix A; class \`TD\` is pgtide's own), a sentence that
 names what was wrong, and a next step. Programs look at the code: \`--format=json\` and the admin API carry
-\`{code, message, hint, retry, sqlstate, details}\`. The values in the sentences below are examples.
+\`{code, message, hint, retry, sqlstate, details}\`. A sentence names the first five of what it is about, and \`details\` all (\`partitions\`, \`tables\`,
+\`replicas\`); where several reasons speak against something, the error is the first one's, and \`details.reasons\` has the others, whole. The values in the sentences below are examples.
 
 | when to try again | meaning |
 |---|---|
@@ -89,6 +90,35 @@ test.each(CODES)('%s says what was wrong and what to do next', (code) => {
   }
   expect(hint).not.toBe(message);
   expect(sqlstate).toMatch(/^[0-9A-Z]{5}$/);
+});
+
+const isList = (value: unknown): value is unknown[] => Array.isArray(value);
+const LISTING = CODES.filter((code) => Object.values(EXAMPLES[code]).some(isList));
+
+test.each(LISTING)('%s is short, however much there is to name, and has all of it in its details', (code) => {
+  const details = Object.fromEntries(
+    Object.entries(EXAMPLES[code]).map(([key, value]) => [
+      key,
+      // What the example names, again and again.
+      isList(value) ? Array.from({ length: 300 }, (_, i) => value[i % value.length]) : value,
+    ]),
+  );
+  if (code === 'LOCAL_TABLES') details.count = 300;
+  if (code === 'LAST_COPY') details.accept = 'acct/3,'.repeat(300);
+  const long = tideError(code, details as never);
+  expect(long.message.length).toBeLessThan(600);
+  expect(long.message).toContain('more');
+  expect(long.message).toMatch(/300/);
+  expect(long.hint.length).toBeLessThan(300);
+  expect(listOf(long)).toHaveLength(300);
+  expect(listOf(error(code)), 'a sentence that says all').toEqual([]);
+});
+
+test('what another version of pgtide has sent is shown as far as it is understood', () => {
+  const old = new TideError({ ...error('LAST_COPY').toBody(), details: { node: 3, partitions: 'acct 1, acct 2' } });
+  expect(listOf(old)).toEqual([]);
+  const unknown = new TideError({ ...old.toBody(), code: 'OF_TOMORROW' as ErrorCode });
+  expect(listOf(unknown)).toEqual([]);
 });
 
 test('an error keeps everything on its way over the wire', () => {

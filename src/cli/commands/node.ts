@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import type { NodeStatusRow } from '../../api/results.ts';
 import { TideError, tideError } from '../../core/errors.ts';
+import { few } from '../../core/lists.ts';
 import { type CliRun, defineClient, onClient, type WaitFlags, withWait } from '../command.ts';
 import { confirm, withYes, type YesFlag } from '../confirm.ts';
 import { given } from '../flags.ts';
@@ -80,7 +81,7 @@ async function only(session: Session, nodes: readonly Row[], name: string): Prom
   const id = await resolveNode(session, name);
   const found = nodes.filter((node) => node.id === id);
   if (found.length > 0) return found;
-  throw tideError('NODE_UNKNOWN', { node: name, known: nodes.map((each) => `n${each.id}`).join(', ') });
+  throw tideError('NODE_UNKNOWN', { node: name, known: few(nodes.map((each) => `n${each.id}`)) });
 }
 
 function addRecommission(node: Command, run: CliRun): void {

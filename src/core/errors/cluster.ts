@@ -1,8 +1,7 @@
+import { counted, few, NAMED_MAX } from '../lists.ts';
 import { describeLocalData, type LocalData } from '../local-data.ts';
 import { humanBytes } from '../units.ts';
 import { entry } from './entry.ts';
-
-const LOCAL_NAMED_MAX = 5;
 
 /** Refusals of the preflight and of the cluster's own rules. */
 export const clusterErrors = {
@@ -45,19 +44,25 @@ export const clusterErrors = {
     text: (d) => `node ${d.node} was heard ${d.seconds} s ago, and dropping it is for good`,
     hint: (d) => `start it again if it can come back; if it never will: tide node drop ${d.node} --yes`,
   }),
-  DRAIN_UNCOVERED: entry<{ node: number; partitions: string; why: string }>({
+  DRAIN_UNCOVERED: entry<{ node: number; partitions: readonly string[]; why: string }>({
     retry: 'when-cluster-changes',
     sqlstate: '55000',
     text: (d) =>
-      `while node ${d.node} is away these partitions would have nobody to lead them, or a leader without a follower: ${d.partitions}; ${d.why}`,
+      `while node ${d.node} is away these partitions would have nobody to lead them, or a leader without a follower: ${counted(d.partitions, 'partitions')}; ${d.why}`,
+    list: 'partitions',
     hint: (d) =>
       `start another node, or one that is down; or accept it for the time: tide node drain ${d.node} --allow-single-replica`,
   }),
-  LAST_COPY: entry<{ node: number; partitions: string; accept: string }>({
+  /** `accept`: all of them, as --accept-data-loss takes them. */
+  LAST_COPY: entry<{ node: number; partitions: readonly string[]; accept: string }>({
     retry: 'when-cluster-changes',
     sqlstate: '55000',
-    text: (d) => `node ${d.node} holds the last copy of ${d.partitions}`,
-    hint: (d) => `start the node again; or give these rows up: --accept-data-loss=${d.accept}`,
+    text: (d) => `node ${d.node} holds the last copy of ${counted(d.partitions, 'partitions')}`,
+    hint: (d) =>
+      d.partitions.length <= NAMED_MAX
+        ? `start the node again; or give these rows up: --accept-data-loss=${d.accept}`
+        : 'start the node again; or give these rows up: --accept-data-loss=TABLE/PID,… with every one of them (--format=json: details.accept)',
+    list: 'partitions',
   }),
   /** `found`: the largest, `count`, `rows` and `bytes`: of all. */
   LOCAL_TABLES: entry<{ node: number; count: number; rows: number; bytes: number; found: readonly LocalData[] }>({
@@ -65,7 +70,8 @@ export const clusterErrors = {
     sqlstate: '55000',
     text: (d) =>
       `node ${d.node} holds ordinary tables or other data that no other node has, and would take it along ` +
-      `(${d.count} in all, ${humanBytes(d.bytes)}): ${describeLocalData(d.found, LOCAL_NAMED_MAX, d.count)}`,
+      `(${d.count} in all, ${humanBytes(d.bytes)}): ${describeLocalData(d.found, NAMED_MAX, d.count)}`,
+    list: 'found',
     hint: () =>
       'copy it elsewhere and drop it there, or give it up: --abandon-local-tables; tide table create makes tables that stay in the cluster',
   }),
@@ -81,23 +87,27 @@ export const clusterErrors = {
     text: (d) => `table ${d.table} has no partition ${d.pid} (it has 0 to ${d.count - 1})`,
     hint: () => 'tide partition ls lists the partitions',
   }),
-  PARTITION_UNAVAILABLE: entry<{ partitions: string; count: number }>({
+  PARTITION_UNAVAILABLE: entry<{ partitions: readonly string[] }>({
     retry: 'when-cluster-changes',
     sqlstate: '57P03',
-    text: (d) => `no live leader: ${d.partitions}`,
+    text: (d) => `no live leader: ${counted(d.partitions, 'partitions')}`,
+    list: 'partitions',
     hint: () => 'start the nodes that lead these partitions; data can only be copied from a live leader',
   }),
-  PARTITION_UNDER_REPLICATED: entry<{ partitions: string; count: number }>({
+  PARTITION_UNDER_REPLICATED: entry<{ partitions: readonly string[] }>({
     retry: 'when-cluster-changes',
     sqlstate: '55000',
-    text: (d) => `short of live, complete replicas: ${d.partitions}`,
+    text: (d) => `short of live, complete replicas: ${counted(d.partitions, 'partitions')}`,
+    list: 'partitions',
     hint: () => 'wait until running operations have ended and all nodes are up (tide op ls, tide node status)',
   }),
-  TOO_FEW_NODES_FOR_REPLICAS: entry<{ subject: string; replicas: number; nodes: number }>({
+  /** `tables`: those that want so many; none: one that is about to be made. */
+  TOO_FEW_NODES_FOR_REPLICAS: entry<{ tables: readonly string[]; replicas: number; nodes: number }>({
     retry: 'when-cluster-changes',
     sqlstate: '53000',
     text: (d) =>
-      `${d.subject} wants ${d.replicas} replicas, each on a node of its own, and ${d.nodes} ${d.nodes === 1 ? 'node' : 'nodes'} would hold them`,
+      `${tablesWant(d.tables)} ${d.replicas} replicas, each on a node of its own, and ${d.nodes} ${d.nodes === 1 ? 'node' : 'nodes'} would hold them`,
+    list: 'tables',
     hint: () => 'start more nodes first (tide start --join=…), or ask for fewer',
   }),
   BELOW_MIN_NODES: entry<{ left: number; minNodes: number }>({
@@ -112,23 +122,33 @@ export const clusterErrors = {
     text: (d) => `another scale-in is under way: ${d.nodes}`,
     hint: () => 'wait until it has ended (tide op ls), or use --checks=enabled to let both run',
   }),
-  NO_DISK_ROOM: entry<{ what: string; bytesNeeded: number; bytesThere: number; nodes: string; marginPercent: number }>({
+  NO_DISK_ROOM: entry<{
+    partitions: readonly string[];
+    bytesNeeded: number;
+    bytesThere: number;
+    nodes: string;
+    marginPercent: number;
+  }>({
     retry: 'when-cluster-changes',
     sqlstate: '53100',
     text: (d) =>
-      `${d.what}: ${size(d.bytesNeeded)} needed, ${size(d.bytesThere)} there on ${d.nodes} above the margin of ${d.marginPercent} %`,
+      `${counted(d.partitions, 'partitions')}: ${size(d.bytesNeeded)} needed, ${size(d.bytesThere)} there on ${d.nodes} above the margin of ${d.marginPercent} %`,
+    list: 'partitions',
     hint: () => 'free or add disk space, or start another node; the margin is the setting disk.margin',
   }),
-  NO_TARGET: entry<{ replicas: string; count: number }>({
+  NO_TARGET: entry<{ replicas: readonly string[] }>({
     retry: 'when-cluster-changes',
     sqlstate: '53000',
-    text: (d) => `${d.count} ${d.count === 1 ? 'replica has' : 'replicas have'} nowhere to go: ${d.replicas}`,
+    text: (d) =>
+      `${d.replicas.length} ${d.replicas.length === 1 ? 'replica has' : 'replicas have'} nowhere to go: ${few(d.replicas)}`,
+    list: 'replicas',
     hint: () => 'start another node, or make the named nodes able to take replicas; nothing has been changed',
   }),
-  LOCALITY_WORSE: entry<{ partitions: string; count: number }>({
+  LOCALITY_WORSE: entry<{ partitions: readonly string[] }>({
     retry: 'when-cluster-changes',
     sqlstate: '55000',
-    text: (d) => `replicas would share a locality that they do not share now: ${d.partitions}`,
+    text: (d) => `replicas would share a locality that they do not share now: ${counted(d.partitions, 'partitions')}`,
+    list: 'partitions',
     hint: () => 'start a node in the locality that would be lost, or use --checks=enabled to accept it',
   }),
   REPLICA_EXISTS: entry<{ partition: string; node: number }>({
@@ -175,10 +195,12 @@ export const clusterErrors = {
       `nobody leads ${d.partition} yet in place of node ${d.leader}: the chosen node went meanwhile, or an operation that needs node ${d.leader} has not ended`,
     hint: () => 'see what is under way (tide op ls) and who is alive (tide node status --all), then repeat the command',
   }),
-  WRITES_AT_RISK: entry<{ partitions: string; leader: number; way: string }>({
+  WRITES_AT_RISK: entry<{ partitions: readonly string[]; leader: number; way: string }>({
     retry: 'when-cluster-changes',
     sqlstate: '55000',
-    text: (d) => `${d.partitions}: node ${d.leader} may have acknowledged writes that no other live node has`,
+    text: (d) =>
+      `${counted(d.partitions, 'partitions')}: node ${d.leader} may have acknowledged writes that no other live node has`,
+    list: 'partitions',
     hint: (d) => `start node ${d.leader} again, or the followers that are down; or give such writes up: ${d.way}`,
   }),
   META_HOME: entry<{ node: number; successor: number }>({
@@ -225,6 +247,13 @@ export const clusterErrors = {
     hint: () => 'give the new node another --advertise-addr, or decommission the old one first',
   }),
 };
+
+/** `table acct wants`, `36 tables (acct, … and 31 more) want` */
+function tablesWant(tables: readonly string[]): string {
+  if (tables.length === 0) return 'the new table wants';
+  if (tables.length === 1) return `table ${tables[0]} wants`;
+  return `${tables.length <= NAMED_MAX ? `tables ${tables.join(', ')}` : counted(tables, 'tables')} want`;
+}
 
 /** `1.5 GB`, in powers of 1000 as disks are sold. */
 function size(bytes: number): string {

@@ -9,6 +9,8 @@ export interface ErrorEntry<D> {
   sqlstate: string;
   text: (details: D) => string;
   hint: (details: D) => string;
+  /** The details' array that the sentence names the first few of. */
+  list?: keyof D & string;
 }
 
 /** Declares one catalogue entry with the type of its details. */

@@ -68,12 +68,21 @@ export function requireLock(context: CommandContext, lock: string, what: string)
   if (holder) throw tideError('BUSY', { what, operation: holder.id });
 }
 
-/** All that speaks against it, in one error: the first one's code, everybody's sentences. */
+/** So many reasons and hints stand in the sentence; all of them in the details. */
+const SAID_MAX = 3;
+
+/**
+ * All that speaks against it, in one error: the first one's code and details, the first few sentences and hints. Where there is more than one reason
+ * `details.reasons` has every one that follows, whole.
+ */
 export function throwAll(errors: readonly TideError[]): void {
-  const [first, ...rest] = errors;
+  const [first, ...rest] = [...new Map(errors.map((e) => [`${e.code} ${e.message}`, e])).values()];
   if (!first) return;
   if (rest.length === 0) throw first;
-  const message = [first.message, ...rest.map((e) => `${e.message} (${e.code})`)].join('; ');
-  const hint = [...new Set(errors.map((e) => e.hint))].join('; ');
-  throw Object.assign(first, { message, hint });
+  const said = rest.slice(0, SAID_MAX - 1).map((e) => `${e.message} (${e.code})`);
+  const more = rest.length - said.length;
+  const message = [first.message, ...said, ...(more > 0 ? [`and ${more} more reasons`] : [])].join('; ');
+  const hint = [...new Set([first, ...rest].map((e) => e.hint))].slice(0, SAID_MAX).join('; ');
+  const details = { ...first.details, reasons: rest.map((e) => e.toBody()) };
+  throw Object.assign(first, { message, hint, details });
 }

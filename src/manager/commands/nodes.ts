@@ -6,8 +6,9 @@ import { allPartitions, connectedNodes, memberNodes, partitionKey, replicaOn } f
 import { must } from '../../core/assert.ts';
 import { isoTime } from '../../core/clock.ts';
 import { tideError } from '../../core/errors.ts';
+import { few } from '../../core/lists.ts';
 import type { OperationRecord } from '../../operations/operation.ts';
-import { partitionName, some } from '../../placement/naming.ts';
+import { partitionName } from '../../placement/naming.ts';
 import { type Plan, plan } from '../../placement/plan.ts';
 import { preflightScaleIn } from '../../placement/preflight.ts';
 import { withAddedNodes, withDecommissioning, withDraining } from '../../placement/whatif.ts';
@@ -166,7 +167,7 @@ export async function drain(c: CommandContext, command: Command<'node-drain'>): 
   const bare = wanted.blocked.filter((b) => b.node === node);
   if (bare.length > 0 && !alone) {
     const partitions = bare.map(({ tid, pid }) => partitionName(c.view, { tid, pid }));
-    throw tideError('DRAIN_UNCOVERED', { node, partitions: some(partitions), why: bare[0]?.why ?? '' });
+    throw tideError('DRAIN_UNCOVERED', { node, partitions, why: bare[0]?.why ?? '' });
   }
   const data = alone || wanted.bytesMoved === 0 ? {} : planData(wanted);
   const started = await c.runner.submit('drain-node', { node, draining: true, alone }, null, data);
@@ -234,7 +235,7 @@ function nodeAt(c: CommandContext, endpoint: string): NodeRecord {
   const found = nodes.find((n) => n.address === endpoint || n.httpAddress === endpoint);
   if (found) return found;
   const known = connectedNodes(c.view).map((n) => n.address);
-  throw tideError('NODE_UNKNOWN', { node: endpoint, known: known.join(', ') });
+  throw tideError('NODE_UNKNOWN', { node: endpoint, known: few(known) });
 }
 
 export async function planCommand(c: CommandContext, command: Command<'plan'>): Promise<PlanResult> {

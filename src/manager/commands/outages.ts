@@ -52,7 +52,7 @@ export async function recoverPartition(
   const safe = state === 'ready' && haveAllBetween(c.view, leader, [to]);
   if (!safe && !command.acceptDataLoss) {
     throw tideError('WRITES_AT_RISK', {
-      partitions: name,
+      partitions: [name],
       leader,
       way: `tide partition recover ${tableName(table)} ${pid} ${to} --accept-data-loss`,
     });
@@ -80,7 +80,7 @@ export async function drop(
   if (refused.length > 0) {
     throw tideError('LAST_COPY', {
       node,
-      partitions: refused.map(({ table, partition }) => `${tableName(table)} ${partition.pid}`).join(', '),
+      partitions: refused.map(({ table, partition }) => `${tableName(table)} ${partition.pid}`),
       accept: refused.map(({ table, partition }) => `${tableName(table)}/${partition.pid}`).join(','),
     });
   }
@@ -89,7 +89,7 @@ export async function drop(
   );
   if (undecided.length > 0) {
     throw tideError('WRITES_AT_RISK', {
-      partitions: undecided.map(({ table, partition }) => `${tableName(table)} ${partition.pid}`).join(', '),
+      partitions: undecided.map(({ table, partition }) => `${tableName(table)} ${partition.pid}`),
       leader: node,
       way: 'tide partition recover TABLE PID NODE --accept-data-loss, for each',
     });

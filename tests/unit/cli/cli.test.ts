@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { runCli } from '../../../src/cli/main.ts';
 import { FakeHost } from './support/fake-host.ts';
 import { type RunOptions, tide, words } from './support/run.ts';
+import type { World } from './support/world.ts';
 
 /** What docs/commands.md does not show: mistakes, waits that take long, machines as readers. */
 
@@ -79,6 +80,27 @@ test('--format=json gives errors as JSON', async () => {
     stdout: '',
     stderr: { code: 'OP_UNKNOWN', message: 'operation 100 does not exist', retry: 'never', details: { id: 100 } },
   });
+});
+
+test('a refusal that has many partitions to name is a short sentence, and lists them below it; JSON has all', async () => {
+  const given = (world: World) => (world.lastCopies = 36);
+  const ran = await tide('node drop 3 --yes', { ...PIPE, given });
+  const [first, hint, code, ...list] = ran.stderr.trimEnd().split('\n');
+  expect([first, code]).toEqual([
+    'ERROR: node 3 holds the last copy of 36 partitions (acct 0, acct 1, acct 2, acct 3, acct 4 and 31 more)',
+    'code: LAST_COPY',
+  ]);
+  expect(hint?.length).toBeLessThan(200);
+  expect(list).toHaveLength(21);
+  expect([list[0], list.at(-1)]).toEqual(['  acct 0', '  … and 16 more: --format=json']);
+  const json = JSON.parse((await tide('node drop 3 --yes --format=json', { ...PIPE, given })).stderr);
+  expect(json.details.partitions).toHaveLength(36);
+  expect(json.details.accept.split(',')).toHaveLength(36);
+  const few = await tide('node drop 3 --yes', { ...PIPE, given: (world) => (world.lastCopies = 2) });
+  expect(few.stderr).toBe(
+    'ERROR: node 3 holds the last copy of acct 0, acct 1\n' +
+      'hint: start the node again; or give these rows up: --accept-data-loss=acct/0,acct/1\ncode: LAST_COPY\n',
+  );
 });
 
 test('nobody answers: exit status 1 and what to do', async () => {

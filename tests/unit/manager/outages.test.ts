@@ -102,9 +102,9 @@ async function refused(asked: Promise<unknown>, code: string, details: object = 
 test('a node is dropped with the last copy of something only where all of it is named', async () => {
   await place([[2], [2, 1], [2], [1, 2]]);
   await catalog.commit([{ kind: 'leader-changed', tid: 1, pid: 1, leader: 1 }]);
-  await refused(dropped(), 'LAST_COPY', { node: 2, partitions: 'acct 0, acct 2', accept: 'acct/0,acct/2' });
-  await refused(dropped('acct/0'), 'LAST_COPY', { node: 2, partitions: 'acct 2', accept: 'acct/2' });
-  await refused(dropped('acct/0', 'acct/1'), 'LAST_COPY', { node: 2, partitions: 'acct 2', accept: 'acct/2' });
+  await refused(dropped(), 'LAST_COPY', { node: 2, partitions: ['acct 0', 'acct 2'], accept: 'acct/0,acct/2' });
+  await refused(dropped('acct/0'), 'LAST_COPY', { node: 2, partitions: ['acct 2'], accept: 'acct/2' });
+  await refused(dropped('acct/0', 'acct/1'), 'LAST_COPY', { node: 2, partitions: ['acct 2'], accept: 'acct/2' });
   expect(await dropped('acct/0', 'acct/2')).toEqual({ operation: 8, plan: null, localData: [], notLookedAt: [2] });
   expect(submitted).toEqual([{ kind: 'drop-node', input: { node: 2, lost: ['1/0', '1/2'] } }]);
 });
@@ -133,13 +133,13 @@ test('a copy that is stale, still being made, being removed or not alive is none
   await replica(1, 1, 'joining');
   await replica(2, 1, 'leaving');
   stop(3);
-  await refused(dropped('acct/1'), 'LAST_COPY', { partitions: 'acct 0, acct 2, acct 3' });
+  await refused(dropped('acct/1'), 'LAST_COPY', { partitions: ['acct 0', 'acct 2', 'acct 3'] });
 });
 
 test('so is one whose leader is out as well: the node may follow, and have all that is left', async () => {
   await place([[1, 2]]);
   await change(1, { outage: OUTAGE });
-  await refused(dropped(), 'LAST_COPY', { partitions: 'acct 0' });
+  await refused(dropped(), 'LAST_COPY', { partitions: ['acct 0'] });
 });
 
 test('what the node leads, and others have, may lack writes: naming it does not do', async () => {
@@ -148,7 +148,7 @@ test('what the node leads, and others have, may lack writes: naming it does not 
     [1, 2],
     [2, 3, 4],
   ]);
-  await refused(dropped('acct/0', 'acct/2'), 'WRITES_AT_RISK', { partitions: 'acct 0, acct 2', leader: 2 });
+  await refused(dropped('acct/0', 'acct/2'), 'WRITES_AT_RISK', { partitions: ['acct 0', 'acct 2'], leader: 2 });
 });
 
 test('names of what there is not are no consent', async () => {
@@ -208,7 +208,7 @@ test('a follower that may lack writes leads only where that is accepted', async 
   await place([[2, 1, 3]]);
   await catalog.commit([{ kind: 'quorums-put', node: 2, quorums: [{ count: 1, nodes: [1, 3] }] }]);
   const way = 'tide partition recover acct 0 3 --accept-data-loss';
-  await refused(recovered(3), 'WRITES_AT_RISK', { partitions: 'acct 0', leader: 2, way });
+  await refused(recovered(3), 'WRITES_AT_RISK', { partitions: ['acct 0'], leader: 2, way });
   await recovered(3, { acceptDataLoss: true });
   const input = { node: 2, by: 'operator', recover: { tid: 1, pid: 0, to: 3 } };
   expect(submitted).toEqual([{ kind: 'failover', input }]);

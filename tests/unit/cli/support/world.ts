@@ -38,6 +38,8 @@ export class World {
   outId = 4;
   /** The node that is dropped was heard a moment ago. */
   justSeen = false;
+  /** Partitions that a node to be dropped has alone. */
+  lastCopies = 0;
   #looks = new Map<number, number>();
   #begun = new Map<number, Operation>(Object.entries(OPERATIONS).map(([id, operation]) => [Number(id), operation]));
   #leaving = 0;
@@ -73,6 +75,7 @@ export class World {
       case 'partition-recover':
         return { operation: 30, plan: null };
       case 'node-drop':
+        if (this.lastCopies > 0) throw tideError('LAST_COPY', lastCopies(command.node, this.lastCopies));
         if (!command.sure && this.justSeen) throw tideError('NODE_JUST_SEEN', { node: command.node, seconds: 12 });
         return { operation: 29, plan: null, localData: [], notLookedAt: [command.node] };
       case 'node-undrain':
@@ -353,6 +356,11 @@ const ended = (id: number, parent: number | null, kind: string, subject: string,
 
 const CHANGED = ended(11, null, 'change-leader', 'acct 3: leader n1 → n2', 0);
 const MOVED = ended(31, null, 'move-replica', 'acct 3: n4 → n1', 164 * MIB);
+
+function lastCopies(node: number, count: number) {
+  const pids = Array.from({ length: count }, (_, pid) => pid);
+  return { node, partitions: pids.map((pid) => `acct ${pid}`), accept: pids.map((pid) => `acct/${pid}`).join() };
+}
 
 const FAILURE = tideError('DISK_FULL', { node: 2, freePercent: 2.4 });
 
