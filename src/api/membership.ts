@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import type { ApplyError } from '../core/apply-error.ts';
 import { tideError } from '../core/errors.ts';
 
 /**
@@ -75,6 +76,17 @@ const openSession = z.object({
 });
 export type OpenSessionReport = z.infer<typeof openSession>;
 
+const applyError = z.object({
+  stream: z.string().max(200),
+  table: z.string().max(200).nullable(),
+  copying: z.boolean(),
+  place: z.string().max(200),
+  message: z.string().max(2_000),
+  tries: z.number(),
+  forMs: z.number(),
+  agoMs: z.number(),
+}) satisfies z.ZodType<ApplyError>;
+
 export const beatReport = z.object({
   node: z.int().positive(),
   clusterId: z.string(),
@@ -92,6 +104,8 @@ export const beatReport = z.object({
   sessions: z.array(openSession).nullable().default(null),
   /** `heardAtMs` of the manager's last answer before the sessions were looked at. */
   answeredMs: z.number().nullable().default(null),
+  /** What its workers of replication fail at. Older programs do not look. */
+  applyErrors: z.array(applyError).default([]),
 });
 export type BeatReport = z.infer<typeof beatReport>;
 

@@ -38,6 +38,8 @@ export interface NodeStatusRow {
   measuredAgeMs: number | null;
   diskTotalBytes: number | null;
   diskFreeBytes: number | null;
+  /** What it is sent by others and cannot apply, with PostgreSQL's own message; null where nothing fails. */
+  replication: string | null;
   /** `low`: less than `disk.margin` is free, it takes no replica. `full`: nothing is copied there any more. null: not known yet. */
   disk: 'ok' | 'low' | 'full' | null;
 }
@@ -133,6 +135,8 @@ export interface PartitionRow {
    * not alive. refuses: writes fail, for the same reason. leader: on the leader only, for want of a follower. async: the setting.
    */
   durability: 'quorum' | 'waits' | 'refuses' | 'leader' | 'async' | null;
+  /** Of a replica that is stale, or whose rows cannot be applied: why. */
+  why: string | null;
   epoch: number;
   /** Replayed position in the leader node's WAL, as PostgreSQL prints an LSN; null where unknown. */
   offset: string | null;

@@ -80,6 +80,8 @@ export type ReplicaState = 'joining' | 'ready' | 'stale' | 'leaving';
 export interface Replica {
   readonly node: NodeId;
   readonly state: ReplicaState;
+  /** Of a stale one, where it is known. */
+  readonly why?: string;
 }
 
 export interface Partition {
@@ -192,4 +194,6 @@ export interface LoadView {
   readonly nodes: ReadonlyMap<NodeId, NodeLoad>;
   /** Bytes of one copy of a partition, by `partitionKey(tid, pid)`; absent means unknown: taken as 0. */
   readonly partitionBytes: ReadonlyMap<string, number>;
+  /** Replicas that are not to be copied again yet, by `replicaKey`, and why: what was copied there before could not be kept up. */
+  readonly heldBack?: ReadonlyMap<string, string>;
 }

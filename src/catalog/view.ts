@@ -5,6 +5,11 @@ export function partitionKey(tid: number, pid: number): string {
   return `${tid}/${pid}`;
 }
 
+/** `4/0 on 2`: one replica. */
+export function replicaKey({ tid, pid }: Pick<Partition, 'tid' | 'pid'>, node: NodeId): string {
+  return `${partitionKey(tid, pid)} on ${node}`;
+}
+
 /** Nodes that may hold replicas and take new ones, by id. */
 export function memberNodes(view: ClusterView): NodeRecord[] {
   return [...view.nodes.values()].filter((n) => n.state === 'active').sort((a, b) => a.id - b.id);

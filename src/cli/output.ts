@@ -22,7 +22,8 @@ export interface Column<T> {
 export function columns<T>(...fields: (Field<T> | `${Field<T>}:${Unit}`)[]): Column<T>[] {
   return fields.map((field) => {
     const [key, unit] = field.split(':') as [Field<T>, Unit | undefined];
-    const column: Column<T> = { name: snake(key), value: (row) => row[key] as Cell };
+    // An older manager does not say what came later.
+    const column: Column<T> = { name: snake(key), value: (row) => (row[key] ?? null) as Cell };
     return unit === undefined ? column : { ...column, unit };
   });
 }

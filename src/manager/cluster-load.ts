@@ -26,14 +26,21 @@ const LOOK_MS = 2_000;
 export class ClusterLoad {
   readonly #clock: Clock;
   readonly #isOut: (node: NodeId) => boolean;
+  readonly #heldBack: () => ReadonlyMap<string, string>;
   /** `downSinceMs`: since when it has said without a break that its PostgreSQL neither answers nor could let anybody in. */
   readonly #beats = new Map<NodeId, Beat & { atMs: number; servedAtMs: number | null; downSinceMs: number | null }>();
   readonly measurements: Measurements;
 
-  constructor(clock: Clock, measurements: Measurements, isOut: (node: NodeId) => boolean) {
+  constructor(
+    clock: Clock,
+    measurements: Measurements,
+    isOut: (node: NodeId) => boolean,
+    heldBack: () => ReadonlyMap<string, string> = () => new Map(),
+  ) {
     this.#clock = clock;
     this.measurements = measurements;
     this.#isOut = isOut;
+    this.#heldBack = heldBack;
   }
 
   beat(beat: Beat): void {
@@ -116,6 +123,6 @@ export class ClusterLoad {
       const size = this.measurements.sizeOf(partition.leader, key);
       if (size) partitionBytes.set(key, size.bytes);
     }
-    return { nodes, partitionBytes };
+    return { nodes, partitionBytes, heldBack: this.#heldBack() };
   }
 }

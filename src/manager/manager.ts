@@ -11,6 +11,7 @@ import type { DataPlane } from '../operations/ports.ts';
 import { OPERATION_KINDS } from '../operations/registry.ts';
 import { Runner } from '../operations/runner.ts';
 import type { MetaStore } from '../store/meta-store.ts';
+import { ApplyKeeper } from './apply-keeper.ts';
 import { Balancer } from './balancer.ts';
 import { CatalogStore } from './catalog-store.ts';
 import { ClusterLoad } from './cluster-load.ts';
@@ -77,6 +78,7 @@ export class Manager {
   readonly #guardian: Guardian;
   readonly #walKeeper: WalKeeper;
   readonly #streamKeeper: StreamKeeper;
+  readonly #applyKeeper: ApplyKeeper;
   readonly #history: History;
   readonly #balancer: Balancer;
   readonly #deadlocks: DeadlockWatch;
@@ -99,7 +101,8 @@ export class Manager {
     this.#inspector = servers.inspector;
     this.#servers = servers;
     const measurements = new Measurements({ clock: ports.clock, inspector: servers.inspector, log: ports.log });
-    this.#load = new ClusterLoad(ports.clock, measurements, (node) => isOut(catalog.view, node));
+    const heldBack = () => this.#applyKeeper.heldBack();
+    this.#load = new ClusterLoad(ports.clock, measurements, (node) => isOut(catalog.view, node), heldBack);
     const reconnect = (node: NodeId) => this.#reconciler.nodeReturned(node);
     this.#balancer = new Balancer((entry) => events.add(entry));
     const shared = {
@@ -108,26 +111,26 @@ export class Manager {
       alive,
       commit: (changes: Parameters<CatalogStore['commit']>[0]) => this.#commit(changes),
       log: ports.log,
+      clock: ports.clock,
+      event: (entry: Parameters<EventLog['add']>[0]) => events.add(entry),
     };
     this.#runner = new Runner(journal, OPERATION_KINDS, {
       ...shared,
-      clock: ports.clock,
       random: ports.random,
       load: () => this.#load.view(catalog.view),
-      event: (entry) => events.add(entry),
+      copyFailure: (from, to, ref) => this.#applyKeeper.copyFailure(from, to, ref),
     });
     this.#history = new History({ clock: ports.clock, runner: this.#runner, log: ports.log });
     this.#guardian = new Guardian({
-      clock: ports.clock,
+      ...shared,
       runner: this.#runner,
       load: this.#load,
       inspector: servers.inspector,
-      view: () => catalog.view,
-      event: (entry) => events.add(entry),
       leaseOf: async (node) => ports.shared?.leaseOf(node) ?? 'none',
     });
-    const { clock } = ports;
-    this.#deadlocks = new DeadlockWatch({ ...shared, clock, event: (entry) => events.add(entry) });
+    this.#deadlocks = new DeadlockWatch(shared);
+    const isChoosing = (node: NodeId) =>
+      this.#runner.unended().some((r) => r.kind === 'failover' && r.input.node === node);
     const broken = {
       quorums: this.#runner.quorums,
       promotions: new Promotions({ runner: this.#runner, view: () => catalog.view }),
@@ -135,24 +138,25 @@ export class Manager {
     this.#reconciler = new Reconciler({
       ...shared,
       ...broken,
-      clock,
       holderOf: (tid, pid) => this.#runner.holderOf(partitionLock(tid, pid)),
-      isChoosing: (node) => this.#runner.unended().some((r) => r.kind === 'failover' && r.input.node === node),
-      event: (entry) => events.add(entry),
+      isChoosing,
+    });
+    this.#applyKeeper = new ApplyKeeper({
+      ...shared,
+      ...broken,
+      isChoosing,
+      reconnect,
     });
     this.#walKeeper = new WalKeeper({
       ...shared,
       ...broken,
       inspector: servers.inspector,
       load: () => this.#load.view(catalog.view),
-      event: (entry) => events.add(entry),
       reconnect,
     });
     this.#streamKeeper = new StreamKeeper({
       ...shared,
       inspector: servers.inspector,
-      clock: ports.clock,
-      event: (entry) => events.add(entry),
       reconnect,
     });
   }
@@ -235,6 +239,7 @@ export class Manager {
       runner: this.#runner,
       events: this.#events,
       guardian: this.#guardian,
+      streams: this.#applyKeeper,
       inspector: this.#inspector,
       clock: this.#ports.clock,
       home: this.#home,
@@ -273,6 +278,7 @@ export class Manager {
     const node = nodeById(this.#catalog.view, report.node);
     const before = this.#load.alive(node.id);
     this.#load.beat({ ...report, barred: this.#ports.shared !== null && !report.leased && report.fenced });
+    this.#applyKeeper.hear(node.id, report.applyErrors);
     const { address, httpAddress, postgresHost, postgresPort, build, startedAt, locality, attrs } = report.facts;
     const facts = { address, httpAddress, postgresHost, postgresPort, build, startedAt, locality, attrs };
     const known = Object.fromEntries(Object.keys(facts).map((key) => [key, node[key as keyof typeof facts]]));
@@ -380,12 +386,13 @@ export class Manager {
       this.#load.measure(this.#catalog.view);
       this.#walKeeper.round(nodes);
       this.#streamKeeper.round(nodes);
+      this.#applyKeeper.round(nodes);
       this.#history.round();
       wasFull = await this.#watchStore(wasFull).catch(() => true);
       await this.#ports.clock.sleep(STREAMS_MS, this.#ending.signal);
     }
-    const background = [this.#walKeeper, this.#streamKeeper, this.#load.measurements, this.#history];
-    await Promise.all(background.map((work) => work.idle()));
+    const keepers = [this.#walKeeper, this.#streamKeeper, this.#applyKeeper];
+    await Promise.all([...keepers, this.#load.measurements, this.#history].map((work) => work.idle()));
   }
 
   /** Tells of a meta store without room, which nobody else may be writing to, and whether it has some again. */

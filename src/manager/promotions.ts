@@ -1,5 +1,5 @@
-import type { ClusterView, NodeId } from '../catalog/model.ts';
-import { partitionOf, replicaOn } from '../catalog/view.ts';
+import type { ClusterView, NodeId, Partition } from '../catalog/model.ts';
+import { partitionKey, partitionOf, replicaOn } from '../catalog/view.ts';
 import type { OperationRecord } from '../operations/operation.ts';
 import type { Runner } from '../operations/runner.ts';
 
@@ -16,9 +16,12 @@ export class Promotions {
     this.#ports = ports;
   }
 
-  /** True where `to` is about to lead nothing that `from` leads; else those that still can be are cancelled. */
-  async end(from: NodeId, to: NodeId): Promise<boolean> {
-    const promoting = this.#of(from, to);
+  /** True where `to` is about to lead none of `partitions`, which `from` leads; else those that still can be are cancelled. */
+  async end(from: NodeId, to: NodeId, partitions: readonly Partition[]): Promise<boolean> {
+    const keys = new Set(partitions.map((p) => partitionKey(p.tid, p.pid)));
+    const promoting = this.#of(from, to).filter(({ input }) =>
+      keys.has(partitionKey(Number(input.tid), Number(input.pid))),
+    );
     for (const { id, passedNoReturn, cancelRequested } of promoting)
       if (!passedNoReturn && !cancelRequested) await this.#ports.runner.cancel(id).catch(() => {});
     return promoting.length === 0;

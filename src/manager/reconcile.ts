@@ -1,4 +1,3 @@
-import type { CatalogChange } from '../catalog/change.ts';
 import type { ClusterView, NodeId, Partition, TableRecord } from '../catalog/model.ts';
 import { partitionTable } from '../catalog/names.ts';
 import {
@@ -16,10 +15,9 @@ import { messageOf, TideError } from '../core/errors.ts';
 import type { OperationRecord } from '../operations/operation.ts';
 import { afterMeeting, afterTry, FRESH, isTooOld, type Patience, pauseBudget } from '../operations/pause-budget.ts';
 import type { DataPlane, PartitionRef } from '../operations/ports.ts';
-import type { QuorumKeeper } from '../operations/quorum-keeper.ts';
-import type { Promotions } from './promotions.ts';
+import { type GiveUpPorts, giveUpFollower } from './give-up.ts';
 
-export interface ReconcilePorts {
+export interface ReconcilePorts extends GiveUpPorts {
   plane: DataPlane;
   clock: Clock;
   view(): ClusterView;
@@ -28,9 +26,6 @@ export interface ReconcilePorts {
   holderOf(tid: number, pid: number): OperationRecord | undefined;
   /** The node is being failed over: what it has sent is being compared. */
   isChoosing(node: NodeId): boolean;
-  promotions: Promotions;
-  commit(changes: CatalogChange[]): Promise<void>;
-  quorums: Pick<QuorumKeeper, 'demanding' | 'settle'>;
   log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
   event(entry: { kind: string; text: string; node?: NodeId }): Promise<void>;
 }
@@ -216,19 +211,15 @@ export class Reconciler {
    * would acknowledge their commits. False where somebody is about to lead by what he has of it.
    */
   async #giveUpBroken(from: NodeId, to: NodeId): Promise<boolean> {
-    const { plane, view, commit, quorums, promotions, isChoosing, log } = this.#ports;
+    const { plane, view, isChoosing, log } = this.#ports;
     const fedNow = () => fedThrough(view(), from, to);
     if (fedNow().length === 0 || (await plane.isWhole(from, to))) return true;
     if (isChoosing(from)) return false;
     if (await plane.resumeStream(from, to)) return true;
-    if (!(await promotions.end(from, to))) return false;
-    const fed = fedNow();
+    const fed = await giveUpFollower(this.#ports, from, to, fedNow, `the stream from node ${from} was broken`);
+    if (fed === null) return false;
     const partitions = fed.map((p) => partitionKey(p.tid, p.pid));
     log('warn', 'a stream is broken: what it fed will be copied again', { from, node: to, partitions });
-    const demands = fed.map(({ tid, pid }) => ({ node: from, tid, pid, without: [to] }));
-    const stale = fed.map(({ tid, pid }) => ({ kind: 'replica-put', tid, pid, node: to, state: 'stale' }) as const);
-    await quorums.demanding(from, demands, () => commit(stale));
-    await quorums.settle(from);
     return true;
   }
 
@@ -245,7 +236,8 @@ export class Reconciler {
     if (idle.length > 0) await plane.startStreams(from, to, idle, false);
     for (const ref of free.filter(leads)) {
       log('warn', 'a follower was not fed by its leader: it will be copied again', { ...ref, node: to });
-      await commit([{ kind: 'replica-put', ...ref, node: to, state: 'stale' }]);
+      const why = `node ${from}, its leader, had stopped sending to it`;
+      await commit([{ kind: 'replica-put', ...ref, node: to, state: 'stale', why }]);
     }
     return free.length === missing.filter(({ tid, pid }) => still.has(partitionKey(tid, pid))).length;
   }

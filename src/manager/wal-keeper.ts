@@ -1,5 +1,4 @@
-import type { CatalogChange } from '../catalog/change.ts';
-import type { ClusterView, LoadView, NodeId, Partition } from '../catalog/model.ts';
+import type { ClusterView, LoadView, NodeId } from '../catalog/model.ts';
 import { subscriptionName } from '../catalog/names.ts';
 import {
   type Cut,
@@ -11,25 +10,21 @@ import {
   receiversToCut,
   type SlotState,
 } from '../catalog/retention.ts';
-import { partitionKey } from '../catalog/view.ts';
+import { fedThrough, partitionKey } from '../catalog/view.ts';
 import { messageOf } from '../core/errors.ts';
 import { Rounds } from '../core/rounds.ts';
 import { humanBytes } from '../core/units.ts';
 import type { DataPlane } from '../operations/ports.ts';
-import type { QuorumKeeper } from '../operations/quorum-keeper.ts';
 import { waitForTransaction } from '../operations/waiting.ts';
+import { type GiveUpPorts, giveUpFollower } from './give-up.ts';
 import type { Inspector } from './ports.ts';
-import type { Promotions } from './promotions.ts';
 
-export interface WalPorts {
+export interface WalPorts extends GiveUpPorts {
   plane: DataPlane;
   inspector: Pick<Inspector, 'slots'>;
-  quorums: Pick<QuorumKeeper, 'demanding' | 'settle'>;
-  promotions: Promotions;
   view(): ClusterView;
   load(): LoadView;
   alive(node: NodeId): boolean;
-  commit(changes: CatalogChange[]): Promise<void>;
   event(entry: { kind: string; text: string; node?: NodeId }): Promise<void>;
   log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
   /** A node has to be given the streams it lacks. */
@@ -77,15 +72,18 @@ export class WalKeeper {
   }
 
   async #cut(node: NodeId, cut: Cut): Promise<void> {
-    const { plane, quorums, promotions, commit, event, alive, reconnect } = this.#ports;
+    const { plane, view, event, alive, reconnect } = this.#ports;
     const { to } = cut;
-    if (!(await promotions.end(node, to))) return;
-    // The last commit that it acknowledged alone comes before it counts no more.
-    const demands = cut.partitions.map(({ tid, pid }) => ({ node, tid, pid, without: [to] }));
-    await quorums.demanding(node, demands, () => commit(cut.partitions.map((p) => staleOn(p, to))));
-    await quorums.settle(node);
+    const partitions = await giveUpFollower(
+      this.#ports,
+      node,
+      to,
+      () => fedThrough(view(), node, to),
+      whyCut(node, cut),
+    );
+    if (partitions === null) return;
     await plane.dropSlot(node, subscriptionName(node, to));
-    await event({ kind: 'stream-cut', node: to, text: cutText(node, cut) });
+    await event({ kind: 'stream-cut', node: to, text: cutText(node, { ...cut, partitions }) });
     await plane.disconnectPair(node, to, alive(to) ? undefined : to);
     if (alive(to)) reconnect(to);
   }
@@ -110,10 +108,6 @@ export class WalKeeper {
   }
 }
 
-function staleOn({ tid, pid }: Partition, node: NodeId): CatalogChange {
-  return { kind: 'replica-put', tid, pid, node, state: 'stale' };
-}
-
 function diskText(node: NodeId, state: DiskState, percent: number): string {
   const has = `node ${node} has ${percent} % of its disk left`;
   if (state === 'full') return `${has}: nothing is copied to it, and it keeps little WAL for others`;
@@ -122,13 +116,17 @@ function diskText(node: NodeId, state: DiskState, percent: number): string {
     : `${has}: replicas may go there again`;
 }
 
-function cutText(node: NodeId, { to, why, behindBytes, partitions }: Cut): string {
-  const keys = partitions.map((p) => partitionKey(p.tid, p.pid));
+function cutText(node: NodeId, cut: Cut): string {
+  const keys = cut.partitions.map((p) => partitionKey(p.tid, p.pid));
   const again =
     keys.length === 0
       ? ''
       : `; to be copied again: ${keys.slice(0, 8).join(', ')}${keys.length > 8 ? ` and ${keys.length - 8} more` : ''}`;
-  if (why === 'lost') return `node ${node} has no WAL any more for what node ${to} has missed${again}`;
+  return `${whyCut(node, cut)}${again}`;
+}
+
+function whyCut(node: NodeId, { to, why, behindBytes }: Cut): string {
+  if (why === 'lost') return `node ${node} has no WAL any more for what node ${to} has missed`;
   const disk = why === 'disk-full' ? ', and its disk is full' : '';
-  return `node ${node} keeps no more WAL for node ${to}, which is ${humanBytes(behindBytes)} behind${disk}${again}`;
+  return `node ${node} keeps no more WAL for node ${to}, which is ${humanBytes(behindBytes)} behind${disk}`;
 }

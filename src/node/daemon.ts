@@ -5,6 +5,7 @@ import { slotWalKeepBytes } from '../catalog/retention.ts';
 import { must } from '../core/assert.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
 import { KeyedMutex } from '../core/mutex.ts';
+import { ApplyErrors } from '../postgres/apply-errors.ts';
 import { findBinaries } from '../postgres/binaries.ts';
 import { CLIENTS_DEFAULT, socketDirFor } from '../postgres/config.ts';
 import { forgetEnvironment } from '../postgres/environment.ts';
@@ -387,6 +388,7 @@ class Daemon {
       facts: this.#facts(server.port),
       store: this.#store.root,
       server,
+      applyErrors: new ApplyErrors(this.#store.postgresLog),
       answers: this.#answers,
       manager: () => this.#managerHere(),
       managerAddress: () => this.#shared?.seat.requireLeader() ?? this.#identity?.manager ?? '',

@@ -3,6 +3,7 @@ import pg from 'pg';
 import { post } from '../api/client.ts';
 import type { BeatAnswer, BeatReport, JoinAnswer, NodeFacts, WhoAmI } from '../api/membership.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
+import type { ApplyErrors } from '../postgres/apply-errors.ts';
 import { TIDE_DATABASE, TIDE_MANAGER } from '../postgres/config.ts';
 import { ownOptions } from '../postgres/shield.ts';
 import { META_FORMAT } from '../store/meta-store.ts';
@@ -23,6 +24,8 @@ export interface HeartbeatOptions {
   facts: NodeFacts;
   store: string;
   server: BeatenServer;
+  /** What workers of replication fail at there. */
+  applyErrors: Pick<ApplyErrors, 'look'>;
   /** What clients are told that are ended for a deadlock. */
   answers: DeadlockAnswers;
   manager(): ManagerHandle | null;
@@ -81,11 +84,13 @@ export class Heartbeat {
 
   async #tell(postgresUp: boolean): Promise<BeatAnswer> {
     const { nodeId, clusterId, facts, store, server, manager, managerAddress, leased } = this.#options;
+    const applyErrors = await this.#options.applyErrors.look();
     const disk = await diskOf(store);
     const said = { postgresUp, fenced: server.fenced, leased: leased(), metaFormat: META_FORMAT };
     const answeredMs = this.#answer?.heardAtMs ?? null;
     const sessions = postgresUp ? await this.#sessions.look() : null;
-    const report: BeatReport = { node: nodeId, clusterId, ...said, ...disk, facts, sessions, answeredMs };
+    const seen = { sessions, answeredMs, applyErrors };
+    const report: BeatReport = { node: nodeId, clusterId, ...said, ...disk, facts, ...seen };
     const local = manager();
     if (local) return local.beat(report);
     return (await post(managerAddress(), '/api/v1/beat', report, {

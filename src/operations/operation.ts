@@ -1,10 +1,11 @@
 import type { CatalogChange } from '../catalog/change.ts';
 import type { ClusterView, LoadView, NodeId, OperationId } from '../catalog/model.ts';
+import type { ApplyError } from '../core/apply-error.ts';
 import type { Clock } from '../core/clock.ts';
 import type { TideError } from '../core/errors.ts';
 import type { WaitReason } from '../core/wait-reason.ts';
 import type { MovesSeen } from './estimate.ts';
-import type { DataPlane } from './ports.ts';
+import type { DataPlane, PartitionRef } from './ports.ts';
 
 export type OperationStatus = 'queued' | 'running' | 'undoing' | 'done' | 'failed' | 'cancelled';
 
@@ -116,6 +117,8 @@ export interface StepContext<I> {
   running(): OperationRecord[];
   start(kind: string, input: object): Promise<OperationId>;
   cancelChildren(): Promise<void>;
+  /** What PostgreSQL fails at again and again in copying a partition from `from` to `to`. */
+  copyFailure(from: NodeId, to: NodeId, ref: PartitionRef): ApplyError | undefined;
   /** Asks another operation to undo itself, where it still can. */
   cancel(id: OperationId): Promise<void>;
   event(kind: string, text: string, node?: NodeId): Promise<void>;

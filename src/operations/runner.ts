@@ -1,5 +1,6 @@
 import type { CatalogChange } from '../catalog/change.ts';
 import type { ClusterView, LoadView, NodeId } from '../catalog/model.ts';
+import type { ApplyError } from '../core/apply-error.ts';
 import { must } from '../core/assert.ts';
 import type { Clock } from '../core/clock.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
@@ -10,7 +11,7 @@ import { type Estimate, estimate, type MovesSeen } from './estimate.ts';
 import type { Journal } from './journal.ts';
 import { advance, hasEnded, type OperationEvent } from './machine.ts';
 import type { Claim, OperationKind, OperationRecord, PauseRecord, Step, StepContext, StepResult } from './operation.ts';
-import type { DataPlane } from './ports.ts';
+import type { DataPlane, PartitionRef } from './ports.ts';
 import { QuorumKeeper } from './quorum-keeper.ts';
 import { forgettable } from './retention.ts';
 import { waitFor } from './waiting.ts';
@@ -23,6 +24,7 @@ export interface RunnerPorts {
   view(): ClusterView;
   load(): LoadView;
   alive(node: NodeId): boolean;
+  copyFailure(from: NodeId, to: NodeId, ref: PartitionRef): ApplyError | undefined;
   commit(changes: CatalogChange[]): Promise<void>;
   event(entry: { kind: string; text: string; node?: NodeId; operation?: number }): Promise<void>;
   log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
@@ -383,6 +385,7 @@ export class Runner {
       clock: ports.clock,
       random: ports.random,
       alive: (node) => ports.alive(node),
+      copyFailure: (from, to, ref) => ports.copyFailure(from, to, ref),
       commit: (...changes) => ports.commit(changes),
       remember: (facts) => change((r) => ({ ...r, data: { ...r.data, ...facts } })),
       claim: (...claims) => change((r) => ({ ...r, claims: mergeClaims(r.claims, claims) })),

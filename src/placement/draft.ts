@@ -1,5 +1,5 @@
 import type { ClusterView, LoadView, NodeId, NodeRecord, Partition, TableId, TableRecord } from '../catalog/model.ts';
-import { connectedNodes, partitionKey, tableName } from '../catalog/view.ts';
+import { connectedNodes, partitionKey, replicaKey, tableName } from '../catalog/view.ts';
 import { must } from '../core/assert.ts';
 import { Localities } from './localities.ts';
 import type { Blocked, Move, Stage } from './moves.ts';
@@ -47,12 +47,14 @@ export class Draft {
   /** Partitions that two nodes share, by pair: where it is 0, another shared partition widens the scatter of both. */
   readonly #shared: Int32Array;
   readonly #notReady = new Set<number>();
+  readonly #heldBack: LoadView['heldBack'];
   readonly #firstOfTable = new Map<TableId, number>();
   readonly #nodeIndex: ReadonlyMap<NodeId, number>;
 
   constructor(view: ClusterView, load: LoadView, busy: ReadonlySet<string> = new Set()) {
     this.view = view;
     this.nodes = connectedNodes(view);
+    this.#heldBack = load.heldBack;
     this.#nodeIndex = new Map(this.nodes.map((n, i) => [n.id, i]));
     this.tables = [...view.tables.values()].sort((a, b) => a.tid - b.tid);
     this.localities = new Localities(this.nodes);
@@ -147,6 +149,11 @@ export class Draft {
 
   holds(n: number, p: number): boolean {
     return this.holdersOf(p).includes(n);
+  }
+
+  /** Why a replica is not to be copied again yet. */
+  heldBack(p: number, n: number): string | undefined {
+    return this.#heldBack?.get(replicaKey(this.partition(p), this.id(n)));
   }
 
   isReady(p: number, n: number): boolean {

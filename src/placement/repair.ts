@@ -14,6 +14,7 @@ export function repair(draft: Draft): Blocked[] {
       if (draft.isReady(p, n) || draft.leaves[n] === 1) continue;
       if (!draft.hasLiveLeader(p)) blocked.push(noTarget(draft, p, n));
       else if (draft.alive[n] === 0) blocked.push(draft.blocked(p, n, notAlive(draft, p, n, 'copied again')));
+      else if (draft.heldBack(p, n)) blocked.push(draft.blocked(p, n, heldBack(draft, p, n)));
       else draft.resyncReplica(p, n, `its replica on node ${draft.id(n)} missed changes`);
     }
     const wanted = draft.tableOf(p).replicaCount;
@@ -54,6 +55,10 @@ export function drain(draft: Draft): Blocked[] {
   }
   resign(draft);
   return blocked;
+}
+
+function heldBack(draft: Draft, p: number, n: number): string {
+  return `the replica of ${draft.name(p)} on node ${draft.id(n)} waits: ${draft.heldBack(p, n)}`;
 }
 
 function notAlive(draft: Draft, p: number, n: number, fate: string): string {

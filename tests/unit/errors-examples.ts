@@ -146,6 +146,12 @@ export const EXAMPLES: { [C in ErrorCode]: ErrorDetails<C> } = {
   DISK_FULL: { node: 4, freePercent: 2.4 },
   WAL_RETAINED: { node: 1, to: 4, kept: '4.1 GiB', why: 'more than the 4 GiB of move.max_retained_wal' },
   STREAM_LOST: { from: 1, to: 4 },
+  COPY_FAILED: {
+    from: 1,
+    to: 4,
+    tries: 60,
+    why: 'new row for relation "t4_p3" violates check constraint "even"',
+  },
   META_FULL: { why: 'No space left on device' },
   REPLICA_IN_USE: { replica: 't4_p3', node: 1 },
 

@@ -28,7 +28,7 @@ const base = [
 const ranges = columns<Row>('leaders', 'replicas', 'partitionsUnavailable', 'partitionsUnderReplicated');
 const stats = columns<Row>('bytes:bytes', 'diskTotalBytes:bytes', 'diskFreeBytes:bytes', 'disk', 'measuredAgeMs:age');
 const decommission = columns<Row>('replicas', 'isDecommissioning', 'isDraining');
-const rest = columns<Row>('state', 'condition', 'isManager', 'httpAddress', 'attrs');
+const rest = columns<Row>('state', 'condition', 'isManager', 'httpAddress', 'attrs', 'replication');
 
 /** `tide node …`: verbs, columns and texts as KWDB has them. */
 export function addNode(program: Command, run: CliRun): void {

@@ -43,7 +43,7 @@ function addList(partition: Command, run: CliRun): void {
         'epoch',
         'offset',
       ),
-      ...columns<PartitionRow>('lagBytes:bytes', 'rows', 'bytes:bytes', 'measuredAgeMs:age'),
+      ...columns<PartitionRow>('lagBytes:bytes', 'rows', 'bytes:bytes', 'measuredAgeMs:age', 'why'),
     ]);
     return 0;
   });

@@ -88,6 +88,13 @@ export const operationErrors = {
     text: (d) => `the stream from node ${d.from} to node ${d.to} was ended before the new replica counted`,
     hint: () => 'tide events says who ended it and why; what the cluster itself wants is tried again',
   }),
+  COPY_FAILED: entry<{ from: number; to: number; tries: number; why: string }>({
+    retry: 'when-cluster-changes',
+    sqlstate: '55000',
+    text: (d) => `node ${d.to} could not take a copy from node ${d.from} in ${d.tries} tries: ${d.why}`,
+    hint: (d) =>
+      `the log of PostgreSQL on node ${d.to} has the details; what the cluster itself wants is tried again, what you asked for is for you to repeat`,
+  }),
   META_FULL: entry<{ why: string }>({
     retry: 'later',
     sqlstate: '53100',

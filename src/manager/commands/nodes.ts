@@ -14,6 +14,7 @@ import { preflightScaleIn } from '../../placement/preflight.ts';
 import { withAddedNodes, withDecommissioning, withDraining } from '../../placement/whatif.ts';
 import { META_FORMAT } from '../../store/meta-store.ts';
 import { planData } from '../balancer.ts';
+import { replicationOf } from '../replication-faults.ts';
 import { planResult } from '../rows.ts';
 import { type CommandContext, nodeById, requireLock, throwAll } from './context.ts';
 import { localDataRows, lookForLocalData, requireNothingLocal } from './local-data.ts';
@@ -60,6 +61,7 @@ export function nodeStatus(c: CommandContext): NodeStatusRow[] {
       measuredAgeMs: measuredMs === null ? null : nowMs - measuredMs,
       diskTotalBytes: known?.totalBytes ?? null,
       diskFreeBytes: known?.freeBytes ?? null,
+      replication: replicationOf(c.view, c.streams, node.id),
       disk: known && diskState(known, c.view.settings),
     };
   });

@@ -1,10 +1,11 @@
 import type { AdminCommand } from '../../api/commands.ts';
-import type { Results, SettingRow } from '../../api/results.ts';
+import type { DoctorResult, Results, SettingRow } from '../../api/results.ts';
 import type { Settings } from '../../catalog/model.ts';
 import { parseSetting, SETTINGS, showSetting } from '../../catalog/settings.ts';
 import { tideError } from '../../core/errors.ts';
 import { hasEnded } from '../../operations/machine.ts';
 import { examine } from '../doctor.ts';
+import { replicationFindings } from '../replication-faults.ts';
 import { operationResult, operationRow } from '../rows.ts';
 import type { CommandContext } from './context.ts';
 import * as nodes from './nodes.ts';
@@ -81,9 +82,10 @@ export async function runCommand(c: CommandContext, command: AdminCommand): Prom
   }
 }
 
-function doctor(c: CommandContext, fix: boolean) {
+async function doctor(c: CommandContext, fix: boolean): Promise<DoctorResult> {
   const claims = () => c.runner.unended().flatMap((r) => r.claims);
-  return examine(() => c.view, c.inspector, claims, fix);
+  const { findings, unreachable } = await examine(() => c.view, c.inspector, claims, fix);
+  return { findings: [...findings, ...replicationFindings(c.view, c.streams)], unreachable };
 }
 
 /** Running ones and the last few that ended; `all`: everything that is kept. */

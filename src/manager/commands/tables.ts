@@ -6,6 +6,7 @@ import { type Durability, durabilityOf, NO_QUORUM, wantedQuorum } from '../../ca
 import { connectedNodes, ledPartitions, memberNodes, partitionKey, tableName } from '../../catalog/view.ts';
 import { tideError } from '../../core/errors.ts';
 import { placeNewTable } from '../../placement/initial.ts';
+import { whyOf } from '../replication-faults.ts';
 import { type CommandContext, readyTable, requireFree, requireLock, tableNamed } from './context.ts';
 
 const PARTITIONS = 16;
@@ -122,6 +123,7 @@ function row(c: CommandContext, table: TableRecord, pid: number, node: number, d
     state: replica?.state ?? 'leaving',
     durability: node === leader ? durability : null,
     isAlive: c.load.alive(node),
+    why: partition ? whyOf(c.view, c.streams, partition, node) : null,
     epoch: partition?.epoch ?? 0,
     offset: lag?.replayLsn ?? null,
     lagBytes: node === leader ? 0 : (lag?.lagBytes ?? null),

@@ -156,6 +156,8 @@ const copyRows: Step<AddInput> = {
     await rememberCopy(c, leader);
     // A quiet stream hands over only when something passes through it.
     await c.plane.writeMarker(leader);
+    const failure = failedCopy(c, leader);
+    if (failure) return failure;
     const writer = await c.plane.oldestWriter(leader);
     if (writer) {
       return again(300, {
@@ -174,6 +176,19 @@ const copyRows: Step<AddInput> = {
     return (await endOutCopy(c)) ?? DONE;
   }),
 };
+
+/** A copy that PostgreSQL begins over and over again is given up after this time: whoever wants it tries again after pauses. */
+const COPY_FAILS_MS = 15_000;
+
+/** Null where the copy does not fail; else with PostgreSQL's reason. */
+function failedCopy(c: StepContext<AddInput>, leader: NodeId): StepResult | null {
+  const { to } = c.input;
+  const failure = c.copyFailure(leader, to, refOf(c));
+  if (!failure) return null;
+  const { message, tries, forMs } = failure;
+  if (forMs >= COPY_FAILS_MS) return giveUp(tideError('COPY_FAILED', { from: leader, to, tries, why: message }));
+  return again(200, waitFor('copy', `the copy from node ${leader} fails (${tries} tries): ${message}`, to));
+}
 
 /** Null once no copy from a node that is out is under way: a failover of that node, if there is one, chooses before. */
 async function endOutCopy(c: StepContext<AddInput>): Promise<StepResult | null> {

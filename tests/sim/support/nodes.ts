@@ -125,6 +125,7 @@ export class Nodes {
       facts: factsOf(machine.id),
       sessions: null,
       answeredMs: null,
+      applyErrors: [],
     };
     if (!managerProcess || !world.network.passes(machine.id, home)) return;
     // What a frozen manager has been sent lies there and is read when it goes on.

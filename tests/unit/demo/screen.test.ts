@@ -30,6 +30,7 @@ const node = (id: number, changes: Partial<NodeStatusRow> = {}): NodeStatusRow =
   diskTotalBytes: null,
   diskFreeBytes: null,
   disk: null,
+  replication: null,
   ...changes,
 });
 
@@ -50,6 +51,7 @@ const row = (
   state,
   isAlive: true,
   durability: role === 'leader' ? ('quorum' as const) : null,
+  why: null,
   epoch: 1,
   offset: null,
   lagBytes: 0,

@@ -1,6 +1,6 @@
 import { describe, expect, test, vi } from 'vitest';
 import type { CatalogChange } from '../../../src/catalog/change.ts';
-import { partitionOf, replicaOn } from '../../../src/catalog/view.ts';
+import { fedThrough, partitionOf, replicaOn } from '../../../src/catalog/view.ts';
 import { must } from '../../../src/core/assert.ts';
 import { Promotions } from '../../../src/manager/promotions.ts';
 import { Reconciler } from '../../../src/manager/reconcile.ts';
@@ -174,5 +174,5 @@ test('a move from another follower, which waits for it, does not keep a broken s
   world.crash(2);
   breakStream(world, 1, 3);
   const promotions = new Promotions({ runner: world.runner, view: () => world.view });
-  expect(await promotions.end(1, 3)).toBe(true);
+  expect(await promotions.end(1, 3, fedThrough(world.view, 1, 3))).toBe(true);
 });

@@ -161,6 +161,7 @@ export class World {
         diskTotalBytes: 100 * GIB,
         diskFreeBytes: 61.5 * GIB,
         disk: 'ok',
+        replication: null,
       };
     });
   }
@@ -181,6 +182,7 @@ export class World {
       state: 'ready',
       isAlive: node !== this.out,
       durability: role === 'leader' ? ('quorum' as const) : null,
+      why: null,
       epoch: 2,
       offset: role === 'leader' ? '0/3A01F2C8' : '0/3A01F260',
       lagBytes: role === 'leader' ? 0 : 104,

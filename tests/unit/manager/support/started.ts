@@ -51,6 +51,7 @@ export function beatOf(n: number, changed: Partial<BeatReport> = {}): BeatReport
     facts: factsOf(n),
     sessions: null,
     answeredMs: null,
+    applyErrors: [],
     ...changed,
   };
 }

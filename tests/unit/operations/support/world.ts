@@ -302,6 +302,7 @@ export class World {
       view: () => manager.catalog.view,
       load: () => this.load(),
       alive: (node) => this.isAlive(node),
+      copyFailure: () => undefined,
       commit: (changes) => manager.catalog.commit(changes),
       event: async ({ kind, text }) => void (this.#armed && this.effects.push(`  event ${kind}: ${text}`)),
       log: (level, message, facts) => {

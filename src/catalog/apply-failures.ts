@@ -1,0 +1,89 @@
+import type { ApplyError } from '../core/apply-error.ts';
+import type { ClusterView, NodeId } from './model.ts';
+import { parsePartitionTable, partitionTable } from './names.ts';
+import { partitionOf, replicaOn } from './view.ts';
+
+/**
+ * What is to be done about a stream that fails again and again at the same place: PostgreSQL tries five times a second, for ever, and
+ * nothing that the pair of nodes shares goes on. Everything here is a decision; `manager/apply-keeper.ts` carries it out.
+ */
+
+/** What the node `to` fails at in what it is sent by `from`. */
+export interface ApplyFailure extends ApplyError {
+  from: NodeId;
+  to: NodeId;
+}
+
+/** Fewer, or within less time, may be chance: a deadlock with somebody who looks, a server that is being stopped. */
+const TRIES = 4;
+const LASTS_MS = 2_500;
+/** One that has not come back for as long is over. */
+const RECENT_MS = 3_000;
+
+/** The state of a server, not of a row: every other row would fail like this one, and its copy, too. It goes on where there is room. */
+const OF_SERVER =
+  /No space left on device|[Dd]isk quota exceeded|^out of (?:shared )?memory|^too many|^canceling statement|^terminating |^deadlock detected/;
+/** The table itself does not fit, which PostgreSQL finds before it asks whether it has to apply anything to it. */
+const UNFIT = /^(?:logical replication target relation|cannot use relation) "/;
+
+/** Sender and receiver of a stream; null for a subscription that is not pgtide's. */
+export function streamEnds(name: string): { from: NodeId; to: NodeId } | null {
+  const [, from, to] = /^tide_(\d{1,9})_(\d{1,9})$/.exec(name) ?? [];
+  return from === undefined ? null : { from: Number(from), to: Number(to) };
+}
+
+/** Whether a failure that was reported `heardMs` ago stays. */
+export function lasts({ tries, forMs, agoMs }: ApplyError, heardMs: number): boolean {
+  return tries >= TRIES && forMs >= LASTS_MS && agoMs + heardMs <= RECENT_MS;
+}
+
+/** The partition whose row, or table, it is. */
+export function partitionIn({ table }: Pick<ApplyError, 'table'>): { tid: number; pid: number } | null {
+  if (table === null) return null;
+  const ref = parsePartitionTable(table);
+  return partitionTable(ref.tid, ref.pid) === table ? ref : null;
+}
+
+/**
+ * `take-out`: the partition leaves the stream, and what else is in it goes on. `renew`: it does, and gets an empty table in place of one that does
+ * not fit. `cut`: the stream is given up, with all that came through it. `none`: it is only told of.
+ */
+export type Remedy = 'none' | 'take-out' | 'renew' | 'cut';
+
+/** What helps, after `tried` remedies that did not. */
+export function remedyFor(view: ClusterView, failure: ApplyFailure, tried: number): Remedy {
+  const { copying, place, message, to } = failure;
+  // A copy holds up nobody, and its operation ends it; a sender that is not reached is not for the receiver to mend.
+  if (copying || place === '' || OF_SERVER.test(message)) return 'none';
+  const ref = partitionIn(failure);
+  const partition = ref ? partitionOf(view, ref.tid, ref.pid) : undefined;
+  // Rows of its own place in the cluster are never thrown away for what comes from elsewhere.
+  if (partition?.leader === to) return 'none';
+  if (ref === null || tried >= 2) return 'cut';
+  const isKnown = partition !== undefined && replicaOn(partition, to) !== undefined;
+  if (tried === 0 && !(isKnown && UNFIT.test(message))) return 'take-out';
+  return isKnown ? 'renew' : 'cut';
+}
+
+const HOLD_MS = 10_000;
+const HOLD_MS_MAX = 300_000;
+/** Failures that are further apart have nothing to do with each other. */
+const APART_MS = 900_000;
+
+/** How often in a row a replica was given up, and when last. */
+export interface GivenUp {
+  count: number;
+  atMs: number;
+  why: string;
+}
+
+export function givenUpAgain(before: GivenUp | undefined, why: string, nowMs: number): GivenUp {
+  const isSame = before !== undefined && nowMs - before.atMs < APART_MS;
+  return { count: isSame ? before.count + 1 : 1, atMs: nowMs, why };
+}
+
+/** For how long it is not copied again yet: the first time it is at once, then after pauses that double. */
+export function heldBackMs({ count, atMs }: GivenUp, nowMs: number): number {
+  const pauseMs = count < 2 ? 0 : Math.min(HOLD_MS_MAX, HOLD_MS * 2 ** (count - 2));
+  return Math.max(0, atMs + pauseMs - nowMs);
+}

@@ -1,0 +1,233 @@
+import {
+  type ApplyFailure,
+  type GivenUp,
+  givenUpAgain,
+  heldBackMs,
+  lasts,
+  partitionIn,
+  type Remedy,
+  remedyFor,
+  streamEnds,
+} from '../catalog/apply-failures.ts';
+import type { ClusterView, NodeId, Partition } from '../catalog/model.ts';
+import { partitionTable } from '../catalog/names.ts';
+import { fedThrough, isOut, partitionOf, replicaKey, replicaOn, tableName } from '../catalog/view.ts';
+import type { ApplyError } from '../core/apply-error.ts';
+import { must } from '../core/assert.ts';
+import type { Clock } from '../core/clock.ts';
+import { messageOf } from '../core/errors.ts';
+import { Rounds } from '../core/rounds.ts';
+import type { DataPlane, PartitionRef } from '../operations/ports.ts';
+import { type GiveUpPorts, giveUpFollower } from './give-up.ts';
+
+export interface ApplyPorts extends GiveUpPorts {
+  plane: Pick<DataPlane, 'stopStream' | 'dropReplica' | 'createReplica' | 'disconnectPair'>;
+  clock: Clock;
+  view(): ClusterView;
+  alive(node: NodeId): boolean;
+  /** The node is being failed over: what it has sent is being compared. */
+  isChoosing(node: NodeId): boolean;
+  event(entry: { kind: string; text: string; node?: NodeId }): Promise<void>;
+  log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
+  /** A node has to be given the streams it lacks. */
+  reconnect(node: NodeId): void;
+}
+
+/** A beat, and the statements that have shown whether a remedy helps. */
+const SHOWN_MS = 1_500;
+/** A stream that has not failed for as long has nothing to do with what was tried before. */
+const FORGET_MS = 60_000;
+
+interface Tried {
+  remedies: number;
+  atMs: number;
+  /** What was last told of it. */
+  told: string;
+}
+
+/**
+ * Looks after streams that fail again and again at the same place: a row, or a table, that cannot be applied. The partition is taken out of the
+ * stream, so that the others go on; its replica counts no more, and is to be copied again. `catalog/apply-failures.ts` decides.
+ */
+export class ApplyKeeper {
+  readonly #ports: ApplyPorts;
+  readonly #rounds: Rounds<NodeId>;
+  readonly #heard = new Map<NodeId, { errors: readonly ApplyError[]; atMs: number }>();
+  /** By stream and table. */
+  readonly #tried = new Map<string, Tried>();
+  /** `replicaKey` of what is being given up: it is not copied before it is out of the stream, or the copy would be taken out. */
+  readonly #atWork = new Set<string>();
+  /** By `replicaKey`. */
+  readonly #givenUp = new Map<string, GivenUp>();
+
+  constructor(ports: ApplyPorts) {
+    this.#ports = ports;
+    this.#rounds = new Rounds((node, error) =>
+      ports.log('warn', 'a stream that fails could not be looked after', { node, error: messageOf(error) }),
+    );
+  }
+
+  /** Takes what a node has said with its beat. */
+  hear(node: NodeId, errors: readonly ApplyError[]): void {
+    this.#heard.set(node, { errors, atMs: this.#ports.clock.nowMs() });
+  }
+
+  round(nodes: readonly NodeId[]): void {
+    const nowMs = this.#ports.clock.nowMs();
+    for (const [key, { atMs }] of this.#tried) if (nowMs - atMs > FORGET_MS) this.#tried.delete(key);
+    this.#rounds.begin(nodes, (node) => this.#look(node));
+  }
+
+  idle(): Promise<void> {
+    return this.#rounds.idle();
+  }
+
+  /** What a node fails at now, and has for long enough to say so. */
+  failuresOf(node: NodeId): ApplyFailure[] {
+    const { clock, alive } = this.#ports;
+    const heard = this.#heard.get(node);
+    if (!heard) return [];
+    const agoMs = clock.nowMs() - heard.atMs;
+    return heard.errors.flatMap((error) => {
+      const ends = streamEnds(error.stream);
+      // One that is away is not reached: that is no news.
+      return ends?.to === node && alive(ends.from) && lasts(error, agoMs) ? [{ ...error, ...ends }] : [];
+    });
+  }
+
+  /** What keeps a partition from being copied. */
+  copyFailure(from: NodeId, to: NodeId, { tid, pid }: PartitionRef): ApplyFailure | undefined {
+    const table = partitionTable(tid, pid);
+    return this.failuresOf(to).find((failure) => failure.copying && failure.from === from && failure.table === table);
+  }
+
+  /** Replicas that are not to be copied again yet, and why. */
+  heldBack(): ReadonlyMap<string, string> {
+    const nowMs = this.#ports.clock.nowMs();
+    const held = [...this.#givenUp].flatMap(([key, given]): [string, string][] => {
+      const ms = heldBackMs(given, nowMs);
+      const text = `it was given up ${given.count} times and is copied again in ${Math.ceil(ms / 1_000)} s: ${given.why}`;
+      return ms > 0 ? [[key, text]] : [];
+    });
+    const atWork = [...this.#atWork].map((key): [string, string] => [key, 'it is taken out of its stream']);
+    return new Map([...held, ...atWork]);
+  }
+
+  async #look(node: NodeId): Promise<void> {
+    const { view, isChoosing } = this.#ports;
+    for (const failure of this.failuresOf(node)) {
+      // How far it has come in that stream decides who leads: nobody changes it meanwhile.
+      if (isOut(view(), failure.from) || isOut(view(), node) || isChoosing(failure.from)) continue;
+      await this.#mend(failure);
+    }
+  }
+
+  async #mend(failure: ApplyFailure): Promise<void> {
+    const { clock, view } = this.#ports;
+    const key = `${failure.stream} ${failure.table}`;
+    const tried = this.#tried.get(key) ?? { remedies: 0, atMs: -Infinity, told: '' };
+    const failedMs = clock.nowMs() - failure.agoMs;
+    // What was tried has yet to show whether it helps.
+    if (failedMs < tried.atMs + SHOWN_MS) return;
+    // It has been copied again since: what failed before has nothing to do with it.
+    const remedies = this.#isInUse(failure) ? 0 : tried.remedies;
+    const remedy = remedyFor(view(), failure, remedies);
+    if (remedy === 'none') {
+      if (!failure.copying && tried.told !== failure.message)
+        await this.#tell(failure, 'it holds up what that stream brings');
+      this.#tried.set(key, { ...tried, atMs: clock.nowMs(), told: failure.message });
+      return;
+    }
+    const { from, to } = failure;
+    const ref = remedy === 'cut' ? null : partitionIn(failure);
+    const concerned = (ref ? [ref] : fedThrough(view(), from, to)).map((p) => replicaKey(p, to));
+    for (const one of concerned) this.#atWork.add(one);
+    const done = await this.#carryOut(remedy, failure).finally(() => {
+      for (const one of concerned) this.#atWork.delete(one);
+    });
+    if (done) this.#tried.set(key, { remedies: remedies + 1, atMs: clock.nowMs(), told: failure.message });
+  }
+
+  #isInUse(failure: ApplyFailure): boolean {
+    const ref = partitionIn(failure);
+    const partition = ref ? partitionOf(this.#ports.view(), ref.tid, ref.pid) : undefined;
+    const state = partition && replicaOn(partition, failure.to)?.state;
+    return state === 'ready' || state === 'joining';
+  }
+
+  /** False where it has to wait for somebody. */
+  async #carryOut(remedy: Exclude<Remedy, 'none'>, failure: ApplyFailure): Promise<boolean> {
+    const given = await this.#giveUp(remedy, failure);
+    if (given === null) return false;
+    const { plane, alive, reconnect } = this.#ports;
+    const { from, to } = failure;
+    if (remedy === 'cut') {
+      await plane.disconnectPair(from, to, alive(from) ? undefined : from);
+      reconnect(to);
+      await this.#tell(failure, `the stream was made anew, and what came through it is copied again`);
+      return true;
+    }
+    const ref = must(partitionIn(failure), 'partition');
+    await plane.stopStream(from, to, ref);
+    if (remedy === 'renew') await this.#renewTable(to, ref);
+    const fate = given.length > 0 ? ', its replica there is stale and is copied again' : '';
+    await this.#tell(failure, `it is taken out of the stream${fate}`);
+    return true;
+  }
+
+  /** Whatever counts on the stream counts on it no more, before it is touched. */
+  async #giveUp(remedy: Remedy, failure: ApplyFailure): Promise<readonly Partition[] | null> {
+    const { view, clock } = this.#ports;
+    const { from, to } = failure;
+    const ref = remedy === 'cut' ? null : partitionIn(failure);
+    const partition = ref ? partitionOf(view(), ref.tid, ref.pid) : undefined;
+    const leader = partition?.leader ?? from;
+    const of = () => (ref ? this.#followed(leader, to, ref) : fedThrough(view(), from, to));
+    const why = whyText(failure);
+    const given = of().length === 0 ? [] : await giveUpFollower(this.#ports, leader, to, of, why);
+    if (given === null) return null;
+    // One that is still being copied comes to its end, too, and is begun anew by whoever wants it.
+    const copied = partition && replicaOn(partition, to)?.state === 'joining' ? [partition] : [];
+    for (const each of [...given, ...copied]) {
+      const key = replicaKey(each, to);
+      this.#givenUp.set(key, givenUpAgain(this.#givenUp.get(key), why, clock.nowMs()));
+    }
+    return given;
+  }
+
+  #followed(leader: NodeId, to: NodeId, { tid, pid }: PartitionRef): Partition[] {
+    return fedThrough(this.#ports.view(), leader, to).filter((p) => p.tid === tid && p.pid === pid);
+  }
+
+  /** What comes to an empty table that is in no stream is passed over. What is there counts no more. */
+  async #renewTable(node: NodeId, ref: PartitionRef): Promise<void> {
+    const { plane, view } = this.#ports;
+    const table = view().tables.get(ref.tid);
+    const partition = partitionOf(view(), ref.tid, ref.pid);
+    const state = partition && replicaOn(partition, node)?.state;
+    // Asked in the moment in which its rows would go.
+    if (!table || state === undefined || state === 'ready') return;
+    await plane.dropReplica(node, ref);
+    await plane.createReplica(node, table, ref.pid);
+  }
+
+  async #tell(failure: ApplyFailure, what: string): Promise<void> {
+    const { event, log, view } = this.#ports;
+    const { from, to, message, tries, place } = failure;
+    log('warn', 'a stream fails at the same place', { from, node: to, table: failure.table, place, tries, message });
+    await event({ kind: 'apply-failed', node: to, text: `${describeFailure(view(), failure)}; ${what}` });
+  }
+}
+
+const whyText = ({ from, message }: ApplyFailure) => `what node ${from} sent could not be applied: ${message}`;
+
+/** `node 2 cannot apply what node 1 sends of acct 3 (12 tries): duplicate key …` */
+export function describeFailure(view: ClusterView, failure: ApplyFailure): string {
+  const { from, to, table, copying, message, tries } = failure;
+  const ref = partitionIn(failure);
+  const record = ref ? view.tables.get(ref.tid) : undefined;
+  const name = ref && record ? `${tableName(record)} ${ref.pid}` : table;
+  const what = name === null ? '' : ` of ${name}`;
+  const verb = copying ? 'copy' : 'apply';
+  return `node ${to} cannot ${verb} what node ${from} sends${what} (${tries} tries): ${message}`;
+}
