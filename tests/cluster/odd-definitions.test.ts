@@ -199,4 +199,29 @@ describe('a name that an ordinary object of one node has', () => {
     }
     await expectSettled(cluster, nodes);
   });
+
+  it('is told of where a node that was away has it, and catches up when it is gone', async () => {
+    await cluster.postgres(3).query('CREATE TABLE taken (note text)');
+    await cluster.stopNode(3);
+    const status = async () => (await cluster.admin({ do: 'node-status' })).find((n) => n.id === 3)?.isLive;
+    await expect.poll(status, { timeout: 30_000 }).toBe(false);
+    await createTable(cluster, 'CREATE TABLE taken (id int PRIMARY KEY)', { partitions: 2, replicas: 1 });
+    const back = cluster.restartNode(3);
+    const blocked = async () => (await cluster.admin({ do: 'events' })).filter((e) => e.kind === 'catch-up-blocked');
+    await expect.poll(async () => (await blocked()).length, { timeout: 60_000 }).toBe(1);
+    expect((await blocked())[0]).toMatchObject({ node: 3, text: expect.stringContaining('taken') });
+    await cluster.postgres(3).query('DROP TABLE taken');
+    await back;
+    await cluster.sql(1).query('INSERT INTO taken SELECT n FROM generate_series(1, 10) n');
+    const count = async () =>
+      (
+        await cluster
+          .postgres(3)
+          .query('SELECT count(*)::int AS n FROM taken')
+          .catch(() => null)
+      )?.rows[0]?.n;
+    await expect.poll(count, { timeout: 60_000 }).toBe(10);
+    expect(await blocked()).toHaveLength(1);
+    await expectSettled(cluster, nodes);
+  });
 });

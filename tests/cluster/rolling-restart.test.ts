@@ -52,6 +52,8 @@ async function minorAfter(version: string): Promise<string> {
 beforeAll(async () => {
   cluster = await LocalCluster.create();
   nodes = await startNodes(cluster, 3);
+  // Or it would even out who leads what among those that are left, and again when the node is back.
+  await cluster.admin({ do: 'setting-set', key: 'rebalance.auto', value: 'off' });
   load = await Load.prepare(cluster, { table: 'acct', nodes, partitions: 6, replicas: 2, writers: 3, readers: 1 });
   await createTable(cluster, 'CREATE TABLE log (id bigint PRIMARY KEY)', { partitions: 3, replicas: 1 });
   await createTable(cluster, 'CREATE TABLE wide (id bigint PRIMARY KEY)', { partitions: 3, replicas: 3 });
@@ -103,9 +105,7 @@ describe('a rolling restart of all nodes', () => {
       const longestMs = load.longestWriteMs(stoppedMs);
       expect(longestMs, `longest write around the restart of node ${node}`).toBeLessThan(NO_WAIT_MS);
       const after = await partitions();
-      // All that it led. The balancer may have evened out who leads the rest meanwhile.
-      const led = (rows: PartitionRow[]) => leadersIn(rows.filter((r) => r.node === node));
-      expect(led(after)).toEqual(expect.arrayContaining(led(before)));
+      expect(leadersIn(after).sort()).toEqual(leadersIn(before).sort());
       expect(copiesIn(after)).toEqual(copiesIn(before));
       before = after;
     }

@@ -139,7 +139,7 @@ describe.skipIf(ETCD === null)('leases of nodes, and the way into etcd', () => {
     await cluster.restartNode(1);
     load.expect(null);
     expect((await cluster.admin({ do: 'manager-ls' }, { node: 1 })).meta).toBe(url);
-    await sleep(300);
+    await load.untilAcknowledged(20);
     await load.stop();
     // Replicas that were left behind are being copied again.
     await expect.poll(underWay, { timeout: 60_000, interval: 300 }).toEqual([]);
@@ -188,7 +188,7 @@ describe.skipIf(ETCD === null)('leases of nodes, and the way into etcd', () => {
     await cluster.killNode(victim, 'SIGCONT');
     await expect.poll(() => condition(victim, through), { timeout: 40_000, interval: 200 }).toBe('live');
     load.expect(null);
-    await sleep(500);
+    await load.untilAcknowledged(20);
     await load.stop();
     // Replicas that were left behind are being copied again.
     await expect.poll(underWay, { timeout: 60_000, interval: 300 }).toEqual([]);

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -6,6 +5,7 @@ import { must } from '../../src/core/assert.ts';
 import { monotonicMs, readLeaseNote } from '../../src/node/node-lease.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
 import { ETCD, EtcdCluster } from '../support/etcd.ts';
+import { untilLogged } from '../support/node-log.ts';
 import { hold, untilEnded, untilStep, whatIsWrong } from './support/checks.ts';
 import { LOAD_TABLE, Load, PARTITIONS } from './support/load.ts';
 
@@ -142,8 +142,7 @@ describe.skipIf(ETCD === null)('several managers', () => {
     await expect.poll(status, { timeout: 30_000, interval: 100 }).toBe('done');
     const events = (await cluster.admin({ do: 'events' }, { node: now.node })).at(-1)?.seq;
     await cluster.killNode(old.node, 'SIGCONT');
-    const log = () => readFileSync(`${cluster.node(old.node).store}/logs/node.log`, 'utf8');
-    await expect.poll(log, { timeout: 10_000 }).toContain('does not manage the cluster any more');
+    await untilLogged(cluster.node(old.node).store, (l) => l.msg.includes('does not manage the cluster any more'));
     // Whom it asks it now hands to the new one.
     await expect.poll(() => leader(old.node).catch(() => null), { timeout: 10_000 }).toEqual(now);
     for (const node of NODES) {
@@ -220,9 +219,9 @@ describe.skipIf(ETCD === null)('several managers', () => {
     await expect
       .poll(() => conditions().catch(() => []), { timeout: 30_000, interval: 200 })
       .toEqual(NODES.map(() => 'live'));
-    await sleep(500);
+    await load.untilAcknowledged(20);
     load.expect(null);
-    await sleep(500);
+    await load.untilAcknowledged(20);
     await settled();
     expect(await led()).toEqual(leaders);
     expect((await cluster.admin({ do: 'events' })).filter((e) => e.kind === 'failover')).toEqual([]);

@@ -115,6 +115,13 @@ async function killMachine(node: number): Promise<void> {
   await killed;
 }
 
+/** Fails where there are not so many in time. */
+async function untilAcknowledged(writers: Writers, writes: number): Promise<void> {
+  await expect
+    .poll(() => writers.acknowledged.length, { timeout: 30_000, interval: 20 })
+    .toBeGreaterThanOrEqual(writes);
+}
+
 /** A key of each of these partitions, above all that are used. */
 async function keysIn(partitions: readonly PartitionRow[]): Promise<Map<number, number>> {
   const { rows: found } = await cluster.postgres(1).query<{ id: string; pid: number }>(
@@ -176,7 +183,7 @@ test('a node that dies is replaced by its followers, and serves again when it ha
   expect(lost.length).toBeGreaterThan(0);
   const keys = await keysIn(lost);
   const writers = new Writers([1, 3, 4]);
-  await sleep(1_500);
+  await untilAcknowledged(writers, 50);
   const killedMs = performance.now();
   await killMachine(victim);
   await expect.poll(async () => (await ledBy(victim)).length, { timeout: 10_000, interval: 50 }).toBe(0);
@@ -198,14 +205,13 @@ test('a node that dies is replaced by its followers, and serves again when it ha
   expect(performance.now() - killedMs).toBeLessThan(10_000);
   await expect.poll(() => condition(victim), { timeout: 10_000, interval: 100 }).toBe('out');
 
-  await sleep(1_000);
+  await untilAcknowledged(writers, writers.acknowledged.length + 50);
   const stale = new StaleClient(victim, keys, must(lost[0], 'partition').tid);
   await cluster.restartNode(victim);
   await expect.poll(() => condition(victim), { timeout: 30_000, interval: 200 }).toBe('live');
-  await sleep(500);
+  await expect.poll(() => stale.tries, { timeout: 30_000, interval: 20 }).toBeGreaterThan(10);
   await stale.stop();
   expect(stale.accepted).toEqual([]);
-  expect(stale.tries).toBeGreaterThan(10);
   await writers.stop();
   expect(writers.acknowledged.length).toBeGreaterThan(100);
   await expect
@@ -219,7 +225,7 @@ test('a node that dies is replaced by its followers, and serves again when it ha
 test('a PostgreSQL that its own node starts again needs no failover, or a right one', async () => {
   const victim = 3;
   const writers = new Writers([1, 2, 4]);
-  await sleep(800);
+  await untilAcknowledged(writers, 50);
   const pid = cluster.postgresPid(victim);
   cluster.killPostgres(victim);
   await expect.poll(() => cluster.postgresPid(victim), { timeout: 10_000, interval: 20 }).not.toBe(pid);
@@ -234,7 +240,7 @@ test('a PostgreSQL that its own node starts again needs no failover, or a right 
       );
   await expect.poll(letsIn, { timeout: 30_000, interval: 100 }).toBe(true);
   await expect.poll(() => condition(victim), { timeout: 30_000, interval: 100 }).toBe('live');
-  await sleep(2_000);
+  await untilAcknowledged(writers, writers.acknowledged.length + 100);
   await writers.stop();
   expect(writers.acknowledged.length).toBeGreaterThan(100);
   expect(writers.incomplete).toEqual([]);

@@ -105,7 +105,7 @@ async function placement(): Promise<string[]> {
 }
 
 async function allIsWell(nodes: number[]): Promise<void> {
-  await sleep(200);
+  await load.untilAcknowledged(20);
   const { statements } = load;
   await load.stop();
   expect(statements).toBeGreaterThan(50);

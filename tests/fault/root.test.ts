@@ -164,6 +164,17 @@ describe.runIf(process.getuid?.() === 0)('a node that root starts', () => {
     expect(port).toMatchObject({ status: 1, stderr: expect.stringContaining('a port above 1023') });
     const nobody = await tide(['start', `--store=${store}`, ...flags], { PGTIDE_USER: 'no-such-user' });
     expect(nobody).toMatchObject({ status: 1, stderr: expect.stringContaining('useradd --system') });
+    const root = await tide(['start', `--store=${store}`, ...flags], { PGTIDE_USER: 'root' });
+    expect(root).toMatchObject({ status: 1, stderr: expect.stringContaining("'root' is root itself") });
+  });
+
+  test('names the directory that keeps its user out of the store, and makes nothing there', async () => {
+    const closed = join(dir, 'shut');
+    mkdirSync(closed, { mode: 0o700 });
+    const said = await start(join(closed, 'n1'));
+    expect(said).toMatchObject({ status: 1, stderr: expect.stringContaining('code: STORE_UNREACHABLE') });
+    expect(said.stderr).toContain(closed);
+    expect(readdirSync(closed)).toEqual([]);
   });
 
   test.skipIf(ETCD === null)('runs from a checkout that only root can read, with its watchdog', async () => {

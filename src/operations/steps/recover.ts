@@ -10,6 +10,7 @@ import {
   servedBy,
   servedPartitions,
 } from '../../catalog/view.ts';
+import { TideError } from '../../core/errors.ts';
 import { again, DONE, nothingToUndo, type Step, type StepContext, type StepResult } from '../operation.ts';
 import type { HingeTarget, PartitionRef } from '../ports.ts';
 import { waitFor } from '../waiting.ts';
@@ -72,14 +73,25 @@ const demote: Step<RecoverInput> = {
     }
     if (opens) await c.settleQuorum(node);
     await c.plane.dropLooseForwards(node);
-    // Made while it was away: clients find them as soon as they are let in.
-    for (const table of c.view.tables.values())
-      if (table.state === 'ready' && !(await c.plane.parentExists(node, table)))
-        await c.plane.createParent(node, table);
+    await createMissingParents(c);
     return DONE;
   },
   undo: nothingToUndo('its hinges lead where the catalog says'),
 };
+
+/** Tables that were made while the node was away: clients find them as soon as they are let in. */
+async function createMissingParents(c: Context): Promise<void> {
+  const { node } = c.input;
+  for (const table of c.view.tables.values()) {
+    if (table.state !== 'ready' || (await c.plane.parentExists(node, table))) continue;
+    try {
+      await c.plane.createParent(node, table);
+    } catch (error) {
+      // Only somebody who is let in can take away what has the name; the reconciler says so, and makes it then.
+      if (!(error instanceof TideError) || error.code !== 'TABLE_EXISTS') throw error;
+    }
+  }
+}
 
 /**
  * Null once nobody leads clients straight to rows here that others lead now: the forward of a change to this node, which a failover has

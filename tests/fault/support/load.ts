@@ -16,6 +16,7 @@ const WRITERS = 4;
 const WRITER_KEYS = 200_000;
 const PAUSE_MS = 6;
 const STATEMENT_MS = 8_000;
+const ACKNOWLEDGED_MS = 30_000;
 
 /** Whom a fault may hurt: the servers it hits, and partitions led by them. */
 export interface Fault {
@@ -124,6 +125,19 @@ export class Load {
 
   get acknowledged(): number {
     return [...this.#rows.values()].reduce((sum, row) => sum + row.acknowledged, 0);
+  }
+
+  /** Comes back when so many more writes have been acknowledged; throws where they are not in time. */
+  async untilAcknowledged(more: number): Promise<void> {
+    const wanted = this.acknowledged + more;
+    const untilMs = performance.now() + ACKNOWLEDGED_MS;
+    while (this.acknowledged < wanted) {
+      if (performance.now() > untilMs)
+        throw new Error(
+          `${wanted - this.acknowledged} of ${more} writes are not acknowledged after ${ACKNOWLEDGED_MS} ms`,
+        );
+      await sleep(PAUSE_MS);
+    }
   }
 
   async #write(writer: number, nodes: readonly number[], signal: AbortSignal): Promise<void> {
