@@ -7,7 +7,7 @@ import type { Inspector } from './ports.ts';
 export interface MeasuredSize {
   bytes: number;
   rows: number;
-  /** When the server said so. */
+  /** When the server was asked. */
   atMs: number;
 }
 
@@ -91,8 +91,9 @@ export class Measurements {
 
   async #look(node: NodeId): Promise<void> {
     const { clock, inspector } = this.#ports;
-    const sizes = await inspector.sizes(node);
+    // From before the question: no figure is older than it says.
     const atMs = clock.nowMs();
+    const sizes = await inspector.sizes(node);
     const known = this.#sizes.get(node);
     const measured = sizes.map(({ tid, pid, bytes, rows, isExact }) => {
       const key = partitionKey(tid, pid);
@@ -101,8 +102,8 @@ export class Measurements {
       return [key, last ?? { bytes, rows, atMs }] as const;
     });
     this.#sizes.set(node, new Map(measured));
-    const lags = await inspector.lag(node);
     const lagMs = clock.nowMs();
+    const lags = await inspector.lag(node);
     this.#lags.set(node, new Map([...lags].map(([stream, lag]) => [stream, { ...lag, atMs: lagMs }])));
     this.#measuredMs.set(node, atMs);
   }
