@@ -67,6 +67,17 @@ export function remedyFor(view: ClusterView, failure: ApplyFailure, tried: numbe
 
 const HOLD_MS = 10_000;
 const HOLD_MS_MAX = 300_000;
+
+/** What did not help so often helps no sooner than after a pause that doubles. */
+function pauseMs(times: number): number {
+  return times === 0 ? 0 : Math.min(HOLD_MS_MAX, HOLD_MS * 2 ** (times - 1));
+}
+
+/** How long after the last remedy the next one may come. A stream that is made anew and fails again would be copied all the time. */
+export function remedyPauseMs(remedy: Remedy, cuts: number): number {
+  return remedy === 'cut' ? pauseMs(cuts) : 0;
+}
+
 /** Failures that are further apart have nothing to do with each other. */
 const APART_MS = 900_000;
 
@@ -84,6 +95,5 @@ export function givenUpAgain(before: GivenUp | undefined, why: string, nowMs: nu
 
 /** For how long it is not copied again yet: the first time it is at once, then after pauses that double. */
 export function heldBackMs({ count, atMs }: GivenUp, nowMs: number): number {
-  const pauseMs = count < 2 ? 0 : Math.min(HOLD_MS_MAX, HOLD_MS * 2 ** (count - 2));
-  return Math.max(0, atMs + pauseMs - nowMs);
+  return Math.max(0, atMs + pauseMs(Math.max(0, count - 1)) - nowMs);
 }

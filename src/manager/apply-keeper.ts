@@ -7,6 +7,7 @@ import {
   partitionIn,
   type Remedy,
   remedyFor,
+  remedyPauseMs,
   streamEnds,
 } from '../catalog/apply-failures.ts';
 import type { ClusterView, NodeId, Partition } from '../catalog/model.ts';
@@ -40,10 +41,16 @@ const FORGET_MS = 60_000;
 
 interface Tried {
   remedies: number;
+  /** Of them, those that gave up the whole stream. */
+  cuts: number;
   atMs: number;
+  /** It was seen to fail. */
+  seenMs: number;
   /** What was last told of it. */
   told: string;
 }
+
+const UNTRIED: Omit<Tried, 'seenMs'> = { remedies: 0, cuts: 0, atMs: -Infinity, told: '' };
 
 /**
  * Looks after streams that fail again and again at the same place: a row, or a table, that cannot be applied. The partition is taken out of the
@@ -74,7 +81,7 @@ export class ApplyKeeper {
 
   round(nodes: readonly NodeId[]): void {
     const nowMs = this.#ports.clock.nowMs();
-    for (const [key, { atMs }] of this.#tried) if (nowMs - atMs > FORGET_MS) this.#tried.delete(key);
+    for (const [key, { seenMs }] of this.#tried) if (nowMs - seenMs > FORGET_MS) this.#tried.delete(key);
     this.#rounds.begin(nodes, (node) => this.#look(node));
   }
 
@@ -125,8 +132,10 @@ export class ApplyKeeper {
   async #mend(failure: ApplyFailure): Promise<void> {
     const { clock, view } = this.#ports;
     const key = `${failure.stream} ${failure.table}`;
-    const tried = this.#tried.get(key) ?? { remedies: 0, atMs: -Infinity, told: '' };
-    const failedMs = clock.nowMs() - failure.agoMs;
+    const nowMs = clock.nowMs();
+    const tried = { ...(this.#tried.get(key) ?? UNTRIED), seenMs: nowMs };
+    this.#tried.set(key, tried);
+    const failedMs = nowMs - failure.agoMs;
     // What was tried has yet to show whether it helps.
     if (failedMs < tried.atMs + SHOWN_MS) return;
     // It has been copied again since: what failed before has nothing to do with it.
@@ -135,9 +144,10 @@ export class ApplyKeeper {
     if (remedy === 'none') {
       if (!failure.copying && tried.told !== failure.message)
         await this.#tell(failure, 'it holds up what that stream brings');
-      this.#tried.set(key, { ...tried, atMs: clock.nowMs(), told: failure.message });
+      this.#tried.set(key, { ...tried, told: failure.message });
       return;
     }
+    if (nowMs < tried.atMs + remedyPauseMs(remedy, tried.cuts)) return;
     const { from, to } = failure;
     const ref = remedy === 'cut' ? null : partitionIn(failure);
     const concerned = (ref ? [ref] : fedThrough(view(), from, to)).map((p) => replicaKey(p, to));
@@ -145,7 +155,9 @@ export class ApplyKeeper {
     const done = await this.#carryOut(remedy, failure).finally(() => {
       for (const one of concerned) this.#atWork.delete(one);
     });
-    if (done) this.#tried.set(key, { remedies: remedies + 1, atMs: clock.nowMs(), told: failure.message });
+    const cuts = tried.cuts + (remedy === 'cut' ? 1 : 0);
+    const told = failure.message;
+    if (done) this.#tried.set(key, { ...tried, remedies: remedies + 1, cuts, atMs: clock.nowMs(), told });
   }
 
   #isInUse(failure: ApplyFailure): boolean {

@@ -35,14 +35,22 @@ afterAll(() => cluster?.close());
 
 /** Statements of somebody who changes one server behind pgtide's back; rows that he writes go nowhere else. */
 async function sabotage(node: number, ...statements: string[]): Promise<void> {
+  await asManager(
+    node,
+    `SELECT pg_replication_origin_create('sabotage') WHERE NOT EXISTS
+       (SELECT FROM pg_replication_origin WHERE roname = 'sabotage')`,
+    `SELECT pg_replication_origin_session_setup('sabotage')`,
+    'SET session_replication_role = replica',
+    ...statements,
+  );
+}
+
+async function asManager(node: number, ...statements: string[]): Promise<void> {
   const { host, port } = cluster.postgres(node).options;
-  const options = '-c tide.internal=on -c session_replication_role=replica';
+  const options = '-c tide.internal=on';
   const session = new pg.Client({ host, port, user: TIDE_MANAGER, database: TIDE_DATABASE, options });
   await session.connect();
   try {
-    await session.query(`SELECT pg_replication_origin_create('sabotage') WHERE NOT EXISTS
-                          (SELECT FROM pg_replication_origin WHERE roname = 'sabotage')`);
-    await session.query(`SELECT pg_replication_origin_session_setup('sabotage')`);
     for (const statement of statements) await session.query(statement);
   } finally {
     await session.end();
@@ -304,6 +312,38 @@ describe('beside other work', () => {
     await expectSettled(cluster, nodes);
   });
 
+  it('what is no partition’s costs the stream, which is made anew', async () => {
+    const { pid, leader, follower } = await pairOf(KINDS.length + 1);
+    const [key = 0, later = 0] = await keysOf(pid, 2);
+    await sabotage(
+      follower,
+      `CREATE OR REPLACE FUNCTION public.raises() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN IF NEW.src = ${leader} THEN RAISE 'no marker here'; END IF; RETURN NEW; END $$`,
+      'CREATE TRIGGER raises BEFORE UPDATE ON tide.marker FOR EACH ROW EXECUTE FUNCTION public.raises()',
+      'ALTER TABLE tide.marker ENABLE ALWAYS TRIGGER raises',
+    );
+    // Somebody asks what has arrived.
+    await asManager(leader, `UPDATE tide.marker SET value = value + 1 WHERE src = ${leader}`);
+    const told = async () => {
+      const events = await cluster.admin({ do: 'events', after: lastEvent });
+      return events.filter((e) => e.kind === 'apply-failed').map((e) => e.text);
+    };
+    try {
+      await bounded(cluster.postgres(leader).query(`INSERT INTO ${table} VALUES ($1, 'x', 1)`, [key]), 'the commit');
+      await eventually(async () => expect(await told()).toHaveLength(1));
+    } finally {
+      await sabotage(follower, 'DROP TRIGGER raises ON tide.marker');
+    }
+    expect((await told())[0]).toMatch(/no marker here; the stream was made anew/);
+    await bounded(cluster.postgres(leader).query(`INSERT INTO ${table} VALUES ($1, 'x', 1)`, [later]), 'the next');
+    await eventually(async () => {
+      const rows = await cluster.admin({ do: 'partition-ls' });
+      expect(rows.filter((r) => r.state !== 'ready' || r.why !== null)).toEqual([]);
+    }, 90_000);
+    await expectReplicasEqual(cluster);
+    await eventually(() => expectSettled(cluster, nodes));
+  });
+
   it('where a third replica follows, commits are protected all the time', async () => {
     const three = await createTable(cluster, 'CREATE TABLE three (id bigint PRIMARY KEY, v text)', {
       partitions: 1,
@@ -354,6 +394,53 @@ describe('what would fail again', () => {
     'CREATE EVENT TRIGGER ever_again ON ddl_command_end EXECUTE FUNCTION public.ever_again()',
   ];
   const NEVER_AGAIN = ['DROP EVENT TRIGGER IF EXISTS ever_again'];
+
+  it('a replica that is given up again waits, says so, and can be had on another node', async () => {
+    const pair = await pairOf(KINDS.length + 3);
+    const { pid, leader, follower } = pair;
+    const third = must(
+      nodes.find((n) => n !== leader && n !== follower),
+      'node without a replica',
+    );
+    const name = `tide_data.${partitionTable(tid, pid)}`;
+    const [key = 0] = await keysOf(pid, 1);
+    const row = async () => {
+      const rows = await cluster.admin({ do: 'partition-ls', table });
+      return rows.find((r) => r.pid === pid && r.node === follower);
+    };
+    await sabotage(follower, ...EVER_AGAIN, `ALTER TABLE ${name} ADD CONSTRAINT ever CHECK (v <> '${POISON}')`);
+    try {
+      for (const round of [1, 2]) {
+        const beforeSeq = (await cluster.admin({ do: 'events' })).at(-1)?.seq ?? 0;
+        const insert = cluster.postgres(leader).query(`INSERT INTO ${table} VALUES ($1, $2, 1)`, [key, POISON]);
+        await bounded(insert, `the commit of round ${round}`);
+        await eventually(async () => {
+          const events = await cluster.admin({ do: 'events', after: beforeSeq });
+          expect(events.map((e) => e.kind)).toContain('apply-failed');
+        });
+        // Its copy can be made without the row.
+        await bounded(cluster.postgres(leader).query(`DELETE FROM ${table} WHERE id = $1`, [key]), 'the DELETE');
+        if (round === 1) await eventually(async () => expect((await row())?.state).toBe('ready'), 60_000);
+      }
+      expect(await row()).toMatchObject({ state: 'stale', why: expect.stringMatching(/check constraint "ever"/) });
+      const { blocked } = await cluster.admin({ do: 'plan', rebalance: true });
+      expect(blocked.map((b) => b.why).join()).toMatch(/given up 2 times and is copied again in \d+ s: .*"ever"/);
+      const { operations } = await cluster.admin({
+        do: 'partition-migrate',
+        table,
+        pids: [pid],
+        from: follower,
+        to: third,
+      });
+      expect((await cluster.waitForOperation(must(operations[0], 'operation'))).status).toBe('done');
+      expect(await row()).toBeUndefined();
+    } finally {
+      await sabotage(follower, ...NEVER_AGAIN);
+    }
+    await bounded(cluster.postgres(leader).query(`INSERT INTO ${table} VALUES ($1, $2, 1)`, [key, POISON]), 'the last');
+    await expectReplicasEqual(cluster);
+    await eventually(() => expectSettled(cluster, nodes));
+  });
 
   it('a copy that PostgreSQL cannot make says why, and is undone', async () => {
     const { pid, leader, follower } = await pairOf(KINDS.length + 2);

@@ -148,6 +148,17 @@ test('a failure of no table is the whole stream’s', async () => {
   expect(world.cluster.at(2).subscriptions.has(1)).toBe(false);
 });
 
+test('a stream that fails again after it was made anew is given up after pauses that double', async () => {
+  const marker = (tries: number) => error({ table: null, message: 'not on my watch', tries, agoMs: 0 });
+  const cuts: number[] = [];
+  for (let second = 0; second < 200; second += 2) {
+    const before = events.filter((e) => e.startsWith('apply-failed')).length;
+    await look(marker(second + 10));
+    if (events.filter((e) => e.startsWith('apply-failed')).length > before) cuts.push(second);
+  }
+  expect(cuts).toEqual([0, 10, 30, 70, 150]);
+});
+
 test('a stream whose sender is failed over is left alone: how far it has come is compared', async () => {
   choosing = [1];
   await look(error());
