@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
+import { whoIs } from './api/client.ts';
 import type { StartOptions } from './api/start-options.ts';
 import { systemClock } from './core/clock.ts';
 import { messageOf, TideError, tideError } from './core/errors.ts';
@@ -21,7 +22,9 @@ import { leasedNodes, leaseOf } from './store/node-leases.ts';
 
 /** The only place that builds real adapters: all of a node, for the commands that run one. */
 
-const startManager: StartManager = async ({ meta, home, clusterId, startMode, minNodes, log }) => {
+const WHO_MS = 1_000;
+
+const startManager: StartManager = async ({ meta, home, clusterId, startMode, minNodes, start, overtaken, log }) => {
   const opened = 'directory' in meta ? await openLmdb(meta.directory) : meta.store;
   const points = process.env.PGTIDE_CRASH_POINTS;
   const store = points === undefined ? opened : new CrashPointStore(opened, OPERATION_KINDS, points);
@@ -35,6 +38,9 @@ const startManager: StartManager = async ({ meta, home, clusterId, startMode, mi
   return Manager.start(home, {
     store,
     shared,
+    start,
+    overtaken,
+    whoIs: (address) => whoIs(address, { timeoutMs: WHO_MS }).catch(() => null),
     clock: systemClock,
     random: Math.random,
     log,

@@ -1,6 +1,7 @@
 import { request } from 'node:http';
 import { type ErrorBody, messageOf, TideError, tideError } from '../core/errors.ts';
 import type { AdminRequest } from './commands.ts';
+import type { WhoAmI } from './membership.ts';
 import type { Results } from './results.ts';
 
 export const FORWARDED = 'x-pgtide-forwarded';
@@ -33,6 +34,11 @@ export async function admin<R extends AdminRequest>(
   options: CallOptions = {},
 ): Promise<Results[R['do']]> {
   return (await post(address, '/api/v1/admin', command, options)) as Results[R['do']];
+}
+
+/** Which node answers at `address` (HOST:PORT). Errors as for `admin`. */
+export async function whoIs(address: string, options: CallOptions = {}): Promise<WhoAmI> {
+  return (await post(address, '/api/v1/whoami', {}, options)) as WhoAmI;
 }
 
 /** Posts JSON to a node and gives back the `result` of its answer; errors as for `admin`, and BODY_TOO_LARGE. */

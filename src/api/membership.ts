@@ -59,6 +59,28 @@ export interface JoinAnswer {
   meta: string | null;
 }
 
+const startId = z.string().min(1).max(64);
+
+/**
+ * A start of a node's process asks whether it may be that node, before it does anything as such: `POST /api/v1/start`. Any node passes it on
+ * to the manager. Nodes of version 0.1 do not ask, and do not know the route.
+ */
+export const startRequest = z.object({
+  node: z.int().positive(),
+  clusterId: z.string(),
+  /** Where it is, HOST:PORT. */
+  address,
+  start: z.object({
+    id: startId,
+    after: z.array(startId).max(1_000).nullable(),
+    ended: z.array(startId).max(1_000),
+  }),
+});
+export type StartRequest = z.infer<typeof startRequest>;
+
+/** The start of a node that ran the manager with an embedded meta store. */
+const managedBy = z.object({ node: z.int().positive(), start: startId });
+
 /** A client's session, or another node's, that has had a transaction open for a moment, by what PostgreSQL says of it. */
 const openSession = z.object({
   pid: z.int().positive(),
@@ -102,6 +124,9 @@ export const beatReport = z.object({
   facts: nodeFacts,
   /** Who may be waiting for whom; null where that could not be seen. Older programs do not look. */
   sessions: z.array(openSession).nullable().default(null),
+  /** Which start of the node this is, and whose answers it has heard last. Older programs have no such ids. */
+  start: startId.nullable().default(null),
+  managedBy: managedBy.nullable().default(null),
   /** `heardAtMs` of the manager's last answer before the sessions were looked at. */
   answeredMs: z.number().nullable().default(null),
   /** What its workers of replication fail at. Older programs do not look. */
@@ -131,6 +156,10 @@ export interface BeatAnswer {
   deadlocks?: Victim[];
   /** The next beat is waited for: transactions may be waiting for each other. */
   soon?: boolean;
+  /** Who manages, where the meta store is embedded. */
+  managedBy?: z.infer<typeof managedBy>;
+  /** A second start of this node, from a copy of its store, that has been refused. */
+  twin?: { id: string; address: string };
 }
 
 export interface Victim {
@@ -173,4 +202,8 @@ export interface WhoAmI {
   startMode: 'start' | 'start-single-replica';
   manager: string;
   meta: string | null;
+  /** Which start of the node answers. This and what follows older programs do not say. */
+  start?: string;
+  /** Whose answers it has heard last, with an embedded meta store, and how long ago; null: none since it was started. */
+  managedBy?: { node: number; start: string; agoMs: number | null } | null;
 }

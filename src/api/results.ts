@@ -223,6 +223,8 @@ export interface DoctorResult {
   findings: DoctorRow[];
   /** Nodes that could not be asked, with the reason: what is on them is not known. */
   unreachable: { node: number; why: string }[];
+  /** Nodes that were started a second time in the last minutes, from a copy of their store, and where; it was refused. Older managers do not look. */
+  twins?: { node: number; address: string }[];
 }
 
 export interface Results {

@@ -41,11 +41,12 @@ export function applyChange(view: ClusterView, change: CatalogChange): { view: C
   const touched: Touched = { nodes: new Set(), tables: new Set(), partitions: new Set(), settings: false };
   switch (change.kind) {
     case 'node-put': {
-      // Whoever changes a node's record may have read it before its quorums changed.
-      const { quorums } = view.nodes.get(change.node.id) ?? {};
-      const { quorums: _, ...node } = change.node;
+      // Whoever changes a node's record may have read it before its quorums or its start changed.
+      const { quorums, start } = view.nodes.get(change.node.id) ?? {};
+      const { quorums: _, start: __, ...node } = change.node;
       touched.nodes.add(node.id);
-      return { view: withNode(view, quorums ? { ...node, quorums } : node), touched };
+      const kept = { ...(quorums ? { quorums } : {}), ...(start === undefined ? {} : { start }) };
+      return { view: withNode(view, { ...node, ...kept }), touched };
     }
     case 'quorums-put': {
       const node = must(view.nodes.get(change.node), `node ${change.node}`);

@@ -41,6 +41,8 @@ export interface NodeRecord {
    */
   readonly quorums?: readonly Quorum[];
   readonly drained?: Drained;
+  /** Which start of its process it is: only what comes from that one is its word. Absent: it was last started by version 0.1. */
+  readonly start?: string;
   /** Somebody has said that what it alone holds, ordinary tables for example, may leave with it. */
   readonly mayTakeLocalTables?: true;
 }

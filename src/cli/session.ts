@@ -1,4 +1,4 @@
-import { admin, post } from '../api/client.ts';
+import { admin, post, whoIs } from '../api/client.ts';
 import type { AdminRequest } from '../api/commands.ts';
 import type { WhoAmI } from '../api/membership.ts';
 import type { Results } from '../api/results.ts';
@@ -35,7 +35,7 @@ export class Session {
 
   /** Who listens at `address`. */
   async whoAmI(address: string): Promise<WhoAmI> {
-    return (await post(address, '/api/v1/whoami', {}, { timeoutMs: this.#timeoutMs })) as WhoAmI;
+    return whoIs(address, { timeoutMs: this.#timeoutMs });
   }
 
   /** Asks the node at `address` itself to drain and to end. */

@@ -1,16 +1,18 @@
 import type { AdminCommand } from '../api/commands.ts';
-import type { BeatAnswer, BeatReport, JoinAnswer, JoinRequest } from '../api/membership.ts';
+import type { BeatAnswer, BeatReport, JoinAnswer, JoinRequest, StartRequest, WhoAmI } from '../api/membership.ts';
 import type { CatalogChange } from '../catalog/change.ts';
 import type { NodeId, NodeRecord, NodeState } from '../catalog/model.ts';
 import { connectedNodes, isOut } from '../catalog/view.ts';
 import type { Clock } from '../core/clock.ts';
-import { messageOf, tideError } from '../core/errors.ts';
+import { messageOf, type TideError, tideError } from '../core/errors.ts';
+import type { Claim } from '../core/starts.ts';
 import { Journal } from '../operations/journal.ts';
 import { partitionLock } from '../operations/operation.ts';
 import type { DataPlane } from '../operations/ports.ts';
 import { OPERATION_KINDS } from '../operations/registry.ts';
 import { Runner } from '../operations/runner.ts';
 import type { MetaStore } from '../store/meta-store.ts';
+import { Admissions } from './admissions.ts';
 import { ApplyKeeper } from './apply-keeper.ts';
 import { Balancer } from './balancer.ts';
 import { CatalogStore } from './catalog-store.ts';
@@ -45,6 +47,12 @@ export interface ManagerPorts {
   store: MetaStore;
   /** Null: the store is this node's own, and nobody else can manage. */
   shared: SharedAuthority | null;
+  /** The start of the node that this manager runs in. */
+  start: Claim;
+  /** Who answers at an address, HOST:PORT; null: nobody, or no node. */
+  whoIs(address: string): Promise<WhoAmI | null>;
+  /** The node has managed since, with another copy of this store: to be called when that is seen. */
+  overtaken(error: TideError): void;
   clock: Clock;
   random: () => number;
   log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
@@ -76,6 +84,7 @@ export class Manager {
   readonly #runner: Runner;
   readonly #reconciler: Reconciler;
   readonly #guardian: Guardian;
+  readonly #admissions: Admissions;
   readonly #walKeeper: WalKeeper;
   readonly #streamKeeper: StreamKeeper;
   readonly #applyKeeper: ApplyKeeper;
@@ -128,6 +137,15 @@ export class Manager {
       inspector: servers.inspector,
       leaseOf: async (node) => ports.shared?.leaseOf(node) ?? 'none',
     });
+    this.#admissions = new Admissions({
+      ...shared,
+      load: this.#load,
+      condition: (node) => this.#guardian.condition(node),
+      leaseOf: async (node) => ports.shared?.leaseOf(node) ?? 'none',
+      whoIs: ports.whoIs,
+      own: ports.shared === null ? { node: home, start: ports.start } : null,
+      overtaken: ports.overtaken,
+    });
     this.#deadlocks = new DeadlockWatch(shared);
     const isChoosing = (node: NodeId) =>
       this.#runner.unended().some((r) => r.kind === 'failover' && r.input.node === node);
@@ -141,12 +159,7 @@ export class Manager {
       holderOf: (tid, pid) => this.#runner.holderOf(partitionLock(tid, pid)),
       isChoosing,
     });
-    this.#applyKeeper = new ApplyKeeper({
-      ...shared,
-      ...broken,
-      isChoosing,
-      reconnect,
-    });
+    this.#applyKeeper = new ApplyKeeper({ ...shared, ...broken, isChoosing, reconnect });
     this.#walKeeper = new WalKeeper({
       ...shared,
       ...broken,
@@ -154,11 +167,7 @@ export class Manager {
       load: () => this.#load.view(catalog.view),
       reconnect,
     });
-    this.#streamKeeper = new StreamKeeper({
-      ...shared,
-      inspector: servers.inspector,
-      reconnect,
-    });
+    this.#streamKeeper = new StreamKeeper({ ...shared, inspector: servers.inspector, reconnect });
   }
 
   /** Opens what the meta store holds and goes on with every operation that had not ended. */
@@ -239,6 +248,7 @@ export class Manager {
       runner: this.#runner,
       events: this.#events,
       guardian: this.#guardian,
+      admissions: this.#admissions,
       streams: this.#applyKeeper,
       inspector: this.#inspector,
       clock: this.#ports.clock,
@@ -271,11 +281,14 @@ export class Manager {
     return { nodeId: id, clusterId: view.clusterId, manager, meta: this.#meta };
   }
 
-  /** Throws CLUSTER_MISMATCH, NODE_UNKNOWN. */
+  /** Lets a start of a node be that node. Throws CLUSTER_MISMATCH, NODE_UNKNOWN, NODE_TWICE, NODE_OVERTAKEN, NODE_MAY_RUN. */
+  async admit(request: StartRequest): Promise<void> {
+    await this.#admissions.admit(request);
+  }
+
+  /** Throws CLUSTER_MISMATCH, NODE_UNKNOWN, NODE_NOT_ADMITTED, NODE_OVERTAKEN. */
   async beat(report: BeatReport): Promise<BeatAnswer> {
-    const { clusterId: cluster } = this.#catalog.view;
-    if (report.clusterId !== cluster) throw tideError('CLUSTER_MISMATCH', { caller: report.clusterId, cluster });
-    const node = nodeById(this.#catalog.view, report.node);
+    const node = this.#admissions.hear(report);
     const before = this.#load.alive(node.id);
     this.#load.beat({ ...report, barred: this.#ports.shared !== null && !report.leased && report.fenced });
     this.#applyKeeper.hear(node.id, report.applyErrors);
@@ -294,7 +307,9 @@ export class Manager {
     const leaseSeconds = this.#catalog.view.settings['node.lease'];
     const upToDate = !this.#reconciler.isDue(node.id);
     const told = { state, upToDate, fence: this.#fenceOf(report), manager, peers, meta: this.#meta, leaseSeconds };
-    return { ...told, ...(await this.#deadlocks.hear(report)) };
+    const managedBy = this.#meta === null ? { managedBy: { node: this.#home, start: this.#ports.start.id } } : {};
+    const twin = this.#admissions.twinOf(node.id);
+    return { ...told, ...managedBy, ...(twin ? { twin } : {}), ...(await this.#deadlocks.hear(report)) };
   }
 
   get #meta(): string | null {

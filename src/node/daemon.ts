@@ -1,5 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import { API_VERSION, type BeatAnswer, type NodeFacts, type WhoAmI } from '../api/membership.ts';
+import type { BeatAnswer, NodeFacts, WhoAmI } from '../api/membership.ts';
 import type { StartOptions } from '../api/start-options.ts';
 import { slotWalKeepBytes } from '../catalog/retention.ts';
 import { must } from '../core/assert.ts';
@@ -15,14 +14,15 @@ import { PostgresServer } from '../postgres/server.ts';
 import { type Supervisor, supervise } from '../postgres/supervise.ts';
 import { leaveRoot } from '../root/leave-root.ts';
 import { type Addresses, readAddresses } from './addresses.ts';
+import { awaitMembership } from './await-membership.ts';
 import { reportFailed, reportReady, reportWait, startInBackground } from './background.ts';
 import { type BannerStatus, renderBanner } from './banner.ts';
 import { findCluster, firstIdentity } from './belong.ts';
 import { DeadlockAnswers } from './deadlock-answers.ts';
 import { openDoors } from './doors.ts';
-import { diskOf, parseLocality } from './facts.ts';
+import { diskOf, nodeFacts, parseLocality } from './facts.ts';
 import { Farewell } from './farewell.ts';
-import { FenceKeeper, waitText } from './fence-keeper.ts';
+import { FenceKeeper } from './fence-keeper.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { createHttp } from './http.ts';
 import { untilUncaught } from './last-resort.ts';
@@ -30,6 +30,7 @@ import { openLog } from './log.ts';
 import type { ImportMeta, ManagerHandle, MetaPlace, SharedPorts, StartManager } from './manager-handle.ts';
 import { MetaMover } from './meta-mover.ts';
 import { createMux } from './mux.ts';
+import { OwnStart } from './own-start.ts';
 import { formatAddress } from './ports.ts';
 import { awaitIdle } from './sessions.ts';
 import { SharedMeta } from './shared-meta.ts';
@@ -54,9 +55,6 @@ export interface DaemonPorts {
 
 const MIB = 1 << 20;
 const DRAIN_MS = 10_000;
-/** A restarted node waits this long to make up for what it missed; then it serves what it has, which forwards and is never wrong. */
-const CATCH_UP_MS = 15_000;
-const WAIT_REPORT_MS = 5_000;
 
 /** Runs a node until it is told to end. Resolves with the exit status; with `background`, as soon as the node in the background is ready. */
 export async function runNode(options: StartOptions, ports: DaemonPorts): Promise<number> {
@@ -104,6 +102,8 @@ class Daemon {
   readonly #answers = new DeadlockAnswers();
   #shared: SharedMeta | null = null;
   #server: PostgresServer | null = null;
+  #ownStart: OwnStart | null = null;
+  #ended = false;
   #answer: BeatAnswer | null = null;
   #refusal: TideError | null = null;
 
@@ -128,15 +128,29 @@ class Daemon {
     });
     this.#log = openLog(store.nodeLog, () => this.#identity?.nodeId ?? null);
     this.#end = new Promise((resolve) => {
-      this.#askToEnd = resolve;
+      this.#askToEnd = (why) => {
+        this.#ended = true;
+        resolve(why);
+      };
     });
   }
 
   async run(): Promise<number> {
     const lock = await holdStore(this.#store);
+    this.#ownStart = await OwnStart.begin({
+      store: this.#store,
+      address: formatAddress(this.#addresses.advertise),
+      identity: () => this.#identity,
+      managerHere: () => this.#managerHere(),
+      managerAddress: () => this.#managerAddress(),
+      openShared: (url) => this.#ports.shared.open(url),
+      ended: () => this.#ended,
+      log: this.#note,
+      say: (text) => this.#ports.stderr(`${text}\n`),
+    });
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => this.#askToEnd(signal));
     return untilUncaught(
-      () => this.#serve([() => lock.release()]),
+      () => this.#serve([() => lock.release(), () => this.#noteEnd()]),
       async () => this.#shared?.seat.end(),
       (message, facts) => {
         this.#log.fatal(facts, message);
@@ -150,8 +164,14 @@ class Daemon {
       await this.#start(cleanups);
       const why = await this.#end;
       this.#log.info({ why }, 'the node ends');
-      await this.#drain();
+      // Another start of this node is it by now: whoever is in here must not wait to be told.
+      if (this.#refusal === null) await this.#drain();
+      else await this.#server?.fence().catch((e) => this.#log.warn({ error: messageOf(e) }, 'the fence is not up'));
+      if (this.#refusal !== null) throw this.#refusal;
       return 0;
+    } catch (error) {
+      if (error instanceof TideError) this.#log.error({ code: error.code, error: error.message }, 'the node gives up');
+      throw error;
     } finally {
       this.#ready = false;
       for (const clean of cleanups.reverse()) {
@@ -160,6 +180,15 @@ class Daemon {
       this.#log.flush();
       this.#farewell.say({ ended: true, postgres: this.#server?.isRunning() ? 'runs' : 'stopped' });
     }
+  }
+
+  /** A PostgreSQL that was left running is taken over by nobody but this store: as long as it runs this start has not ended. */
+  async #noteEnd(): Promise<void> {
+    if (!this.#server?.isRunning()) await this.#own.starts.end();
+  }
+
+  get #own(): OwnStart {
+    return must(this.#ownStart, 'this start');
   }
 
   async #start(cleanups: (() => Promise<unknown>)[]): Promise<void> {
@@ -171,6 +200,7 @@ class Daemon {
     parseLocality(this.#options.locality);
     const peer = await this.#findCluster();
     cleanups.push(await this.#listen(() => (this.#ready && this.#server?.letsIn ? this.#server.localEndpoint : null)));
+    await this.#own.ask(peer, this.#options.meta ?? peer?.meta ?? this.#identity?.meta ?? null);
     await ensureDataDir(this.#store.pgdata, binaries);
     const postgres = new PostgresServer({
       binaries,
@@ -204,7 +234,18 @@ class Daemon {
     const { heartbeat, fence } = this.#beat(postgres);
     cleanups.push(() => fence.end());
     cleanups.push(() => heartbeat.end());
-    await this.#awaitMembership(isNew, postgres);
+    await awaitMembership({
+      nodeId: must(this.#identity, 'identity').nodeId,
+      path: this.#store.root,
+      isNew,
+      server: postgres,
+      answer: () => this.#answer,
+      refusal: () => this.#refusal,
+      trouble: () => heartbeat.trouble,
+      leased: () => this.#shared === null || this.#shared.lease.leftMs > 0,
+      ended: () => this.#ended,
+      say: this.#ports.stderr,
+    });
     this.#ready = true;
     const banner = this.#banner(isNew, performance.now() - beganMs, binaries.version, postgres.port);
     this.#log.info({ banner }, 'ready');
@@ -217,24 +258,19 @@ class Daemon {
   }
 
   #facts(postgresPort: number): NodeFacts {
-    return {
-      api: API_VERSION,
-      address: formatAddress(this.#addresses.advertise),
-      httpAddress: formatAddress({
-        ...this.#addresses.http,
-        host: this.#addresses.http.host || this.#addresses.advertise.host,
-      }),
-      postgresHost: this.#addresses.advertise.host,
-      postgresPort,
-      locality: parseLocality(this.#options.locality),
-      attrs: (this.#options.attrs ?? '')
-        .split(',')
-        .map((a) => a.trim())
-        .filter((a) => a !== ''),
-      build: this.#ports.version,
-      startedAt: this.#startedAt.toISOString(),
-      startMode: this.#startMode(),
-    };
+    const made = { build: this.#ports.version, startedAt: this.#startedAt.toISOString(), startMode: this.#startMode() };
+    return nodeFacts(this.#options, this.#addresses, { ...made, postgresPort });
+  }
+
+  #managerAddress(): string {
+    return this.#shared?.seat.requireLeader() ?? this.#identity?.manager ?? '';
+  }
+
+  #refuse(error: TideError): void {
+    // One that was taken in before serves on under a manager that does not understand it.
+    if (error.code === 'NODE_INCOMPATIBLE' && this.#ready) return;
+    this.#refusal = error;
+    this.#askToEnd(error.message);
   }
 
   #findCluster(): Promise<WhoAmI | null> {
@@ -252,6 +288,7 @@ class Daemon {
       checkMeta: async (url) => void (await this.#ports.shared.look(this.#ports.shared.open(url))),
       whoAmI: () => this.#whoAmI(),
       clusterId: () => this.#identity?.clusterId ?? null,
+      onStart: (request) => this.#own.hearStart(request),
       quit: () => this.#askToEnd('asked to quit'),
       ready: () => this.#ready,
       names: this.#addresses.names,
@@ -283,7 +320,7 @@ class Daemon {
     const identity = this.#identity;
     if (!identity) throw tideError('NO_MANAGER', { manager: 'this node', why: 'it is starting and has no id yet' });
     const { nodeId, clusterId, startMode, manager, meta } = identity;
-    return { nodeId, clusterId, startMode, manager: this.#shared?.seat.leader ?? manager, meta };
+    return { nodeId, clusterId, startMode, manager: this.#shared?.seat.leader ?? manager, meta, ...this.#own.told() };
   }
 
   /** Begins a cluster, joins one, or takes up the old place in one. */
@@ -322,6 +359,8 @@ class Daemon {
       clusterId: identity.clusterId,
       startMode: identity.startMode,
       minNodes: this.#options.minNodes,
+      start: this.#own.starts.claim,
+      overtaken: (error) => this.#refuse(error),
       log: this.#note,
     });
     if (!manager.hasMembers()) await manager.join(this.#facts(identity.postgresPort));
@@ -336,6 +375,7 @@ class Daemon {
       url,
       store: this.#ports.shared.open(url),
       node: nodeId,
+      start: this.#own.starts,
       address: advertiseAddress,
       directory: this.#store,
       serving,
@@ -391,15 +431,16 @@ class Daemon {
       applyErrors: new ApplyErrors(this.#store.postgresLog),
       answers: this.#answers,
       manager: () => this.#managerHere(),
-      managerAddress: () => this.#shared?.seat.requireLeader() ?? this.#identity?.manager ?? '',
+      start: this.#own.starts.id,
+      managedBy: () => this.#own.starts.managedBy,
+      askToStart: () => this.#own.askAgain(),
+      managerAddress: () => this.#managerAddress(),
       leased: () => (this.#shared?.lease.leftMs ?? 0) > 0,
       onAnswer: (answer, pid) => {
         this.#hear(answer);
         fence.obey(answer, pid);
       },
-      onRefused: (error) => {
-        this.#refusal = error;
-      },
+      onRefused: (error) => this.#refuse(error),
       log: this.#note,
     });
     const lease = () => this.#shared?.lease ?? null;
@@ -425,45 +466,11 @@ class Daemon {
     const migrated = settled && answer.meta !== null && identity.meta === null ? answer.meta : null;
     if (migrated !== null) Object.assign(heard, { meta: migrated, metaHome: false });
     this.#shared?.lease.setLength(answer.leaseSeconds);
-    this.#remember(heard)
+    Promise.all([this.#remember(heard), this.#own.hear(answer)])
       .then(() => (migrated === null ? undefined : this.#share(migrated, true)))
       .catch((error) => {
         this.#log.error({ error: messageOf(error) }, 'what the manager said could not be written to the store');
       });
-  }
-
-  async #awaitMembership(isNew: boolean, server: PostgresServer): Promise<void> {
-    const beganMs = performance.now();
-    let reportedMs = beganMs;
-    let ended = false;
-    void this.#end.then(() => {
-      ended = true;
-    });
-    for (;;) {
-      if (this.#refusal) throw this.#refusal;
-      const answer = this.#answer;
-      const nodeId = this.#identity?.nodeId ?? 0;
-      // The cluster could not take it in, or let it go while it was away: its id is spent.
-      if (answer?.state === 'decommissioned') {
-        throw tideError('STORE_DECOMMISSIONED', { path: this.#store.root, nodeId });
-      }
-      if (answer && answer.state !== 'joining' && server.letsIn && (isNew || answer.upToDate)) return;
-      const now = performance.now();
-      if (ended) throw tideError('JOIN_STOPPED', { node: nodeId, why: 'it was told to end' });
-      if (!isNew && answer?.state !== 'joining' && server.letsIn && now - beganMs > CATCH_UP_MS) {
-        this.#ports.stderr(
-          `node ${nodeId} serves before it has caught up: ${answer ? 'other nodes are slow to answer' : 'the manager does not answer'}\n`,
-        );
-        return;
-      }
-      if (now - reportedMs > WAIT_REPORT_MS) {
-        reportedMs = now;
-        this.#ports.stderr(
-          `node ${nodeId} ${waitText(answer, server.fenced, this.#shared === null || this.#shared.lease.leftMs > 0)}\n`,
-        );
-      }
-      await sleep(50);
-    }
   }
 
   #banner(isNew: boolean, tookMs: number, postgresVersion: string, postgresPort: number): string {

@@ -1,6 +1,9 @@
 import { statfs } from 'node:fs/promises';
-import type { NodeFacts } from '../api/membership.ts';
+import { API_VERSION, type NodeFacts } from '../api/membership.ts';
+import type { StartOptions } from '../api/start-options.ts';
 import { tideError } from '../core/errors.ts';
+import type { Addresses } from './addresses.ts';
+import { formatAddress } from './ports.ts';
 
 /** Reads `--locality`: `region=eu,zone=a`, most general first. Throws BAD_LOCALITY. */
 export function parseLocality(value: string | undefined): NodeFacts['locality'] {
@@ -22,4 +25,24 @@ export function parseLocality(value: string | undefined): NodeFacts['locality'] 
 export async function diskOf(path: string): Promise<{ diskTotalBytes: number; diskFreeBytes: number }> {
   const stats = await statfs(path);
   return { diskTotalBytes: stats.blocks * stats.bsize, diskFreeBytes: stats.bavail * stats.bsize };
+}
+
+/** What a node tells about itself. */
+export function nodeFacts(
+  { attrs, locality }: Pick<StartOptions, 'attrs' | 'locality'>,
+  { advertise, http }: Addresses,
+  made: Pick<NodeFacts, 'build' | 'startedAt' | 'startMode' | 'postgresPort'>,
+): NodeFacts {
+  return {
+    api: API_VERSION,
+    address: formatAddress(advertise),
+    httpAddress: formatAddress({ ...http, host: http.host || advertise.host }),
+    postgresHost: advertise.host,
+    locality: parseLocality(locality),
+    attrs: (attrs ?? '')
+      .split(',')
+      .map((a) => a.trim())
+      .filter((a) => a !== ''),
+    ...made,
+  };
 }

@@ -85,8 +85,14 @@ export class FenceKeeper {
 }
 
 /** What a node that does not serve yet waits for. A fenced one may have lost its partitions to others: it serves when it knows. */
-export function waitText(answer: BeatAnswer | null, fenced: boolean, leased: boolean): string {
+export function waitText(
+  answer: BeatAnswer | null,
+  fenced: boolean,
+  leased: boolean,
+  trouble: string | null = null,
+): string {
   if (!leased) return 'waits for etcd to give it a lease; until then its PostgreSQL lets nobody in';
+  if (!answer && trouble) return `is not taken for a member: ${trouble}`;
   if (!answer) return `waits for the manager to answer${fenced ? '; until then its PostgreSQL lets nobody in' : ''}`;
   if (answer.fence === 'up')
     return 'lets nobody in until what it led before has been taken from it (tide op ls, tide node recover)';

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
-import { post } from '../api/client.ts';
+import { post, whoIs } from '../api/client.ts';
 import type { BeatAnswer, BeatReport, JoinAnswer, NodeFacts, WhoAmI } from '../api/membership.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
 import type { ApplyErrors } from '../postgres/apply-errors.ts';
@@ -11,12 +11,14 @@ import type { DeadlockAnswers } from './deadlock-answers.ts';
 import { diskOf } from './facts.ts';
 import type { ManagerHandle } from './manager-handle.ts';
 import { SessionWatch } from './session-watch.ts';
+import type { ManagedBy } from './starts.ts';
 
 const BEAT_MS = 500;
 /** Where the manager waits for it. */
 const BEAT_SOON_MS = 100;
 const CALL_MS = 2_000;
 const CHECK_MS = 1_500;
+const REFUSALS: ReadonlySet<string> = new Set(['NODE_INCOMPATIBLE', 'NODE_TWICE', 'NODE_OVERTAKEN']);
 
 export interface HeartbeatOptions {
   nodeId: number;
@@ -28,13 +30,18 @@ export interface HeartbeatOptions {
   applyErrors: Pick<ApplyErrors, 'look'>;
   /** What clients are told that are ended for a deadlock. */
   answers: DeadlockAnswers;
+  /** Id of this start. */
+  start: string;
+  managedBy(): ManagedBy | null;
+  /** Asks the manager whether this start may be the node. Throws what speaks against it. */
+  askToStart(): Promise<void>;
   manager(): ManagerHandle | null;
   /** HOST:PORT. Throws where nobody manages. */
   managerAddress(): string;
   leased(): boolean;
   /** `pid`: that of the server the beat was about. */
   onAnswer(answer: BeatAnswer, pid: number | null): void;
-  /** The manager does not understand this version. */
+  /** The manager does not understand this version, or knows another start of this node. */
   onRefused(error: TideError): void;
   log(level: 'info' | 'warn', message: string, facts: object): void;
 }
@@ -56,10 +63,16 @@ export class Heartbeat {
   #beating: Promise<void> = Promise.resolve();
   #ended = false;
   #failing = false;
+  #trouble: string | null = null;
 
   constructor(options: HeartbeatOptions) {
     this.#options = options;
     this.#sessions = new SessionWatch(options);
+  }
+
+  /** Why the manager does not take this node's beats; null where it does, or does not answer. */
+  get trouble(): string | null {
+    return this.#trouble;
   }
 
   start(): void {
@@ -83,14 +96,37 @@ export class Heartbeat {
   }
 
   async #tell(postgresUp: boolean): Promise<BeatAnswer> {
-    const { nodeId, clusterId, facts, store, server, manager, managerAddress, leased } = this.#options;
+    const { nodeId, clusterId, facts, store, server, leased } = this.#options;
     const applyErrors = await this.#options.applyErrors.look();
     const disk = await diskOf(store);
     const said = { postgresUp, fenced: server.fenced, leased: leased(), metaFormat: META_FORMAT };
     const answeredMs = this.#answer?.heardAtMs ?? null;
     const sessions = postgresUp ? await this.#sessions.look() : null;
-    const seen = { sessions, answeredMs, applyErrors };
-    const report: BeatReport = { node: nodeId, clusterId, ...said, ...disk, facts, ...seen };
+    const { start } = this.#options;
+    const managedBy = this.#options.managedBy();
+    const report: BeatReport = {
+      node: nodeId,
+      clusterId,
+      ...said,
+      ...disk,
+      facts,
+      sessions,
+      answeredMs,
+      applyErrors,
+      start,
+      managedBy,
+    };
+    try {
+      return await this.#send(report);
+    } catch (error) {
+      if (!(error instanceof TideError) || error.code !== 'NODE_NOT_ADMITTED' || this.#ended) throw error;
+      await this.#options.askToStart();
+      return this.#send(report);
+    }
+  }
+
+  async #send(report: BeatReport): Promise<BeatAnswer> {
+    const { clusterId, manager, managerAddress } = this.#options;
     const local = manager();
     if (local) return local.beat(report);
     return (await post(managerAddress(), '/api/v1/beat', report, {
@@ -112,12 +148,14 @@ export class Heartbeat {
         throw tideError('UNREACHABLE', { address: 'manager', why: 'its answer is old' });
       if (this.#failing) log('info', 'the manager answers again', { manager: answer.manager });
       this.#failing = false;
+      this.#trouble = null;
       this.#answer = answer;
       onAnswer(answer, pid);
       await this.#sessions.end(answer.deadlocks ?? []);
     } catch (error) {
-      if (error instanceof TideError && error.code === 'NODE_INCOMPATIBLE') this.#options.onRefused(error);
-      const isRefused = error instanceof TideError && error.retry === 'never';
+      if (error instanceof TideError && REFUSALS.has(error.code)) this.#options.onRefused(error);
+      const isRefused = error instanceof TideError && error.retry !== 'later';
+      this.#trouble = isRefused ? messageOf(error) : null;
       const what = isRefused ? 'the manager refuses this node' : 'the manager does not answer';
       if (!this.#failing && !this.#ended) log('warn', what, { error: messageOf(error) });
       this.#failing = true;
@@ -163,7 +201,7 @@ export async function askAny(
   let last: unknown = new Error('no address was given');
   for (const address of addresses) {
     try {
-      const found = (await post(address, '/api/v1/whoami', {}, { timeoutMs: CALL_MS })) as WhoAmI;
+      const found = await whoIs(address, { timeoutMs: CALL_MS });
       if (isWanted(found, address)) return found;
     } catch (error) {
       if (error instanceof TideError && error.code !== 'UNREACHABLE' && error.retry === 'never') throw error;

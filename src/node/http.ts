@@ -9,6 +9,8 @@ import {
   metaPart,
   metaTransfer,
   requireCompatible,
+  type StartRequest,
+  startRequest,
   type WhoAmI,
 } from '../api/membership.ts';
 import { TideError, tideError } from '../core/errors.ts';
@@ -30,6 +32,8 @@ export interface HttpPorts extends HttpServerOptions {
   mover: MetaMover;
   /** Throws what keeps this node from a shared meta store. */
   checkMeta(url: string): Promise<void>;
+  /** Some start of some node asks whether it may be that. */
+  onStart(request: StartRequest): void;
   /** Begins the end of this node. */
   quit(): void;
   ready(): boolean;
@@ -59,6 +63,7 @@ export function createHttp(ports: HttpPorts): FastifyInstance {
     });
   app.post('/api/v1/admin', async (request) => inTurn(() => carryOut(ports, request)));
   app.post('/api/v1/join', async (request) => inTurn(() => join(ports, request)));
+  app.post('/api/v1/start', FIRST, async (request) => start(ports, request));
   app.post('/api/v1/beat', FIRST, async (request) => beat(ports, request));
   app.post('/api/v1/meta/part', LARGE, async (request) => {
     await ports.mover.receive(parse(metaPart, request.body, 'meta store'));
@@ -120,6 +125,17 @@ async function join(ports: HttpPorts, request: FastifyRequest): Promise<{ result
   if (!manager) return { result: await forward(ports, request, '/api/v1/join') };
   requireCompatible(request.body);
   return { result: await manager.join(parse(joinRequest, request.body, 'join request')) };
+}
+
+async function start(ports: HttpPorts, request: FastifyRequest): Promise<{ result: unknown }> {
+  const asked = parse(startRequest, request.body, 'start');
+  ports.onStart(asked);
+  const manager = ports.manager();
+  if (!manager && request.headers[FORWARDED] !== undefined)
+    throw tideError('NO_MANAGER', { manager: asked.address, why: 'two nodes take each other for the manager' });
+  if (!manager) return { result: await forward(ports, request, '/api/v1/start') };
+  await manager.admit(asked);
+  return { result: null };
 }
 
 async function beat(ports: HttpPorts, request: FastifyRequest): Promise<{ result: unknown }> {

@@ -1,5 +1,7 @@
 import type { AdminCommand } from '../api/commands.ts';
-import type { BeatAnswer, BeatReport, JoinAnswer, JoinRequest, MetaTransfer } from '../api/membership.ts';
+import type { BeatAnswer, BeatReport, JoinAnswer, JoinRequest, MetaTransfer, StartRequest } from '../api/membership.ts';
+import type { TideError } from '../core/errors.ts';
+import type { Claim } from '../core/starts.ts';
 import type { SharedStore } from '../store/meta-store.ts';
 import type { MetaSink } from './meta-transfer.ts';
 import type { SeatGrant } from './seat.ts';
@@ -9,6 +11,7 @@ export interface ManagerHandle {
   run(command: AdminCommand): Promise<unknown>;
   join(request: JoinRequest): Promise<JoinAnswer>;
   beat(report: BeatReport): Promise<BeatAnswer>;
+  admit(request: StartRequest): Promise<void>;
   /** False in a cluster that has just begun. */
   hasMembers(): boolean;
   /** The meta store finds no room on its disk: operations wait. */
@@ -49,5 +52,9 @@ export type StartManager = (facts: {
   clusterId: string;
   startMode: 'start' | 'start-single-replica';
   minNodes: number | undefined;
+  /** Of the node it runs in. */
+  start: Claim;
+  /** It is not the newest start of this node: nothing may be done in its name any more. */
+  overtaken: (error: TideError) => void;
   log: (level: 'info' | 'warn' | 'error', message: string, facts: object) => void;
 }) => Promise<ManagerHandle>;

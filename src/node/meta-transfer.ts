@@ -48,7 +48,7 @@ export async function sendMeta(address: string, from: number, clusterId: string,
 }
 
 /** It does not know the route, and its program has no error of the catalogue for that. */
-function isOlder(error: unknown): boolean {
+export function isOlder(error: unknown): boolean {
   return error instanceof TideError && error.code === 'NOT_PGTIDE' && error.details.status === 404;
 }
 

@@ -1,9 +1,10 @@
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { messageOf } from '../core/errors.ts';
+import { messageOf, tideError } from '../core/errors.ts';
 import { HeldLease } from '../store/held-lease.ts';
 import type { SharedStore } from '../store/meta-store.ts';
-import { leaseWrites } from '../store/node-leases.ts';
+import { leaseHolder, putLease } from '../store/node-leases.ts';
+import type { StartHolder } from './starts.ts';
 
 /** Before the manager has said how long it is to be (`node.lease`). */
 const FIRST_SECONDS = 10;
@@ -34,6 +35,7 @@ export async function readLeaseNote(file: string): Promise<LeaseNote | null> {
 export interface NodeLeaseOptions {
   store: SharedStore;
   node: number;
+  start: StartHolder;
   /** Where the watchdog looks. */
   file: string;
   /** The node has served without a lease so far, from an embedded store: nobody expects one of it before it has had its first. */
@@ -131,15 +133,20 @@ export class NodeLease {
 
   /** A new lease in place of the one there is: the key goes over to it before the old one ends. */
   async #take(): Promise<HeldLease> {
-    const { store, node } = this.#options;
+    const { store, node, start } = this.#options;
     const before = this.#held;
+    const holder = await leaseHolder(store, node);
+    // Of a program of version 0.1 nobody knows whose it was.
+    if (holder && holder.start !== null && !start.mayHave(holder.start))
+      throw tideError('META_REFUSED', { why: 'another start of this node holds its lease' });
     const lease = await HeldLease.grant(store, {
       ttlMs: this.#seconds * 1_000,
       marginMs: FENCE_MS,
       onRenew: (renewed) => this.#note(renewed),
     });
     try {
-      await store.txn({ when: [], write: leaseWrites(node, lease.id) });
+      const mine = { node, start: start.id, lease: lease.id, revision: holder?.revision ?? 0 };
+      if (!(await putLease(store, mine))) throw tideError('META_REFUSED', { why: 'its lease was changed meanwhile' });
     } catch (error) {
       await lease.end();
       throw error;

@@ -4,6 +4,7 @@ import { FencedStore } from '../store/fenced-store.ts';
 import { HeldLease } from '../store/held-lease.ts';
 import type { MetaStore, SharedStore } from '../store/meta-store.ts';
 import type { ManagerHandle } from './manager-handle.ts';
+import type { StartHolder } from './starts.ts';
 
 /** The key whose holder manages: made under a lease, and only where it does not exist. Its revision is the manager's term. */
 const SEAT = '/manager';
@@ -35,6 +36,7 @@ export interface SeatGrant {
 export interface SeatPorts {
   store: SharedStore;
   node: number;
+  own: StartHolder;
   /** HOST:PORT under which the others reach this node. */
   address: string;
   start(grant: SeatGrant): Promise<ManagerHandle>;
@@ -45,6 +47,8 @@ interface SeatRecord {
   node: number;
   address: string;
   lease: string;
+  /** Which start of the node; programs of version 0.1 do not say. */
+  start?: string;
 }
 
 /**
@@ -126,21 +130,22 @@ export class Seat {
   }
 
   async #look(): Promise<void> {
-    const { store, node } = this.#ports;
+    const { store, node, own } = this.#ports;
     const found = await store.get(SEAT);
     this.#say('info', null);
     this.#leader = (found?.value as SeatRecord | undefined) ?? null;
     if (found === null && !this.#resigning.signal.aborted) return this.#campaign();
-    // Left behind by an earlier process of this node: the store's lock says that it is gone.
-    if (found !== null && this.#leader?.node === node)
+    // Left behind by an earlier process of this node. What may be another copy's, alive, runs out by itself if it is not.
+    const start = this.#leader?.start;
+    if (found !== null && this.#leader?.node === node && start !== undefined && own.mayHave(start))
       await store.txn({ when: [{ key: SEAT, revision: found.revision }], write: [{ delete: SEAT }] });
   }
 
   async #campaign(): Promise<void> {
-    const { store, node, address } = this.#ports;
+    const { store, node, own, address } = this.#ports;
     const lease = await HeldLease.grant(store, { ttlMs: SEAT_MS, marginMs: SEAT_MARGIN_MS });
     try {
-      const value: SeatRecord = { node, address, lease: lease.id };
+      const value: SeatRecord = { node, address, lease: lease.id, start: own.id };
       await store.txn({ when: [{ key: SEAT, revision: 0 }], write: [{ put: SEAT, value, lease: lease.id }] });
       // Asked anew, since the answer to a repeated write does not say whose it was.
       const seat = await store.get(SEAT);

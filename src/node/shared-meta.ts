@@ -8,12 +8,14 @@ import type { SharedStore } from '../store/meta-store.ts';
 import type { ManagerHandle } from './manager-handle.ts';
 import { NodeLease } from './node-lease.ts';
 import { Seat, type SeatGrant } from './seat.ts';
+import type { StartHolder } from './starts.ts';
 import type { StoreDir } from './store-dir.ts';
 
 export interface SharedMetaOptions {
   url: string;
   store: SharedStore;
   node: number;
+  start: StartHolder;
   /** HOST:PORT under which the others reach this node. */
   address: string;
   directory: StoreDir;
@@ -40,12 +42,12 @@ export class SharedMeta {
   #ended = false;
 
   constructor(options: SharedMetaOptions) {
-    const { url, store, node, address, directory, serving, isFenced, startManager, log } = options;
+    const { url, store, node, start, address, directory, serving, isFenced, startManager, log } = options;
     this.#options = options;
     this.url = url;
     this.#note = join(directory.root, 'lease');
-    this.seat = new Seat({ store, node, address, start: startManager, log });
-    this.lease = new NodeLease({ store, node, file: this.#note, serving, isFenced, log });
+    this.seat = new Seat({ store, node, own: start, address, start: startManager, log });
+    this.lease = new NodeLease({ store, node, start, file: this.#note, serving, isFenced, log });
   }
 
   async start(): Promise<void> {

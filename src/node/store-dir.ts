@@ -1,4 +1,4 @@
-import { chmod, lstat, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { chmod, lstat, mkdir, readdir, readFile, stat } from 'node:fs/promises';
 import { userInfo } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import * as z from 'zod';
@@ -6,6 +6,7 @@ import type { StartMode } from '../catalog/model.ts';
 import { messageOf, tideError } from '../core/errors.ts';
 import { CONFIG_FILE } from '../postgres/config.ts';
 import { storeError } from '../postgres/failures.ts';
+import { writeDurably } from './durable-file.ts';
 import { lockStore, type StoreLock } from './store-lock.ts';
 import { isStoreName } from './store-names.ts';
 
@@ -39,7 +40,7 @@ const identitySchema = z.strictObject({
 /** Who the node is: what `node.json` keeps. Written only when the cluster has given the node its id. */
 export type NodeIdentity = z.infer<typeof identitySchema>;
 
-/** The directory that `--store` names: `{node.json, node.lock, lease, pgdata/, run/, meta/, logs/}`. */
+/** The directory that `--store` names: `{node.json, node.lock, node.lock.starts, lease, pgdata/, run/, meta/, logs/}`. */
 export interface StoreDir {
   readonly root: string;
   readonly pgdata: string;
@@ -173,29 +174,10 @@ function parseJson(file: string, text: string): unknown {
 /** Writes the identity so that a crash leaves the old or the new one, whole and on disk. Throws STORE_FULL, STORE_READ_ONLY. */
 export async function writeIdentity(store: StoreDir, identity: NodeIdentity): Promise<void> {
   const file = join(store.root, 'node.json');
-  const fresh = `${file}.new`;
   try {
-    const handle = await open(fresh, 'w');
-    try {
-      await handle.writeFile(`${JSON.stringify(identity, null, 2)}\n`);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(fresh, file);
-    await syncDir(store.root);
+    await writeDurably(file, `${JSON.stringify(identity, null, 2)}\n`);
   } catch (error) {
-    await rm(fresh, { force: true }).catch(() => {});
     throw storeError(file, error);
-  }
-}
-
-async function syncDir(dir: string): Promise<void> {
-  const handle = await open(dir, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
   }
 }
 

@@ -37,6 +37,12 @@ export async function findPostmaster(dataDir: string): Promise<PostmasterFile | 
   return isPostmaster ? found : null;
 }
 
+/** Ends the server of `dataDir` that an earlier process has left running, where there is one, and does not wait for it. */
+export async function endLeftBehind(dataDir: string): Promise<void> {
+  const found = await findPostmaster(dataDir);
+  if (found !== null) process.kill(found.pid, 'SIGINT');
+}
+
 export function postmasterFile(dataDir: string): string {
   return join(dataDir, 'postmaster.pid');
 }

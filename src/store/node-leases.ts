@@ -1,4 +1,4 @@
-import type { MetaStore, Write } from './meta-store.ts';
+import type { MetaStore } from './meta-store.ts';
 
 /**
  * What nodes say of themselves in a shared store: `/lease/3` lives while node 3 renews its lease, without which it lets nobody in; `/leased/3`
@@ -8,12 +8,28 @@ const LEASES = '/lease/';
 const leaseKey = (node: number) => `${LEASES}${node}`;
 const ruleKey = (node: number) => `/leased/${node}`;
 
-/** To be written when the node has got `lease`. */
-export function leaseWrites(node: number, lease: string): Write[] {
-  return [
-    { put: leaseKey(node), value: { lease }, lease },
+/** Whose lease it is: a node's start. Null: it has none; `start` is null where a program of version 0.1 has taken it. */
+export async function leaseHolder(
+  store: Pick<MetaStore, 'get'>,
+  node: number,
+): Promise<{ start: string | null; revision: number } | null> {
+  const found = await store.get(leaseKey(node));
+  if (found === null) return null;
+  const { start = null } = found.value as { start?: string };
+  return { start, revision: found.revision };
+}
+
+/** When the node has got `lease` for one of its starts. False where somebody else has changed it since `revision` (0: there was none). */
+export async function putLease(
+  store: MetaStore,
+  { node, start, lease, revision }: { node: number; start: string; lease: string; revision: number },
+): Promise<boolean> {
+  const key = leaseKey(node);
+  const write = [
+    { put: key, value: { lease, start }, lease },
     { put: ruleKey(node), value: true },
   ];
+  return (await store.txn({ when: [{ key, revision }], write })).ok;
 }
 
 /** `gone`: the node keeps the rule and has no lease, so it has fenced itself or does not run. `none`: it does not keep the rule. */

@@ -421,7 +421,7 @@ describe('a follower that stands still', () => {
     await expectListsAsWanted();
     await expectReplicasEqual(cluster);
     for (const node of nodes) expect(await refusalsOn(node), `node ${node}`).toEqual([]);
-    expect(await cluster.admin({ do: 'doctor' })).toEqual({ findings: [], unreachable: [] });
+    expect(await cluster.admin({ do: 'doctor' })).toEqual({ findings: [], unreachable: [], twins: [] });
   });
 });
 
@@ -493,6 +493,6 @@ describe('the setting durability', () => {
     expect((await partitions()).find((r) => r.role === 'leader')?.durability).toBe('async');
     await cluster.admin({ do: 'setting-set', key: 'durability', value: 'quorum' });
     await expectListsAsWanted();
-    expect(await cluster.admin({ do: 'doctor' })).toEqual({ findings: [], unreachable: [] });
+    expect(await cluster.admin({ do: 'doctor' })).toEqual({ findings: [], unreachable: [], twins: [] });
   });
 });

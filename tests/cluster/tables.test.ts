@@ -448,7 +448,7 @@ describe('dropping', () => {
       await cluster.waitForOperation(operation);
     }
     expect(await cluster.admin({ do: 'table-ls' })).toEqual([]);
-    expect(await cluster.admin({ do: 'doctor' })).toEqual({ findings: [], unreachable: [] });
+    expect(await cluster.admin({ do: 'doctor' })).toEqual({ findings: [], unreachable: [], twins: [] });
     await eventually(async () => {
       for (const node of nodes) {
         const { rows } = await cluster.postgres(node).query(

@@ -131,6 +131,10 @@ export const EXAMPLES: { [C in ErrorCode]: ErrorDetails<C> } = {
   NODE_INCOMPATIBLE: { build: '0.3.0', api: 3, oldest: 2, newest: 2 },
   BAD_LOCALITY: { value: 'zone', why: "'zone' is not key=value" },
   JOIN_UNREACHABLE: { addresses: '10.0.0.1:26257', why: 'connection refused' },
+  NODE_TWICE: { node: 2, address: '10.0.0.2:26257' },
+  NODE_MAY_RUN: { node: 2, address: '10.0.0.2:26257', why: 'it was heard 0.4 s ago' },
+  NODE_OVERTAKEN: { node: 2, why: 'the cluster has gone on with a later start of it' },
+  NODE_NOT_ADMITTED: { node: 2 },
   JOIN_STOPPED: { node: 4, why: 'cancelled' },
 
   QUORUM_NOT_TAKEN: { node: 2, quorum: 'ANY 1 (tide_2_1, tide_2_3)', seconds: 5 },

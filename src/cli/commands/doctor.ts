@@ -12,8 +12,14 @@ export function addDoctor(program: Command, run: CliRun): void {
     examples: ['tide doctor', 'tide doctor --fix'],
   }).option('--fix', 'remove objects that belong to nobody');
   onClient<{ fix?: true }>(run, doctor, async ({ session, flags }) => {
-    const { findings, unreachable } = await session.call({ do: 'doctor', fix: flags.fix ?? false });
-    session.show(findings, columns<DoctorRow>('node', 'kind', 'name', 'why', 'fixed'), { findings, unreachable });
+    const { findings, unreachable, twins = [] } = await session.call({ do: 'doctor', fix: flags.fix ?? false });
+    session.show(findings, columns<DoctorRow>('node', 'kind', 'name', 'why', 'fixed'), {
+      findings,
+      unreachable,
+      twins,
+    });
+    for (const { node, address } of twins)
+      session.warn(`node ${node} was started a second time, at ${address}, from a copy of its store, and refused`);
     for (const node of unreachable) session.warn(`node ${node.node} could not be asked: ${node.why}`);
     const left = findings.filter((finding) => !finding.fixed);
     const isFixable = left.some((finding) => finding.kind !== 'replication');

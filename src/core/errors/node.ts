@@ -237,6 +237,34 @@ const joinErrors = {
     text: (d) => `--join: no node of a cluster answers at ${d.addresses}: ${d.why}`,
     hint: () => 'name the listen address of a live node; leave --join out to start a new cluster',
   }),
+  NODE_TWICE: entry<{ node: number; address: string }>({
+    retry: 'never',
+    sqlstate: '55006',
+    text: (d) =>
+      `node ${d.node} runs already, at ${d.address}: this store is a copy of its store, or it has been started here twice`,
+    hint: () =>
+      'two of one node would share its data streams: leave this one stopped, and start with an empty --store to add a node; if this is the one to go on with, end the other first',
+  }),
+  NODE_MAY_RUN: entry<{ node: number; address: string; why: string }>({
+    retry: 'when-cluster-changes',
+    sqlstate: '55006',
+    text: (d) => `node ${d.node} may still run at ${d.address}, where it was last: ${d.why}`,
+    hint: (d) =>
+      `end what is left of it there (its process and its PostgreSQL); if that machine is gone for good, say so (tide node offline ${d.node}), then start this again`,
+  }),
+  NODE_OVERTAKEN: entry<{ node: number; why: string }>({
+    retry: 'never',
+    sqlstate: '55000',
+    text: (d) => `the store is an older copy of node ${d.node}'s: ${d.why}`,
+    hint: (d) =>
+      `writes are missing in it: start the node with the store that it ran on last; if that is lost, take the node out (tide node offline ${d.node}, tide node drop ${d.node}) and join as a new one with an empty --store`,
+  }),
+  NODE_NOT_ADMITTED: entry<{ node: number }>({
+    retry: 'later',
+    sqlstate: '57P03',
+    text: (d) => `node ${d.node} has been started again and has not asked yet whether it is the only one`,
+    hint: () => 'it asks by itself, with the next heartbeat',
+  }),
   JOIN_STOPPED: entry<{ node: number; why: string }>({
     retry: 'later',
     sqlstate: '58000',

@@ -5,6 +5,7 @@ import { type TideError, tideError } from '../../core/errors.ts';
 import { type OperationRecord, partitionLock } from '../../operations/operation.ts';
 import type { Runner } from '../../operations/runner.ts';
 import { unknownNode } from '../../placement/naming.ts';
+import type { Admissions } from '../admissions.ts';
 import type { ApplyKeeper } from '../apply-keeper.ts';
 import type { CatalogStore } from '../catalog-store.ts';
 import type { ClusterLoad } from '../cluster-load.ts';
@@ -20,6 +21,7 @@ export interface CommandContext {
   readonly runner: Runner;
   readonly events: EventLog;
   readonly guardian: Guardian;
+  readonly admissions: Admissions;
   readonly inspector: Inspector;
   readonly streams: Pick<ApplyKeeper, 'failuresOf'>;
   readonly clock: Clock;

@@ -85,7 +85,11 @@ export async function runCommand(c: CommandContext, command: AdminCommand): Prom
 async function doctor(c: CommandContext, fix: boolean): Promise<DoctorResult> {
   const claims = () => c.runner.unended().flatMap((r) => r.claims);
   const { findings, unreachable } = await examine(() => c.view, c.inspector, claims, fix);
-  return { findings: [...findings, ...replicationFindings(c.view, c.streams)], unreachable };
+  const twins = [...c.view.nodes.keys()].flatMap((node) => {
+    const twin = c.admissions.twinOf(node);
+    return twin ? [{ node, address: twin.address }] : [];
+  });
+  return { findings: [...findings, ...replicationFindings(c.view, c.streams)], unreachable, twins };
 }
 
 /** Running ones and the last few that ended; `all`: everything that is kept. */

@@ -126,6 +126,8 @@ export class Nodes {
       sessions: null,
       answeredMs: null,
       applyErrors: [],
+      start: null,
+      managedBy: null,
     };
     if (!managerProcess || !world.network.passes(machine.id, home)) return;
     // What a frozen manager has been sent lies there and is read when it goes on.

@@ -150,6 +150,9 @@ export class SimWorld {
     this.count('managers started');
     started.manager = await Manager.start(home, {
       shared: null,
+      start: { id: 'sim', after: [], ended: [] },
+      whoIs: async () => null,
+      overtaken: () => {},
       store: process.store(this.store, (write) => this.take(write)),
       clock: process.clock(this.clock),
       random: () => this.#managersRandom.next(),

@@ -30,7 +30,8 @@ test('a node of this version is understood, and one that says more than is known
   requireCompatible(beat);
   const said = { ...beat, mood: 'good', facts: { ...facts, colour: 'red' } };
   requireCompatible(said);
-  expect(beatReport.parse(said)).toEqual({ ...beat, sessions: null, answeredMs: null, applyErrors: [] });
+  const absent = { sessions: null, answeredMs: null, applyErrors: [], start: null, managedBy: null };
+  expect(beatReport.parse(said)).toEqual({ ...beat, ...absent });
 });
 
 test.each([

@@ -17,7 +17,18 @@ import { createMux, type Mux } from '../../../src/node/mux.ts';
 
 /** The admin API as it is reached: through both ports, by real requests. */
 
-const ROUTES = ['admin', 'join', 'beat', 'meta/part', 'meta/receive', 'meta/activate', 'meta/check', 'whoami', 'quit'];
+const ROUTES = [
+  'admin',
+  'join',
+  'start',
+  'beat',
+  'meta/part',
+  'meta/receive',
+  'meta/activate',
+  'meta/check',
+  'whoami',
+  'quit',
+];
 const WHO = { nodeId: 1, clusterId: 'c', startMode: 'start', manager: 'h:1', meta: null } as const;
 
 let app: FastifyInstance;

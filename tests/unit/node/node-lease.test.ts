@@ -20,7 +20,8 @@ beforeEach(async () => {
   line = new Line(new MemoryStore());
   isFenced = true;
   const file = join(scratch, 'lease');
-  lease = new NodeLease({ store: line, node: 1, file, serving: false, isFenced: () => isFenced, log: () => {} });
+  const start = { id: 's2', mayHave: (id: string) => id === 's2' || id === 's1' };
+  lease = new NodeLease({ store: line, node: 1, start, file, serving: false, isFenced: () => isFenced, log: () => {} });
   lease.setLength(SECONDS);
   await lease.start();
   await until(() => lease.leftMs > 0);
@@ -51,4 +52,32 @@ test('a node whose right has lapsed takes no new one before its fence is up', as
   expect(lease.graceMs).toBe(0);
   isFenced = true;
   await until(() => lease.leftMs > 0);
+});
+
+test('a lease is taken over from a start that this one has taken the place of, and from no other', async () => {
+  await lease.end();
+  const put = async (start: string) => {
+    const other = await line.grant(60_000);
+    await line.txn({ when: [], write: [{ put: '/lease/1', value: { lease: other, start }, lease: other }] });
+  };
+  const again = () =>
+    new NodeLease({
+      store: line,
+      node: 1,
+      start: { id: 's2', mayHave: (id) => id === 's2' || id === 's1' },
+      file: join(scratch, 'lease'),
+      serving: false,
+      isFenced: () => true,
+      log: (_level, _message, facts) => void logged.push(JSON.stringify(facts)),
+    });
+  const logged: string[] = [];
+  await put('copy');
+  lease = again();
+  await lease.start();
+  await until(() => logged.some((facts) => facts.includes('another start of this node holds its lease')));
+  expect(lease.leftMs).toBe(0);
+  expect((await line.get('/lease/1'))?.value).toMatchObject({ start: 'copy' });
+  await put('s1');
+  await until(() => lease.leftMs > 0);
+  expect((await line.get('/lease/1'))?.value).toMatchObject({ start: 's2' });
 });

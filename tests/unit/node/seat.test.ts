@@ -24,6 +24,7 @@ class Candidate {
     this.seat = new Seat({
       store: this.line,
       node,
+      own: { id: `${node}/2`, mayHave: (id) => [`${node}/1`, `${node}/2`].includes(id) },
       address: `n${node}:1`,
       start: async (grant) => {
         if (this.fail) throw this.fail;
@@ -110,7 +111,7 @@ test('a manager whose seat was taken away is told by its first write', async () 
 test('a process that starts again does not wait for the lease of the one before', async () => {
   const store = new MemoryStore();
   const before = await store.grant(60_000);
-  const value = { node: 1, address: 'n1:1', lease: before };
+  const value = { node: 1, address: 'n1:1', lease: before, start: '1/1' };
   await store.txn({ when: [], write: [{ put: '/manager', value, lease: before }] });
   const stranger = new Candidate(store, 2);
   await until(() => stranger.seat.leader === 'n1:1');
@@ -148,4 +149,18 @@ test('while the store is away it is said why there is no manager', async () => {
   candidate.line.cut = true;
   await until(() => candidate.seat.noLeader().message.includes('etcd does not answer at e: cut'));
   expect(candidate.seat.leader).toBeNull();
+});
+
+test.each([
+  ['of a start that may be alive, on a copy of the store', { start: '1/copy' }],
+  ['of a program that does not say which start it is', {}],
+])('a seat %s is left until its lease has run out', async (_whose, said) => {
+  const store = new MemoryStore();
+  const other = await store.grant(1_500);
+  const value = { node: 1, address: 'n1:1', lease: other, ...said };
+  await store.txn({ when: [], write: [{ put: '/manager', value, lease: other }] });
+  const beganMs = performance.now();
+  const again = new Candidate(store, 1);
+  await until(() => again.manages);
+  expect(performance.now() - beganMs).toBeGreaterThan(1_400);
 });

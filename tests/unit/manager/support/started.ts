@@ -5,21 +5,25 @@ import { Manager, type ManagerPorts } from '../../../../src/manager/manager.ts';
 import { MemoryStore } from '../../../../src/store/memory-store.ts';
 import { META_FORMAT } from '../../../../src/store/meta-store.ts';
 
-/** A whole manager of cluster `test` in node 1, beside servers that do nothing. */
-export async function startedManager(): Promise<{ manager: Manager; store: MemoryStore }> {
+/** A whole manager of cluster `test` in node 1, in its start `s1` after `s0`, beside servers that do nothing. */
+export async function startedManager(): Promise<{ manager: Manager; store: MemoryStore; overtaken: Error[] }> {
   const store = new MemoryStore();
+  const overtaken: Error[] = [];
   await CatalogStore.initialise(store, { clusterId: 'test', startMode: 'start' });
   const nothing = new Proxy({}, { get: () => async () => [] });
   const servers = { plane: nothing, inspector: nothing, close: async () => {}, cut: () => {} };
   const manager = await Manager.start(1, {
     store,
     shared: null,
+    start: { id: 's1', after: ['s0'], ended: ['s0'] },
+    whoIs: async () => null,
+    overtaken: (error) => void overtaken.push(error),
     clock: systemClock,
     random: Math.random,
     log: () => {},
     servers: () => servers as unknown as ReturnType<ManagerPorts['servers']>,
   });
-  return { manager, store };
+  return { manager, store, overtaken };
 }
 
 /** What a node says when it joins; its address is `h<n>:26257`. */
@@ -52,6 +56,8 @@ export function beatOf(n: number, changed: Partial<BeatReport> = {}): BeatReport
     sessions: null,
     answeredMs: null,
     applyErrors: [],
+    start: null,
+    managedBy: null,
     ...changed,
   };
 }
