@@ -19,10 +19,15 @@ const TRIES = 4;
 const LASTS_MS = 2_500;
 /** One that has not come back for as long is over. */
 const RECENT_MS = 3_000;
+/** A sender that is not reached, though it lives: for some seconds, one of the two is starting or stopping. */
+const LINK_LASTS_MS = 10_000;
+const LINK_RECENT_MS = 1_500;
 
 /** The state of a server, not of a row: every other row would fail like this one, and its copy, too. It goes on where there is room. */
 const OF_SERVER =
   /No space left on device|[Dd]isk quota exceeded|^out of (?:shared )?memory|^too many|^canceling statement|^terminating |^deadlock detected/;
+/** The sender, or the way to it. */
+const OF_LINK = /could not connect to the publisher|^could not (?:receive|send|start) |on publisher/;
 /** The table itself does not fit, which PostgreSQL finds before it asks whether it has to apply anything to it. */
 const UNFIT = /^(?:logical replication target relation|cannot use relation) "/;
 
@@ -32,9 +37,20 @@ export function streamEnds(name: string): { from: NodeId; to: NodeId } | null {
   return from === undefined ? null : { from: Number(from), to: Number(to) };
 }
 
-/** Whether a failure that was reported `heardMs` ago stays. */
-export function lasts({ tries, forMs, agoMs }: ApplyError, heardMs: number): boolean {
-  return tries >= TRIES && forMs >= LASTS_MS && agoMs + heardMs <= RECENT_MS;
+/** Whether a failure that was reported `heardMs` ago stays; both ends have been alive for `aliveMs`. */
+export function lasts(error: ApplyError, heardMs: number, aliveMs: number): boolean {
+  const ageMs = error.agoMs + heardMs;
+  if (isOfLink(error)) return Math.min(error.forMs, aliveMs) >= LINK_LASTS_MS && ageMs <= LINK_RECENT_MS;
+  return error.tries >= TRIES && error.forMs >= LASTS_MS && ageMs <= RECENT_MS;
+}
+
+function isOfLink({ copying, place, message }: ApplyError): boolean {
+  return (!copying && place === '') || OF_LINK.test(message);
+}
+
+/** Whether it ends by itself when a server, or the way to it, is well again. */
+export function passes(error: ApplyError): boolean {
+  return isOfLink(error) || OF_SERVER.test(error.message);
 }
 
 /** The partition whose row, or table, it is. */
@@ -52,9 +68,9 @@ export type Remedy = 'none' | 'take-out' | 'renew' | 'cut';
 
 /** What helps, after `tried` remedies that did not. */
 export function remedyFor(view: ClusterView, failure: ApplyFailure, tried: number): Remedy {
-  const { copying, place, message, to } = failure;
-  // A copy holds up nobody, and its operation ends it; a sender that is not reached is not for the receiver to mend.
-  if (copying || place === '' || OF_SERVER.test(message)) return 'none';
+  const { copying, message, to } = failure;
+  // A copy holds up nobody, and its operation ends it.
+  if (copying || passes(failure)) return 'none';
   const ref = partitionIn(failure);
   const partition = ref ? partitionOf(view, ref.tid, ref.pid) : undefined;
   // Rows of its own place in the cluster are never thrown away for what comes from elsewhere.

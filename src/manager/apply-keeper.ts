@@ -60,6 +60,8 @@ export class ApplyKeeper {
   readonly #ports: ApplyPorts;
   readonly #rounds: Rounds<NodeId>;
   readonly #heard = new Map<NodeId, { errors: readonly ApplyError[]; atMs: number }>();
+  /** Since when each is alive. */
+  readonly #aliveMs = new Map<NodeId, number>();
   /** By stream and table. */
   readonly #tried = new Map<string, Tried>();
   /** `replicaKey` of what is being given up: it is not copied before it is out of the stream, or the copy would be taken out. */
@@ -79,9 +81,12 @@ export class ApplyKeeper {
     this.#heard.set(node, { errors, atMs: this.#ports.clock.nowMs() });
   }
 
+  /** `nodes`: all that are alive. */
   round(nodes: readonly NodeId[]): void {
     const nowMs = this.#ports.clock.nowMs();
     for (const [key, { seenMs }] of this.#tried) if (nowMs - seenMs > FORGET_MS) this.#tried.delete(key);
+    for (const node of this.#aliveMs.keys()) if (!nodes.includes(node)) this.#aliveMs.delete(node);
+    for (const node of nodes) if (!this.#aliveMs.has(node)) this.#aliveMs.set(node, nowMs);
     this.#rounds.begin(nodes, (node) => this.#look(node));
   }
 
@@ -94,11 +99,13 @@ export class ApplyKeeper {
     const { clock, alive } = this.#ports;
     const heard = this.#heard.get(node);
     if (!heard) return [];
-    const agoMs = clock.nowMs() - heard.atMs;
+    const nowMs = clock.nowMs();
     return heard.errors.flatMap((error) => {
       const ends = streamEnds(error.stream);
       // One that is away is not reached: that is no news.
-      return ends?.to === node && alive(ends.from) && lasts(error, agoMs) ? [{ ...error, ...ends }] : [];
+      if (ends?.to !== node || !alive(ends.from)) return [];
+      const sinceMs = [ends.from, node].map((end) => this.#aliveMs.get(end) ?? nowMs);
+      return lasts(error, nowMs - heard.atMs, nowMs - Math.max(...sinceMs)) ? [{ ...error, ...ends }] : [];
     });
   }
 

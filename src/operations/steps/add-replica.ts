@@ -1,3 +1,4 @@
+import { passes } from '../../catalog/apply-failures.ts';
 import type { NodeId } from '../../catalog/model.ts';
 import { partitionTable } from '../../catalog/names.ts';
 import { hasLeft, isOut, partitionKey, replicaOn } from '../../catalog/view.ts';
@@ -186,7 +187,8 @@ function failedCopy(c: StepContext<AddInput>, leader: NodeId): StepResult | null
   const failure = c.copyFailure(leader, to, refOf(c));
   if (!failure) return null;
   const { message, tries, forMs } = failure;
-  if (forMs >= COPY_FAILS_MS) return giveUp(tideError('COPY_FAILED', { from: leader, to, tries, why: message }));
+  if (forMs >= COPY_FAILS_MS && !passes(failure))
+    return giveUp(tideError('COPY_FAILED', { from: leader, to, tries, why: message }));
   return again(200, waitFor('copy', `the copy from node ${leader} fails (${tries} tries): ${message}`, to));
 }
 

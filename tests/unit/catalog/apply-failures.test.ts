@@ -6,6 +6,7 @@ import {
   heldBackMs,
   lasts,
   partitionIn,
+  passes,
   remedyFor,
   streamEnds,
 } from '../../../src/catalog/apply-failures.ts';
@@ -41,10 +42,26 @@ test('only pgtide’s own streams have ends', () => {
 });
 
 test('what fails once, or no more, does not last', () => {
-  expect(lasts(failure(), 500)).toBe(true);
-  expect(lasts(failure({ tries: 3 }), 0)).toBe(false);
-  expect(lasts(failure({ forMs: 2_000 }), 0)).toBe(false);
-  expect(lasts(failure(), 3_000)).toBe(false);
+  expect(lasts(failure(), 500, 0)).toBe(true);
+  expect(lasts(failure({ tries: 3 }), 0, 60_000)).toBe(false);
+  expect(lasts(failure({ forMs: 2_000 }), 0, 60_000)).toBe(false);
+  expect(lasts(failure(), 3_000, 60_000)).toBe(false);
+});
+
+test('a sender that is not reached is news where both have been alive for a while, and it is so now', () => {
+  const link = { place: '', table: null, forMs: 12_000 };
+  for (const change of [
+    link,
+    { ...link, copying: true, message: 'table copy could not start transaction on publisher' },
+  ]) {
+    expect(lasts(failure(change), 500, 11_000)).toBe(true);
+    expect(lasts(failure(change), 500, 9_000)).toBe(false);
+    expect(lasts(failure({ ...change, forMs: 9_000 }), 500, 60_000)).toBe(false);
+    expect(lasts(failure(change), 1_500, 60_000)).toBe(false);
+    expect(passes(failure(change))).toBe(true);
+  }
+  expect(passes(failure())).toBe(false);
+  expect(passes(failure({ copying: true, place: '' }))).toBe(false);
 });
 
 test('a table is a partition’s where it is named like one', () => {
