@@ -1,7 +1,7 @@
 import { type ChildProcess, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { post } from '../../src/api/client.ts';
@@ -46,6 +46,22 @@ async function startOf(copy: string): Promise<{ args: string[]; address: string 
 
 /** Another machine has no such process; on this one the lock says that it runs. */
 const asElsewhere = (copy: string) => rm(join(copy, 'node.lock'));
+/** A port that a store has once noted is that of its PostgreSQL; on one machine two cannot have it. */
+async function elsewhereToo(copy: string, args: readonly string[]): Promise<void> {
+  const port = Number(args.find((arg) => arg.startsWith('--postgres-port='))?.split('=')[1]);
+  const file = join(copy, 'node.json');
+  const identity = JSON.parse(await readFile(file, 'utf8'));
+  await writeFile(file, JSON.stringify({ ...identity, postgresPort: port }));
+}
+
+function outputOf(child: ChildProcess): () => string {
+  let text = '';
+  child.stderr?.setEncoding('utf8').on('data', (more: string) => {
+    text += more;
+  });
+  return () => text;
+}
+
 const postgresLog = (store: string) => readFileSync(join(store, 'logs', 'postgresql.log'), 'utf8');
 
 async function managersNode(): Promise<number> {
@@ -175,7 +191,34 @@ function theCopiedStore(flags: () => string[]): void {
   });
 }
 
-describe('with the embedded meta store', () => theCopiedStore(() => []));
+describe('with the embedded meta store', () => {
+  theCopiedStore(() => []);
+
+  test('a frozen node that a copy has replaced, on the word of the operator, gives up when it wakes', async () => {
+    const node = 3;
+    const copy = copyOf(node);
+    await asElsewhere(copy);
+    const { args, address } = await startOf(copy);
+    await elsewhereToo(copy, args);
+    await cluster.killNode(node, 'SIGSTOP');
+    try {
+      const isLive = async () => (await cluster.admin({ do: 'node-status' })).find((n) => n.id === node)?.isLive;
+      await expect.poll(isLive, { timeout: LIVE_MS, interval: 200 }).toBe(false);
+      twin = launch(args);
+      const said = outputOf(twin);
+      await expect.poll(said, { timeout: LIVE_MS }).toContain('nothing proves that its PostgreSQL is down');
+      expect(await addressOf(node)).toBe(cluster.node(node).address);
+      await cluster.admin({ do: 'node-offline', node });
+      await expect.poll(() => addressOf(node), { timeout: LIVE_MS, interval: 200 }).toBe(address);
+    } finally {
+      await cluster.killNode(node, 'SIGCONT');
+    }
+    await expect.poll(() => cluster.isRunning(node), { timeout: LIVE_MS }).toBe(false);
+    expect(cluster.output(node)).toContain(`node ${node} runs already, at ${address}`);
+    expect(cluster.postgresPid(node)).toBeNull();
+    expect(await addressOf(node)).toBe(address);
+  });
+});
 
 describe.skipIf(ETCD === null)('with etcd', () => {
   beforeAll(async () => {
