@@ -129,8 +129,8 @@ export const beatReport = z.object({
   managedBy: managedBy.nullable().default(null),
   /** `heardAtMs` of the manager's last answer before the sessions were looked at. */
   answeredMs: z.number().nullable().default(null),
-  /** What its workers of replication fail at. Older programs do not look. */
-  applyErrors: z.array(applyError).default([]),
+  /** What its workers of replication fail at. Older programs do not look. What cannot be understood costs no beat: the node would be taken for dead. */
+  applyErrors: z.array(applyError).default([]).catch([]),
 });
 export type BeatReport = z.infer<typeof beatReport>;
 

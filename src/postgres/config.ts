@@ -85,7 +85,8 @@ export function renderConfig(settings: PostgresSettings): string {
       logging_collector: 'off',
       log_destination: 'stderr',
       log_min_messages: 'warning',
-      log_line_prefix: '%m [%p] %q%u@%d %a ',
+      // The kind of process before what clients choose: `worker-log.ts` believes workers of replication only.
+      log_line_prefix: '%m [%p] %b %q%u@%d %a ',
       log_timezone: 'UTC',
       log_checkpoints: 'off',
     }),

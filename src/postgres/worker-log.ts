@@ -28,20 +28,27 @@ interface Entry {
 }
 
 /**
- * A line of a process without a client, by pgtide's `log_line_prefix`: whoever has a client has its role behind the process, and what clients say, their
- * names included, is not taken for a worker's word. What goes on begins with a tab.
+ * A line of a worker of replication, by pgtide's `log_line_prefix`, which names the kind of process before anything that a client has a say in. Others without
+ * a client do not count: a parallel worker, or autovacuum, runs functions of clients, who could have replicas thrown away. What goes on begins with
+ * a tab. The SQLSTATE is there with `log_error_verbosity = verbose`.
  */
-const LINE = /^\S+ \S+ \S+ \[(\d+)\] ([A-Z]+\d?): {2}(.*)$/;
+const LINE =
+  /^\S+ \S+ \S+ \[(\d+)\] logical replication (?:apply|parallel|tablesync) worker ([A-Z]+): {2}(?:[0-9A-Z]{5}: )?(.*)$/;
 const PARTS = new Set(['DETAIL', 'HINT', 'QUERY', 'CONTEXT', 'STATEMENT', 'LOCATION']);
 const APPLIES = /^logical replication apply worker for subscription "(.*)" has started$/;
 const COPIES = /^logical replication table synchronization worker for subscription "(.*)", table "(.*)" has started$/;
-const APPLYING = /processing remote data for replication origin "[^"]*" during message type "([^"]*)"/;
+/** PostgreSQL's own place is the outermost. Above it stands what functions of users say that a row has called. */
+const OUTERMOST =
+  /(?:^|\n\t)(processing remote data for replication origin .*)(?:\n\tlogical replication parallel apply worker)?$/;
+const APPLYING = /^processing remote data for replication origin "[^"]*" during message type "([^"]*)"/;
 const RELATION = /for replication target relation "tide_data\.([^"]*)"/;
 /** Said before PostgreSQL has the relation, and can name it in the context. */
 const NO_RELATION = /^(?:logical replication target relation|cannot use relation) "tide_data\.([^"]*)"/;
 const SECOND = 'logical replication parallel apply worker exited due to error';
 /** Processes come and go, and those that came first are gone. */
 const WORKERS_MAX = 1_000;
+/** Kept of a line that has not ended, from its begin, and of a context, from its end: users' statements in them are as long as they like. */
+const KEPT_MAX = 1 << 14;
 
 /**
  * What comes is given to it piece by piece. Workers say whom they work for when they begin, and one that fails begins anew every time: so the
@@ -56,7 +63,7 @@ export class WorkerLog {
   /** Failures that are whole with this text; the last entry of a text may go on in the next. */
   take(text: string): WorkerFailure[] {
     const lines = `${this.#rest}${text}`.split('\n');
-    this.#rest = lines.pop() ?? '';
+    this.#rest = (lines.pop() ?? '').slice(0, KEPT_MAX);
     const found: WorkerFailure[] = [];
     for (const line of lines) {
       const ended = this.#takeLine(line);
@@ -70,7 +77,7 @@ export class WorkerLog {
   #takeLine(line: string): WorkerFailure | null {
     const entry = this.#entry;
     if (line.startsWith('\t')) {
-      if (entry && this.#part === 'CONTEXT') entry.context += `\n${line}`;
+      if (entry && this.#part === 'CONTEXT') entry.context = `${entry.context}\n${line}`.slice(-KEPT_MAX);
       return null;
     }
     const [, pid = '0', word = '', text = ''] = LINE.exec(line) ?? [];
@@ -93,7 +100,9 @@ export class WorkerLog {
     return entry?.severity === 'ERROR' ? this.#failureOf(entry) : null;
   }
 
-  #meet({ pid, text }: Entry): void {
+  #meet({ pid, text, context }: Entry): void {
+    // A function that a row has called may say the same.
+    if (context !== '') return;
     const [, applied] = APPLIES.exec(text) ?? [];
     const [, copied, table = ''] = COPIES.exec(text) ?? [];
     const stream = applied ?? copied;
@@ -107,11 +116,12 @@ export class WorkerLog {
   #failureOf({ pid, text, context }: Entry): WorkerFailure | null {
     const worker = this.#workers.get(pid);
     if (!worker) return null;
-    const applying = APPLYING.exec(context);
-    const transaction = /in transaction (\d+)/.exec(context)?.[1];
+    const where = OUTERMOST.exec(context)?.[1] ?? '';
+    const applying = APPLYING.exec(where);
+    const transaction = /in transaction (\d+)/.exec(where)?.[1];
     return {
       stream: worker.stream,
-      table: worker.table ?? RELATION.exec(context)?.[1] ?? NO_RELATION.exec(text)?.[1] ?? null,
+      table: worker.table ?? RELATION.exec(where)?.[1] ?? NO_RELATION.exec(text)?.[1] ?? null,
       copying: worker.table !== null,
       place: applying ? (transaction ?? applying[1] ?? '') : '',
       message: text,

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { beatReport } from '../../../src/api/membership.ts';
 import { beatOf, factsOf, startedManager } from './support/started.ts';
 
 test('a beat from another cluster changes nothing', async () => {
@@ -77,4 +78,20 @@ test('a node that has left hears so, whichever start of it asks', async () => {
   } finally {
     await manager.stop();
   }
+});
+
+test('a beat counts whatever its PostgreSQL has written to its log', () => {
+  const error = {
+    stream: 'tide_1_2',
+    table: 't4_p0',
+    copying: false,
+    place: '7',
+    message: 'x',
+    tries: 4,
+    forMs: 1,
+    agoMs: 0,
+  };
+  const read = (table: string) => beatReport.parse(beatOf(1, { applyErrors: [{ ...error, table }] }));
+  expect(read('t4_p0').applyErrors).toHaveLength(1);
+  expect(read('t'.repeat(201))).toMatchObject({ node: 1, applyErrors: [] });
 });

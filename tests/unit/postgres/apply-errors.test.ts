@@ -17,7 +17,8 @@ beforeEach(async () => {
 });
 afterEach(() => rm(dir, { recursive: true }));
 
-const line = (pid: number, rest: string) => `2026-11-30 09:30:00.123 UTC [${pid}] ${rest}\n`;
+const line = (pid: number, rest: string) =>
+  `2026-11-30 09:30:00.123 UTC [${pid}] logical replication apply worker ${rest}\n`;
 
 function failure(pid: number, xid: number, message = 'not on my watch'): string {
   return (
