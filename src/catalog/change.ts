@@ -22,7 +22,16 @@ export type CatalogChange =
   | { kind: 'table-put'; table: TableRecord }
   | { kind: 'table-state'; tid: number; state: TableState }
   | { kind: 'table-removed'; tid: number }
-  | { kind: 'replica-put'; tid: number; pid: number; node: NodeId; state: ReplicaState; why?: string }
+  | {
+      kind: 'replica-put';
+      tid: number;
+      pid: number;
+      node: NodeId;
+      state: ReplicaState;
+      why?: string;
+      /** Only if that is its state now; else nothing changes. */
+      was?: ReplicaState;
+    }
   | { kind: 'replica-removed'; tid: number; pid: number; node: NodeId }
   | { kind: 'leader-changed'; tid: number; pid: number; leader: NodeId }
   | { kind: 'setting-put'; key: keyof Settings; value: SettingValue };
@@ -106,7 +115,8 @@ function changePartition(view: ClusterView, change: PartitionChange): Partition 
       const others = partition.replicas.filter((r) => r.node !== change.node);
       // Given up while somebody looked into what it has missed: it stays so.
       if (change.state === 'stale' && others.length === partition.replicas.length) return partition;
-      const { node, state, why } = change;
+      const { node, state, why, was } = change;
+      if (was !== undefined && partition.replicas.find((r) => r.node === node)?.state !== was) return partition;
       const replica = state === 'stale' && why !== undefined ? { node, state, why } : { node, state };
       const replicas = [...others, replica].sort((a, b) => a.node - b.node);
       return { ...partition, replicas };

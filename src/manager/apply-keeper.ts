@@ -12,7 +12,7 @@ import {
 } from '../catalog/apply-failures.ts';
 import type { ClusterView, NodeId, Partition } from '../catalog/model.ts';
 import { partitionTable } from '../catalog/names.ts';
-import { fedThrough, isOut, partitionOf, replicaKey, replicaOn, tableName } from '../catalog/view.ts';
+import { fedThrough, isOut, partitionOf, replicaKey, replicaOn, servedBy, tableName } from '../catalog/view.ts';
 import type { ApplyError } from '../core/apply-error.ts';
 import { must } from '../core/assert.ts';
 import type { Clock } from '../core/clock.ts';
@@ -157,7 +157,7 @@ export class ApplyKeeper {
     if (nowMs < tried.atMs + remedyPauseMs(remedy, tried.cuts)) return;
     const { from, to } = failure;
     const ref = remedy === 'cut' ? null : partitionIn(failure);
-    const concerned = (ref ? [ref] : fedThrough(view(), from, to)).map((p) => replicaKey(p, to));
+    const concerned = (ref ? [ref] : servedBy(view(), from)).map((p) => replicaKey(p, to));
     for (const one of concerned) this.#atWork.add(one);
     const done = await this.#carryOut(remedy, failure).finally(() => {
       for (const one of concerned) this.#atWork.delete(one);
@@ -194,28 +194,36 @@ export class ApplyKeeper {
     return true;
   }
 
-  /** Whatever counts on the stream counts on it no more, before it is touched. */
+  /**
+   * Whatever counts on the stream counts on it no more, before it is touched, nor does what is still being copied: its operation may be about to count
+   * it, and ends, and whoever wants it begins anew.
+   */
   async #giveUp(remedy: Remedy, failure: ApplyFailure): Promise<readonly Partition[] | null> {
-    const { view, clock } = this.#ports;
+    const { view, clock, commit } = this.#ports;
     const { from, to } = failure;
     const ref = remedy === 'cut' ? null : partitionIn(failure);
     const partition = ref ? partitionOf(view(), ref.tid, ref.pid) : undefined;
     const leader = partition?.leader ?? from;
-    const of = () => (ref ? this.#followed(leader, to, ref) : fedThrough(view(), from, to));
+    const among = (found: readonly Partition[]) =>
+      found.filter((p) => !ref || (p.tid === ref.tid && p.pid === ref.pid));
+    const followed = () => among(fedThrough(view(), leader, to));
+    const copied = () => among(servedBy(view(), leader)).filter((p) => replicaOn(p, to)?.state === 'joining');
     const why = whyText(failure);
-    const given = of().length === 0 ? [] : await giveUpFollower(this.#ports, leader, to, of, why);
-    if (given === null) return null;
-    // One that is still being copied comes to its end, too, and is begun anew by whoever wants it.
-    const copied = partition && replicaOn(partition, to)?.state === 'joining' ? [partition] : [];
-    for (const each of [...given, ...copied]) {
-      const key = replicaKey(each, to);
-      this.#givenUp.set(key, givenUpAgain(this.#givenUp.get(key), why, clock.nowMs()));
+    const all: Partition[] = [];
+    // One that was being copied may count by the time of the commit that says otherwise.
+    while (followed().length > 0 || copied().length > 0) {
+      const given = followed().length === 0 ? [] : await giveUpFollower(this.#ports, leader, to, followed, why);
+      if (given === null) return null;
+      const ended = copied();
+      const stale = ended.map(
+        ({ tid, pid }) => ({ kind: 'replica-put', tid, pid, node: to, state: 'stale', was: 'joining', why }) as const,
+      );
+      if (stale.length > 0) await commit(stale);
+      all.push(...given, ...ended);
     }
-    return given;
-  }
-
-  #followed(leader: NodeId, to: NodeId, { tid, pid }: PartitionRef): Partition[] {
-    return fedThrough(this.#ports.view(), leader, to).filter((p) => p.tid === tid && p.pid === pid);
+    for (const key of new Set(all.map((each) => replicaKey(each, to))))
+      this.#givenUp.set(key, givenUpAgain(this.#givenUp.get(key), why, clock.nowMs()));
+    return all;
   }
 
   /** What comes to an empty table that is in no stream is passed over. What is there counts no more. */
@@ -224,8 +232,8 @@ export class ApplyKeeper {
     const table = view().tables.get(ref.tid);
     const partition = partitionOf(view(), ref.tid, ref.pid);
     const state = partition && replicaOn(partition, node)?.state;
-    // Asked in the moment in which its rows would go.
-    if (!table || state === undefined || state === 'ready') return;
+    // Asked in the moment in which its rows would go. Made stale before, one that is joining is being copied anew.
+    if (!table || state === undefined || state === 'ready' || state === 'joining') return;
     await plane.dropReplica(node, ref);
     await plane.createReplica(node, table, ref.pid);
   }

@@ -236,6 +236,8 @@ async function beginCopy(c: StepContext<AddInput>, leader: NodeId): Promise<Step
   // Asked for before: once the copy runs, a target that goes silent must not keep its slot's name to itself.
   const copySlot = await c.plane.copySlot(leader, c.input.to, refOf(c));
   await c.remember({ copyFrom: leader });
+  // Given up before, for what had been on its way: all that is over with the copy.
+  if (stateOn(c) === 'stale') await c.commit({ kind: 'replica-put', ...refOf(c), node: c.input.to, state: 'joining' });
   await c.plane.startStreams(leader, c.input.to, [refOf(c)], true);
   await c.remember({ copySlot });
   return again(100, waitFor('copy', 'the copy starts', c.input.to));
@@ -308,7 +310,9 @@ const countReplica: Step<AddInput> = {
     // Whoever counts on it may promote it: the first commit after this is one that it may have to have.
     const late = (await protectPartition(c, partitionNow(c).leader, { with: [c.input.to] })) ?? (await requireFed(c));
     if (late) return late;
-    await c.commit({ kind: 'replica-put', ...refOf(c), node: c.input.to, state: 'ready' });
+    // Whoever takes it out of its stream has made it stale before, perhaps since it was looked at.
+    await c.commit({ kind: 'replica-put', ...refOf(c), node: c.input.to, state: 'ready', was: 'joining' });
+    if (stateOn(c) !== 'ready') return regainStream(c);
     await c.event(
       'replica-added',
       `${partitionKey(c.input.tid, c.input.pid)} has a replica on node ${c.input.to}`,

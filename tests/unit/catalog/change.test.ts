@@ -58,6 +58,11 @@ test('a replica that was given up is not made again by who finds out what it has
     partitionOf(after(...base, ...changes), 1, 0)?.replicas.map((r) => `${r.node} ${r.state}`);
   expect(nodes(put('joining'), removed, put('stale'))).toEqual(nodes());
   expect(nodes(put('joining'), put('stale'))).toContain('3 stale');
+  // Nor does it count for who has only seen what it was before.
+  const counted = { kind: 'replica-put', ...REF, node: 3, state: 'ready', was: 'joining' } as const;
+  expect(nodes(put('joining'), put('stale'), counted)).toContain('3 stale');
+  expect(nodes(put('joining'), counted)).toContain('3 ready');
+  expect(nodes(put('joining'), removed, counted)).toEqual(nodes());
 });
 
 test('every change of leader raises the epoch', () => {

@@ -1,4 +1,4 @@
-import { beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { partitionOf, replicaKey, replicaOn } from '../../../src/catalog/view.ts';
 import type { ApplyError } from '../../../src/core/apply-error.ts';
 import { ApplyKeeper } from '../../../src/manager/apply-keeper.ts';
@@ -6,6 +6,7 @@ import { Promotions } from '../../../src/manager/promotions.ts';
 import { replicationFindings, replicationOf, whyOf } from '../../../src/manager/replication-faults.ts';
 import { plan } from '../../../src/placement/plan.ts';
 import { faultsOf } from '../operations/support/cleanliness.ts';
+import { FakePlane } from '../operations/support/fake-plane.ts';
 import { tableRecord, World } from '../operations/support/world.ts';
 
 const NODES = [1, 2, 3];
@@ -42,6 +43,8 @@ beforeEach(async () => {
     reconnect: (node) => void events.push(`reconnect ${node}`),
   });
 });
+
+afterEach(() => vi.restoreAllMocks());
 
 const error = (change: Partial<ApplyError> = {}): ApplyError => ({
   stream: 'tide_1_2',
@@ -120,6 +123,39 @@ test('what a manager has given up, and could not take out any more, the next one
   expect(events).toEqual([
     `apply-failed 2: node 2 cannot apply what node 1 sends of acct 0 (12 tries): ${WHY}; it is taken out of the stream`,
   ]);
+});
+
+/** Its stream is taken out in the moment in which an operation has seen that it flows, in the step that counts the replica. */
+async function takenOutWhileCounted(change: Partial<ApplyError> = {}): Promise<void> {
+  await world.catalog.commit([{ kind: 'replica-put', ...REF, node: 2, state: 'stale' }]);
+  await world.begin('resync-replica', { ...REF, to: 2 });
+  let times = 0;
+  const { streamState } = FakePlane.prototype;
+  vi.spyOn(FakePlane.prototype, 'streamState').mockImplementation(async function (this: FakePlane, ...args) {
+    const state = await streamState.apply(this, args);
+    if (world.root.steps[world.root.step] === 'count-replica' && times++ === 0) {
+      keeper.hear(2, [error(change)]);
+      keeper.round(NODES);
+      await keeper.idle();
+    }
+    return state;
+  });
+  await world.finish();
+  expect(times).toBeGreaterThan(0);
+  expect(events.join()).toContain('apply-failed');
+}
+
+test('a replica that leaves its stream while it is about to count does not count', async () => {
+  await takenOutWhileCounted();
+  expect(world.root.error?.code).toBe('STREAM_LOST');
+  expect(received(1, 2)).toEqual(['t1_p1', 't1_p2']);
+  expect(replica(0, 2)?.state).not.toBe('ready');
+});
+
+test('nor does one whose whole stream is made anew then', async () => {
+  await takenOutWhileCounted({ table: null });
+  expect(received(1, 2)).toEqual([]);
+  expect(replica(0, 2)?.state).not.toBe('ready');
 });
 
 test('a table that does not fit is made anew, empty, in no stream', async () => {
