@@ -18,7 +18,7 @@ const PLANNERS = new Set([
 
 /** A plan has to be wanted this often in a row: sizes are estimates, and a node that joins is not alone yet. */
 const ROUNDS = 2;
-/** While the catalog and the set of live nodes stay as they are, only sizes and disks can call for a move: looked at every ten seconds. */
+/** While the catalog, the set of live nodes and what is held back stay as they are, only sizes and disks can call for a move: looked at every ten seconds. */
 const QUIET_ROUNDS = 20;
 
 /**
@@ -27,8 +27,8 @@ const QUIET_ROUNDS = 20;
  */
 export class Balancer {
   #wanted = 0;
-  /** The catalog and the live nodes for which there was nothing to do, and how many rounds ago that was. */
-  #quiet: { view: ClusterView; live: string; rounds: number } | null = null;
+  /** The catalog, the live nodes and what is held back, for which there was nothing to do, and how many rounds ago that was. */
+  #quiet: { view: ClusterView; load: string; rounds: number } | null = null;
   /** What was last told of replicas that are missing. */
   #missing = '';
   readonly #event: (entry: { kind: string; text: string }) => Promise<void>;
@@ -42,14 +42,14 @@ export class Balancer {
       this.#wanted = 0;
       return;
     }
-    const live = liveNodes(load);
-    if (this.#quiet?.view === view && this.#quiet.live === live && this.#quiet.rounds < QUIET_ROUNDS) {
+    const now = loadKey(load);
+    if (this.#quiet?.view === view && this.#quiet.load === now && this.#quiet.rounds < QUIET_ROUNDS) {
       this.#quiet.rounds += 1;
       return;
     }
     const goal = view.settings['rebalance.auto'] ? 'balance' : 'repair';
     const wanted = plan(view, load, { kind: goal });
-    this.#quiet = wanted.moves.length === 0 ? { view, live, rounds: 0 } : null;
+    this.#quiet = wanted.moves.length === 0 ? { view, load: now, rounds: 0 } : null;
     await this.#tellMissing(view, wanted);
     this.#wanted = wanted.moves.length === 0 ? 0 : this.#wanted + 1;
     if (this.#wanted < ROUNDS) return;
@@ -68,11 +68,9 @@ export class Balancer {
   }
 }
 
-function liveNodes(load: LoadView): string {
-  return [...load.nodes.values()]
-    .filter((n) => n.alive)
-    .map((n) => n.node)
-    .join();
+function loadKey({ nodes, heldBack = new Map() }: LoadView): string {
+  const live = [...nodes.values()].filter((n) => n.alive).map((n) => n.node);
+  return [...live, ...heldBack.keys()].join();
 }
 
 /** What a plan-driven operation keeps of the plan it began with. */

@@ -1,4 +1,7 @@
 import { expect, test } from 'vitest';
+import { applyChange } from '../../../src/catalog/change.ts';
+import { replicaKey } from '../../../src/catalog/view.ts';
+import { must } from '../../../src/core/assert.ts';
 import { Balancer } from '../../../src/manager/balancer.ts';
 import type { Runner } from '../../../src/operations/runner.ts';
 import { Script } from '../placement/script.ts';
@@ -45,4 +48,19 @@ test('where there is room it is made, on the second look, and nothing is told', 
   await round(roomy);
   expect(submitted).toEqual(['rebalance']);
   expect(told).toEqual([]);
+});
+
+test('a replica that is held back no more is copied again as soon as that', async () => {
+  const submitted: string[] = [];
+  const runner = { unended: () => [], submit: async (kind: string) => void submitted.push(kind) } as unknown as Runner;
+  const it = new Balancer(async () => {});
+  const script = new Script();
+  for (const line of ['node 1-2', 'table acct partitions=1 replicas=2 on=1,2 mb=100']) script.run(line);
+  const { tid } = must([...script.view.tables.values()][0], 'table');
+  const { view } = applyChange(script.view, { kind: 'replica-put', tid, pid: 0, node: 2, state: 'stale' });
+  const heldBack = new Map([[replicaKey({ tid, pid: 0 }, 2), 'it is taken out of its stream']]);
+  for (let i = 0; i < 3; i++) await it.round(runner, view, { ...script.load, heldBack });
+  expect(submitted).toEqual([]);
+  for (let i = 0; i < 2; i++) await it.round(runner, view, script.load);
+  expect(submitted).toEqual(['rebalance']);
 });
