@@ -46,11 +46,12 @@ interface Tried {
   atMs: number;
   /** It was seen to fail. */
   seenMs: number;
-  /** What was last told of it. */
+  /** What was last told of it, and when. */
   told: string;
+  toldMs: number;
 }
 
-const UNTRIED: Omit<Tried, 'seenMs'> = { remedies: 0, cuts: 0, atMs: -Infinity, told: '' };
+const UNTRIED: Omit<Tried, 'seenMs'> = { remedies: 0, cuts: 0, atMs: -Infinity, told: '', toldMs: -Infinity };
 
 /**
  * Looks after streams that fail again and again at the same place: a row, or a table, that cannot be applied. The partition is taken out of the
@@ -149,9 +150,10 @@ export class ApplyKeeper {
     const remedies = this.#isInUse(failure) ? 0 : tried.remedies;
     const remedy = remedyFor(view(), failure, remedies);
     if (remedy === 'none') {
-      if (!failure.copying && tried.told !== failure.message)
-        await this.#tell(failure, 'it holds up what that stream brings');
-      this.#tried.set(key, { ...tried, told: failure.message });
+      // Messages that take turns, of two files on one full disk, are one piece of news.
+      if (failure.copying || tried.told === failure.message || nowMs - tried.toldMs < FORGET_MS) return;
+      await this.#tell(failure, 'it holds up what that stream brings');
+      this.#tried.set(key, { ...tried, told: failure.message, toldMs: nowMs });
       return;
     }
     if (nowMs < tried.atMs + remedyPauseMs(remedy, tried.cuts)) return;
@@ -164,7 +166,8 @@ export class ApplyKeeper {
     });
     const cuts = tried.cuts + (remedy === 'cut' ? 1 : 0);
     const told = failure.message;
-    if (done) this.#tried.set(key, { ...tried, remedies: remedies + 1, cuts, atMs: clock.nowMs(), told });
+    const endedMs = clock.nowMs();
+    if (done) this.#tried.set(key, { ...tried, remedies: remedies + 1, cuts, atMs: endedMs, told, toldMs: endedMs });
   }
 
   #isInUse(failure: ApplyFailure): boolean {

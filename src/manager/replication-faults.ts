@@ -10,10 +10,16 @@ interface Failures {
   failuresOf(node: NodeId): ApplyFailure[];
 }
 
-/** What a node is sent and cannot apply; null where nothing fails. */
+/** So many faults stand in a sentence; `tide partition ls` has the others. */
+const SAID_MAX = 3;
+
+/** What a node is sent and cannot apply, the first few; null where nothing fails. */
 export function replicationOf(view: ClusterView, streams: Failures, node: NodeId): string | null {
   const faults = faultsOn(view, streams, node);
-  return faults.length === 0 ? null : faults.map((fault) => fault.why).join('; ');
+  if (faults.length === 0) return null;
+  const more = faults.length - SAID_MAX;
+  const said = faults.slice(0, SAID_MAX).map((fault) => fault.why);
+  return [...said, ...(more > 0 ? [`and ${more} more: tide partition ls`] : [])].join('; ');
 }
 
 /** Why a replica is stale, or about to be; null where nothing is wrong with it. */

@@ -227,6 +227,26 @@ test('a full disk is told of once, and costs nothing', async () => {
   ]);
 });
 
+test('what is only told of is not told all the time, however its message changes', async () => {
+  const full = (place: string) =>
+    error({ place, message: `could not extend file "base/5/${place}": No space left on device`, agoMs: 0 });
+  for (let times = 0; times < 10; times++) await look(full('1'), full('2'));
+  expect(events).toHaveLength(1);
+  await world.clock.during(world.clock.sleep(61_000));
+  await look(full('2'));
+  expect(events).toHaveLength(2);
+});
+
+test('of much that is stale the first few are said, and how many more', async () => {
+  const why = 'the stream from node 1 was broken';
+  for (const pid of [0, 1])
+    await world.catalog.commit([{ kind: 'replica-put', tid: 1, pid, node: 2, state: 'stale', why }]);
+  keeper.hear(2, [error(), error({ table: 't1_p1' })]);
+  expect(replicationOf(world.view, keeper, 2)).toMatch(
+    /^(node 2 cannot apply [^;]*; ){2}acct 0 on node 2 is stale: [^;]*; and 1 more: tide partition ls$/,
+  );
+});
+
 test('what fails is shown: of the node, of the partition, by the doctor', async () => {
   keeper.hear(2, [error(), error({ table: 't1_p1', copying: true, place: '', message: 'x' })]);
   const shown = `node 2 cannot apply what node 1 sends of acct 0 (12 tries): ${WHY}`;
