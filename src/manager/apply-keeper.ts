@@ -129,12 +129,13 @@ export class ApplyKeeper {
   }
 
   async #look(node: NodeId): Promise<void> {
+    for (const failure of this.failuresOf(node)) if (this.#mayTouch(failure)) await this.#mend(failure);
+  }
+
+  /** How far it has come in the stream of a node that is failed over decides who leads: nobody changes it meanwhile. */
+  #mayTouch({ from, to }: ApplyFailure): boolean {
     const { view, isChoosing } = this.#ports;
-    for (const failure of this.failuresOf(node)) {
-      // How far it has come in that stream decides who leads: nobody changes it meanwhile.
-      if (isOut(view(), failure.from) || isOut(view(), node) || isChoosing(failure.from)) continue;
-      await this.#mend(failure);
-    }
+    return !isOut(view(), from) && !isOut(view(), to) && !isChoosing(from);
   }
 
   async #mend(failure: ApplyFailure): Promise<void> {
@@ -180,7 +181,8 @@ export class ApplyKeeper {
   /** False where it has to wait for somebody. */
   async #carryOut(remedy: Exclude<Remedy, 'none'>, failure: ApplyFailure): Promise<boolean> {
     const given = await this.#giveUp(remedy, failure);
-    if (given === null) return false;
+    // That takes its time, in which the sender may have been found dead.
+    if (given === null || !this.#mayTouch(failure)) return false;
     const { plane, alive, reconnect } = this.#ports;
     const { from, to } = failure;
     if (remedy === 'cut') {

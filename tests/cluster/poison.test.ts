@@ -424,7 +424,7 @@ describe('what would fail again', () => {
       }
       expect(await row()).toMatchObject({ state: 'stale', why: expect.stringMatching(/check constraint "ever"/) });
       const { blocked } = await cluster.admin({ do: 'plan', rebalance: true });
-      expect(blocked.map((b) => b.why).join()).toMatch(/given up 2 times and is copied again in \d+ s: .*"ever"/);
+      expect(blocked.map((b) => b.why).join()).toMatch(/given up \d times and is copied again in \d+ s: .*"ever"/);
       const { operations } = await cluster.admin({
         do: 'partition-migrate',
         table,

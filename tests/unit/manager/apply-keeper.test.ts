@@ -202,6 +202,20 @@ test('a stream whose sender is failed over is left alone: how far it has come is
   expect(events).toEqual([]);
 });
 
+test('a failover that begins while the replica is given up finds the stream as it was', async () => {
+  vi.spyOn(world.catalog, 'commit').mockImplementationOnce(async (changes) => {
+    vi.restoreAllMocks();
+    await world.catalog.commit(changes);
+    choosing = [1];
+  });
+  await look(error());
+  expect(replica(0, 2)?.state).toBe('stale');
+  expect(received(1, 2)).toEqual(['t1_p0', 't1_p1', 't1_p2']);
+  choosing = [];
+  await look(error({ agoMs: 0 }));
+  expect(received(1, 2)).toEqual(['t1_p1', 't1_p2']);
+});
+
 test('who is about to lead is not made stale: the change is cancelled first, and no other', async () => {
   world.cluster.at(2).lagging = true;
   await world.begin('change-leader', { ...REF, from: 1, to: 2 });
