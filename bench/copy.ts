@@ -55,15 +55,15 @@ async function makePartition(cluster: LocalCluster): Promise<{ tid: number; lead
 
 async function partitionBytes(cluster: LocalCluster, leader: number, tid: number): Promise<number> {
   const { rows } = await cluster
-    .postgres(leader)
+    .manager(leader)
     .query<{ bytes: string }>(`SELECT pg_total_relation_size('tide_data.t${tid}_p0') AS bytes`);
   return Number(rows[0]?.bytes);
 }
 
 /** Milliseconds. The table is one that the cluster does not know of. */
 async function rawCopy(cluster: LocalCluster, source: number, target: number, tid: number): Promise<number> {
-  const from = await cluster.postgres(source).connect();
-  const to = await cluster.postgres(target).connect();
+  const from = await cluster.manager(source).connect();
+  const to = await cluster.manager(target).connect();
   try {
     await to.query(
       'CREATE TABLE public.raw (id bigint NOT NULL, owner text NOT NULL, amount numeric NOT NULL, note text NOT NULL)',

@@ -67,8 +67,9 @@ const shared: SharedPorts = {
   open: (url) => EtcdStore.at(url),
   look: (store) => CatalogStore.look(store),
   found: async (store, facts) => {
-    await CatalogStore.initialise(store, facts);
+    // A store that is new has the newest format; one with a cluster in it may have to wait for that.
     await bringUpToDate(store, 'etcd');
+    await CatalogStore.initialise(store, facts);
   },
 };
 

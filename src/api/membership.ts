@@ -35,6 +35,8 @@ const nodeFacts = z.object({
   build: z.string(),
   startedAt: z.string(),
   startMode: z.enum(['start', 'start-single-replica']),
+  /** Format of `node.json` that its program knows. Older programs do not say so. */
+  storeFormat: z.int().positive().default(1),
 });
 export type NodeFacts = z.infer<typeof nodeFacts>;
 
@@ -150,6 +152,8 @@ export interface BeatAnswer {
   meta: string | null;
   /** How long the node's lease is to be. */
   leaseSeconds: number;
+  /** The format that `node.json` is to have from now on: programs that do not know it cannot work in the cluster any more. Older managers do not say. */
+  storeFormat?: number;
   /** When this beat was heard, by the manager's clock. This and what follows an older manager does not say. */
   heardAtMs?: number;
   /** Transactions of this node's clients that are to be ended: they and others wait for each other. */

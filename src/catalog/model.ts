@@ -181,6 +181,8 @@ export interface ClusterView {
   readonly nodes: ReadonlyMap<NodeId, NodeRecord>;
   readonly tables: ReadonlyMap<TableId, TableRecord>;
   readonly settings: Settings;
+  /** Clients are no superusers, on no node or not for long: pgtide works as roles of its own. Absent while a node may run a program before that. */
+  readonly ownRoles?: true;
 }
 
 /** What heartbeats and size queries last said: never journaled, always a moment old. */

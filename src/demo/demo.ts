@@ -253,7 +253,7 @@ class DemoRun {
     const proof = await prove({
       book,
       ledger: this.#ledger,
-      nodes: nodes.map(({ id }) => ({ id, sql: cluster.sql(id), postgres: cluster.postgres(id) })),
+      nodes: nodes.map(({ id }) => ({ id, sql: cluster.sql(id), postgres: cluster.manager(id) })),
       partitions: () => cluster.admin({ do: 'partition-ls' }),
       doctor: () => cluster.admin({ do: 'doctor' }, { timeoutMs: 60_000 }),
     });

@@ -44,6 +44,8 @@ export interface AddNodeOptions {
   ports?: readonly number[];
   /** A command that runs the node's command line: a network namespace of its own. */
   within?: readonly string[];
+  /** `main.js` of another version; this one's where absent. */
+  program?: string;
 }
 
 export interface LocalNode {
@@ -65,6 +67,7 @@ interface Member extends LocalNode {
   output: string[];
   gateway: pg.Pool | null;
   postgres: pg.Pool | null;
+  manager: pg.Pool | null;
 }
 
 /**
@@ -126,7 +129,7 @@ export class LocalCluster {
   async addNode(options: AddNodeOptions = {}): Promise<LocalNode> {
     const [listen, http, postgresPort] = options.ports ?? (await freePorts(3));
     const store = join(this.dir, `node-${++this.#started}`);
-    const { host = LOOPBACK, advertiseHost = host, within = [] } = options;
+    const { host = LOOPBACK, advertiseHost = host, within = [], program = MAIN } = options;
     const address = `${host}:${listen}`;
     const advertised = `${advertiseHost}:${listen}`;
     const httpAddress = `${host}:${http}`;
@@ -143,7 +146,7 @@ export class LocalCluster {
       ...(options.locality === undefined ? [] : [`--locality=${options.locality}`]),
       ...(options.flags ?? []),
     ];
-    const command = [...within, process.execPath, MAIN, ...args];
+    const command = [...within, process.execPath, program, ...args];
     const starting = {
       store,
       host,
@@ -157,18 +160,25 @@ export class LocalCluster {
     // Known from the moment it has an id: it can be killed while it joins.
     const id = await this.#untilLive(starting, started, (given) => {
       if (this.#members.has(given)) return;
-      this.#members.set(given, { ...starting, ...started, id: given, gateway: null, postgres: null });
+      this.#members.set(given, { ...starting, ...started, id: given, gateway: null, postgres: null, manager: null });
     });
     return this.#member(id);
   }
 
-  /** Starts a stopped or killed node again on its store and waits until it is live. */
-  async restartNode(id: number, flags: readonly string[] = []): Promise<void> {
+  /** Starts a stopped or killed node again on its store, from now on as `program` where that is given, and waits until it is live. */
+  async restartNode(id: number, flags: readonly string[] = [], program?: string): Promise<void> {
     const member = this.#member(id);
+    if (program !== undefined) {
+      const at = member.command.indexOf('start') - 1;
+      Object.assign(member, { command: member.command.with(at, program) });
+    }
     const started = this.#spawn([...member.command, ...flags]);
     Object.assign(member, started);
     await this.#untilLive(member, started);
   }
+
+  /** `main.js` of this version. */
+  static readonly program = MAIN;
 
   /** Ends a node in good order (SIGTERM) and its PostgreSQL with it. */
   async stopNode(id: number): Promise<void> {
@@ -242,6 +252,13 @@ export class LocalCluster {
     const member = this.#member(id);
     member.postgres ??= openPool(member.host, member.postgresPort);
     return member.postgres;
+  }
+
+  /** The same as the superuser that pgtide works as: for what no client may look at, or do. */
+  manager(id: number): pg.Pool {
+    const member = this.#member(id);
+    member.manager ??= openPool(member.host, member.postgresPort, 'tide_manager');
+    return member.manager;
   }
 
   /** Ends every process of the cluster and removes its directory. May be called more than once. */
@@ -345,17 +362,18 @@ function packageRoot(file: string): string {
 }
 
 async function closePools(member: Member): Promise<void> {
-  const pools = [member.gateway, member.postgres];
+  const pools = [member.gateway, member.postgres, member.manager];
   member.gateway = null;
   member.postgres = null;
+  member.manager = null;
   await Promise.all(pools.map((pool) => pool?.end()));
 }
 
-function openPool(host: string, port: number): pg.Pool {
+function openPool(host: string, port: number, user = 'tide'): pg.Pool {
   const pool = new pg.Pool({
     host,
     port,
-    user: 'tide',
+    user,
     database: 'tide',
     max: 10,
     connectionTimeoutMillis: 10_000,

@@ -4,7 +4,14 @@ import { defaultSettings } from '../catalog/settings.ts';
 import { partitionKey } from '../catalog/view.ts';
 import { assert } from '../core/assert.ts';
 import { KeyedMutex } from '../core/mutex.ts';
-import { CLUSTER_KEY, type MetaStore, MIGRATION_KEY, type Write } from '../store/meta-store.ts';
+import {
+  CLUSTER_KEY,
+  FORMAT_KEY,
+  type MetaStore,
+  MIGRATION_KEY,
+  ROLES_FORMAT,
+  type Write,
+} from '../store/meta-store.ts';
 
 /** Written with every change: whoever has not seen the newest one is refused. */
 const VERSION = '/catalog/version';
@@ -71,6 +78,7 @@ export class CatalogStore {
 
   static async open(store: MetaStore): Promise<CatalogStore> {
     const entries = await store.range('/catalog/');
+    const format = (await store.get(FORMAT_KEY))?.value as { version: number } | undefined;
     const values = new Map(entries.map((e) => [e.key, e.value]));
     const under = <T>(prefix: string) => entries.filter((e) => e.key.startsWith(prefix)).map((e) => e.value as T);
     const partitions = under<Partition>('/catalog/partition/').sort((a, b) => a.pid - b.pid);
@@ -88,6 +96,7 @@ export class CatalogStore {
       tables: new Map(tables.sort(([a], [b]) => a - b)),
       // Settings that are newer than the store have their defaults.
       settings: { ...defaultSettings(), ...(values.get(SETTINGS) as object) },
+      ...(format && format.version >= ROLES_FORMAT ? { ownRoles: true } : {}),
     };
     const version = entries.find((e) => e.key === VERSION)?.revision ?? 0;
     return new CatalogStore(store, view, values.get(SEQUENCE) as { node: number; table: number }, version);
@@ -117,6 +126,15 @@ export class CatalogStore {
       await this.#write(writesFor(view, touched));
       this.#view = view;
       for (const listener of this.#listeners) listener(view);
+    });
+  }
+
+  /** From here on no program opens the store that works as the clients' role. */
+  async separateRoles(): Promise<void> {
+    await this.#writers.run('catalog', async () => {
+      await this.#write([{ put: FORMAT_KEY, value: { version: ROLES_FORMAT } }]);
+      this.#view = { ...this.#view, ownRoles: true };
+      for (const listener of this.#listeners) listener(this.#view);
     });
   }
 

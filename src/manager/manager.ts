@@ -27,6 +27,7 @@ import { Measurements } from './measurements.ts';
 import type { Inspector } from './ports.ts';
 import { Promotions } from './promotions.ts';
 import { Reconciler } from './reconcile.ts';
+import { RoleKeeper } from './role-keeper.ts';
 import { StreamKeeper } from './stream-keeper.ts';
 import { WalKeeper } from './wal-keeper.ts';
 
@@ -73,6 +74,10 @@ const QUORUM_MS = 300;
 const HEAR_MS = 3_000;
 /** A disk fills by some hundred MB in this time. */
 const STREAMS_MS = 1_000;
+const ROLES_MS = 1_000;
+
+/** Format of `node.json` where clients are no superusers (`node/store-dir.ts`). */
+const ROLES_STORE_FORMAT = 2;
 
 /** The elected process that runs operations. With the embedded meta store it is the node that holds the store. */
 export class Manager {
@@ -91,6 +96,7 @@ export class Manager {
   readonly #history: History;
   readonly #balancer: Balancer;
   readonly #deadlocks: DeadlockWatch;
+  readonly #roleKeeper: RoleKeeper;
   readonly #inspector: Inspector;
   readonly #servers: ReturnType<ManagerPorts['servers']>;
   readonly #ending = new AbortController();
@@ -149,10 +155,8 @@ export class Manager {
     this.#deadlocks = new DeadlockWatch(shared);
     const isChoosing = (node: NodeId) =>
       this.#runner.unended().some((r) => r.kind === 'failover' && r.input.node === node);
-    const broken = {
-      quorums: this.#runner.quorums,
-      promotions: new Promotions({ runner: this.#runner, view: () => catalog.view }),
-    };
+    const promotions = new Promotions({ runner: this.#runner, view: () => catalog.view });
+    const broken = { quorums: this.#runner.quorums, promotions };
     this.#reconciler = new Reconciler({
       ...shared,
       ...broken,
@@ -167,6 +171,8 @@ export class Manager {
       load: () => this.#load.view(catalog.view),
       reconnect,
     });
+    const metaFormat = (node: NodeId) => this.#load.metaFormat(node);
+    this.#roleKeeper = new RoleKeeper({ ...shared, metaFormat, separate: () => catalog.separateRoles() });
     this.#streamKeeper = new StreamKeeper({ ...shared, inspector: servers.inspector, reconnect });
   }
 
@@ -187,6 +193,7 @@ export class Manager {
       manager.#watch(),
       manager.#keepQuorums(),
       manager.#keepStreams(),
+      manager.#keepRoles(),
     ]).then(() => {});
     return manager;
   }
@@ -270,6 +277,8 @@ export class Manager {
     if (request.startMode !== view.startMode) {
       throw tideError('CLUSTER_MODE_MISMATCH', { cluster: view.startMode, node: request.startMode });
     }
+    if (view.ownRoles && request.storeFormat < ROLES_STORE_FORMAT)
+      throw tideError('PROGRAM_TOO_OLD', { build: request.build });
     const taken = connectedNodes(view).find((n) => n.address === request.address);
     if (taken) throw tideError('ADDRESS_TAKEN', { address: request.address, node: taken.id });
     const id = await this.#catalog.nextId('node');
@@ -309,7 +318,8 @@ export class Manager {
     const told = { state, upToDate, fence: this.#fenceOf(report), manager, peers, meta: this.#meta, leaseSeconds };
     const managedBy = this.#meta === null ? { managedBy: { node: this.#home, start: this.#ports.start.id } } : {};
     const twin = this.#admissions.twinOf(node.id);
-    return { ...told, ...managedBy, ...(twin ? { twin } : {}), ...(await this.#deadlocks.hear(report)) };
+    const format = this.#catalog.view.ownRoles ? { storeFormat: ROLES_STORE_FORMAT } : {};
+    return { ...told, ...format, ...managedBy, ...(twin ? { twin } : {}), ...(await this.#deadlocks.hear(report)) };
   }
 
   get #meta(): string | null {
@@ -408,6 +418,18 @@ export class Manager {
     }
     const keepers = [this.#walKeeper, this.#streamKeeper, this.#applyKeeper];
     await Promise.all([...keepers, this.#load.measurements, this.#history].map((work) => work.idle()));
+  }
+
+  async #keepRoles(): Promise<void> {
+    await this.#informed;
+    while (!this.#ending.signal.aborted) {
+      await this.#roleKeeper.round().catch((error) => {
+        if (!this.#ending.signal.aborted)
+          this.#ports.log('warn', 'roles are as they were', { error: messageOf(error) });
+      });
+      await this.#ports.clock.sleep(ROLES_MS, this.#ending.signal);
+    }
+    await this.#roleKeeper.idle();
   }
 
   /** Tells of a meta store without room, which nobody else may be writing to, and whether it has some again. */

@@ -9,7 +9,7 @@ import { askAny, join } from './heartbeat.ts';
 import type { SharedPorts } from './manager-handle.ts';
 import { formatAddress, parseAddress } from './ports.ts';
 import { leaderIn } from './seat.ts';
-import { type NodeIdentity, requireSameCluster, STORE_FORMAT, type StoreDir } from './store-dir.ts';
+import { FIRST_FORMAT, type NodeIdentity, requireSameCluster, type StoreDir } from './store-dir.ts';
 
 const JOIN_TRIES_MS = 10_000;
 
@@ -87,7 +87,7 @@ export async function firstIdentity(
   shared: SharedPorts,
 ): Promise<NodeIdentity> {
   const base: Omit<NodeIdentity, 'nodeId' | 'clusterId' | 'manager'> = {
-    formatVersion: STORE_FORMAT,
+    formatVersion: FIRST_FORMAT,
     startMode: facts.startMode,
     state: 'member',
     metaHome: false,

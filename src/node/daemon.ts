@@ -458,6 +458,7 @@ class Daemon {
     // While the meta store moves, only the move itself says who manages.
     const settled = this.#mover.movingTo === null && this.#manager === null;
     const heard: Partial<NodeIdentity> = { peers: answer.peers };
+    if (answer.storeFormat !== undefined) heard.formatVersion = answer.storeFormat;
     if (answer.state === 'decommissioned') {
       heard.state = 'decommissioned';
       this.#shared?.seat.resign();

@@ -4,6 +4,7 @@ import type { StartOptions } from '../api/start-options.ts';
 import { tideError } from '../core/errors.ts';
 import type { Addresses } from './addresses.ts';
 import { formatAddress } from './ports.ts';
+import { STORE_FORMAT } from './store-dir.ts';
 
 /** Reads `--locality`: `region=eu,zone=a`, most general first. Throws BAD_LOCALITY. */
 export function parseLocality(value: string | undefined): NodeFacts['locality'] {
@@ -35,6 +36,7 @@ export function nodeFacts(
 ): NodeFacts {
   return {
     api: API_VERSION,
+    storeFormat: STORE_FORMAT,
     address: formatAddress(advertise),
     httpAddress: formatAddress({ ...http, host: http.host || advertise.host }),
     postgresHost: advertise.host,

@@ -1,7 +1,8 @@
 import { connect, createServer, type Server, type Socket } from 'node:net';
+import { OWN_ROLES } from '../postgres/config.ts';
 import type { DeadlockAnswers } from './deadlock-answers.ts';
 import { type Address, listenError } from './ports.ts';
-import { AWAY, readStartup, refuseSession, type Startup, tooManyClients } from './refuse.ts';
+import { AWAY, notForClients, readStartup, refuseSession, type Startup, tooManyClients } from './refuse.ts';
 
 export interface MuxOptions {
   /** Gets connections that speak HTTP, nothing read from them yet: `server.emit('connection', socket)`. */
@@ -46,6 +47,10 @@ export function createMux(options: MuxOptions): Mux {
   const waiting = new Set<Socket>();
   const cancels = new Set<Socket>();
   const begin = (socket: Socket, startup: Startup): void => {
+    if (startup.role !== null && OWN_ROLES.has(startup.role)) {
+      refuseSession(socket, notForClients(startup.role));
+      return;
+    }
     const target = options.postgresTarget();
     const group = startup.isCancel ? cancels : sessions;
     const isFull = group.size >= (startup.isCancel ? CANCELS_MAX : options.sessionsMax);

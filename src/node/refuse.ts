@@ -27,9 +27,18 @@ export const tooManyClients = (max: number): Refusal => ({
   hint: `this node takes ${max} sessions (--max-clients): connect to another node, or have clients share sessions in a pool`,
 });
 
+/** As a rule of pg_hba.conf that rejects answers. */
+export const notForClients = (role: string): Refusal => ({
+  code: '28000',
+  message: `role "${role}" is pgtide's own: this port is for clients`,
+  hint: "connect as tide, or as a role that was made for you; pgtide's own come by the PostgreSQL port (tide node status --all)",
+});
+
 /** A client's startup message, or its request to cancel, with whatever came behind it. */
 export interface Startup {
   readonly isCancel: boolean;
+  /** Whom the client wants to be; null in a request to cancel. */
+  readonly role: string | null;
   readonly bytes: Buffer;
 }
 
@@ -51,7 +60,7 @@ export function readStartup(client: Socket, got: (startup: Startup | null) => vo
       }
       client.off('data', take);
       client.pause();
-      got(first === 'broken' ? null : { isCancel: first.code === CANCEL_REQUEST, bytes: received });
+      got(first === 'broken' ? null : startupOf(received, first));
       return;
     }
   };
@@ -68,6 +77,20 @@ export function refuseSession(client: Socket, refusal: Refusal): void {
   client.once('end', () => client.destroySoon());
   client.end(errorResponse(refusal));
   client.resume();
+}
+
+function startupOf(bytes: Buffer, { bytes: length, code }: { bytes: number; code: number }): Startup {
+  const isCancel = code === CANCEL_REQUEST;
+  return { isCancel, role: isCancel ? null : roleIn(bytes.subarray(0, length)), bytes };
+}
+
+/** Names and values follow the version code, each with a zero behind it. PostgreSQL takes the last where one is given twice. */
+function roleIn(message: Buffer): string | null {
+  const words = message.toString('utf8', 8).split('\0');
+  let role: string | null = null;
+  for (let at = 0; at + 1 < words.length && words[at] !== ''; at += 2)
+    if (words[at] === 'user') role = words[at + 1] ?? null;
+  return role;
 }
 
 /** The length and version code of the startup message that `bytes` begins with. */

@@ -11,10 +11,12 @@ import { lockStore, type StoreLock } from './store-lock.ts';
 import { isStoreName } from './store-names.ts';
 
 /** Format of the store that this pgtide writes; it refuses to start a newer one. */
-export const STORE_FORMAT = 1;
+export const STORE_FORMAT = 2;
+/** What a store begins with. Once the cluster's clients are no superusers the manager has it raised: programs before that would need them to be. */
+export const FIRST_FORMAT = 1;
 
 const identitySchema = z.strictObject({
-  formatVersion: z.literal(STORE_FORMAT),
+  formatVersion: z.int().min(FIRST_FORMAT).max(STORE_FORMAT),
   nodeId: z.int().positive(),
   clusterId: z.string().min(1),
   startMode: z.enum(['start', 'start-single-replica']),

@@ -33,6 +33,10 @@ export interface PartitionRef {
 export interface DataPlane {
   /** Schemas, guard and DDL refusal in a node's database. */
   bootstrap(node: NodeId): Promise<void>;
+  /** `node` reaches others, and receives from them, as the roles that are made for it. */
+  useOwnRoles(node: NodeId): Promise<void>;
+  /** One try to take clients the rights of a superuser (ADR 0012); else what is left, in words. */
+  weakenClients(node: NodeId): Promise<'already' | 'done' | string>;
   /** The server through which `from` reaches `to`. */
   ensureServer(from: NodeId, to: NodeId): Promise<void>;
   dropServer(from: NodeId, to: NodeId): Promise<void>;

@@ -1,8 +1,25 @@
-/** Superuser and database that pgtide makes and works with; users connect with them too while the cluster is insecure. */
+/** What clients connect as: it owns the database and may make roles, and is no superuser. */
 export const TIDE_USER = 'tide';
 export const TIDE_DATABASE = 'tide';
 /** Superuser of the manager and the node process: the one role that a fenced server lets in over TCP (`fence.ts`). */
 export const TIDE_MANAGER = 'tide_manager';
+/** Owns what a distributed table is made of. Nobody logs in as it; clients have its rights to the tables, within what the guard lets by. */
+export const TIDE_OWNER = 'tide_owner';
+/** What other nodes' `postgres_fdw` sessions are: reads and writes what stands behind hinges, and nothing else. */
+export const TIDE_PEER = 'tide_peer';
+/** What other nodes receive their streams as. It is not the manager: a fenced server lets that one in, and no replication. */
+export const TIDE_STREAM = 'tide_stream';
+/** The superuser that initdb makes, which cannot be taken its rights. Nobody logs in as it. */
+export const TIDE_BOOTSTRAP = 'tide_bootstrap';
+
+/** Roles that no client is. */
+export const OWN_ROLES: ReadonlySet<string> = new Set([
+  TIDE_MANAGER,
+  TIDE_OWNER,
+  TIDE_PEER,
+  TIDE_STREAM,
+  TIDE_BOOTSTRAP,
+]);
 
 /** Our settings: rewritten at every start, included at the end of `postgresql.conf`, overruled by ALTER SYSTEM. */
 export const CONFIG_FILE = 'pgtide.conf';

@@ -10,11 +10,13 @@ import type { Address, NodeConnections } from './sql/client.ts';
 import * as hinge from './sql/hinge.ts';
 import { readLocalData } from './sql/local-data.ts';
 import * as mesh from './sql/mesh.ts';
+import { inDatabase } from './sql/other-session.ts';
 import * as quorum from './sql/quorum.ts';
 import * as refusal from './sql/refusal.ts';
 import { forgetRenewal, prepareRenewal, renew } from './sql/renewal.ts';
 import * as replica from './sql/replica.ts';
 import * as table from './sql/table.ts';
+import { useOwnRoles, weakenClients } from './sql/weaken.ts';
 
 /**
  * The data plane on real servers. Work on one stream is taken one after the other (`#pairs`): a REFRESH takes up everything new in the
@@ -37,6 +39,14 @@ export class PostgresDataPlane implements DataPlane {
   async bootstrap(node: NodeId): Promise<void> {
     // The node's own process, maybe of another version, has done so at its start.
     if ((await bootstrappedBy(this.#on(node))) === null) await bootstrapDatabase(this.#on(node));
+  }
+
+  async useOwnRoles(node: NodeId): Promise<void> {
+    await useOwnRoles(this.#on(node));
+  }
+
+  async weakenClients(node: NodeId): Promise<'already' | 'done' | string> {
+    return this.#connections.session(node, (sql) => weakenClients(sql, inDatabase(this.#addressOf(node))));
   }
 
   async ensureServer(from: NodeId, to: NodeId): Promise<void> {

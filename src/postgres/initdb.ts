@@ -2,13 +2,14 @@ import { appendFile, mkdir, open, readFile, rename, rm, writeFile } from 'node:f
 import { dirname, join } from 'node:path';
 import { tideError } from '../core/errors.ts';
 import { POSTGRES_MAJOR, type PostgresBinaries } from './binaries.ts';
-import { CONFIG_FILE, renderHba, TIDE_DATABASE, TIDE_USER } from './config.ts';
+import { CONFIG_FILE, renderHba, TIDE_BOOTSTRAP, TIDE_DATABASE, TIDE_USER } from './config.ts';
 import { type ExecResult, exec } from './exec.ts';
 import { diskFailure, storeError } from './failures.ts';
 import { INCLUDE_FENCE, MANAGER_ROLE } from './fence.ts';
 
 /**
- * Makes the data directory with the superuser and the database `tide`, where it is not there yet. It is built in `<dataDir>.new`
+ * Makes the data directory with its roles and the database `tide`, where it is not there yet. Clients are superusers until the manager has taken the
+ * node in (`sql/weaken.ts`): it may be one of version 0.1.0, which works as their role. It is built in `<dataDir>.new`
  * and renamed when whole: an interrupted initdb leaves nothing that a later start would take for a data directory.
  * Throws POSTGRES_DATA_VERSION, POSTGRES_INIT_FAILED, STORE_FULL, STORE_READ_ONLY, STORE_DAMAGED.
  */
@@ -31,10 +32,12 @@ export async function ensureDataDir(dataDir: string, binaries: PostgresBinaries)
   }
 }
 
+const ROLES = [MANAGER_ROLE, `CREATE ROLE ${TIDE_USER} SUPERUSER LOGIN`, `ALTER ROLE ${TIDE_BOOTSTRAP} NOLOGIN`];
+
 async function fill(fresh: string, dataDir: string, binaries: PostgresBinaries): Promise<void> {
   const options = [
     ['--pgdata', fresh],
-    ['--username', TIDE_USER],
+    ['--username', TIDE_BOOTSTRAP],
     ['--auth', 'trust'],
     ['--encoding', 'UTF8'],
     // The built-in provider sorts alike on every machine, whatever its C library: nodes have to agree on order.
@@ -47,7 +50,7 @@ async function fill(fresh: string, dataDir: string, binaries: PostgresBinaries):
 
   const single = ['--single', '-D', fresh, '-c', 'exit_on_error=true', 'postgres'];
   const created = await exec(binaries.postgres, single, {
-    input: `${MANAGER_ROLE};\nCREATE DATABASE ${TIDE_DATABASE};\n`,
+    input: `${ROLES.join(';\n')};\nCREATE DATABASE ${TIDE_DATABASE} OWNER ${TIDE_USER};\n`,
   });
   requireDone(created, dataDir);
 

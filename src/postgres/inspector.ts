@@ -6,6 +6,7 @@ import { inspectTable } from './sql/inspect-table.ts';
 import { readInventory, removeObject } from './sql/inventory.ts';
 import { readLocalData } from './sql/local-data.ts';
 import { readLag, readSlots } from './sql/mesh.ts';
+import { asUser } from './sql/other-session.ts';
 import { readReceived } from './sql/renewal.ts';
 import { readSizes } from './sql/replica.ts';
 import { nameTaken } from './sql/table.ts';
@@ -41,7 +42,8 @@ export class PostgresInspector implements Inspector {
   }
 
   async inspectTable(node: NodeId, text: string, distributeBy: string | undefined): Promise<InspectedTable> {
-    return this.#connections.session(node, (sql) => inspectTable(sql, node, text, distributeBy));
+    const asClient: Parameters<typeof inspectTable>[1] = (work) => asUser(node, this.#addressOf(node), work);
+    return this.#connections.session(node, (sql) => inspectTable(sql, asClient, node, text, distributeBy));
   }
 
   async inventory(node: NodeId): Promise<Inventory> {

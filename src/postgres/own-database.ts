@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'pg';
 import { messageOf, tideError } from '../core/errors.ts';
-import { TIDE_DATABASE, TIDE_MANAGER, TIDE_USER } from './config.ts';
+import { TIDE_DATABASE, TIDE_MANAGER } from './config.ts';
 import { ownOptions } from './shield.ts';
 import { BOOTSTRAP_VERSION, bootstrapDatabase, bootstrappedBy } from './sql/bootstrap.ts';
 import type { Sql } from './sql/client.ts';
@@ -22,8 +22,8 @@ export async function bringDatabaseUpToDate(node: number, port: number): Promise
     application_name: 'pgtide start',
     connectionTimeoutMillis: 3_000,
     query_timeout: STATEMENT_MS,
-    // Of its own followers none is connected yet: a commit that waited for them would wait for ever.
-    options: ownOptions({ role: TIDE_USER, 'tide.internal': 'on', synchronous_commit: 'local' }),
+    // Of its own followers none is connected yet: a commit that waited for them would wait for ever. The guard of version 0.1.0 asks for a setting.
+    options: ownOptions({ 'tide.internal': 'on', synchronous_commit: 'local' }),
   });
   client.on('error', () => {});
   const sql: Sql = { query: async (text, values) => (await client.query(text, values)).rows };
@@ -85,7 +85,7 @@ async function renewOnce(port: number, signal: AbortSignal) {
     database: TIDE_DATABASE,
     application_name: 'pgtide upgrade',
     connectionTimeoutMillis: 3_000,
-    options: ownOptions({ 'tide.internal': 'on', synchronous_commit: 'local' }),
+    options: ownOptions({ synchronous_commit: 'local' }),
   });
   client.on('error', () => {});
   const end = () => void client.end().catch(() => {});

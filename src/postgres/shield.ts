@@ -32,8 +32,18 @@ const ONE_NOTATION = {
   standard_conforming_strings: 'on',
 };
 
+/** Whoever owns the database may set it for everybody (`ALTER DATABASE tide SET role = …`). */
+const NO_OTHER = { role: 'none' };
+
 /** Sessions of the manager and the node process. */
-const OWN = { ...NO_LIMITS, ...ORDINARY_TRANSACTIONS, ...ONE_NOTATION, search_path: 'pg_catalog', jit: 'off' };
+const OWN = {
+  ...NO_LIMITS,
+  ...ORDINARY_TRANSACTIONS,
+  ...ONE_NOTATION,
+  ...NO_OTHER,
+  search_path: 'pg_catalog',
+  jit: 'off',
+};
 
 /**
  * What acts for a client on another node, through postgres_fdw. His own node ends his statement, and with it this one. But for `lock_timeout`: how long a
@@ -72,7 +82,7 @@ export const FOREIGN_OPTIONS = optionsOf(FOR_CLIENTS);
  * spools a large transaction.
  */
 export function shieldRoleSql(role: string): string {
-  const settings = { ...NO_LIMITS, ...ORDINARY_TRANSACTIONS, temp_file_limit: '-1' };
+  const settings = { ...NO_LIMITS, ...ORDINARY_TRANSACTIONS, ...NO_OTHER, temp_file_limit: '-1' };
   const each = Object.entries(settings).map(
     ([name, value]) => `ALTER ROLE ${role} IN DATABASE ${TIDE_DATABASE} SET ${name} = '${value}'`,
   );

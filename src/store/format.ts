@@ -1,29 +1,31 @@
 import { tideError } from '../core/errors.ts';
-import { type Condition, type Entry, META_FORMAT, type MetaStore, type Write } from './meta-store.ts';
+import { type Condition, type Entry, FORMAT_KEY, META_FORMAT, type MetaStore, type Write } from './meta-store.ts';
 
-export const FORMAT_KEY = '/format';
-
-/** From the format that is the key to the next one: the entries that change. */
+/** From the format that is the key to the next one: the entries that change. Where there is none, that is not for whoever opens the store. */
 const MIGRATIONS: Readonly<Record<number, (entries: readonly Entry[]) => Write[]>> = { 1: nameSteps };
 
 /**
- * Brings a store to this program's format, one format at a time, each in one transaction: a crash leaves the one or the other. Throws
+ * Brings a store to the newest format that needs nobody else, one format at a time, each in one transaction: a crash leaves the one or the other. Throws
  * STORE_TOO_NEW, with `where` it is, for one that a newer program has written; nothing is changed then.
  */
 export async function bringUpToDate(store: MetaStore, where: string): Promise<{ from: number | null; to: number }> {
   const written = await store.get(FORMAT_KEY);
   const isNew = written === null && (await store.range('/catalog/')).length === 0;
-  const from = isNew ? META_FORMAT : formatIn(written);
+  const from = formatIn(written);
   requireReadable(written === null ? [] : [written], where);
-  if (isNew) await store.txn(step(META_FORMAT, 0, []));
-  for (let format = from; format < META_FORMAT; format++) {
+  if (isNew) {
+    await store.txn(step(META_FORMAT, 0, []));
+    return { from: null, to: META_FORMAT };
+  }
+  let format = from;
+  for (let migrate = MIGRATIONS[format]; migrate; migrate = MIGRATIONS[++format]) {
     const entries = await store.range('/');
     const revision = entries.find((e) => e.key === FORMAT_KEY)?.revision ?? 0;
-    const { ok } = await store.txn(step(format + 1, revision, MIGRATIONS[format]?.(entries) ?? []));
+    const { ok } = await store.txn(step(format + 1, revision, migrate(entries)));
     // Somebody else has migrated it meanwhile.
     if (!ok) return bringUpToDate(store, where);
   }
-  return { from: isNew ? null : from, to: META_FORMAT };
+  return { from, to: format };
 }
 
 /** Throws STORE_TOO_NEW where these entries are of a store that this program cannot read. */

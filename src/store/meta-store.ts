@@ -20,7 +20,14 @@ export interface MetaStore {
  * Format of the catalog and the journal. Raised when an older program would misread what a newer one writes; what is only added, and may be
  * left out, keeps it. Each format has its step in MIGRATIONS (`format.ts`) and its dump of a real store in tests/fixtures/formats.
  */
-export const META_FORMAT = 2;
+export const META_FORMAT = 3;
+/**
+ * From this format on clients of the cluster are no superusers. Programs before it work as their role, so a store gets there when no node runs one any
+ * more (`manager/role-keeper.ts`), not when a newer program opens it.
+ */
+export const ROLES_FORMAT = 3;
+
+export const FORMAT_KEY = '/format';
 
 /** Where the facts of the cluster itself are; a store without it holds none. */
 export const CLUSTER_KEY = '/catalog/cluster';

@@ -54,7 +54,7 @@ async function withSession<T>(node: number, work: (session: pg.Client) => Promis
 
 async function rowsAt(node: number, pid: number, id: number): Promise<number> {
   const name = `tide_data.${partitionTable(tid, pid)}`;
-  return (await cluster.postgres(node).query(`SELECT FROM ${name} WHERE id = $1`, [id])).rowCount ?? 0;
+  return (await cluster.manager(node).query(`SELECT FROM ${name} WHERE id = $1`, [id])).rowCount ?? 0;
 }
 
 describe('a table that a client has locked', () => {
@@ -143,7 +143,7 @@ describe('a table that a client has locked', () => {
 /** What PostgreSQL says of a replica that a session of the manager's kind attaches, and does not. */
 async function attaching(node: number, pid: number, user: string): Promise<string[]> {
   const { host, port } = cluster.postgres(node).options;
-  const session = new pg.Client({ host, port, user, database: TIDE_DATABASE, options: '-c tide.internal=on' });
+  const session = new pg.Client({ host, port, user, database: TIDE_DATABASE });
   const said: string[] = [];
   session.on('notice', (notice) => said.push(notice.message ?? ''));
   await session.connect();
@@ -215,7 +215,6 @@ describe('the constraint that spares ATTACH its scan', () => {
       port,
       user: TIDE_MANAGER,
       database: TIDE_DATABASE,
-      options: '-c tide.internal=on',
     });
     await session.connect();
     try {

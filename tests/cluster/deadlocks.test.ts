@@ -200,7 +200,7 @@ async function sum(): Promise<number> {
 async function expectNobodyWaits(): Promise<void> {
   for (const node of nodes) {
     const waiting = `SELECT pid, query FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND backend_type = 'client backend'`;
-    expect((await cluster.postgres(node).query(waiting)).rows).toEqual([]);
+    expect((await cluster.manager(node).query(waiting)).rows).toEqual([]);
   }
 }
 

@@ -128,7 +128,7 @@ describe('the quorum under load', () => {
 
   it('goes on where a stream ends and PostgreSQL does not begin it again; one that cannot be renewed keeps its place', async () => {
     const [from = 0, receiver = 0] = nodes;
-    const sql = cluster.postgres(receiver);
+    const sql = cluster.manager(receiver);
     const place = async () =>
       (
         await sql.query(
@@ -177,7 +177,7 @@ describe('the quorum under load', () => {
       true,
     );
     const stream = subscriptionName(from, receiver);
-    const sql = cluster.postgres(receiver);
+    const sql = cluster.manager(receiver);
     const enabled = `SELECT FROM pg_subscription WHERE subname = '${stream}' AND subenabled`;
     await sql.query(`ALTER SUBSCRIPTION ${stream} DISABLE`);
     await eventually(async () => expect((await sql.query(enabled)).rowCount).toBe(1));
@@ -291,9 +291,7 @@ describe('a node that dies', () => {
       const mine = new Set(await keysOf(table, led.pid, Math.min(...acknowledged)));
       const wanted = acknowledged.filter((k) => mine.has(k));
       const missing = followersIn(rows, led).map(async (node) => {
-        const found = await cluster
-          .postgres(node)
-          .query(`SELECT id FROM tide_data.${partitionTable(led.tid, led.pid)}`);
+        const found = await cluster.manager(node).query(`SELECT id FROM tide_data.${partitionTable(led.tid, led.pid)}`);
         const there = new Set(found.rows.map((r) => Number(r.id)));
         return wanted.filter((k) => !there.has(k)).length;
       });
@@ -441,7 +439,7 @@ async function ledAndFollowed(of: string, leader: number): Promise<Followed> {
 }
 
 async function expectOnFollower({ tid, pid, follower }: Followed, keys: readonly number[]): Promise<void> {
-  const { rows } = await cluster.postgres(follower).query(`SELECT id FROM tide_data.${partitionTable(tid, pid)}`);
+  const { rows } = await cluster.manager(follower).query(`SELECT id FROM tide_data.${partitionTable(tid, pid)}`);
   const there = new Set(rows.map((r) => Number(r.id)));
   expect(keys.filter((k) => !there.has(k))).toEqual([]);
 }

@@ -3,6 +3,7 @@ import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { PartitionRow } from '../../src/api/results.ts';
 import { must } from '../../src/core/assert.ts';
+import { TIDE_MANAGER } from '../../src/postgres/config.ts';
 import { whatIsWrong } from '../fault/support/checks.ts';
 import { createTable, LocalCluster, waitForAll } from '../support/cluster.ts';
 
@@ -45,9 +46,9 @@ const role = (name: string, value: string) => `ALTER ROLE tide SET ${name} = '${
 type Setter = typeof system;
 
 /** A session of a client that is bound by nothing, or by one limit as it was set. */
-async function free<T>(node: number, work: (client: pg.Client) => Promise<T>, but?: string): Promise<T> {
+async function free<T>(node: number, work: (client: pg.Client) => Promise<T>, but?: string, user = 'tide'): Promise<T> {
   const { host, postgresPort: port } = cluster.node(node);
-  const client = new pg.Client({ host, port, user: 'tide', database: 'tide', options: unlimited(but) });
+  const client = new pg.Client({ host, port, user, database: 'tide', options: unlimited(but) });
   client.on('error', () => {});
   await client.connect();
   try {
@@ -56,6 +57,10 @@ async function free<T>(node: number, work: (client: pg.Client) => Promise<T>, bu
     await client.end();
   }
 }
+
+/** A session of the operator's, who may look at what others do and set what binds them. */
+const asManager = <T>(node: number, work: (client: pg.Client) => Promise<T>) =>
+  free(node, work, undefined, TIDE_MANAGER);
 
 /** SQLSTATE of what a statement through a node ends with, where one limit is in force. */
 async function endOf(node: number, but: string, sql: string): Promise<string | undefined> {
@@ -66,7 +71,7 @@ async function endOf(node: number, but: string, sql: string): Promise<string | u
 }
 
 async function limit(node: number, set: Setter, value = `${LIMIT_MS}ms`): Promise<void> {
-  await free(node, async (client) => {
+  await asManager(node, async (client) => {
     for (const name of LIMITS) await client.query(set(name, value));
     // Others that a cluster for reading, or a careful operator, may have.
     await client.query(set('default_transaction_read_only', value === '0' ? 'off' : 'on'));
@@ -100,7 +105,7 @@ async function replicationErrors(): Promise<string[]> {
 
 /** How long a copy of the table's rows was seen on a node, ms, until `isOver`. */
 async function copying(node: number, isOver: () => boolean): Promise<number> {
-  return free(node, async (client) => {
+  return asManager(node, async (client) => {
     let [first, last] = [0, 0];
     while (!isOver()) {
       const { rows } = await client.query(
@@ -203,7 +208,7 @@ test('an apply worker waits for a lock for as long as that lasts', async () => {
   const { rows } = await free(1, (client) =>
     client.query(`SELECT tableoid::regclass AS name FROM acct WHERE id = ${row}`),
   );
-  const waited = await free(2, async (holder) => {
+  const waited = await asManager(2, async (holder) => {
     await holder.query('BEGIN');
     await holder.query(`LOCK TABLE ${rows[0].name} IN SHARE MODE`);
     const written = free(1, (client) => client.query(`UPDATE acct SET note = 'applied' WHERE id = ${row}`));
@@ -226,7 +231,7 @@ test('set for the database and for the role, with a move, a change of leader, a 
     await limit(id, system, '0');
     await limit(id, database);
     await limit(id, role);
-    await free(id, (client) => client.query('ALTER ROLE ALL SET temp_file_limit = 0'));
+    await asManager(id, (client) => client.query('ALTER ROLE ALL SET temp_file_limit = 0'));
   }
   expect(await endOf(2, 'statement_timeout', 'SELECT pg_sleep(20)')).toBe('57014');
   expect(await moveWide()).toBeGreaterThan(LIMIT_MS);

@@ -47,8 +47,7 @@ async function sabotage(node: number, ...statements: string[]): Promise<void> {
 
 async function asManager(node: number, ...statements: string[]): Promise<void> {
   const { host, port } = cluster.postgres(node).options;
-  const options = '-c tide.internal=on';
-  const session = new pg.Client({ host, port, user: TIDE_MANAGER, database: TIDE_DATABASE, options });
+  const session = new pg.Client({ host, port, user: TIDE_MANAGER, database: TIDE_DATABASE });
   await session.connect();
   try {
     for (const statement of statements) await session.query(statement);

@@ -26,7 +26,7 @@ import { become, chooseUser } from '../../src/root/user.ts';
 /** Generous, for a busy machine. */
 const FENCE_MS = 20_000;
 /** As the manager's sessions commit. */
-const LOCAL_COMMITS = '-c synchronous_commit=local -c tide.internal=on';
+const LOCAL_COMMITS = '-c synchronous_commit=local';
 
 let dir: string;
 let binaries: PostgresBinaries;

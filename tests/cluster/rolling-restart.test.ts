@@ -88,9 +88,7 @@ describe('a rolling restart of all nodes', () => {
       }
       const stoppedMs = performance.now();
       // As if an older version had made it: the start has to make it anew.
-      await cluster
-        .postgres(node)
-        .query(`SET tide.internal = on; COMMENT ON SCHEMA tide IS 'older'; DROP FUNCTION tide.await_marker`);
+      await cluster.manager(node).query(`COMMENT ON SCHEMA tide IS 'older'; DROP FUNCTION tide.await_marker`);
       await cluster.stopNode(node);
       const away = load.writes.length;
       await eventually(async () =>

@@ -63,7 +63,7 @@ async function fillNode2(): Promise<void> {
   const session = await cluster.sql(2).connect();
   for (const statement of FILL) await session.query(statement);
   session.release(true);
-  await cluster.sql(2).query('CREATE DATABASE elsewhere');
+  await inDatabase('tide', 'CREATE DATABASE elsewhere');
   await inDatabase('elsewhere', 'CREATE TABLE there AS SELECT generate_series(1, 2) AS id');
 }
 

@@ -144,7 +144,7 @@ async function replaced(except: number | null = null): Promise<string[]> {
 async function breakStreamsTo(receivers: readonly number[]): Promise<number> {
   const names = receivers.flatMap((to) => nodes().map((from) => `tide_${from}_${to}`));
   const sql = 'SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE application_name = ANY($1)';
-  const ended = await Promise.all(nodes().map((n) => cluster.postgres(n).query(sql, [names])));
+  const ended = await Promise.all(nodes().map((n) => cluster.manager(n).query(sql, [names])));
   return ended.reduce((sum, { rowCount }) => sum + (rowCount ?? 0), 0);
 }
 

@@ -60,7 +60,7 @@ describe.skipIf(probe === null)('disks that run full', () => {
       `INSERT INTO big SELECT i, (SELECT string_agg(md5((i * 40 + k)::text), '') FROM generate_series(1, 30) k)
          FROM generate_series(1, 50000) i`,
     );
-    await cluster.postgres(TARGET).query(AWAIT_COPY);
+    await cluster.manager(TARGET).query(AWAIT_COPY);
     load = await Load.prepare(cluster, SOURCE);
     load.start([SOURCE, FOLLOWER]);
   });
@@ -166,11 +166,11 @@ describe.skipIf(probe === null)('disks that run full', () => {
     const isCut = async () =>
       (await events()).some((e) => e.text.startsWith('node 2 has no WAL any more for what node 3 has missed'));
     try {
-      await cluster.postgres(SOURCE).query(`ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'`);
-      await cluster.postgres(SOURCE).query('SELECT pg_reload_conf()');
+      await cluster.manager(SOURCE).query(`ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'`);
+      await cluster.manager(SOURCE).query('SELECT pg_reload_conf()');
       await writeWal(SOURCE, 2 * MOVE_CAP);
       const lost = async () => {
-        await cluster.postgres(SOURCE).query('CHECKPOINT');
+        await cluster.manager(SOURCE).query('CHECKPOINT');
         return isCut();
       };
       await expect.poll(lost, POLL).toBe(true);
@@ -178,8 +178,8 @@ describe.skipIf(probe === null)('disks that run full', () => {
       await cluster.sql(SOURCE).query('UPDATE big SET padding = padding WHERE id = 1');
     } finally {
       thaw();
-      await cluster.postgres(SOURCE).query('ALTER SYSTEM RESET max_slot_wal_keep_size');
-      await cluster.postgres(SOURCE).query('SELECT pg_reload_conf()');
+      await cluster.manager(SOURCE).query('ALTER SYSTEM RESET max_slot_wal_keep_size');
+      await cluster.manager(SOURCE).query('SELECT pg_reload_conf()');
     }
     await repaired();
     await drained();
@@ -345,7 +345,7 @@ async function diskSays(node: number, state: string): Promise<void> {
 /** Stops the worker that copies `big` to the target, in the middle of it. Gives what lets it go on. */
 async function stopCopy(): Promise<() => void> {
   const { rows } = await cluster
-    .postgres(TARGET)
+    .manager(TARGET)
     .query<{ pid: number }>('SELECT public.await_copy($1) AS pid', [`t${big}_p0`]);
   const { pid } = must(rows[0], 'copying worker');
   process.kill(pid, 'SIGSTOP');

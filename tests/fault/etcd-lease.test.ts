@@ -4,6 +4,7 @@ import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { must } from '../../src/core/assert.ts';
 import { type LeaseNote, monotonicMs } from '../../src/node/node-lease.ts';
+import { TIDE_PEER } from '../../src/postgres/config.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
 import { ETCD, EtcdCluster } from '../support/etcd.ts';
 import { untilEnded, whatIsWrong } from './support/checks.ts';
@@ -60,7 +61,13 @@ class StaleClient {
 
   async #insist(port: number, sql: string, answered: () => void): Promise<void> {
     while (!this.#stopped) {
-      const client = new pg.Client({ host: '127.0.0.1', port, user: 'tide', database: 'tide', query_timeout: 2_000 });
+      const client = new pg.Client({
+        host: '127.0.0.1',
+        port,
+        user: TIDE_PEER,
+        database: 'tide',
+        query_timeout: 2_000,
+      });
       client.on('error', () => {});
       try {
         await client.connect();

@@ -147,10 +147,10 @@ describe.skipIf(ETCD === null)('several managers', () => {
     await expect.poll(() => leader(old.node).catch(() => null), { timeout: 10_000 }).toEqual(now);
     for (const node of NODES) {
       // It announces itself with its first session there, and has one with every node that is alive.
-      const term = () => cluster.postgres(node).query('SELECT term::int FROM tide.manager_term');
+      const term = () => cluster.manager(node).query('SELECT term::int FROM tide.manager_term');
       await expect.poll(async () => (await term()).rows, { timeout: 10_000 }).toEqual([{ term: now.term }]);
       const { rows } = await cluster
-        .postgres(node)
+        .manager(node)
         .query(`SELECT application_name FROM pg_stat_activity WHERE application_name = 'pgtide manager ${old.term}'`);
       expect(rows).toEqual([]);
     }

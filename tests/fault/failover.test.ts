@@ -3,6 +3,7 @@ import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { PartitionRow } from '../../src/api/results.ts';
 import { must } from '../../src/core/assert.ts';
+import { TIDE_PEER } from '../../src/postgres/config.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
 import { whatIsWrong } from './support/checks.ts';
 
@@ -132,7 +133,7 @@ async function keysIn(partitions: readonly PartitionRow[]): Promise<Map<number, 
   return new Map(found.filter((r) => partitions.some((p) => p.pid === r.pid)).map((r) => [r.pid, Number(r.id)]));
 }
 
-/** Tries without a pause to write straight into the replicas, as a client that has stayed with the old leader would. */
+/** Tries without a pause to write straight into the replicas, as a node that has stayed with the old leader would. */
 class StaleClient {
   readonly accepted: string[] = [];
   tries = 0;
@@ -148,7 +149,7 @@ class StaleClient {
       const client = new pg.Client({
         host: '127.0.0.1',
         port,
-        user: 'tide',
+        user: TIDE_PEER,
         database: 'tide',
         connectionTimeoutMillis: 1_000,
         query_timeout: 2_000,

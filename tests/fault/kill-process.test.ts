@@ -128,7 +128,7 @@ test('what has arrived is on disk, though the WAL writer sleeps', async () => {
   process.kill(walWriter, 'SIGSTOP');
   try {
     // As the manager's sessions: an ordinary commit would wait for that very disk.
-    const writer = await cluster.postgres(from).connect();
+    const writer = await cluster.manager(from).connect();
     await writer.query('SET synchronous_commit = local');
     const { rows: markers } = await writer.query<{ value: string }>(
       'UPDATE tide.marker SET value = value + 1 WHERE src = $1 RETURNING value',
@@ -136,10 +136,10 @@ test('what has arrived is on disk, though the WAL writer sleeps', async () => {
     );
     writer.release(true);
     const { rows: arrivals } = await cluster
-      .postgres(to)
+      .manager(to)
       .query('SELECT tide.await_marker($1, $2, 5000) AS arrived', [from, markers[0]?.value]);
     const { rows: disk } = await cluster
-      .postgres(to)
+      .manager(to)
       .query('SELECT pg_current_wal_flush_lsn() = pg_current_wal_insert_lsn() AS flushed');
     expect({ ...arrivals[0], ...disk[0] }).toEqual({ arrived: true, flushed: true });
   } finally {

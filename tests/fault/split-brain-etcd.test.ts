@@ -214,7 +214,7 @@ const received = (node: number) => [...othersThan(node), STORE].map((from) => [f
 /** What happens after 20 s without a word anyway: the followers' workers give the stream up, and try to connect. */
 async function giveUpStreams(node: number): Promise<void> {
   const all = (sql: string) =>
-    Promise.all(othersThan(node).map((n) => cluster.postgres(n).query(sql, [subscriptionName(node, n)])));
+    Promise.all(othersThan(node).map((n) => cluster.manager(n).query(sql, [subscriptionName(node, n)])));
   await all('SELECT pg_terminate_backend(pid) FROM pg_stat_subscription WHERE subname = $1');
   const waits = `SELECT wait_event FROM pg_stat_subscription JOIN pg_stat_activity USING (pid) WHERE subname = $1`;
   const connecting = async () => (await all(waits)).map(({ rows }) => rows[0]?.wait_event);

@@ -110,7 +110,7 @@ export class Faults {
 
   async #terminate(node: number, types: readonly string[]): Promise<void> {
     await this.#world.cluster
-      .postgres(node)
+      .manager(node)
       .query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = ANY ($1)', [types]);
   }
 

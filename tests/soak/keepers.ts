@@ -83,7 +83,7 @@ export class Janitor {
       `VACUUM FREEZE ${replica}`,
       `ANALYZE ${table}`,
     ]);
-    await this.#world.cluster.postgres(node).query(work);
+    await this.#world.cluster.manager(node).query(work);
     this.#world.count('maintenance');
   }
 }

@@ -24,7 +24,7 @@ export async function differentReplicas(cluster: LocalCluster, rows: readonly Pa
 
 async function contentOf(cluster: LocalCluster, { tid, pid, node }: PartitionRow): Promise<string> {
   const { rows } = await cluster
-    .postgres(node)
+    .manager(node)
     .query(
       `SELECT count(*) || ':' || coalesce(md5(string_agg(r::text, E'\\n' ORDER BY r::text)), '') AS content FROM tide_data.${partitionTable(tid, pid)} r`,
     );
@@ -57,7 +57,7 @@ export async function wrongGuards(cluster: LocalCluster): Promise<string[]> {
   for (const { tid, pid, node, role } of await cluster.admin({ do: 'partition-ls' })) {
     const name = partitionTable(tid, pid);
     const { rows } = await cluster
-      .postgres(node)
+      .manager(node)
       .query(
         `SELECT tgenabled FROM pg_trigger WHERE tgrelid = 'tide_data.${name}'::regclass AND tgname = 'tide_guard'`,
       );

@@ -129,6 +129,7 @@ export const EXAMPLES: { [C in ErrorCode]: ErrorDetails<C> } = {
   POSTGRES_START_FAILED: { exit: 'exit status 1', ...log },
   POSTGRES_START_TIMEOUT: { waitedMs: 60_000, waitsFor: 'recovery of 3.2 GB of WAL', ...log },
   NODE_INCOMPATIBLE: { build: '0.3.0', api: 3, oldest: 2, newest: 2 },
+  PROGRAM_TOO_OLD: { build: '0.1.0' },
   BAD_LOCALITY: { value: 'zone', why: "'zone' is not key=value" },
   JOIN_UNREACHABLE: { addresses: '10.0.0.1:26257', why: 'connection refused' },
   NODE_TWICE: { node: 2, address: '10.0.0.2:26257' },

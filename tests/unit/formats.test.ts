@@ -10,15 +10,18 @@ import { prepareStore, readIdentity } from '../../src/node/store-dir.ts';
 import { adoptSteps } from '../../src/operations/adopt.ts';
 import type { OperationRecord } from '../../src/operations/operation.ts';
 import { OPERATION_KINDS } from '../../src/operations/registry.ts';
-import { bringUpToDate, FORMAT_KEY, requireReadable } from '../../src/store/format.ts';
+import { bringUpToDate, requireReadable } from '../../src/store/format.ts';
 import { LmdbStore } from '../../src/store/lmdb-store.ts';
 import { MemoryStore } from '../../src/store/memory-store.ts';
-import { META_FORMAT } from '../../src/store/meta-store.ts';
+import { FORMAT_KEY, META_FORMAT, ROLES_FORMAT } from '../../src/store/meta-store.ts';
 import { faultsOf } from './operations/support/cleanliness.ts';
 import { World } from './operations/support/world.ts';
 
 /** Dumps of real clusters with operations under way (scripts/format-fixture.mjs), one per format there ever was: every version goes on from them. */
 const FORMATS = Array.from({ length: META_FORMAT }, (_, i) => i + 1);
+
+/** What a store has after it was opened: where clients are superusers they stay it until all nodes run this version. */
+const opened = (format: number) => Math.max(format, ROLES_FORMAT - 1);
 
 interface Fixture {
   identity: object;
@@ -67,11 +70,13 @@ async function worldOf(store: MemoryStore): Promise<World> {
 describe.each(FORMATS)('format %i', (format) => {
   test('is brought to this one, once, and its catalog loads', async () => {
     const store = await storeOf(fixture(format));
-    expect(await bringUpToDate(store, 'here')).toEqual({ from: format, to: META_FORMAT });
+    const to = opened(format);
+    expect(await bringUpToDate(store, 'here')).toEqual({ from: format, to });
     const once = await store.range('/');
-    expect(await bringUpToDate(store, 'here')).toEqual({ from: META_FORMAT, to: META_FORMAT });
+    expect(await bringUpToDate(store, 'here')).toEqual({ from: to, to });
     expect(await store.range('/')).toEqual(once);
     const { view } = await CatalogStore.open(store);
+    expect(view.ownRoles).toBe(format >= ROLES_FORMAT ? true : undefined);
     expect([...view.nodes.keys()]).toEqual([1, 2, 3, 4]);
     expect([...view.tables.values()].map((t) => [t.name, t.partitions.length, t.replicaCount])).toEqual([
       ['acct', 4, 2],
@@ -94,6 +99,19 @@ describe.each(FORMATS)('format %i', (format) => {
     expect(world.view.nodes.get(4)?.state).toBe('decommissioned');
     expect(faultsOf(world)).toEqual([]);
   });
+
+  test.runIf(format < ROLES_FORMAT)(
+    'gets to the format without superusers when that is said, and not before',
+    async () => {
+      const store = await storeOf(fixture(format));
+      await bringUpToDate(store, 'here');
+      const catalog = await CatalogStore.open(store);
+      await catalog.separateRoles();
+      expect(catalog.view.ownRoles).toBe(true);
+      expect(await bringUpToDate(store, 'here')).toEqual({ from: ROLES_FORMAT, to: META_FORMAT });
+      expect((await CatalogStore.open(store)).view).toEqual(catalog.view);
+    },
+  );
 
   test('its node.json is read', async () => {
     const dir = mkdtempSync(join(tmpdir(), 'pgtide-format-'));

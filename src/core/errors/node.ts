@@ -225,6 +225,13 @@ const joinErrors = {
         ? 'upgrade the node that runs the manager first (tide node status --all: is_manager), then this one'
         : 'start this node with the pgtide that the manager runs',
   }),
+  PROGRAM_TOO_OLD: entry<{ build: string }>({
+    retry: 'never',
+    sqlstate: '0A000',
+    text: (d) =>
+      `a node with this pgtide ${d.build} would work as the role of the clients, which is no superuser in this cluster any more`,
+    hint: () => 'start the node with the pgtide that the manager runs',
+  }),
   BAD_LOCALITY: entry<{ value: string; why: string }>({
     retry: 'never',
     sqlstate: '22023',

@@ -12,7 +12,7 @@ import { partitionName } from '../../placement/naming.ts';
 import { type Plan, plan } from '../../placement/plan.ts';
 import { preflightScaleIn } from '../../placement/preflight.ts';
 import { withAddedNodes, withDecommissioning, withDraining } from '../../placement/whatif.ts';
-import { META_FORMAT } from '../../store/meta-store.ts';
+import { ROLES_FORMAT } from '../../store/meta-store.ts';
 import { planData } from '../balancer.ts';
 import { replicationOf } from '../replication-faults.ts';
 import { planResult } from '../rows.ts';
@@ -70,8 +70,9 @@ export function nodeStatus(c: CommandContext): NodeStatusRow[] {
 /** Who manages, and who could take over: whoever is alive, reaches the meta store and knows the format that it has now. */
 export async function listManagers(c: CommandContext): Promise<ManagersResult> {
   const leased = new Set((await c.shared?.leased()) ?? []);
+  const format = c.view.ownRoles ? ROLES_FORMAT : ROLES_FORMAT - 1;
   const able = memberNodes(c.view).filter(
-    (n) => n.id === c.home || (leased.has(n.id) && c.load.metaFormat(n.id) >= META_FORMAT),
+    (n) => n.id === c.home || (leased.has(n.id) && c.load.metaFormat(n.id) >= format),
   );
   const managers = able.map(({ id, address }): ManagerRow => {
     const isLeader = id === c.home;

@@ -27,12 +27,16 @@ interface JoinInput {
 
 const joining = (c: StepContext<JoinInput>) => must(c.view.nodes.get(c.input.node), `node ${c.input.node}`);
 
+const ROLES_LOOK_MS = 500;
+
 const prepareDatabase: Step<JoinInput> = {
   name: 'prepare-database',
   done: async (c) => joining(c).state !== 'joining',
   run: async (c) => {
     await c.plane.bootstrap(c.input.node);
-    return DONE;
+    const left = c.view.ownRoles ? await c.plane.weakenClients(c.input.node) : 'already';
+    if (left === 'already' || left === 'done') return DONE;
+    return again(ROLES_LOOK_MS, waitFor('lock', `on node ${c.input.node}: ${left}`, c.input.node));
   },
   undo: async (c) => setNode(c, c.input.node, { state: 'decommissioned' }),
 };

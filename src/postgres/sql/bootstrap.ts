@@ -1,15 +1,18 @@
 import { createHash } from 'node:crypto';
+import { TIDE_DATABASE, TIDE_USER } from '../config.ts';
 import { literal, type Sql } from './client.ts';
+import { GUARD } from './guard.ts';
+import { ROLES } from './roles.ts';
 
 /**
- * What pgtide needs in a node's database before any table: schemas, the marker table, the guard, and the refusal of DDL that would make
- * nodes differ. Idempotent, one transaction.
+ * What pgtide needs in a node's database before any table: schemas, roles, the marker table, the triggers' functions, and the guard against DDL
+ * that would make nodes differ. Idempotent, one transaction, as the manager's role.
  *
  * SQLSTATEs: TD001 a write reached a follower; TD002 DDL on a distributed table outside `tide`; TD003 an update of the distribution key;
  * TD004 a manager that is one no more (`term.ts`); TD005 a write to a partition without a live follower (`refusal.ts`).
  */
 export async function bootstrapDatabase(sql: Sql): Promise<void> {
-  await sql.query(`${BOOTSTRAP}comment on schema tide is ${literal(BOOTSTRAP_VERSION)};\ncommit;\n`);
+  await sql.query(`${BOOTSTRAP}${ROLES}${GUARD}comment on schema tide is ${literal(BOOTSTRAP_VERSION)};\ncommit;\n`);
 }
 
 /** What `bootstrapDatabase` of some version last made there; null where none has. */
@@ -80,54 +83,12 @@ begin
   return session_user operator(pg_catalog.=) 'tide_manager' and pg_catalog.inet_client_port() is not null;
 end $body$;
 
-create or replace function tide.refuse_ddl() returns event_trigger language plpgsql set search_path = pg_catalog as $body$
-declare culprit record;
-begin
-  if current_setting('tide.internal', true) = 'on' then return; end if;
-  select c.object_identity as name, tg_tag as tag into culprit
-    from pg_event_trigger_ddl_commands() c
-   where c.schema_name in ('tide', 'tide_hinge', 'tide_data', 'tide_remote')
-      or (c.classid = 'pg_class'::regclass and exists (select from tide.distributed d where d.relid = c.objid))
-      or (c.classid = 'pg_class'::regclass and exists (
-            select from pg_index i join tide.distributed d on d.relid = i.indrelid where i.indexrelid = c.objid))
-      or (c.classid = 'pg_trigger'::regclass and exists (
-            select from pg_trigger t join tide.distributed d on d.relid = t.tgrelid where t.oid = c.objid))
-   limit 1;
-  if found then
-    raise exception '% on % has to be the same on every node, and this statement would reach one', culprit.tag, culprit.name
-      using errcode = 'TD002', hint = 'pgtide carries CREATE TABLE, its indexes and DROP TABLE: tide table create, tide table drop';
-  end if;
-end $body$;
-
-create or replace function tide.refuse_drop() returns event_trigger language plpgsql set search_path = pg_catalog as $body$
-declare culprit record;
-begin
-  if current_setting('tide.internal', true) = 'on' then return; end if;
-  select o.object_identity as name into culprit
-    from pg_event_trigger_dropped_objects() o
-   where o.schema_name in ('tide', 'tide_hinge', 'tide_data', 'tide_remote')
-      or (o.classid = 'pg_namespace'::regclass and o.object_name in ('tide', 'tide_hinge', 'tide_data', 'tide_remote'))
-      or (o.classid = 'pg_foreign_server'::regclass and o.object_name like 'tide\\_%')
-      or (o.classid = 'pg_class'::regclass and exists (select from tide.distributed d where d.relid = o.objid))
-   limit 1;
-  if found then
-    raise exception 'dropping % has to happen on every node, and this statement would reach one', culprit.name
-      using errcode = 'TD002', hint = 'tide table drop removes a distributed table';
-  end if;
-end $body$;
-
--- "$user" would make the schema tide the first place for the user tide: tables would be sought, and made, among our own.
-do $do$ begin
-  execute format('alter role %I in database %I set search_path = public', current_user, current_database());
-end $do$;
-
-do $do$ begin
-  if not exists (select from pg_event_trigger where evtname = 'tide_refuse_ddl') then
-    create event trigger tide_refuse_ddl on ddl_command_end execute function tide.refuse_ddl();
-    create event trigger tide_refuse_drop on sql_drop execute function tide.refuse_drop();
-  end if;
-end $do$;
+-- "$user" would make the schema tide the first place for the user tide: tables would be sought among our own.
+alter role ${TIDE_USER} in database ${TIDE_DATABASE} set search_path = public;
 `;
 
-/** Changes with every change of the text above. */
-export const BOOTSTRAP_VERSION = `pgtide ${createHash('sha256').update(BOOTSTRAP).digest('hex').slice(0, 12)}`;
+/** Changes with every change of what is made. */
+export const BOOTSTRAP_VERSION = `pgtide ${createHash('sha256')
+  .update(BOOTSTRAP + ROLES + GUARD)
+  .digest('hex')
+  .slice(0, 12)}`;

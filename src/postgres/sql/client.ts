@@ -1,7 +1,8 @@
 import pg from 'pg';
 import { messageOf, TideError, tideError } from '../../core/errors.ts';
-import { TIDE_DATABASE, TIDE_MANAGER, TIDE_USER } from '../config.ts';
+import { TIDE_DATABASE, TIDE_MANAGER } from '../config.ts';
 import { ownOptions } from '../shield.ts';
+import { ensureRoles } from './roles.ts';
 import { announceTerm, managerName } from './term.ts';
 
 export interface Address {
@@ -42,6 +43,8 @@ export class NodeConnections {
   /** Sessions that have announced the manager's term. */
   readonly #announced = new WeakSet<pg.PoolClient>();
   readonly #busy = new Set<pg.PoolClient>();
+  /** Servers that are known to have the roles. */
+  readonly #withRoles = new WeakSet<pg.Pool>();
   #isCut = false;
   readonly #pools = new Map<number, { address: Address; pool: pg.Pool }>();
 
@@ -88,10 +91,11 @@ export class NodeConnections {
   }
 
   async #connect(node: number): Promise<pg.PoolClient> {
+    const pool = this.#pool(node);
     let client: pg.PoolClient;
     try {
       if (this.#isCut) throw tideError('NODE_UNREACHABLE', { node, why: 'this manager has let go' });
-      client = await this.#pool(node).connect();
+      client = await pool.connect();
     } catch (error) {
       throw tideError('NODE_UNREACHABLE', { node, why: messageOf(error) }, error);
     }
@@ -100,6 +104,8 @@ export class NodeConnections {
       if (this.#isCut) throw tideError('NODE_UNREACHABLE', { node, why: 'this manager has let go' });
       if (this.#term !== null && !this.#announced.has(client)) await announceTerm(client, this.#term);
       this.#announced.add(client);
+      if (!this.#withRoles.has(pool)) await ensureRoles({ query: async (text) => (await client.query(text)).rows });
+      this.#withRoles.add(pool);
       return client;
     } catch (error) {
       this.#release(client, true);
@@ -161,7 +167,6 @@ export class NodeConnections {
     if (found) found.pool.end().catch(() => {});
     const pool = new pg.Pool({
       ...address,
-      // Let in by a fenced server; what it makes belongs to everybody's role, as if that had made it.
       user: TIDE_MANAGER,
       database: TIDE_DATABASE,
       max: 12,
@@ -171,7 +176,7 @@ export class NodeConnections {
       query_timeout: STATEMENT_TIMEOUT_MS + 2_000,
       keepAlive: true,
       options: ownOptions({
-        role: TIDE_USER,
+        // What the guard of version 0.1.0 asks for.
         'tide.internal': 'on',
         session_replication_role: 'origin',
         synchronous_commit: 'local',

@@ -2,11 +2,10 @@ import { tideError } from '../../core/errors.ts';
 import { literal, type Sql } from './client.ts';
 
 /**
- * Refuses a table that its replicas would not equal. Both are there: `wanted` as the user's statement has made it, `made` as pgtide makes it from
- * what it understood. PostgreSQL renders them; what one has and the other has not would be lost without a word. Throws TABLE_UNSUPPORTED.
+ * Refuses a table that its replicas would not equal. `asked`: the traits of the table as the user's statement has made it, `got`: as pgtide makes it from
+ * what it understood. What one has and the other has not would be lost without a word. Throws TABLE_UNSUPPORTED.
  */
-export async function requireSame(sql: Sql, wanted: string, made: string): Promise<void> {
-  const [asked, got] = [await readTraits(sql, wanted), await readTraits(sql, made)];
+export function requireSame(asked: readonly string[], got: readonly string[]): void {
   const [lost] = without(asked, got);
   const [instead] = without(got, asked);
   if (lost === undefined && instead === undefined) return;
@@ -27,9 +26,9 @@ function without(a: readonly string[], b: readonly string[]): string[] {
 
 /**
  * All that PostgreSQL knows of a table, but for the names of its keys and indexes, which differ from replica to replica: a line each, in words that
- * say what it is. A unique constraint counts as its index.
+ * say what it is. A unique constraint counts as its index. PostgreSQL renders them, with the session's search_path.
  */
-async function readTraits(sql: Sql, relation: string): Promise<string[]> {
+export async function readTraits(sql: Sql, relation: string): Promise<string[]> {
   const rows = await sql.query<{ trait: string }>(
     `with own as (select c.* from pg_class c where c.oid = ${literal(relation)}::regclass),
      ${COLUMNS}, ${CONSTRAINTS}, ${INDEXES}, ${TABLE}

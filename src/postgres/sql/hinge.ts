@@ -2,6 +2,7 @@ import type { NodeId, TableRecord } from '../../catalog/model.ts';
 import { forwardName, partitionTable, remoteTable, SCHEMAS, serverName } from '../../catalog/names.ts';
 import { tideError } from '../../core/errors.ts';
 import type { HingeTarget, SwingAttempt } from '../../operations/ports.ts';
+import { TIDE_OWNER, TIDE_PEER } from '../config.ts';
 import { FOREIGN_OPTIONS } from '../shield.ts';
 import type { Address, Sql } from './client.ts';
 import { ident, isLockFailure, literal, PEER_OPTIONS, qualified, sqlstateOf } from './client.ts';
@@ -15,7 +16,10 @@ export function foreignTableSql(table: TableRecord, pid: number, node: NodeId): 
 
 function foreignSql(table: TableRecord, name: string, server: string, to: { schema: string; table: string }): string {
   const options = `schema_name ${literal(to.schema)}, table_name ${literal(to.table)}`;
-  return `CREATE FOREIGN TABLE IF NOT EXISTS ${name} (${columnsSql(table)}) SERVER ${ident(server)} OPTIONS (${options})`;
+  return (
+    `CREATE FOREIGN TABLE IF NOT EXISTS ${name} (${columnsSql(table)}) SERVER ${ident(server)} OPTIONS (${options});\n` +
+    `ALTER FOREIGN TABLE ${name} OWNER TO ${TIDE_OWNER}`
+  );
 }
 
 /** The name of what a hinge would lead to, quoted. */
@@ -77,10 +81,12 @@ async function ensureServerNamed(sql: Sql, name: string, from: NodeId, address: 
     const options = Object.entries(wanted).map(([k, v]) => `${k} ${literal(v)}`);
     await sql.query(
       `CREATE SERVER ${ident(name)} FOREIGN DATA WRAPPER postgres_fdw OPTIONS (${options.join(', ')});
-       CREATE USER MAPPING FOR tide SERVER ${ident(name)} OPTIONS (user 'tide')`,
+       ${mappingSql(name)}`,
     );
     return;
   }
+  // One of version 0.1.0 has none for everybody.
+  await sql.query(mappingSql(name));
   const have = found.options ?? [];
   const stale = Object.entries(wanted).filter(([k, v]) => !have.includes(`${k}=${v}`));
   if (stale.length === 0) return;
@@ -88,6 +94,15 @@ async function ensureServerNamed(sql: Sql, name: string, from: NodeId, address: 
   await sql.query(
     `ALTER SERVER ${ident(name)} OPTIONS (${stale.map(([k, v]) => `${verb(k)} ${k} ${literal(v)}`).join(', ')})`,
   );
+}
+
+/**
+ * Whoever may use a table here gets to its rows there: his rights were looked at here. Nobody else has USAGE on the server, so that no foreign table
+ * of his own leads there.
+ */
+function mappingSql(server: string): string {
+  const options = `user ${literal(TIDE_PEER)}, password_required 'false'`;
+  return `CREATE USER MAPPING IF NOT EXISTS FOR PUBLIC SERVER ${ident(server)} OPTIONS (${options})`;
 }
 
 /** Drops a node's server here; only for a node that has left. Idempotent. */

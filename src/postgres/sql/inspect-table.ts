@@ -5,23 +5,45 @@ import { messageOf, TideError, tideError } from '../../core/errors.ts';
 import type { InspectedTable } from '../../manager/ports.ts';
 import { ident, literal, qualified, type Sql, sqlstateOf } from './client.ts';
 import { refuseTypes } from './column-types.ts';
-import { indexTail, requireSame } from './compare-tables.ts';
+import { indexTail, readTraits, requireSame } from './compare-tables.ts';
 import { replicaSql } from './replica.ts';
 import { refuseShifting } from './shifting.ts';
 import { nameTaken, parentSql } from './table.ts';
 
 /**
  * Understands `CREATE TABLE …[; CREATE INDEX …]` by running it in a transaction that is rolled back, and reads the result from the
- * catalog: PostgreSQL itself resolves types, defaults and constraints. Then all that would be made of it is made there, too, and has to equal
- * it. Refuses, with a reason, what a distributed table cannot have. Throws TABLE_UNSUPPORTED, TABLE_EXISTS, SQL_REFUSED and those of its key.
+ * catalog: PostgreSQL itself resolves types, defaults and constraints. That is done in a client's session (`asClient`): functions that the text
+ * names may run in it. Then all that would be made of it is made in one of the manager's, rolled back too, and has to equal it. Refuses, with a
+ * reason, what a distributed table cannot have. Throws TABLE_UNSUPPORTED, TABLE_EXISTS, SQL_REFUSED and those of its key.
  */
 export async function inspectTable(
   sql: Sql,
+  asClient: <T>(work: (sql: Sql) => Promise<T>) => Promise<T>,
   node: NodeId,
   text: string,
   distributeBy: string | undefined,
 ): Promise<InspectedTable> {
-  const { schema, name } = await readStatement(text);
+  const named = await readStatement(text);
+  const { table, traits } = await asClient((client) => understand(client, node, named, text, distributeBy));
+  await sql.query("BEGIN; SET LOCAL lock_timeout = '5s'");
+  try {
+    await makeOnce(sql, table, traits);
+    return table;
+  } catch (error) {
+    throw asRefusal(error, node, text);
+  } finally {
+    await sql.query('ROLLBACK');
+  }
+}
+
+/** What the text makes, and what PostgreSQL says of it. */
+async function understand(
+  sql: Sql,
+  node: NodeId,
+  { schema, name }: { schema: string; name: string },
+  text: string,
+  distributeBy: string | undefined,
+): Promise<{ table: InspectedTable; traits: string[] }> {
   const relation = qualified(schema, name);
   await sql.query("BEGIN; SET LOCAL search_path = public; SET LOCAL lock_timeout = '5s'");
   try {
@@ -37,9 +59,7 @@ export async function inspectTable(
     await refuseShifting(sql, relation);
     const key = chooseKey(definition, `${schema}.${name}`, distributeBy);
     await checkHashable(sql, relation, key, definition);
-    const table = { schema, name, distributeBy: key, definition };
-    await makeOnce(sql, relation, table);
-    return table;
+    return { table: { schema, name, distributeBy: key, definition }, traits: await readTraits(sql, relation) };
   } catch (error) {
     throw asRefusal(error, node, text);
   } finally {
@@ -208,7 +228,7 @@ async function refuseOwnObjects(sql: Sql, relation: string): Promise<void> {
 const NOBODY = 0;
 
 /** Makes, in the transaction that is rolled back, a partition that is led here and one that is led elsewhere. */
-async function makeOnce(sql: Sql, relation: string, inspected: InspectedTable): Promise<void> {
+async function makeOnce(sql: Sql, inspected: InspectedTable, traits: readonly string[]): Promise<void> {
   const here = 1;
   const partitions = [here, NOBODY].map((leader, pid) => {
     return { tid: NOBODY, pid, epoch: 1, leader, replicas: [{ node: leader, state: 'ready' as const }] };
@@ -222,9 +242,8 @@ async function makeOnce(sql: Sql, relation: string, inspected: InspectedTable): 
     partitions,
   };
   await runAll(sql, replicaSql(table, 0));
-  await requireSame(sql, relation, qualified(SCHEMAS.data, partitionTable(NOBODY, 0)));
+  requireSame(traits, await readTraits(sql, qualified(SCHEMAS.data, partitionTable(NOBODY, 0))));
   await runAll(sql, [
-    `DROP TABLE ${relation}`,
     `CREATE SERVER ${ident(serverName(NOBODY))} FOREIGN DATA WRAPPER postgres_fdw`,
     ...parentSql(here, table),
   ]);
@@ -252,7 +271,7 @@ async function checkHashable(sql: Sql, relation: string, key: string, definition
   const type = definition.columns.find((c) => c.name === key)?.type ?? '';
   await sql.query('SAVEPOINT hashable');
   try {
-    await sql.query(`CREATE TABLE tide.hashable (LIKE ${relation}) PARTITION BY HASH (${ident(key)})`);
+    await sql.query(`CREATE TEMP TABLE hashable (LIKE ${relation}) PARTITION BY HASH (${ident(key)})`);
   } catch (error) {
     throw tideError('KEY_NOT_HASHABLE', { column: key, type, why: messageOf(error) });
   } finally {

@@ -3,7 +3,7 @@ import type { NodeId } from '../../catalog/model.ts';
 import { publicationName, SCHEMAS, subscriptionName } from '../../catalog/names.ts';
 import type { SlotState } from '../../catalog/retention.ts';
 import { must } from '../../core/assert.ts';
-import { TIDE_MANAGER } from '../config.ts';
+import { TIDE_MANAGER, TIDE_STREAM } from '../config.ts';
 import { SENDER_OPTIONS, shieldRoleSql } from '../shield.ts';
 import type { Address, Sql } from './client.ts';
 import { ident, literal, PEER_OPTIONS, qualified, sqlstateOf } from './client.ts';
@@ -42,8 +42,8 @@ export async function createSlot(sql: Sql, from: NodeId, to: NodeId): Promise<vo
 export async function ensureSubscription(sql: Sql, from: NodeId, to: NodeId, sender: Address): Promise<void> {
   const name = subscriptionName(from, to);
   const conninfo = conninfoOf(name, sender);
-  const [found] = await sql.query<{ conninfo: string; owner: string }>(
-    'select subconninfo as conninfo, pg_get_userbyid(subowner) as owner from pg_subscription where subname = $1',
+  const [found] = await sql.query<{ conninfo: string; owner: string; asOwner: boolean }>(
+    'select subconninfo as conninfo, pg_get_userbyid(subowner) as owner, subrunasowner as "asOwner" from pg_subscription where subname = $1',
     [name],
   );
   if (!found) {
@@ -54,12 +54,13 @@ export async function ensureSubscription(sql: Sql, from: NodeId, to: NodeId, sen
   const stale = [
     found.conninfo === conninfo ? [] : `CONNECTION ${literal(conninfo)}`,
     found.owner === OWNER ? [] : `OWNER TO ${ident(OWNER)}`,
+    found.asOwner ? [] : 'SET (run_as_owner = true)',
   ].flat();
   if (found.owner !== OWNER) await sql.query(shieldRoleSql(OWNER));
   if (stale.length > 0) await sql.query(stale.map((what) => `ALTER SUBSCRIPTION ${ident(name)} ${what}`).join(';\n'));
 }
 
-/** Whom workers run as: no client is that role, so that it can have limits of its own. */
+/** Whom workers run as: no client is that role, so that it can have limits of its own. The tables' owner could not even name them: clients have his rights. */
 const OWNER = TIDE_MANAGER;
 
 /** Takes up every table that the publication lists as one whose rows are there. `as`: where it is not to run yet, nor under its own name. */
@@ -72,13 +73,12 @@ export async function createSubscription(
 ): Promise<void> {
   const stream = subscriptionName(from, to);
   await sql.query(shieldRoleSql(OWNER));
-  await sql.query(`SET LOCAL ROLE ${ident(OWNER)};
-     CREATE SUBSCRIPTION ${ident(as.name)} CONNECTION ${literal(conninfoOf(stream, sender))} PUBLICATION ${ident(publicationName(to))}
-     WITH (create_slot = false, slot_name = ${ident(stream)}, enabled = ${as.enabled}, origin = none, binary = true, streaming = parallel, copy_data = false, synchronous_commit = off)`);
+  await sql.query(`CREATE SUBSCRIPTION ${ident(as.name)} CONNECTION ${literal(conninfoOf(stream, sender))} PUBLICATION ${ident(publicationName(to))}
+     WITH (create_slot = false, slot_name = ${ident(stream)}, enabled = ${as.enabled}, origin = none, run_as_owner = true, binary = true, streaming = parallel, copy_data = false, synchronous_commit = off)`);
 }
 
 function conninfoOf(name: string, { host, port }: Address): string {
-  const peer = { host, port, dbname: 'tide', user: 'tide', application_name: name, ...PEER_OPTIONS };
+  const peer = { host, port, dbname: 'tide', user: TIDE_STREAM, application_name: name, ...PEER_OPTIONS };
   return conninfo({ ...peer, options: SENDER_OPTIONS });
 }
 

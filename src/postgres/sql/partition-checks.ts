@@ -1,6 +1,8 @@
 import type { TableRecord } from '../../catalog/model.ts';
 import { partitionTable, SCHEMAS } from '../../catalog/names.ts';
+import { must } from '../../core/assert.ts';
 import { ident, isLockFailure, literal, qualified, type Sql } from './client.ts';
+import { BOOTSTRAP_OID } from './ownership.ts';
 
 /**
  * The CHECK constraint of a replica's table that is equal to the partition constraints of the parent and of the hinge, with this node's oids: ATTACH
@@ -38,7 +40,6 @@ const LOCK_MS = 100;
 
 interface OldChecks {
   name: string;
-  owner: string;
   condition: string;
   old: string[];
   isAdded: boolean;
@@ -68,7 +69,7 @@ export async function renewPartitionChecks(sql: Sql): Promise<{ renewed: number;
 
 async function readOldChecks(sql: Sql): Promise<OldChecks[]> {
   return sql.query<OldChecks & Record<string, unknown>>(
-    `select c.relname as name, pg_get_userbyid(c.relowner)::text as owner,
+    `select c.relname as name,
             string_agg(pg_get_expr(k.conbin, k.conrelid), ' AND ' order by k.conname) filter (where k.conname = any ($2)) as condition,
             array_agg(k.conname::text) filter (where k.conname = any ($2)) as old,
             bool_or(k.conname = $1) as "isAdded", bool_or(k.conname = $1 and k.convalidated) as "isValid"
@@ -81,19 +82,21 @@ async function readOldChecks(sql: Sql): Promise<OldChecks[]> {
 
 /**
  * The old constraints prove until they are dropped what the new one says. So VALIDATE, which reads all rows beside everybody who writes, need not
- * open the parent, for as long as it takes: it runs as somebody who is no manager, and whom the refusal of DDL has to let by.
+ * open the parent, for as long as it takes: it runs as a superuser who is no manager, and whom the refusal of DDL has to let by.
  */
-async function renew(sql: Sql, { name, owner, condition, old, isAdded, isValid }: OldChecks): Promise<void> {
+async function renew(sql: Sql, { name, condition, old, isAdded, isValid }: OldChecks): Promise<void> {
   const table = qualified(SCHEMAS.data, name);
   const briefly = async (change: string) => {
     await sql.query(
       `BEGIN; SET LOCAL lock_timeout = ${LOCK_MS}; SET LOCAL deadlock_timeout = '5ms'; ALTER TABLE ${table} ${change}; COMMIT`,
     );
   };
+  const [other] = await sql.query<{ superuser: string }>(`select pg_get_userbyid(${BOOTSTRAP_OID}) as superuser`);
+  const { superuser } = must(other, 'superuser');
   if (!isAdded) await briefly(`ADD CONSTRAINT ${CHECK} CHECK (NOT tide.attaches() OR ${condition}) NOT VALID`);
   if (!isValid)
     await sql.query(
-      `BEGIN; SET LOCAL lock_timeout = '2s'; SET LOCAL event_triggers = off; SET LOCAL SESSION AUTHORIZATION ${ident(owner)};
+      `BEGIN; SET LOCAL lock_timeout = '2s'; SET LOCAL event_triggers = off; SET LOCAL SESSION AUTHORIZATION ${ident(superuser)};
        ALTER TABLE ${table} VALIDATE CONSTRAINT ${CHECK}; COMMIT`,
     );
   await briefly(old.map((constraint) => `DROP CONSTRAINT ${constraint}`).join(', '));

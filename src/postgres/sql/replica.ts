@@ -1,6 +1,7 @@
 import type { NodeId, TableRecord } from '../../catalog/model.ts';
 import { partitionTable, SCHEMAS } from '../../catalog/names.ts';
 import { tideError } from '../../core/errors.ts';
+import { TIDE_OWNER } from '../config.ts';
 import { ident, literal, qualified, type Sql } from './client.ts';
 import { partitionChecksSql } from './partition-checks.ts';
 import { columnsSql, parentExists } from './table.ts';
@@ -20,6 +21,7 @@ export function replicaSql(table: TableRecord, pid: number): string[] {
     `CREATE TRIGGER tide_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON ${replica} EXECUTE FUNCTION tide.not_the_leader()`,
     `CREATE TRIGGER tide_fixed_key BEFORE UPDATE OF ${key} ON ${replica} FOR EACH ROW ` +
       `WHEN (OLD.${key} IS DISTINCT FROM NEW.${key}) EXECUTE FUNCTION tide.fixed_key(${literal(table.distributeBy)})`,
+    `ALTER TABLE ${replica} OWNER TO ${TIDE_OWNER}`,
   ];
 }
 

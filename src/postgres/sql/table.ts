@@ -1,6 +1,7 @@
 import type { TableRecord } from '../../catalog/model.ts';
 import { partitionTable, SCHEMAS } from '../../catalog/names.ts';
 import { tideError } from '../../core/errors.ts';
+import { TIDE_OWNER, TIDE_USER } from '../config.ts';
 import { ident, literal, qualified, type Sql } from './client.ts';
 import { foreignTableSql } from './hinge.ts';
 import { partitionChecksSql } from './partition-checks.ts';
@@ -22,8 +23,9 @@ export function columnsSql(table: TableRecord): string {
 export function parentSql(node: number, table: TableRecord): string[] {
   const parent = qualified(table.schema, table.name);
   const statements = [
-    `CREATE SCHEMA IF NOT EXISTS ${ident(table.schema)}`,
+    `CREATE SCHEMA IF NOT EXISTS ${ident(table.schema)} AUTHORIZATION ${TIDE_USER}`,
     `CREATE TABLE ${parent} (${columnsSql(table)}) PARTITION BY HASH (${ident(table.distributeBy)})`,
+    `ALTER TABLE ${parent} OWNER TO ${TIDE_OWNER}`,
     `INSERT INTO tide.distributed (relid, tid) VALUES (${literal(parent)}::regclass, ${table.tid})`,
   ];
   for (const partition of table.partitions) {
@@ -32,6 +34,7 @@ export function parentSql(node: number, table: TableRecord): string[] {
     const bounds = `FOR VALUES WITH (MODULUS ${table.partitionCount}, REMAINDER ${partition.pid})`;
     statements.push(
       `CREATE TABLE ${hinge} PARTITION OF ${parent} ${bounds} PARTITION BY HASH (${ident(table.distributeBy)})`,
+      `ALTER TABLE ${hinge} OWNER TO ${TIDE_OWNER}`,
     );
     if (partition.leader === node) {
       const replica = qualified(SCHEMAS.data, name);

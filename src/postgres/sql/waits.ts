@@ -1,4 +1,4 @@
-import { TIDE_MANAGER } from '../config.ts';
+import { TIDE_MANAGER, TIDE_PEER, TIDE_USER } from '../config.ts';
 import type { Sql } from './client.ts';
 
 /** A session with a transaction open, as `OpenSessionReport` of the beat. */
@@ -17,20 +17,22 @@ const BLOCKERS_MAX = 100;
 /** Younger transactions are in nobody's way for long. */
 const YOUNG_MS = 100;
 
+const CLIENTS_ARE_SUPERUSERS = `(select rolsuper from pg_roles where rolname = '${TIDE_USER}')`;
+
 const XACT = `(extract(epoch from a.backend_start) || '/' || extract(epoch from a.xact_start))`;
 
 /**
  * Sessions of clients and of other nodes with a transaction open, and what each waits for. pgtide's own are left out: their waits are bounded. The
  * locks are looked at only where somebody waits for one.
  *
- * Whose transaction a session works for, postgres_fdw says in its name (`hinge.ts`). A client may call itself the same, but postgres_fdw comes
- * over TCP, and the gateway's clients do not.
+ * Whose transaction a session works for, postgres_fdw says in its name (`hinge.ts`). A client may call itself the same, but is not the role of other nodes.
+ * While clients are superusers, other nodes come as they do: then they are whoever comes over TCP.
  */
 export async function readOpenSessions(sql: Sql): Promise<OpenSession[]> {
   const rows = await sql.query<Omit<OpenSession, 'via'> & { via: string | null }>(
     `with open as materialized (
        select a.pid, ${XACT} as xact, clock_timestamp() - a.xact_start as age, a.state = 'active' as active,
-              case when a.client_addr is not null then a.application_name end as via, a.wait_event_type = 'Lock' as waits
+              case when a.usename = $2 or (a.client_addr is not null and ${CLIENTS_ARE_SUPERUSERS}) then a.application_name end as via, a.wait_event_type = 'Lock' as waits
          from pg_stat_activity a
         where a.backend_type = 'client backend' and a.datname = current_database() and a.xact_start is not null
           and a.usename <> $1 and a.application_name not like 'pgtide %'
@@ -58,7 +60,7 @@ export async function readOpenSessions(sql: Sql): Promise<OpenSession[]> {
               'pids', (select coalesce(json_agg(b.pid), '[]')
                          from (select distinct pid from unnest(pg_blocking_pids(w.pid)) b(pid) limit ${BLOCKERS_MAX}) b)) end as waits
        from open o left join waiting w on w.pid = o.pid`,
-    [TIDE_MANAGER],
+    [TIDE_MANAGER, TIDE_PEER],
   );
   return rows.map((row) => ({ ...row, via: originOf(row.via) }));
 }

@@ -50,7 +50,7 @@ export class WaitGraph {
     const beganMs = performance.now();
     const reports = await Promise.all(
       this.#nodes.map(async (node): Promise<[number, OpenSession[]]> => {
-        const pool = this.#cluster.postgres(node);
+        const pool = this.#cluster.manager(node);
         const sql = { query: async (text: string, values?: unknown[]) => (await pool.query(text, values)).rows };
         const open = await readOpenSessions(sql as Parameters<typeof readOpenSessions>[0]);
         return [node, open.map((s) => ({ ...s, startMs: beganMs - s.ageMs }))];

@@ -3,6 +3,7 @@ import pg from 'pg';
 import type { OperationResult } from '../../../src/api/results.ts';
 import { must } from '../../../src/core/assert.ts';
 import { TideError } from '../../../src/core/errors.ts';
+import { TIDE_PEER } from '../../../src/postgres/config.ts';
 import type { LocalCluster } from '../../support/cluster.ts';
 
 const POLL_MS = 200;
@@ -102,7 +103,7 @@ async function replicasApart(cluster: LocalCluster): Promise<string[]> {
 
 async function contents(cluster: LocalCluster, row: { tid: number; pid: number; node: number }): Promise<string> {
   const { rows } = await cluster
-    .postgres(row.node)
+    .manager(row.node)
     .query<{ hash: string }>(
       `SELECT count(*) || ' rows, ' || sum(hashtextextended(r::text, 0)) AS hash FROM tide_data.t${row.tid}_p${row.pid} r`,
     );
@@ -114,7 +115,7 @@ async function contents(cluster: LocalCluster, row: { tid: number; pid: number; 
  * waits where a test wants it.
  */
 export async function hold(port: number, sql: string): Promise<pg.Client> {
-  const client = new pg.Client({ host: '127.0.0.1', port, user: 'tide', database: 'tide' });
+  const client = new pg.Client({ host: '127.0.0.1', port, user: TIDE_PEER, database: 'tide' });
   client.on('error', () => {});
   await client.connect();
   await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ');

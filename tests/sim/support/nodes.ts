@@ -1,6 +1,7 @@
 import { API_VERSION, type BeatAnswer, type NodeFacts } from '../../../src/api/membership.ts';
 import type { NodeId } from '../../../src/catalog/model.ts';
 import { TideError } from '../../../src/core/errors.ts';
+import { STORE_FORMAT } from '../../../src/node/store-dir.ts';
 import { META_FORMAT } from '../../../src/store/meta-store.ts';
 import type { Machine } from './machine.ts';
 import type { SimWorld } from './world.ts';
@@ -17,6 +18,7 @@ const DISK_BYTES = 1e12;
 export function factsOf(id: NodeId): NodeFacts {
   return {
     api: API_VERSION,
+    storeFormat: STORE_FORMAT,
     address: `10.0.0.${id}:26257`,
     httpAddress: `10.0.0.${id}:8080`,
     postgresHost: `10.0.0.${id}`,

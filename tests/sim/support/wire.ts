@@ -10,6 +10,8 @@ import type { SimWorld } from './world.ts';
 /** Which nodes a call asks, by the place of the node among its arguments. */
 const ASKED: Record<keyof DataPlane, readonly number[]> = {
   bootstrap: [0],
+  useOwnRoles: [0],
+  weakenClients: [0],
   ensureServer: [0],
   dropServer: [0],
   createParent: [0],

@@ -3,7 +3,7 @@ import { ClusterLoad } from '../../../src/manager/cluster-load.ts';
 import type { CommandContext } from '../../../src/manager/commands/context.ts';
 import { listManagers } from '../../../src/manager/commands/nodes.ts';
 import type { Measurements } from '../../../src/manager/measurements.ts';
-import { META_FORMAT } from '../../../src/store/meta-store.ts';
+import { META_FORMAT, ROLES_FORMAT } from '../../../src/store/meta-store.ts';
 import { World } from '../operations/support/world.ts';
 import { HEALTHY } from './support/beats.ts';
 
@@ -41,7 +41,9 @@ test('whoever is alive and reaches the meta store could take over', async () => 
 
 test('one with an older program could not: it would find the store too new', async () => {
   beats(1);
-  beats(2, META_FORMAT - 1);
+  beats(2, ROLES_FORMAT - 1);
   beats(3, META_FORMAT + 1);
+  expect(await roles()).toEqual(['1 leader 7', '2 standby', '3 standby']);
+  await world.catalog.separateRoles();
   expect(await roles()).toEqual(['1 leader 7', '3 standby']);
 });

@@ -12,6 +12,7 @@ const facts = {
   build: '0.1.0',
   startedAt: '2026-01-01T00:00:00.000Z',
   startMode: 'start',
+  storeFormat: 1,
 };
 const beat = {
   node: 1,

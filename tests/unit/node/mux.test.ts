@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createMux, type Mux } from '../../../src/node/mux.ts';
 import { freePorts } from '../../../src/node/ports.ts';
 import { nextStartup } from '../../../src/node/refuse.ts';
+import { OWN_ROLES } from '../../../src/postgres/config.ts';
 
 /** A startup packet of protocol 3.0 without parameters. */
 const STARTUP = Buffer.from([0, 0, 0, 9, 0, 3, 0, 0, 0]);
@@ -130,6 +131,25 @@ describe('mux', () => {
     expect((await once(withSsl, 'data'))[0].toString()).toContain('C57P03');
     withSsl.destroy();
     await expect.poll(() => mux.openSessions).toBe(0);
+  });
+
+  it("refuses pgtide's own roles, wherever they stand in the message, and asks nobody", async () => {
+    for (const user of OWN_ROLES) {
+      const client = new Client({ host: '127.0.0.1', port, user, database: 'tide' });
+      await expect(client.connect(), user).rejects.toMatchObject({
+        code: '28000',
+        message: expect.stringContaining(user),
+        hint: expect.stringContaining('tide'),
+      });
+    }
+    const twice = Buffer.from('\0\x03\0\0database\0tide\0user\0tide\0user\0tide_manager\0\0', 'latin1');
+    const socket = dial();
+    socket.write(Buffer.concat([Buffer.from([0, 0, 0, twice.length + 4]), twice]));
+    expect((await once(socket, 'data'))[0].toString()).toContain('C28000');
+    const asDatabase = Buffer.from('\0\x03\0\0database\0user\0user\0tide\0\0', 'latin1');
+    const other = dial();
+    other.write(Buffer.concat([Buffer.from([0, 0, 0, asDatabase.length + 4]), asDatabase]));
+    expect((await once(other, 'data'))[0].subarray(4)).toEqual(asDatabase);
   });
 
   it('lets so many sessions in, tells the next one why not, and takes requests to cancel all the same', async () => {

@@ -39,6 +39,7 @@ export function factsOf(n: number): BeatReport['facts'] {
     build: '0.1.0',
     startedAt: '2026-01-01T00:00:00.000Z',
     startMode: 'start',
+    storeFormat: 2,
   };
 }
 

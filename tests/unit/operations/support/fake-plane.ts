@@ -39,6 +39,12 @@ export class FakePlane implements DataPlane {
     });
   }
 
+  async useOwnRoles(): Promise<void> {}
+
+  async weakenClients(): Promise<'already'> {
+    return 'already';
+  }
+
   async ensureServer(from: NodeId, to: NodeId): Promise<void> {
     const { servers } = this.#cluster.on(from);
     if (!servers.has(serverName(to)))
