@@ -6,8 +6,10 @@ import { type WorkerFailure, WorkerLog } from './worker-log.ts';
 const READ_MAX = 1 << 20;
 /** How much of what is there already is looked at for who the workers are. */
 const PAST_BYTES = 256 << 10;
-/** A failure that has not come back for as long is over: a worker begins anew five times a second. */
+/** A failure that has not come back for as long is no news: a worker begins anew five times a second. */
 const OVER_MS = 10_000;
+/** Until a large transaction, or the copy of a large table, comes to the row again where it has failed before: it is the same failure. */
+const AGAIN_MS = 600_000;
 const ERRORS_MAX = 50;
 const MESSAGE_MAX = 500;
 
@@ -41,8 +43,9 @@ export class ApplyErrors {
     const failures = this.#log.take(await this.#read().catch(() => ''));
     const nowMs = this.#nowMs();
     if (!isFirst) for (const failure of failures) this.#count(failure, nowMs);
-    for (const [key, { lastMs }] of this.#counted) if (nowMs - lastMs > OVER_MS) this.#counted.delete(key);
-    const newest = [...this.#counted.values()].sort((a, b) => b.lastMs - a.lastMs).slice(0, ERRORS_MAX);
+    for (const [key, { lastMs }] of this.#counted) if (nowMs - lastMs > AGAIN_MS) this.#counted.delete(key);
+    const news = [...this.#counted.values()].filter(({ lastMs }) => nowMs - lastMs <= OVER_MS);
+    const newest = news.sort((a, b) => b.lastMs - a.lastMs).slice(0, ERRORS_MAX);
     return newest.map(({ stream, table, copying, place, message, tries, seconds, firstMs, lastMs }) => ({
       stream,
       table,
@@ -58,7 +61,10 @@ export class ApplyErrors {
   #count(failure: WorkerFailure, nowMs: number): void {
     const { stream, table, copying, place, second } = failure;
     const key = JSON.stringify([stream, table, copying, place]);
-    const known = this.#counted.get(key) ?? { ...failure, tries: 0, seconds: 0, firstMs: nowMs, lastMs: nowMs };
+    const begun = { ...failure, tries: 0, seconds: 0, firstMs: nowMs, lastMs: nowMs };
+    const before = this.#counted.get(key);
+    // What has no place, as that a sender is not reached, may be another story by now.
+    const known = before && (copying || place !== '' || nowMs - before.lastMs <= OVER_MS) ? before : begun;
     if (second) known.seconds += 1;
     else Object.assign(known, { tries: known.tries + 1, message: failure.message.slice(0, MESSAGE_MAX) });
     known.lastMs = nowMs;

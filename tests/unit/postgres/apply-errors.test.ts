@@ -82,3 +82,24 @@ test('of a log that grows by more than can be read, the newest is', async () => 
   const found = await look(500, failure(1, 7) + line(2, `LOG:  ${'x'.repeat(2 << 20)}`) + failure(3, 8));
   expect(found.map((f) => f.place)).toEqual(['8']);
 });
+
+test('a transaction, or a copy, that takes long until it fails again is counted as one', async () => {
+  await look(0, failure(1, 7));
+  const began = (pid: number) =>
+    line(
+      pid,
+      'LOG:  logical replication table synchronization worker for subscription "tide_1_2", table "t4_p1" has started',
+    );
+  for (let pid = 10; pid < 14; pid++) {
+    await look(20_000, '');
+    await look(10_000, failure(pid, 7) + began(pid + 100) + line(pid + 100, 'ERROR:  not this one'));
+  }
+  expect(await errors.look()).toMatchObject([
+    { table: 't4_p0', place: '7', tries: 4, forMs: 90_000, agoMs: 0 },
+    { table: 't4_p1', copying: true, tries: 4, forMs: 90_000, agoMs: 0 },
+  ]);
+  // Between two of them there is nothing new to tell, and what is over is forgotten.
+  expect(await look(20_000, '')).toEqual([]);
+  await look(600_000, '');
+  expect(await look(0, failure(20, 7))).toMatchObject([{ tries: 1 }]);
+});
