@@ -96,6 +96,13 @@ async function changeLeader(pid: number, to: number): Promise<number> {
   return operations[0] ?? 0;
 }
 
+/** Who a client's transaction is on a node: itself, or what came from its node. */
+const userOn = (
+  at: Record<(typeof roles)[number], number>,
+  through: (typeof roles)[number],
+  on: 'source' | 'target',
+) => (at[through] === at[on] ? 'tide' : 'tide_peer');
+
 /** The catalog has the new leader, whether or not the operation has ended. */
 async function swung(pid: number, to: number): Promise<void> {
   await eventually(async () => expect((await holdersOf(cluster, 'acct', pid)).leader).toBe(to));
@@ -113,7 +120,7 @@ describe('a transaction that has read the partition before the move', () => {
       const id = await changeLeader(at.pid, at.target);
       // It holds the hinge's lock, which keeps the partition where it is: the swing waits, says for whom, and holds nobody up.
       const shown = await waiting(id, /has used the partition/);
-      expect(shown.waitsFor).toMatchObject({ kind: 'transaction', user: 'tide', node: at.source });
+      expect(shown.waitsFor).toMatchObject({ kind: 'transaction', user: userOn(at, role, 'source'), node: at.source });
       expect(shown.waitsFor?.pid).toBeGreaterThan(0);
       expect(shown.waitsFor?.query).toMatch(/SELECT|FETCH|CURSOR|CLOSE/);
       const beganMs = performance.now();
@@ -146,7 +153,11 @@ describe('a transaction that has looked elsewhere before the move', () => {
       if (level !== 'READ COMMITTED' || role !== 'target') {
         // Its snapshot of the new leader is older than the change: nobody may look at the partition there with such eyes.
         const shown = await waiting(id, /older than the change of leader/);
-        expect(shown.waitsFor).toMatchObject({ kind: 'transaction', user: 'tide', node: at.target });
+        expect(shown.waitsFor).toMatchObject({
+          kind: 'transaction',
+          user: userOn(at, role, 'target'),
+          node: at.target,
+        });
         expect(shown.steps.find((s) => s.name === 'localise-target')?.status).toBe('running');
       }
       await update(cluster.sql(at.third), at.key, 'current');
