@@ -77,7 +77,7 @@ describe.skipIf(probe === null)('disks that run full', () => {
 
   test('a target without room is waited for, and the copy goes on when there is some', async () => {
     const disk = diskOf(TARGET);
-    const writer = await hold(cluster.node(SOURCE).postgresPort, `INSERT INTO big VALUES (-1, 'held')`);
+    const writer = await hold(cluster.node(SOURCE).postgresPort, `INSERT INTO big VALUES (-1, 'held')`, 'tide');
     const age = () => writer.query<{ ms: number }>('SELECT extract(epoch FROM clock_timestamp() - now()) * 1000 AS ms');
     await expect.poll(async () => Number((await age()).rows[0]?.ms), { timeout: 5_000 }).toBeGreaterThan(1_100);
     const id = await addBig();

@@ -112,10 +112,10 @@ async function contents(cluster: LocalCluster, row: { tid: number; pid: number; 
 
 /**
  * Somebody's transaction that has run `sql` and stays open, in a session of its own: an operation that has to wait for it does, and so
- * waits where a test wants it.
+ * waits where a test wants it. By itself it comes from another node, and may name hinges.
  */
-export async function hold(port: number, sql: string): Promise<pg.Client> {
-  const client = new pg.Client({ host: '127.0.0.1', port, user: TIDE_PEER, database: 'tide' });
+export async function hold(port: number, sql: string, user = TIDE_PEER): Promise<pg.Client> {
+  const client = new pg.Client({ host: '127.0.0.1', port, user, database: 'tide' });
   client.on('error', () => {});
   await client.connect();
   await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
