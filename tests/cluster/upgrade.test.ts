@@ -6,6 +6,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { must } from '../../src/core/assert.ts';
 import { chooseUser } from '../../src/root/user.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
+import { played } from '../support/matrix.ts';
 import { Load } from './support/load.ts';
 import { eventually, expectReplicasEqual, expectSettled } from './support/proof.ts';
 import { tide } from './support/tide.ts';
@@ -13,12 +14,12 @@ import { buildOldVersion, NO_HISTORY } from './support/version-0.1.0.ts';
 
 /** From 0.1.0, where everybody was the superuser `tide`, node after node, under load: it ends with clients that are ordinary roles. */
 
-/** The manager first and last; both with `npm run test:upgrade`. */
+/** The manager last, and first. */
 const ORDERS = [
   [3, 2, 1],
   [1, 2, 3],
 ];
-const orders = process.env.PGTIDE_UPGRADE_ORDERS === 'all' ? ORDERS : ORDERS.slice(0, 1);
+const orders = played(ORDERS, (_, index) => index === 0);
 const TEST_MS = 300_000;
 
 let old: ReturnType<typeof buildOldVersion>;
