@@ -12,13 +12,14 @@ import {
 } from '../catalog/apply-failures.ts';
 import type { ClusterView, NodeId, Partition } from '../catalog/model.ts';
 import { partitionTable } from '../catalog/names.ts';
-import { fedThrough, isOut, partitionOf, replicaKey, replicaOn, servedBy, tableName } from '../catalog/view.ts';
+import { fedThrough, isOut, partitionOf, replicaKey, replicaOn, servedBy } from '../catalog/view.ts';
 import type { ApplyError } from '../core/apply-error.ts';
 import { must } from '../core/assert.ts';
 import type { Clock } from '../core/clock.ts';
 import { messageOf } from '../core/errors.ts';
 import { Rounds } from '../core/rounds.ts';
 import type { DataPlane, PartitionRef } from '../operations/ports.ts';
+import { partitionName } from '../placement/naming.ts';
 import { type GiveUpPorts, giveUpFollower } from './give-up.ts';
 
 export interface ApplyPorts extends GiveUpPorts {
@@ -253,12 +254,16 @@ export class ApplyKeeper {
 
 const whyText = ({ from, message }: ApplyFailure) => `what node ${from} sent could not be applied: ${message}`;
 
+/** `acct 3`; null where the failure is that of no partition there is. */
+export function failingPartition(view: ClusterView, failure: ApplyFailure): string | null {
+  const ref = partitionIn(failure);
+  return ref && view.tables.has(ref.tid) ? partitionName(view, ref) : null;
+}
+
 /** `node 2 cannot apply what node 1 sends of acct 3 (12 tries): duplicate key …` */
 export function describeFailure(view: ClusterView, failure: ApplyFailure): string {
   const { from, to, table, copying, message, tries } = failure;
-  const ref = partitionIn(failure);
-  const record = ref ? view.tables.get(ref.tid) : undefined;
-  const name = ref && record ? `${tableName(record)} ${ref.pid}` : table;
+  const name = failingPartition(view, failure) ?? table;
   const what = name === null ? '' : ` of ${name}`;
   const verb = copying ? 'copy' : 'apply';
   return `node ${to} cannot ${verb} what node ${from} sends${what} (${tries} tries): ${message}`;

@@ -1,8 +1,9 @@
 import type { DoctorRow } from '../api/results.ts';
 import { type ApplyFailure, partitionIn } from '../catalog/apply-failures.ts';
 import type { ClusterView, NodeId, Partition } from '../catalog/model.ts';
-import { allPartitions, connectedNodes, replicaOn, tableName } from '../catalog/view.ts';
-import { describeFailure } from './apply-keeper.ts';
+import { allPartitions, connectedNodes, replicaOn } from '../catalog/view.ts';
+import { partitionName } from '../placement/naming.ts';
+import { describeFailure, failingPartition } from './apply-keeper.ts';
 
 /** What is shown of streams that fail, and of replicas that were given up for it. */
 
@@ -38,15 +39,13 @@ export function replicationFindings(view: ClusterView, streams: Failures): Docto
 }
 
 function faultsOn(view: ClusterView, streams: Failures, node: NodeId): { name: string; why: string }[] {
-  const stale = [...allPartitions(view)].flatMap(({ table, partition }) => {
+  const stale = [...allPartitions(view)].flatMap(({ partition }) => {
     const why = replicaOn(partition, node)?.why;
-    const name = `${tableName(table)} ${partition.pid}`;
+    const name = partitionName(view, partition);
     return why === undefined ? [] : [{ name, why: `${name} on node ${node} is stale: ${why}` }];
   });
   const failing = streams.failuresOf(node).map((failure) => {
-    const ref = partitionIn(failure);
-    const table = ref ? view.tables.get(ref.tid) : undefined;
-    const name = ref && table ? `${tableName(table)} ${ref.pid}` : failure.stream;
+    const name = failingPartition(view, failure) ?? failure.stream;
     return { name, why: describeFailure(view, failure) };
   });
   return [...failing, ...stale];

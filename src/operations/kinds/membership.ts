@@ -1,5 +1,5 @@
 import type { NodeId, NodeRecord } from '../../catalog/model.ts';
-import { allPartitions, connectedNodes, hasLeft, replicaOn } from '../../catalog/view.ts';
+import { allPartitions, connectedNodes, hasLeft, isOut, replicaOn } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { describeLocalData } from '../../core/local-data.ts';
 import type { WantedPlacement } from '../../placement/moves.ts';
@@ -214,11 +214,10 @@ const leaveNoTrace: Step<DecommissionInput> = {
 };
 
 function lastWords(c: StepContext<DecommissionInput>, id: NodeId): string {
-  if (!isOut(c, id) || c.view.nodes.get(id)?.mayTakeLocalTables) return `node ${id} holds nothing and may be stopped`;
+  if (!isOut(c.view, id) || c.view.nodes.get(id)?.mayTakeLocalTables)
+    return `node ${id} holds nothing and may be stopped`;
   return `node ${id} holds no replica; it is out, so nobody could look for ordinary tables in it: they are in its data folder`;
 }
-
-const isOut = (c: StepContext<unknown>, id: NodeId) => !!c.view.nodes.get(id)?.outage;
 
 const LOCAL_LOOK_MS = 2_000;
 const LOCAL_NAMED_MAX = 3;
@@ -230,7 +229,7 @@ const LOCAL_NAMED_MAX = 3;
  * its data folder stays where it is.
  */
 async function takeAlong(c: StepContext<DecommissionInput>): Promise<StepResult | null> {
-  for (const id of c.input.nodes.filter((n) => !isOut(c, n) && !c.view.nodes.get(n)?.mayTakeLocalTables)) {
+  for (const id of c.input.nodes.filter((n) => !isOut(c.view, n) && !c.view.nodes.get(n)?.mayTakeLocalTables)) {
     const found = await c.plane.localData(id);
     if (found.length === 0) continue;
     const text =
