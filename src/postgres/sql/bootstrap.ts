@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { TIDE_DATABASE, TIDE_USER } from '../config.ts';
 import { literal, type Sql } from './client.ts';
 import { GUARD } from './guard.ts';
-import { ROLES } from './roles.ts';
+import { inTurn, ROLES } from './roles.ts';
 
 /**
  * What pgtide needs in a node's database before any table: schemas, roles, the marker table, the triggers' functions, and the guard against DDL
@@ -12,7 +12,7 @@ import { ROLES } from './roles.ts';
  * TD004 a manager that is one no more (`term.ts`); TD005 a write to a partition without a live follower (`refusal.ts`).
  */
 export async function bootstrapDatabase(sql: Sql): Promise<void> {
-  await sql.query(`${BOOTSTRAP}${ROLES}${GUARD}comment on schema tide is ${literal(BOOTSTRAP_VERSION)};\ncommit;\n`);
+  await sql.query(inTurn(`${BOOTSTRAP}${ROLES}${GUARD}comment on schema tide is ${literal(BOOTSTRAP_VERSION)};`));
 }
 
 /** What `bootstrapDatabase` of some version last made there; null where none has. */
@@ -24,8 +24,6 @@ export async function bootstrappedBy(sql: Sql): Promise<string | null> {
 }
 
 const BOOTSTRAP = `
-begin;
-select pg_advisory_xact_lock(7461646501);
 create extension if not exists postgres_fdw with schema public;
 create schema if not exists tide;
 create schema if not exists tide_hinge;

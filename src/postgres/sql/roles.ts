@@ -1,6 +1,10 @@
 import { TIDE_DATABASE, TIDE_MANAGER, TIDE_OWNER, TIDE_PEER, TIDE_STREAM, TIDE_USER } from '../config.ts';
 import type { Sql } from './client.ts';
 
+/** One transaction that changes what pgtide has in a database, and waits for any other that does. */
+export const inTurn = (statements: string) =>
+  `begin;\nselect pg_advisory_xact_lock(7461646501);\n${statements}\ncommit;\n`;
+
 /**
  * The roles between which rights are divided (ADR 0012). `tide` has the rights of the tables' owner without being able to become it, so that what it
  * may not do is refused by the guard, which says why. It gets to no hinge and to no replica's rows but through a table: schemas and foreign
@@ -67,5 +71,5 @@ export async function ensureRoles(sql: Sql): Promise<void> {
   const [found] = await sql.query<{ older: boolean }>(
     `select to_regclass('tide.distributed') is not null and to_regrole('${TIDE_STREAM}') is null as older`,
   );
-  if (found?.older) await sql.query(`begin;\nselect pg_advisory_xact_lock(7461646501);\n${ROLES}\ncommit`);
+  if (found?.older) await sql.query(inTurn(ROLES));
 }

@@ -2,6 +2,7 @@ import { must } from '../../core/assert.ts';
 import { TIDE_BOOTSTRAP, TIDE_MANAGER, TIDE_OWNER, TIDE_PEER, TIDE_STREAM, TIDE_USER } from '../config.ts';
 import { ident, literal, type Sql } from './client.ts';
 import { BOOTSTRAP_OID, giveToOwners } from './ownership.ts';
+import { inTurn } from './roles.ts';
 
 /**
  * How the superuser `tide` of version 0.1.0 becomes an ordinary role, beside all that goes on. There it is the superuser of initdb, which cannot be
@@ -49,12 +50,12 @@ export async function weakenClients(sql: Sql, elsewhere: InDatabase): Promise<'a
   const before = await readClients(sql);
   if (before.isDone) return 'already';
   if (before.oid === BOOTSTRAP_OID) {
-    await sql.query(`begin; select pg_advisory_xact_lock(7461646501); ${MAKE_NEXT} commit`);
+    await sql.query(inTurn(MAKE_NEXT));
     const left = await giveAll(sql, elsewhere, NEXT);
     if (left > 0) return `${left} objects are in use and change their owner later`;
-    await sql.query(`begin; select pg_advisory_xact_lock(7461646501); ${TAKE_THE_NAME} commit`);
+    await sql.query(inTurn(TAKE_THE_NAME));
   }
-  await sql.query(`begin; select pg_advisory_xact_lock(7461646501); ${ORDINARY} commit`);
+  await sql.query(inTurn(ORDINARY));
   const left = await giveAll(sql, elsewhere, TIDE_USER);
   const inside = await endOld(sql);
   if (left > 0) return `${left} objects are in use and change their owner later`;
