@@ -1,11 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import pg from 'pg';
+import type pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { PartitionRow } from '../../src/api/results.ts';
 import { must } from '../../src/core/assert.ts';
 import { TIDE_MANAGER } from '../../src/postgres/config.ts';
 import { whatIsWrong } from '../fault/support/checks.ts';
 import { createTable, LocalCluster, waitForAll } from '../support/cluster.ts';
+import { inSession } from '../support/session.ts';
 
 /** What operators set for their clients ends their clients' statements, and nothing that pgtide does for itself. */
 
@@ -48,14 +49,7 @@ type Setter = typeof system;
 /** A session of a client that is bound by nothing, or by one limit as it was set. */
 async function free<T>(node: number, work: (client: pg.Client) => Promise<T>, but?: string, user = 'tide'): Promise<T> {
   const { host, postgresPort: port } = cluster.node(node);
-  const client = new pg.Client({ host, port, user, database: 'tide', options: unlimited(but) });
-  client.on('error', () => {});
-  await client.connect();
-  try {
-    return await work(client);
-  } finally {
-    await client.end();
-  }
+  return inSession({ host, port, user, database: 'tide', options: unlimited(but) }, work);
 }
 
 /** A session of the operator's, who may look at what others do and set what binds them. */

@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { PartitionRow } from '../../src/api/results.ts';
 import { partitionTable } from '../../src/catalog/names.ts';
@@ -7,6 +6,7 @@ import { must } from '../../src/core/assert.ts';
 import { TIDE_DATABASE, TIDE_MANAGER } from '../../src/postgres/config.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
 import { played } from '../support/matrix.ts';
+import { inSession } from '../support/session.ts';
 import { eventually, expectReplicasEqual, expectSettled, keyIn, startNodes } from './support/proof.ts';
 
 /**
@@ -48,13 +48,9 @@ async function sabotage(node: number, ...statements: string[]): Promise<void> {
 
 async function asManager(node: number, ...statements: string[]): Promise<void> {
   const { host, port } = cluster.postgres(node).options;
-  const session = new pg.Client({ host, port, user: TIDE_MANAGER, database: TIDE_DATABASE });
-  await session.connect();
-  try {
-    for (const statement of statements) await session.query(statement);
-  } finally {
-    await session.end();
-  }
+  await inSession({ host, port, user: TIDE_MANAGER, database: TIDE_DATABASE }, async (client) => {
+    for (const statement of statements) await client.query(statement);
+  });
 }
 
 interface Pair {

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { must } from '../../src/core/assert.ts';
 import { OWN_ROLES, TIDE_MANAGER } from '../../src/postgres/config.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
+import { inSession } from '../support/session.ts';
 import { eventually, expectReplicasEqual, expectSettled, startNodes } from './support/proof.ts';
 
 /** Who may do what (ADR 0012): clients are ordinary roles, and what reaches a distributed table on one node only is refused, whoever asks. */
@@ -40,14 +41,7 @@ afterAll(() => cluster?.close());
 async function as<T>(user: string, node: number, port: Port, work: (client: pg.Client) => Promise<T>) {
   const { host, address, postgresPort } = cluster.node(node);
   const at = port === 'listen' ? Number(address.split(':')[1]) : postgresPort;
-  const client = new pg.Client({ host, port: at, user, database: 'tide' });
-  client.on('error', () => {});
-  await client.connect();
-  try {
-    return await work(client);
-  } finally {
-    await client.end();
-  }
+  return inSession({ host, port: at, user, database: 'tide' }, work);
 }
 
 /** SQLSTATE of what a statement ends with, in a transaction that is rolled back; `ok`. */

@@ -7,6 +7,7 @@ import { must } from '../../src/core/assert.ts';
 import { chooseUser } from '../../src/root/user.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
 import { played } from '../support/matrix.ts';
+import { inSession } from '../support/session.ts';
 import { Load } from './support/load.ts';
 import { eventually, expectReplicasEqual, expectSettled } from './support/proof.ts';
 import { tide } from './support/tide.ts';
@@ -77,14 +78,7 @@ const NODES = [1, 2, 3];
 
 async function inDatabase(node: number, database: string, sql: string): Promise<pg.QueryResult> {
   const { host, postgresPort } = must(cluster, 'cluster').node(node);
-  const client = new pg.Client({ host, port: postgresPort, user: 'tide', database });
-  client.on('error', () => {});
-  await client.connect();
-  try {
-    return await client.query(sql);
-  } finally {
-    await client.end();
-  }
+  return inSession({ host, port: postgresPort, user: 'tide', database }, (client) => client.query(sql));
 }
 
 async function isSuperuser(at: LocalCluster, node: number): Promise<boolean> {

@@ -11,8 +11,8 @@ import { createTable, LocalCluster } from '../support/cluster.ts';
 import { ETCD, EtcdCluster } from '../support/etcd.ts';
 import { played } from '../support/matrix.ts';
 import { untilLogged } from '../support/node-log.ts';
-import { whatIsWrong } from './support/checks.ts';
 import { LOAD_TABLE, Load, PARTITIONS } from './support/load.ts';
+import { expectSettled } from './support/settled.ts';
 import { launch, tide } from './support/start.ts';
 
 /** A store is copied, as a backup or a machine's image is, and the copy is started beside its original, or in its place. */
@@ -107,13 +107,7 @@ async function refusesTheCopyOf(node: number): Promise<void> {
   await settled();
 }
 
-async function settled(): Promise<void> {
-  await load.stop();
-  load.expect(null);
-  expect(await whatIsWrong(cluster, NODES)).toEqual([]);
-  for (const node of NODES) expect(await load.verify(node)).toEqual([]);
-  expect(load.failures).toEqual([]);
-}
+const settled = () => expectSettled(cluster, load, NODES);
 
 function theCopiedStore(flags: () => string[]): void {
   beforeAll(async () => {

@@ -6,8 +6,9 @@ import { monotonicMs, readLeaseNote } from '../../src/node/node-lease.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
 import { ETCD, EtcdCluster } from '../support/etcd.ts';
 import { untilLogged } from '../support/node-log.ts';
-import { hold, untilEnded, untilStep, whatIsWrong } from './support/checks.ts';
+import { hold, untilEnded, untilStep } from './support/checks.ts';
 import { LOAD_TABLE, Load, PARTITIONS } from './support/load.ts';
+import { expectSettled } from './support/settled.ts';
 
 const NODES = [1, 2, 3];
 /** Its own lease, the silence of the old one, and two shared cores. */
@@ -80,13 +81,7 @@ async function heldMove(): Promise<{ id: number; release: () => Promise<void> }>
   return { id, release: () => holder.end() };
 }
 
-async function settled(): Promise<void> {
-  await load.stop();
-  load.expect(null);
-  expect(await whatIsWrong(cluster, NODES)).toEqual([]);
-  for (const node of NODES) expect(await load.verify(node)).toEqual([]);
-  expect(load.failures).toEqual([]);
-}
+const settled = () => expectSettled(cluster, load, NODES);
 
 describe.skipIf(ETCD === null)('several managers', () => {
   beforeAll(async () => {
