@@ -1,6 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { partitionTable } from '../../src/catalog/names.ts';
+import { PostgresDataPlane } from '../../src/postgres/data-plane.ts';
+import { NodeConnections } from '../../src/postgres/sql/client.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
 import { eventually, holdersOf, keyIn, leaderOf, SLACK_MS, startNodes } from './support/proof.ts';
 import { WaitGraph } from './support/wait-graph.ts';
@@ -203,6 +206,39 @@ async function expectNobodyWaits(): Promise<void> {
     expect((await cluster.manager(node).query(waiting)).rows).toEqual([]);
   }
 }
+
+describe('an ANALYZE of the whole table that waits for another node', () => {
+  it('holds no lock on a hinge, only on what that leads to, and is named and ended all the same', async () => {
+    const pid = await partitionOf(1);
+    const { leader, followers } = await holdersOf(cluster, 'acct', pid);
+    const bystander = nodes.find((n) => n !== leader && !followers.includes(n)) ?? 0;
+    const ref = { tid: acct.tid, pid };
+    const addressOf = (node: number) => ({ host: '127.0.0.1', port: cluster.node(node).postgresPort });
+    const connections = new NodeConnections(addressOf, () => true, null);
+    const plane = new PostgresDataPlane(connections, addressOf);
+    const holding = await cluster.manager(leader).connect();
+    try {
+      await holding.query(`BEGIN; LOCK TABLE tide_hinge.${partitionTable(acct.tid, pid)}`);
+      const analyze = cluster
+        .sql(bystander)
+        .query('ANALYZE acct')
+        .then(
+          () => undefined,
+          (error: Failure) => error.code,
+        );
+      const inTheWay = async () => (await plane.lockHolders(bystander, ref)).map((b) => b.query);
+      await eventually(async () => expect(await inTheWay()).toContain('ANALYZE acct'));
+      const onHinge = `SELECT FROM pg_locks WHERE relation = 'tide_hinge.${partitionTable(acct.tid, pid)}'::regclass`;
+      expect((await cluster.manager(bystander).query(onHinge)).rows).toEqual([]);
+      await plane.endHolders(bystander, ref);
+      expect(await analyze).toBe('57P01');
+    } finally {
+      await holding.query('ROLLBACK');
+      holding.release();
+      await connections.close();
+    }
+  });
+});
 
 describe('8 clients with random orders of locks on 4 nodes', () => {
   it('no deadlock lasts, nobody is ended without one, a leader changes, and the sums are right', async () => {

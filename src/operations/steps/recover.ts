@@ -66,7 +66,8 @@ const demote: Step<RecoverInput> = {
         await c.plane.setGuard(node, { tid, pid }, false);
       } else if (held.has(name)) await guard(c, { tid, pid });
       const to: HingeTarget = leader === node ? { kind: 'local' } : { kind: 'node', node: leader };
-      const attempt = await c.plane.pointHinge(node, table, pid, to, budgetMs);
+      // Clients are shut out: whoever is in the way is no one who is waited for.
+      const attempt = await c.plane.pointHinge(node, table, pid, to, budgetMs, 'are-ended');
       if (attempt.outcome === 'done') continue;
       await c.plane.endHolders(node, { tid, pid });
       return again(100, waitFor('lock', `a hinge on node ${node} is in use`, node));

@@ -11,13 +11,26 @@ const COLUMNS = `a.pid, a.usename as user, left(a.query, 200) as query, a.state,
 const PREPARED = `0 as pid, p.owner::text as user, 'prepared transaction ' || p.gid as query, 'prepared' as state,
   null::text as application, (extract(epoch from clock_timestamp() - p.prepared) * 1000)::float8 as "ageMs"`;
 
-/** Who holds a lock on the partition's hinge or replica on this node, oldest first; prepared transactions have pid 0. */
+/**
+ * Granted locks on a partition's hinge and on what hangs on it: locking the one locks the other, and ANALYZE of a partitioned table keeps
+ * only that of the leaf, for as long as another server takes to answer.
+ */
+const ON_HINGE = `select l.pid, l.virtualtransaction from pg_locks l
+   where l.granted and l.database = (select oid from pg_database where datname = current_database()) and l.relation in (
+     select h.oid from pg_class h where h.relname = $1 and h.relnamespace = 'tide_hinge'::regnamespace
+     union all
+     select i.inhrelid from pg_inherits i join pg_class h on h.oid = i.inhparent
+      where h.relname = $1 and h.relnamespace = 'tide_hinge'::regnamespace)`;
+
+/** The same of its rows on this node, which hang on its hinge where they are led. */
+const ON_REPLICA = `select l.pid, l.virtualtransaction from pg_locks l join pg_class c on c.oid = l.relation
+   where l.granted and l.database = (select oid from pg_database where datname = current_database())
+     and c.relname = $1 and c.relnamespace = 'tide_data'::regnamespace`;
+
+/** Who holds a lock on the partition's hinge, on what it leads to or on its replica on this node, oldest first; prepared transactions have pid 0. */
 export async function lockHolders(sql: Sql, tid: number, pid: number): Promise<Blocker[]> {
   return sql.query<Blocker>(
-    `with held as (
-       select l.pid, l.virtualtransaction from pg_locks l join pg_class c on c.oid = l.relation
-        where l.granted and c.relname = $1 and l.database = (select oid from pg_database where datname = current_database())
-          and c.relnamespace in ('tide_hinge'::regnamespace, 'tide_data'::regnamespace))
+    `with held as (${ON_HINGE} union ${ON_REPLICA})
      select ${COLUMNS} from pg_stat_activity a
       where a.pid in (select pid from held) and a.pid <> pg_backend_pid() and a.backend_type not in ${WORKERS}
      union all
@@ -28,17 +41,15 @@ export async function lockHolders(sql: Sql, tid: number, pid: number): Promise<B
 }
 
 /**
- * Ends the client sessions that hold a lock on the partition's hinge on this node, and apply workers that hold one on its rows: one whose
- * sender was cut off in the middle of a transaction waits for the rest of it. It begins that anew.
+ * Ends the client sessions that hold a lock on the partition's hinge on this node or on what it leads to, and apply workers that hold one on
+ * its rows: one whose sender was cut off in the middle of a transaction waits for the rest of it. It begins that anew.
  */
 export async function endHolders(sql: Sql, tid: number, pid: number): Promise<void> {
   await sql.query(
-    `select pg_terminate_backend(l.pid) from pg_locks l join pg_class c on c.oid = l.relation
-       join pg_stat_activity a on a.pid = l.pid
-      where l.granted and c.relname = $1 and l.database = (select oid from pg_database where datname = current_database())
-        and (c.relnamespace = 'tide_hinge'::regnamespace and a.backend_type = 'client backend' and l.pid <> pg_backend_pid()
-          or c.relnamespace = 'tide_data'::regnamespace
-             and a.backend_type in ('logical replication apply worker', 'logical replication parallel worker'))`,
+    `select pg_terminate_backend(a.pid) from pg_stat_activity a
+      where a.backend_type = 'client backend' and a.pid <> pg_backend_pid() and a.pid in (select pid from (${ON_HINGE}) h)
+         or a.backend_type in ('logical replication apply worker', 'logical replication parallel worker')
+            and a.pid in (select pid from (${ON_REPLICA}) r)`,
     [partitionTable(tid, pid)],
   );
 }
