@@ -15,11 +15,11 @@ const PACED = ['bystanders', 'moves-under-load', 'rolling-restart', 'scale', 'sp
   (name) => `tests/cluster/${name}.test.ts`,
 );
 
-/** Group after group. Two cores carry one cluster well where pauses are measured, and two where most of the time something is waited for. */
+/** Group after group. Two cores carry one cluster well where pauses are measured, and three where most of the time something is waited for. */
 export default defineConfig({
   test: {
     projects: [
-      project('unit', 90_000),
+      project('unit', 90_000, { maxWorkers: 2 }),
       project('sim', 300_000, {
         // What a simulated moment makes is garbage in the next.
         execArgv: ['--max-semi-space-size=64'],
@@ -27,9 +27,9 @@ export default defineConfig({
         sequence: { groupOrder: 1 },
       }),
       project('cluster-paced', 180_000, { include: PACED, maxWorkers: 1, sequence: { groupOrder: 2 } }),
-      project('cluster', 180_000, { exclude: PACED, maxWorkers: 2, sequence: { groupOrder: 3 } }),
-      project('fault', 240_000, { maxWorkers: 2, sequence: { groupOrder: 3 } }),
-      project('compat', 120_000, { maxWorkers: 2, sequence: { groupOrder: 3 } }),
+      project('cluster', 180_000, { exclude: PACED, maxWorkers: 3, sequence: { groupOrder: 3 } }),
+      project('fault', 240_000, { maxWorkers: 3, sequence: { groupOrder: 3 } }),
+      project('compat', 120_000, { maxWorkers: 3, sequence: { groupOrder: 3 } }),
     ],
   },
 });
