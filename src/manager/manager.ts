@@ -4,7 +4,7 @@ import type { CatalogChange } from '../catalog/change.ts';
 import type { NodeId, NodeRecord, NodeState } from '../catalog/model.ts';
 import { connectedNodes, isOut } from '../catalog/view.ts';
 import type { Clock } from '../core/clock.ts';
-import { messageOf, type TideError, tideError } from '../core/errors.ts';
+import { messageOf, TideError, tideError } from '../core/errors.ts';
 import type { Claim } from '../core/starts.ts';
 import { Journal } from '../operations/journal.ts';
 import { partitionLock } from '../operations/operation.ts';
@@ -20,6 +20,7 @@ import { ClusterLoad } from './cluster-load.ts';
 import { type CommandContext, nodeById } from './commands/context.ts';
 import { runCommand } from './commands/run.ts';
 import { DeadlockWatch } from './deadlocks.ts';
+import { EndingStore } from './ending-store.ts';
 import { EventLog } from './event-log.ts';
 import { Guardian } from './guardian.ts';
 import { History } from './history.ts';
@@ -67,6 +68,8 @@ export interface ManagerPorts {
   };
 }
 
+type OwnPorts = ManagerPorts & { store: EndingStore };
+
 const ROUND_MS = 500;
 const WATCH_MS = 150;
 /** A node that is dead holds up writes of two-replica tables this much longer than it takes to be noticed. */
@@ -83,7 +86,7 @@ const ROLES_STORE_FORMAT = 2;
 export class Manager {
   readonly #catalog: CatalogStore;
   readonly #events: EventLog;
-  readonly #ports: ManagerPorts;
+  readonly #ports: OwnPorts;
   readonly #home: NodeId;
   readonly #load: ClusterLoad;
   readonly #runner: Runner;
@@ -105,7 +108,7 @@ export class Manager {
   #rounds: Promise<void> = Promise.resolve();
   #informed: Promise<void> = Promise.resolve();
 
-  private constructor(home: NodeId, ports: ManagerPorts, catalog: CatalogStore, events: EventLog, journal: Journal) {
+  private constructor(home: NodeId, ports: OwnPorts, catalog: CatalogStore, events: EventLog, journal: Journal) {
     this.#home = home;
     this.#ports = ports;
     this.#catalog = catalog;
@@ -178,9 +181,10 @@ export class Manager {
 
   /** Opens what the meta store holds and goes on with every operation that had not ended. */
   static async start(home: NodeId, ports: ManagerPorts): Promise<Manager> {
-    const catalog = await CatalogStore.open(ports.store);
-    const events = await EventLog.open(ports.store, ports.clock);
-    const manager = new Manager(home, ports, catalog, events, await Journal.open(ports.store));
+    const store = new EndingStore(ports.store, home);
+    const catalog = await CatalogStore.open(store);
+    const events = await EventLog.open(store, ports.clock);
+    const manager = new Manager(home, { ...ports, store }, catalog, events, await Journal.open(store));
     const { shared } = ports;
     if (shared) {
       const text = `node ${home} manages the cluster, term ${shared.term}`;
@@ -233,8 +237,7 @@ export class Manager {
   /** Lets go of everything and gives what the meta store holds, for another node to go on with. */
   async stopAndExport(): Promise<{ key: string; value: unknown }[]> {
     await this.#letGo();
-    const entries = await this.#ports.store.range('/');
-    await this.#ports.store.close();
+    const entries = await this.#ports.store.endAndExport();
     return entries.map(({ key, value }) => ({ key, value }));
   }
 
@@ -268,7 +271,14 @@ export class Manager {
         return load.view(catalog.view);
       },
     };
-    return runCommand(context, command);
+    try {
+      return await runCommand(context, command);
+    } catch (error) {
+      // What it was at work with has been closed under it.
+      if (!this.#ending.signal.aborted || (error instanceof TideError && error.code !== 'NODE_UNREACHABLE'))
+        throw error;
+      throw tideError('MANAGER_LOST', { node: this.#home }, error);
+    }
   }
 
   /** Takes a new node in: gives it an id; the operation that makes it a member waits for its first beat. */
