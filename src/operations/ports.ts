@@ -47,8 +47,8 @@ export interface DataPlane {
 
   createReplica(node: NodeId, table: TableRecord, pid: number): Promise<void>;
   replicaExists(node: NodeId, ref: PartitionRef): Promise<boolean>;
-  dropReplica(node: NodeId, ref: PartitionRef): Promise<void>;
-  setGuard(node: NodeId, ref: PartitionRef, on: boolean): Promise<void>;
+  dropReplica(node: NodeId, ref: PartitionRef, others?: 'are-ended'): Promise<void>;
+  setGuard(node: NodeId, ref: PartitionRef, on: boolean, others?: 'are-ended'): Promise<void>;
   replicaBytes(node: NodeId, ref: PartitionRef): Promise<number>;
 
   /**

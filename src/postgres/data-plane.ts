@@ -6,7 +6,7 @@ import { KeyedMutex } from '../core/mutex.ts';
 import type { DataPlane, HingeTarget, PartitionRef, SwingAttempt } from '../operations/ports.ts';
 import * as blockers from './sql/blockers.ts';
 import { bootstrapDatabase, bootstrappedBy } from './sql/bootstrap.ts';
-import type { Address, NodeConnections } from './sql/client.ts';
+import type { Address, NodeConnections, Sql } from './sql/client.ts';
 import * as hinge from './sql/hinge.ts';
 import { readLocalData } from './sql/local-data.ts';
 import * as mesh from './sql/mesh.ts';
@@ -77,12 +77,13 @@ export class PostgresDataPlane implements DataPlane {
     return replica.replicaExists(this.#on(node), tid, pid);
   }
 
-  async dropReplica(node: NodeId, { tid, pid }: PartitionRef): Promise<void> {
-    await replica.dropReplica(this.#on(node), node, tid, pid);
+  async dropReplica(node: NodeId, { tid, pid }: PartitionRef, others?: 'are-ended'): Promise<void> {
+    await this.#alone(node, others, (sql) => replica.dropReplica(sql, node, tid, pid));
   }
 
-  async setGuard(node: NodeId, { tid, pid }: PartitionRef, on: boolean): Promise<void> {
-    await this.#on(node).query(`SET LOCAL lock_timeout = '2s'; ${hinge.guardSql(tid, pid, on)}`);
+  async setGuard(node: NodeId, { tid, pid }: PartitionRef, on: boolean, others?: 'are-ended'): Promise<void> {
+    const set = `SET LOCAL lock_timeout = '2s'; ${hinge.guardSql(tid, pid, on)}`;
+    await this.#alone(node, others, (sql) => sql.query(set));
   }
 
   async replicaBytes(node: NodeId, { tid, pid }: PartitionRef): Promise<number> {
@@ -279,10 +280,14 @@ export class PostgresDataPlane implements DataPlane {
     const prepare = to.kind === 'node' ? [hinge.foreignTableSql(record, pid, to.node).create] : [];
     // The foreign table that nothing leads through any more goes in the same transaction: its lock is held already.
     const finish = from.kind === 'node' ? [hinge.dropRemoteSql(record.tid, pid, from.node)] : [];
-    return this.#connections.session(node, async (sql) => {
-      const swing = () => hinge.swingHinge(sql, { ...ref, from, to, budgetMs }, async () => true, finish, prepare);
-      return others === 'are-ended' ? this.#endingOthers(node, await blockers.ownPid(sql), swing) : swing();
-    });
+    const swing = { ...ref, from, to, budgetMs };
+    return this.#alone(node, others, (sql) => hinge.swingHinge(sql, swing, async () => true, finish, prepare));
+  }
+
+  async #alone<T>(node: NodeId, others: 'are-ended' | undefined, work: (sql: Sql) => Promise<T>): Promise<T> {
+    return this.#connections.session(node, async (sql) =>
+      others ? this.#endingOthers(node, await blockers.ownPid(sql), () => work(sql)) : work(sql),
+    );
   }
 
   /** Ends who is in the way of a session while that waits in front of those who come next: ended before, they would be back before it. */

@@ -2,9 +2,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { partitionTable } from '../../src/catalog/names.ts';
+import { TIDE_MANAGER } from '../../src/postgres/config.ts';
 import { PostgresDataPlane } from '../../src/postgres/data-plane.ts';
 import { NodeConnections } from '../../src/postgres/sql/client.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
+import { inSession } from '../support/session.ts';
 import { eventually, holdersOf, keyIn, leaderOf, SLACK_MS, startNodes } from './support/proof.ts';
 import { WaitGraph } from './support/wait-graph.ts';
 
@@ -207,18 +209,26 @@ async function expectNobodyWaits(): Promise<void> {
   }
 }
 
-describe('an ANALYZE of the whole table that waits for another node', () => {
-  it('holds no lock on a hinge, only on what that leads to, and is named and ended all the same', async () => {
+describe('who is in the way of a hinge, or of rows', () => {
+  const addressOf = (node: number) => ({ host: '127.0.0.1', port: cluster.node(node).postgresPort });
+  let connections: NodeConnections;
+  let plane: PostgresDataPlane;
+
+  beforeAll(() => {
+    connections = new NodeConnections(addressOf, () => true, null);
+    plane = new PostgresDataPlane(connections, addressOf);
+  });
+  afterAll(() => connections?.close());
+
+  it('an ANALYZE that waits for another node holds only what a hinge leads to, and is named and ended all the same', async () => {
     const pid = await partitionOf(1);
     const { leader, followers } = await holdersOf(cluster, 'acct', pid);
     const bystander = nodes.find((n) => n !== leader && !followers.includes(n)) ?? 0;
     const ref = { tid: acct.tid, pid };
-    const addressOf = (node: number) => ({ host: '127.0.0.1', port: cluster.node(node).postgresPort });
-    const connections = new NodeConnections(addressOf, () => true, null);
-    const plane = new PostgresDataPlane(connections, addressOf);
+    const hinge = `tide_hinge.${partitionTable(acct.tid, pid)}`;
     const holding = await cluster.manager(leader).connect();
     try {
-      await holding.query(`BEGIN; LOCK TABLE tide_hinge.${partitionTable(acct.tid, pid)}`);
+      await holding.query(`BEGIN; LOCK TABLE ${hinge}`);
       const analyze = cluster
         .sql(bystander)
         .query('ANALYZE acct')
@@ -228,15 +238,40 @@ describe('an ANALYZE of the whole table that waits for another node', () => {
         );
       const inTheWay = async () => (await plane.lockHolders(bystander, ref)).map((b) => b.query);
       await eventually(async () => expect(await inTheWay()).toContain('ANALYZE acct'));
-      const onHinge = `SELECT FROM pg_locks WHERE relation = 'tide_hinge.${partitionTable(acct.tid, pid)}'::regclass`;
+      const onHinge = `SELECT FROM pg_locks WHERE relation = '${hinge}'::regclass`;
       expect((await cluster.manager(bystander).query(onHinge)).rows).toEqual([]);
       await plane.endHolders(bystander, ref);
       expect(await analyze).toBe('57P01');
     } finally {
       await holding.query('ROLLBACK');
       holding.release();
-      await connections.close();
     }
+  });
+
+  it('where nobody may be, people who work as the role of pgtide are ended too, and its own sessions are not', async () => {
+    const pid = await partitionOf(1);
+    const { followers } = await holdersOf(cluster, 'acct', pid);
+    const [at = 0] = followers;
+    const ref = { tid: acct.tid, pid };
+    const rows = `LOCK TABLE tide_data.${partitionTable(acct.tid, pid)} IN SHARE UPDATE EXCLUSIVE MODE`;
+    const session = (name: string) =>
+      inSession({ ...addressOf(at), user: TIDE_MANAGER, database: 'tide', application_name: name }, async (client) => {
+        await client.query(`BEGIN; ${rows}`);
+        const guarded = plane.setGuard(at, ref, true, 'are-ended').then(
+          () => 'set',
+          (error: Failure) => error.code,
+        );
+        const answer = await guarded;
+        return [
+          answer,
+          await client.query('ROLLBACK').then(
+            () => 'goes on',
+            () => 'ended',
+          ),
+        ];
+      });
+    expect(await session('psql')).toEqual(['set', 'ended']);
+    expect(await session('pgtide manager')).toEqual(['55P03', 'goes on']);
   });
 });
 

@@ -55,6 +55,7 @@ const demote: Step<RecoverInput> = {
     const hinges = await c.plane.readHinges(node);
     const held = new Set((await c.plane.listReplicas(node)).map((r) => partitionTable(r.tid, r.pid)));
     for (const other of connectedNodes(c.view)) if (other.id !== node) await c.plane.ensureServer(node, other.id);
+    // Clients are shut out: nobody who is in the way has anything to wait for, and a commit that waits for a follower holds its locks for ever.
     let opens = false;
     for (const { table, partition } of allPartitions(c.view)) {
       const { tid, pid, leader } = partition;
@@ -63,10 +64,9 @@ const demote: Step<RecoverInput> = {
       if (!target || (leader === node && target.kind === 'local') || isChanging(c, partition, target)) continue;
       if (leader === node) {
         opens = true;
-        await c.plane.setGuard(node, { tid, pid }, false);
-      } else if (held.has(name)) await guard(c, { tid, pid });
+        await c.plane.setGuard(node, { tid, pid }, false, 'are-ended');
+      } else if (held.has(name)) await c.plane.setGuard(node, { tid, pid }, true, 'are-ended');
       const to: HingeTarget = leader === node ? { kind: 'local' } : { kind: 'node', node: leader };
-      // Clients are shut out: whoever is in the way is no one who is waited for.
       const attempt = await c.plane.pointHinge(node, table, pid, to, budgetMs, 'are-ended');
       if (attempt.outcome === 'done') continue;
       await c.plane.endHolders(node, { tid, pid });
@@ -121,16 +121,6 @@ function isChanging(c: Context, { tid, pid, leader, epoch }: Partition, target: 
   return c.running().some((r) => r.data.source === node && r.input.tid === tid && r.input.pid === pid);
 }
 
-/** The node is fenced: who is still in the way has been cut off from elsewhere, and ends before the next try. */
-async function guard(c: Context, ref: PartitionRef): Promise<void> {
-  try {
-    await c.plane.setGuard(c.input.node, ref, true);
-  } catch (error) {
-    await c.plane.endHolders(c.input.node, ref);
-    throw error;
-  }
-}
-
 const removeStrays: Step<RecoverInput> = {
   name: 'remove-strays',
   done: async (c) => isBack(c),
@@ -167,7 +157,7 @@ async function dropStrays(c: Context): Promise<StepResult | null> {
     const sending = senders.filter((n) => !isOut(c.view, n));
     const late = (await endOutStreams(c, senders, node)) ?? (await awaitArrivals(c, node, sending));
     if (late) return late;
-    await c.plane.dropReplica(node, ref);
+    await c.plane.dropReplica(node, ref, 'are-ended');
   }
   return null;
 }

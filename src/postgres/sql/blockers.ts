@@ -54,11 +54,12 @@ export async function endHolders(sql: Sql, tid: number, pid: number): Promise<vo
   );
 }
 
-/** The same for whoever a session waits for now, whatever for. */
+/** The same for whoever a session waits for now, whatever for: but for pgtide's own, people who work as its role included. */
 export async function endBlockers(sql: Sql, session: number): Promise<void> {
   await sql.query(
     `select pg_terminate_backend(a.pid) from pg_stat_activity a
-      where a.pid = any (pg_blocking_pids($1)) and a.usename is distinct from $2
+      where a.pid = any (pg_blocking_pids($1))
+        and (a.usename is distinct from $2 or a.application_name not like 'pgtide %')
         and a.backend_type in ('client backend', 'logical replication apply worker', 'logical replication parallel worker')`,
     [session, TIDE_MANAGER],
   );
