@@ -160,7 +160,7 @@ async function expectRight(seen: Historians): Promise<void> {
       .map((o) => `${o.kind} ${o.subject} ${o.step} ${o.waitsFor?.text}`);
   const unrest = async () => {
     const before = await unended();
-    return before.length > 0 ? before : await whatIsWrong(cluster, nodes()).catch((error: Error) => [error.message]);
+    return before.length > 0 ? before : await whatIsWrong(cluster, nodes());
   };
   await expect.poll(unrest, { timeout: 40_000, interval: 200 }).toEqual([]);
   const acknowledged = seen.acknowledged(0).length;

@@ -214,7 +214,7 @@ describe.skipIf(probe === null)('disks that run full', () => {
   test('nothing that was acknowledged is lost, and nothing failed that no fault excuses', async () => {
     await load.stop();
     expect(load.acknowledged).toBeGreaterThan(200);
-    expect(load.failures).toEqual([]);
+    expect(load.failures.splice(0)).toEqual([]);
     expect(await load.verify(SOURCE)).toEqual([]);
   });
 });
@@ -237,7 +237,7 @@ async function drained(): Promise<void> {
 
 async function expectWhole(): Promise<void> {
   await load.stop();
-  expect(load.failures).toEqual([]);
+  expect(load.failures.splice(0)).toEqual([]);
   expect(await whatIsWrong(cluster, [MANAGER, SOURCE, FOLLOWER, TARGET])).toEqual([]);
   load.start([SOURCE, FOLLOWER]);
 }

@@ -196,7 +196,7 @@ async function expectRight({ node, seen }: Victim, except: (operation: Operation
   expect(whatIsWrongWith(judged, seen.epochs)).toEqual([]);
   const unrest = async () => {
     const before = await running();
-    return before.length > 0 ? before : await whatIsWrong(cluster, NODES).catch((error: Error) => [error.message]);
+    return before.length > 0 ? before : await whatIsWrong(cluster, NODES);
   };
   await expect.poll(unrest, { timeout: 90_000, interval: 300 }).toEqual([]);
   const own = judged.filter((o) => o.node === node).length;

@@ -84,7 +84,7 @@ async function expectRight(historians: Historians, except: (operation: Operation
   // The balancer moves replicas and leaders back meanwhile, also between two looks of the check.
   const unrest = async () => {
     const before = await running();
-    return before.length > 0 ? before : await whatIsWrong(cluster, NODES).catch((error: Error) => [error.message]);
+    return before.length > 0 ? before : await whatIsWrong(cluster, NODES);
   };
   await expect.poll(unrest, { timeout: 90_000, interval: 300 }).toEqual([]);
   const acknowledged = historians.acknowledged(0).length;

@@ -39,18 +39,22 @@ export async function untilEnded(cluster: LocalCluster, id: number, timeoutMs = 
   );
 }
 
-/** Everything a cluster at rest has to be, as sentences about what it is not. Waits for what takes its time. */
+/** Everything a cluster at rest has to be, as sentences about what it is not. Waits for what takes its time, and looks again where it changes meanwhile. */
 export async function whatIsWrong(cluster: LocalCluster, nodes: readonly number[]): Promise<string[]> {
   const until = performance.now() + CONVERGE_MS;
   for (;;) {
-    const wrong = [
-      ...(await leftoversNamed(cluster)),
-      ...(await hingesAstray(cluster, nodes)),
-      ...(await replicasApart(cluster)),
-    ];
+    const wrong = await wrongNow(cluster, nodes).catch((error: Error) => [error.message]);
     if (wrong.length === 0 || performance.now() > until) return wrong;
     await sleep(POLL_MS);
   }
+}
+
+async function wrongNow(cluster: LocalCluster, nodes: readonly number[]): Promise<string[]> {
+  return [
+    ...(await leftoversNamed(cluster)),
+    ...(await hingesAstray(cluster, nodes)),
+    ...(await replicasApart(cluster)),
+  ];
 }
 
 async function leftoversNamed(cluster: LocalCluster): Promise<string[]> {
