@@ -187,7 +187,7 @@ export interface PauseRow {
 }
 
 export interface OperationResult extends OperationRow {
-  steps: { name: string; status: 'pending' | 'running' | 'done' | 'undone' | 'skipped'; noReturn: boolean }[];
+  steps: { name: string; status: 'pending' | 'running' | 'done' | 'undone'; noReturn: boolean }[];
   children: OperationRow[];
   pauses: PauseRow[];
   pauseMs: PauseSummary | null;

@@ -20,10 +20,6 @@ export class Histogram {
     }
     return 0;
   }
-
-  get maxMs(): number {
-    return this.#maxMs;
-  }
 }
 
 const SMALLEST_MS = 0.05;

@@ -17,33 +17,21 @@ import { ApplyKeeper } from './apply-keeper.ts';
 import { Balancer } from './balancer.ts';
 import { CatalogStore } from './catalog-store.ts';
 import { ClusterLoad } from './cluster-load.ts';
-import { type CommandContext, nodeById } from './commands/context.ts';
+import type { CommandContext } from './commands/context.ts';
 import { runCommand } from './commands/run.ts';
 import { DeadlockWatch } from './deadlocks.ts';
 import { EndingStore } from './ending-store.ts';
 import { EventLog } from './event-log.ts';
 import { Guardian } from './guardian.ts';
 import { History } from './history.ts';
+import { nodeById } from './lookups.ts';
 import { Measurements } from './measurements.ts';
-import type { Inspector } from './ports.ts';
+import type { Inspector, SharedAuthority } from './ports.ts';
 import { Promotions } from './promotions.ts';
 import { Reconciler } from './reconcile.ts';
 import { RoleKeeper } from './role-keeper.ts';
 import { StreamKeeper } from './stream-keeper.ts';
 import { WalKeeper } from './wal-keeper.ts';
-
-/** The meta store where several nodes share it, any of which may manage. */
-export interface SharedAuthority {
-  url: string;
-  /** Higher than that of every manager before. */
-  term: number;
-  /** Milliseconds for which nobody else can manage. */
-  leftMs(): number;
-  /** `gone`: the node lets nobody in. `none`: it has not come to need a lease yet. */
-  leaseOf(node: NodeId): Promise<'held' | 'gone' | 'none'>;
-  /** The nodes that reach the store. */
-  leased(): Promise<NodeId[]>;
-}
 
 export interface ManagerPorts {
   store: MetaStore;

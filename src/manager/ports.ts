@@ -2,6 +2,19 @@ import type { NodeId, TableDefinition } from '../catalog/model.ts';
 import type { SlotState } from '../catalog/retention.ts';
 import type { LocalData } from '../core/local-data.ts';
 
+/** The meta store where several nodes share it, any of which may manage. */
+export interface SharedAuthority {
+  url: string;
+  /** Higher than that of every manager before. */
+  term: number;
+  /** Milliseconds for which nobody else can manage. */
+  leftMs(): number;
+  /** `gone`: the node lets nobody in. `none`: it has not come to need a lease yet. */
+  leaseOf(node: NodeId): Promise<'held' | 'gone' | 'none'>;
+  /** The nodes that reach the store. */
+  leased(): Promise<NodeId[]>;
+}
+
 /** What the manager reads from the servers beside what operations do there. `postgres/inspector.ts` does it on real ones. */
 export interface Inspector {
   /** Waits for no lock that anybody holds: what is locked is estimated (`isExact` false). Bounded. */

@@ -2,9 +2,8 @@ import type { AdminCommand } from '../api/commands.ts';
 import type { BeatAnswer, BeatReport, JoinAnswer, JoinRequest, MetaTransfer, StartRequest } from '../api/membership.ts';
 import type { TideError } from '../core/errors.ts';
 import type { Claim } from '../core/starts.ts';
-import type { SharedStore } from '../store/meta-store.ts';
+import type { MetaStore, SharedStore } from '../store/meta-store.ts';
 import type { MetaSink } from './meta-transfer.ts';
-import type { SeatGrant } from './seat.ts';
 
 /** The manager as the node process sees it; `adapters.ts` passes in the real one. */
 export interface ManagerHandle {
@@ -42,6 +41,16 @@ export interface SharedPorts {
 
 /** Begins a meta store in `directory`, in place of whatever is there. */
 export type ImportMeta = (directory: string) => Promise<MetaSink>;
+
+/** What a manager is given with the seat. */
+export interface SeatGrant {
+  /** Refuses every write from the moment the seat is somebody else's. */
+  store: MetaStore;
+  /** Higher than that of every manager before. */
+  term: number;
+  /** Milliseconds for which nobody else can have the seat. */
+  leftMs(): number;
+}
 
 /** Where the manager finds the cluster's facts: in a store of its own, which begins the cluster where it is new, or in the shared one. */
 export type MetaPlace = { directory: string } | (SeatGrant & { url: string });

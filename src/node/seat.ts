@@ -2,8 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
 import { FencedStore } from '../store/fenced-store.ts';
 import { HeldLease } from '../store/held-lease.ts';
-import type { MetaStore, SharedStore } from '../store/meta-store.ts';
-import type { ManagerHandle } from './manager-handle.ts';
+import type { SharedStore } from '../store/meta-store.ts';
+import type { ManagerHandle, SeatGrant } from './manager-handle.ts';
 import type { StartHolder } from './starts.ts';
 
 /** The key whose holder manages: made under a lease, and only where it does not exist. Its revision is the manager's term. */
@@ -21,16 +21,6 @@ const AGAIN_MS = 1_000;
 /** HOST:PORT of the manager, for a node that has no seat yet; null: there is none. */
 export async function leaderIn(store: SharedStore): Promise<string | null> {
   return ((await store.get(SEAT))?.value as SeatRecord | undefined)?.address ?? null;
-}
-
-/** What a manager is given with the seat. */
-export interface SeatGrant {
-  /** Refuses every write from the moment the seat is somebody else's. */
-  store: MetaStore;
-  /** Higher than that of every manager before. */
-  term: number;
-  /** Milliseconds for which nobody else can have the seat. */
-  leftMs(): number;
 }
 
 export interface SeatPorts {

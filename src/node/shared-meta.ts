@@ -5,9 +5,9 @@ import { fileURLToPath } from 'node:url';
 import { TideError } from '../core/errors.ts';
 import { ownEnvironment } from '../postgres/environment.ts';
 import type { SharedStore } from '../store/meta-store.ts';
-import type { ManagerHandle } from './manager-handle.ts';
+import type { ManagerHandle, SeatGrant } from './manager-handle.ts';
 import { NodeLease } from './node-lease.ts';
-import { Seat, type SeatGrant } from './seat.ts';
+import { Seat } from './seat.ts';
 import type { StartHolder } from './starts.ts';
 import type { StoreDir } from './store-dir.ts';
 

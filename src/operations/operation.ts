@@ -11,7 +11,7 @@ export type OperationStatus = 'queued' | 'running' | 'undoing' | 'done' | 'faile
 
 /** A thing made on a server for an operation, written down before it is made (`tide doctor` finds what nobody claims). */
 export interface Claim {
-  kind: 'replica-table' | 'stream' | 'forward' | 'parent' | 'server';
+  kind: 'replica-table' | 'forward' | 'parent' | 'server';
   node: NodeId;
   name: string;
 }

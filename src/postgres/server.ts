@@ -36,10 +36,10 @@ export interface ServerExit {
   readonly logTail: string;
 }
 
-/** `smart` waits for clients to leave, `fast` sends them away, `immediate` does not even write a checkpoint (crash recovery follows). */
-export type StopMode = 'smart' | 'fast' | 'immediate';
+/** `fast` sends clients away, `immediate` does not even write a checkpoint (crash recovery follows). */
+export type StopMode = 'fast' | 'immediate';
 
-const STOP_SIGNALS = { smart: 'SIGTERM', fast: 'SIGINT', immediate: 'SIGQUIT' } as const;
+const STOP_SIGNALS = { fast: 'SIGINT', immediate: 'SIGQUIT' } as const;
 
 /** A server without a pid file after this time is not going to make one. */
 const FIRST_SIGN_MS = 60_000;

@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
+import { findUnused } from './support/unused.ts';
 
 /** The rules of the house that a compiler does not know (DESIGN section 9). The arrows point from processes down to facts. */
 
@@ -113,6 +114,22 @@ function allowed(folder: string, target: string, typeOnly: boolean): boolean {
   });
 }
 
+test('nothing imports itself by way of others, types included', () => {
+  expect(circles()).toEqual([]);
+});
+
+/** What is left when files that import nothing of the rest are taken away, again and again, and so are those that nobody of the rest imports. */
+function circles(): string[] {
+  let rest = imports.filter((i) => i.from.startsWith('src/'));
+  for (let before = 0; before !== rest.length; ) {
+    before = rest.length;
+    const importing = new Set(rest.map((i) => i.from));
+    const imported = new Set(rest.map((i) => i.to));
+    rest = rest.filter((i) => importing.has(i.to) && imported.has(i.from));
+  }
+  return rest.map((i) => `${i.from} imports ${i.to}`);
+}
+
 test('every folder has its arrows', () => {
   const folders = new Set(sources.map((file) => within(file).split('/')).flatMap(([a = '', b]) => (b ? [a] : [])));
   expect([...folders].filter((folder) => !(folder in ARROWS))).toEqual([]);
@@ -183,6 +200,10 @@ function exportsOf(file: string): string[] {
   const declared = /^export (?:async )?(?:function\*?|const|class) (\w+)/gm;
   return [...codeOf(file).matchAll(declared)].map(([, name = '']) => name);
 }
+
+test('every member of a class is used, and every variant of a union is made', () => {
+  expect(findUnused(ROOT)).toEqual({ members: [], variants: [] });
+});
 
 test('nothing is left to be done later', () => {
   const marks = /\b(TODO|FIXME|XXX|HACK)\b/;

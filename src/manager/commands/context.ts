@@ -1,18 +1,16 @@
-import type { ClusterView, LoadView, NodeId, NodeRecord, Partition, TableRecord } from '../../catalog/model.ts';
+import type { ClusterView, LoadView, NodeId, TableRecord } from '../../catalog/model.ts';
 import { tableName } from '../../catalog/view.ts';
 import type { Clock } from '../../core/clock.ts';
 import { type TideError, tideError } from '../../core/errors.ts';
 import { type OperationRecord, partitionLock } from '../../operations/operation.ts';
 import type { Runner } from '../../operations/runner.ts';
-import { unknownNode } from '../../placement/naming.ts';
 import type { Admissions } from '../admissions.ts';
 import type { ApplyKeeper } from '../apply-keeper.ts';
 import type { CatalogStore } from '../catalog-store.ts';
 import type { ClusterLoad } from '../cluster-load.ts';
 import type { EventLog } from '../event-log.ts';
 import type { Guardian } from '../guardian.ts';
-import type { SharedAuthority } from '../manager.ts';
-import type { Inspector } from '../ports.ts';
+import type { Inspector, SharedAuthority } from '../ports.ts';
 
 /** What every command may use. */
 export interface CommandContext {
@@ -33,37 +31,10 @@ export interface CommandContext {
   readonly loadView: LoadView;
 }
 
-/** The table called `name`, `schema.name` where not in public. Throws TABLE_UNKNOWN. */
-export function tableNamed(view: ClusterView, name: string): TableRecord {
-  const wanted = name.startsWith('public.') ? name.slice('public.'.length) : name;
-  const found = [...view.tables.values()].find((t) => tableName(t) === wanted);
-  if (!found) throw tideError('TABLE_UNKNOWN', { table: name });
-  return found;
-}
-
-export function readyTable(view: ClusterView, name: string): TableRecord {
-  const table = tableNamed(view, name);
-  if (table.state !== 'ready') throw tideError('TABLE_NOT_READY', { table: name, state: table.state });
-  return table;
-}
-
-export function nodeById(view: ClusterView, id: NodeId): NodeRecord {
-  const node = view.nodes.get(id);
-  if (!node) throw unknownNode(view, id);
-  return node;
-}
-
 /** Throws PARTITION_BUSY where an operation holds the partition. */
 export function requireFree(context: CommandContext, table: TableRecord, pid: number): void {
   const holder = context.runner.holderOf(partitionLock(table.tid, pid));
   if (holder) throw tideError('PARTITION_BUSY', { partition: `${tableName(table)} ${pid}`, operation: holder.id });
-}
-
-/** Throws PARTITION_UNKNOWN. */
-export function requirePartition(table: TableRecord, pid: number): Partition {
-  const partition = table.partitions[pid];
-  if (partition) return partition;
-  throw tideError('PARTITION_UNKNOWN', { table: tableName(table), pid, count: table.partitionCount });
 }
 
 /** Throws BUSY where an operation holds the lock. */

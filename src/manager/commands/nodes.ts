@@ -14,9 +14,10 @@ import { preflightScaleIn } from '../../placement/preflight.ts';
 import { withAddedNodes, withDecommissioning, withDraining } from '../../placement/whatif.ts';
 import { ROLES_FORMAT } from '../../store/meta-store.ts';
 import { planData } from '../balancer.ts';
+import { nodeById } from '../lookups.ts';
 import { replicationOf } from '../replication-faults.ts';
 import { planResult } from '../rows.ts';
-import { type CommandContext, nodeById, requireLock, throwAll } from './context.ts';
+import { type CommandContext, requireLock, throwAll } from './context.ts';
 import { localDataRows, lookForLocalData, requireNothingLocal } from './local-data.ts';
 
 type Command<V extends AdminCommand['do']> = Extract<AdminCommand, { do: V }>;

@@ -6,7 +6,8 @@ import { partitionKey, replicaOn, servedPartitions, tableName } from '../../cata
 import { tideError } from '../../core/errors.ts';
 import { outageLock } from '../../operations/kinds/outage.ts';
 import { onlyHere } from '../guardian.ts';
-import { type CommandContext, nodeById, readyTable, requireLock, requirePartition } from './context.ts';
+import { nodeById, readyTable, requirePartition } from '../lookups.ts';
+import { type CommandContext, requireLock } from './context.ts';
 import { localDataRows, lookForLocalData, requireNothingLocal } from './local-data.ts';
 
 /** The operator's word on a node that is down or cut off. */

@@ -2,7 +2,8 @@ import type { AdminCommand } from '../../api/commands.ts';
 import type { NodeId, Partition } from '../../catalog/model.ts';
 import { tideError } from '../../core/errors.ts';
 import { type MoveRequest, preflightMove } from '../../placement/preflight.ts';
-import { type CommandContext, readyTable, requireFree, requirePartition, throwAll } from './context.ts';
+import { readyTable, requirePartition } from '../lookups.ts';
+import { type CommandContext, requireFree, throwAll } from './context.ts';
 
 type Started = Promise<{ operations: number[] }>;
 

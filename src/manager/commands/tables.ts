@@ -6,8 +6,9 @@ import { type Durability, durabilityOf, NO_QUORUM, wantedQuorum } from '../../ca
 import { connectedNodes, ledPartitions, memberNodes, partitionKey, tableName } from '../../catalog/view.ts';
 import { tideError } from '../../core/errors.ts';
 import { placeNewTable } from '../../placement/initial.ts';
+import { readyTable, tableNamed } from '../lookups.ts';
 import { whyOf } from '../replication-faults.ts';
-import { type CommandContext, readyTable, requireFree, requireLock, tableNamed } from './context.ts';
+import { type CommandContext, requireFree, requireLock } from './context.ts';
 
 const PARTITIONS = 16;
 const REPLICAS = 3;

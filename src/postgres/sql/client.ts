@@ -3,16 +3,14 @@ import { messageOf, TideError, tideError } from '../../core/errors.ts';
 import { TIDE_DATABASE, TIDE_MANAGER } from '../config.ts';
 import { ownOptions } from '../shield.ts';
 import { ensureRoles } from './roles.ts';
+import type { Sql } from './sql.ts';
 import { announceTerm, managerName } from './term.ts';
+
+export type { Sql } from './sql.ts';
 
 export interface Address {
   host: string;
   port: number;
-}
-
-/** What runs statements: a pooled connection's shorthand or one session. */
-export interface Sql {
-  query<R extends pg.QueryResultRow = pg.QueryResultRow>(text: string, values?: unknown[]): Promise<R[]>;
 }
 
 /**

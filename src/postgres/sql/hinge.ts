@@ -6,7 +6,7 @@ import { TIDE_OWNER, TIDE_PEER } from '../config.ts';
 import { FOREIGN_OPTIONS } from '../shield.ts';
 import type { Address, Sql } from './client.ts';
 import { ident, isLockFailure, literal, PEER_OPTIONS, qualified, sqlstateOf } from './client.ts';
-import { columnsSql } from './table.ts';
+import { columnsSql } from './columns.ts';
 
 export function foreignTableSql(table: TableRecord, pid: number, node: NodeId): { name: string; create: string } {
   const name = qualified(SCHEMAS.remote, remoteTable(table.tid, pid, node));

@@ -3,8 +3,9 @@ import { partitionTable, SCHEMAS } from '../../catalog/names.ts';
 import { tideError } from '../../core/errors.ts';
 import { TIDE_OWNER } from '../config.ts';
 import { ident, literal, qualified, type Sql } from './client.ts';
+import { columnsSql } from './columns.ts';
 import { partitionChecksSql } from './partition-checks.ts';
-import { columnsSql, parentExists } from './table.ts';
+import { parentExists } from './table.ts';
 
 /** The statements that make the table of a replica's rows, guarded and attached to nothing. */
 export function replicaSql(table: TableRecord, pid: number): string[] {

@@ -1,5 +1,5 @@
 import { TIDE_DATABASE, TIDE_MANAGER, TIDE_OWNER, TIDE_PEER, TIDE_STREAM, TIDE_USER } from '../config.ts';
-import type { Sql } from './client.ts';
+import type { Sql } from './sql.ts';
 
 /** One transaction that changes what pgtide has in a database, and waits for any other that does. */
 export const inTurn = (statements: string) =>

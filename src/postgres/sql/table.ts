@@ -3,18 +3,9 @@ import { partitionTable, SCHEMAS } from '../../catalog/names.ts';
 import { tideError } from '../../core/errors.ts';
 import { TIDE_OWNER, TIDE_USER } from '../config.ts';
 import { ident, literal, qualified, type Sql } from './client.ts';
+import { columnsSql } from './columns.ts';
 import { foreignTableSql } from './hinge.ts';
 import { partitionChecksSql } from './partition-checks.ts';
-
-/** `"id" bigint NOT NULL, "name" text DEFAULT 'x', CONSTRAINT …`: shared by parent, replicas and foreign tables, so that ATTACH finds them equal. */
-export function columnsSql(table: TableRecord): string {
-  const columns = table.definition.columns.map((c) => {
-    const defaultSql = c.default === null ? '' : ` DEFAULT ${c.default}`;
-    return `${ident(c.name)} ${c.type}${defaultSql}${c.notNull ? ' NOT NULL' : ''}`;
-  });
-  const checks = table.definition.checks.map((c) => `CONSTRAINT ${ident(c.name)} ${c.definition}`);
-  return [...columns, ...checks].join(', ');
-}
 
 /**
  * The statements that make a table's parent, its hinges and what each leads to on one node. They belong into one transaction: a hinge without

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, expect, test, vi } from 'vitest';
 import { tideError } from '../../../src/core/errors.ts';
-import type { ManagerHandle } from '../../../src/node/manager-handle.ts';
-import { Seat, type SeatGrant } from '../../../src/node/seat.ts';
+import type { ManagerHandle, SeatGrant } from '../../../src/node/manager-handle.ts';
+import { Seat } from '../../../src/node/seat.ts';
 import { MemoryStore } from '../../../src/store/memory-store.ts';
 import { Line } from './support/line.ts';
 
