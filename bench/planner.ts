@@ -73,7 +73,14 @@ function evenCluster(): { view: ClusterView; load: LoadView } {
       partitions,
     });
   }
-  const view: ClusterView = { clusterId: 'bench', startMode: 'start', nodes, tables, settings: defaultSettings() };
+  const view: ClusterView = {
+    revision: 0,
+    clusterId: 'bench',
+    startMode: 'start',
+    nodes,
+    tables,
+    settings: defaultSettings(),
+  };
   return { view, load: { nodes: loads, partitionBytes } };
 }
 

@@ -174,8 +174,13 @@ export interface Settings {
 
 export type SettingValue = Settings[keyof Settings];
 
-/** Everything a pure decision may look at. `revision` is the meta store's. */
+/** Everything a pure decision may look at. */
 export interface ClusterView {
+  /**
+   * Raised by one with every change, whoever manages: it goes along where the meta store moves, so of two
+   * views one is known to be the newer.
+   */
+  readonly revision: number;
   readonly clusterId: string;
   readonly startMode: StartMode;
   readonly nodes: ReadonlyMap<NodeId, NodeRecord>;

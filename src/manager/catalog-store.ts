@@ -13,7 +13,7 @@ import {
   type Write,
 } from '../store/meta-store.ts';
 
-/** Written with every change: whoever has not seen the newest one is refused. */
+/** The view's revision, written with every change: whoever has not seen the newest one is refused. */
 const VERSION = '/catalog/version';
 const SETTINGS = '/catalog/settings';
 const SEQUENCE = '/catalog/sequence';
@@ -30,17 +30,12 @@ export class CatalogStore {
   readonly #listeners: ((view: ClusterView) => void)[] = [];
   #sequence: { node: number; table: number };
   #view: ClusterView;
-  /** Revision of VERSION. */
-  #revision: number;
+  /** The meta store's, of VERSION. */
+  #version: number;
 
-  private constructor(
-    store: MetaStore,
-    view: ClusterView,
-    sequence: { node: number; table: number },
-    revision: number,
-  ) {
+  private constructor(store: MetaStore, view: ClusterView, sequence: { node: number; table: number }, version: number) {
     this.#store = store;
-    this.#revision = revision;
+    this.#version = version;
     this.#view = view;
     this.#sequence = sequence;
   }
@@ -89,7 +84,10 @@ export class CatalogStore {
     const nodes = under<NodeRecord>('/catalog/node/').map((n): [number, NodeRecord] => [n.id, n]);
     const cluster = values.get(CLUSTER_KEY) as { clusterId: string; startMode: StartMode } | undefined;
     assert(cluster, 'the meta store holds a cluster');
+    const version = entries.find((e) => e.key === VERSION);
     const view: ClusterView = {
+      // Older programs did not say; what a store has counted since is more than they can have written.
+      revision: (version?.value as number | null | undefined) ?? version?.revision ?? 0,
       clusterId: cluster.clusterId,
       startMode: cluster.startMode,
       nodes: new Map(nodes.sort(([a], [b]) => a - b)),
@@ -98,14 +96,19 @@ export class CatalogStore {
       settings: { ...defaultSettings(), ...(values.get(SETTINGS) as object) },
       ...(format && format.version >= ROLES_FORMAT ? { ownRoles: true } : {}),
     };
-    const version = entries.find((e) => e.key === VERSION)?.revision ?? 0;
-    return new CatalogStore(store, view, values.get(SEQUENCE) as { node: number; table: number }, version);
+    return new CatalogStore(
+      store,
+      view,
+      values.get(SEQUENCE) as { node: number; table: number },
+      version?.revision ?? 0,
+    );
   }
 
   get view(): ClusterView {
     return this.#view;
   }
 
+  /** From now on, after every change. */
   onChange(listener: (view: ClusterView) => void): void {
     this.#listeners.push(listener);
   }
@@ -123,18 +126,14 @@ export class CatalogStore {
         for (const p of step.touched.partitions) touched.partitions.add(p);
         touched.settings ||= step.touched.settings;
       }
-      await this.#write(writesFor(view, touched));
-      this.#view = view;
-      for (const listener of this.#listeners) listener(view);
+      await this.#change(view, writesFor(view, touched));
     });
   }
 
   /** From here on no program opens the store that works as the clients' role. */
   async separateRoles(): Promise<void> {
     await this.#writers.run('catalog', async () => {
-      await this.#write([{ put: FORMAT_KEY, value: { version: ROLES_FORMAT } }]);
-      this.#view = { ...this.#view, ownRoles: true };
-      for (const listener of this.#listeners) listener(this.#view);
+      await this.#change({ ...this.#view, ownRoles: true }, [{ put: FORMAT_KEY, value: { version: ROLES_FORMAT } }]);
     });
   }
 
@@ -142,18 +141,25 @@ export class CatalogStore {
   async nextId(kind: 'node' | 'table'): Promise<number> {
     return this.#writers.run('catalog', async () => {
       const next = { ...this.#sequence, [kind]: this.#sequence[kind] + 1 };
-      await this.#write([{ put: SEQUENCE, value: next }]);
+      await this.#write([{ put: SEQUENCE, value: next }], this.#view.revision);
       this.#sequence = next;
       return next[kind];
     });
   }
 
-  async #write(changes: Write[]): Promise<void> {
-    const when = [{ key: VERSION, revision: this.#revision }];
-    const write: Write[] = [...changes, { put: VERSION, value: null }];
+  async #change(to: ClusterView, changes: Write[]): Promise<void> {
+    const view = { ...to, revision: this.#view.revision + 1 };
+    await this.#write(changes, view.revision);
+    this.#view = view;
+    for (const listener of this.#listeners) listener(view);
+  }
+
+  async #write(changes: Write[], viewRevision: number): Promise<void> {
+    const when = [{ key: VERSION, revision: this.#version }];
+    const write: Write[] = [...changes, { put: VERSION, value: viewRevision }];
     const { ok, revision } = await this.#store.txn({ when, write });
     assert(ok, 'the catalog was written by another manager');
-    this.#revision = revision;
+    this.#version = revision;
   }
 }
 

@@ -11,6 +11,7 @@ import { partitionLock } from '../operations/operation.ts';
 import type { DataPlane } from '../operations/ports.ts';
 import { OPERATION_KINDS } from '../operations/registry.ts';
 import { Runner } from '../operations/runner.ts';
+import { type Topology, topologyOf } from '../routing/topology.ts';
 import type { MetaStore } from '../store/meta-store.ts';
 import { Admissions } from './admissions.ts';
 import { ApplyKeeper } from './apply-keeper.ts';
@@ -227,6 +228,12 @@ export class Manager {
     await this.#letGo();
     const entries = await this.#ports.store.endAndExport();
     return entries.map(({ key, value }) => ({ key, value }));
+  }
+
+  /** Tells of the topology now, and after every change. */
+  followTopology(hear: (topology: Topology) => void): void {
+    hear(topologyOf(this.#catalog.view));
+    this.#catalog.onChange((view) => hear(topologyOf(view)));
   }
 
   get clusterId(): string {

@@ -3,7 +3,6 @@ import type { StartOptions } from '../api/start-options.ts';
 import { slotWalKeepBytes } from '../catalog/retention.ts';
 import { must } from '../core/assert.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
-import { KeyedMutex } from '../core/mutex.ts';
 import { ApplyErrors } from '../postgres/apply-errors.ts';
 import { findBinaries } from '../postgres/binaries.ts';
 import { CLIENTS_DEFAULT, socketDirFor } from '../postgres/config.ts';
@@ -25,6 +24,7 @@ import { Farewell } from './farewell.ts';
 import { FenceKeeper } from './fence-keeper.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { createHttp } from './http.ts';
+import { Identity } from './identity.ts';
 import { untilUncaught } from './last-resort.ts';
 import { openLog } from './log.ts';
 import type { ImportMeta, ManagerHandle, MetaPlace, SharedPorts, StartManager } from './manager-handle.ts';
@@ -34,15 +34,9 @@ import { OwnStart } from './own-start.ts';
 import { formatAddress } from './ports.ts';
 import { awaitIdle } from './sessions.ts';
 import { SharedMeta } from './shared-meta.ts';
-import {
-  holdStore,
-  type NodeIdentity,
-  prepareStore,
-  readIdentity,
-  requireStartable,
-  type StoreDir,
-  writeIdentity,
-} from './store-dir.ts';
+import { holdStore, type NodeIdentity, prepareStore, requireStartable, type StoreDir } from './store-dir.ts';
+import { TopologyFeed } from './topology-feed.ts';
+import { followTopology } from './topology-follower.ts';
 
 export interface DaemonPorts {
   startManager: StartManager;
@@ -92,14 +86,14 @@ class Daemon {
   readonly #note = (level: 'info' | 'warn' | 'error', text: string, facts: object) => this.#log[level](facts, text);
   readonly #end: Promise<string>;
   #askToEnd: (why: string) => void = () => {};
-  #identity: NodeIdentity | null = null;
+  readonly #known: Identity;
   #manager: ManagerHandle | null = null;
   readonly #farewell = new Farewell();
   #ready = false;
-  readonly #writers = new KeyedMutex();
   #stopAccepting: () => void = () => {};
   readonly #mover: MetaMover;
   readonly #answers = new DeadlockAnswers();
+  readonly #topology = new TopologyFeed();
   #shared: SharedMeta | null = null;
   #server: PostgresServer | null = null;
   #ownStart: OwnStart | null = null;
@@ -112,9 +106,10 @@ class Daemon {
     this.#ports = ports;
     this.#addresses = addresses;
     this.#store = store;
+    this.#known = new Identity(store);
     this.#mover = new MetaMover({
-      identity: () => must(this.#identity, 'identity'),
-      remember: (change, again) => this.#remember(change, again),
+      identity: () => this.#known.required,
+      remember: (change, again) => this.#known.remember(change, again),
       manager: () => this.#manager,
       setManager: (manager) => {
         this.#manager = manager;
@@ -187,13 +182,17 @@ class Daemon {
     if (!this.#server?.isRunning()) await this.#own.starts.end();
   }
 
+  get #identity(): NodeIdentity | null {
+    return this.#known.value;
+  }
+
   get #own(): OwnStart {
     return must(this.#ownStart, 'this start');
   }
 
   async #start(cleanups: (() => Promise<unknown>)[]): Promise<void> {
     const beganMs = performance.now();
-    this.#identity = await readIdentity(this.#store);
+    await this.#known.read();
     const isNew = this.#identity === null;
     if (this.#identity) requireStartable(this.#store, this.#identity, this.#startMode());
     const binaries = await findBinaries(this.#options.postgresBin);
@@ -231,11 +230,18 @@ class Daemon {
       await this.#shared?.seat.end();
       await this.#manager?.stop();
     });
+    cleanups.push(
+      followTopology(this.#topology, {
+        clusterId: this.#known.required.clusterId,
+        managesHere: () => this.#managerHere() !== null,
+        managerAddress: () => this.#managerAddress(),
+      }),
+    );
     const { heartbeat, fence } = this.#beat(postgres);
     cleanups.push(() => fence.end());
     cleanups.push(() => heartbeat.end());
     await awaitMembership({
-      nodeId: must(this.#identity, 'identity').nodeId,
+      nodeId: this.#known.required.nodeId,
       path: this.#store.root,
       isNew,
       server: postgres,
@@ -285,6 +291,7 @@ class Daemon {
       withManager: (send) => this.#withManager(send),
       isShared: () => this.#shared !== null,
       mover: this.#mover,
+      topology: this.#topology,
       checkMeta: async (url) => void (await this.#ports.shared.look(this.#ports.shared.open(url))),
       whoAmI: () => this.#whoAmI(),
       clusterId: () => this.#identity?.clusterId ?? null,
@@ -336,7 +343,7 @@ class Daemon {
     const begun =
       identity ?? (await firstIdentity(facts, peer, () => this.#findCluster(), this.#options, this.#ports.shared));
     const meta = this.#options.meta ?? peer?.meta ?? begun.meta;
-    await this.#begin({
+    await this.#known.begin({
       ...begun,
       ...addresses,
       ...(peer ? { manager: peer.manager } : {}),
@@ -347,12 +354,11 @@ class Daemon {
   }
 
   async #startEmbedded(): Promise<void> {
-    if (must(this.#identity, 'identity').metaHome)
-      this.#manager = await this.#startManager({ directory: this.#store.meta });
+    if (this.#known.required.metaHome) this.#manager = await this.#startManager({ directory: this.#store.meta });
   }
 
   async #startManager(meta: MetaPlace): Promise<ManagerHandle> {
-    const identity = must(this.#identity, 'identity');
+    const identity = this.#known.required;
     const manager = await this.#ports.startManager({
       meta,
       home: identity.nodeId,
@@ -363,6 +369,7 @@ class Daemon {
       overtaken: (error) => this.#refuse(error),
       log: this.#note,
     });
+    manager.followTopology((topology) => this.#topology.publish(topology));
     if (!manager.hasMembers()) await manager.join(this.#facts(identity.postgresPort));
     return manager;
   }
@@ -370,7 +377,7 @@ class Daemon {
   /** Takes part in the election, and keeps a lease from now on. `serving`: the node has served without one so far. */
   async #share(url: string, serving: boolean): Promise<void> {
     if (this.#shared !== null) return;
-    const { nodeId, advertiseAddress } = must(this.#identity, 'identity');
+    const { nodeId, advertiseAddress } = this.#known.required;
     this.#shared = new SharedMeta({
       url,
       store: this.#ports.shared.open(url),
@@ -404,24 +411,8 @@ class Daemon {
     }
   }
 
-  async #begin(identity: NodeIdentity): Promise<void> {
-    await writeIdentity(this.#store, identity);
-    this.#identity = identity;
-  }
-
-  /** Changes who the node is, one writer after the other, on disk before in memory. */
-  async #remember(change: Partial<NodeIdentity>, again = false): Promise<void> {
-    await this.#writers.run('identity', async () => {
-      const before = must(this.#identity, 'identity');
-      const after = { ...before, ...change };
-      if (!again && JSON.stringify(after) === JSON.stringify(before)) return;
-      await writeIdentity(this.#store, after);
-      this.#identity = after;
-    });
-  }
-
   #beat(server: PostgresServer): { heartbeat: Heartbeat; fence: FenceKeeper } {
-    const identity = must(this.#identity, 'identity');
+    const identity = this.#known.required;
     const heartbeat = new Heartbeat({
       nodeId: identity.nodeId,
       clusterId: identity.clusterId,
@@ -467,7 +458,7 @@ class Daemon {
     const migrated = settled && answer.meta !== null && identity.meta === null ? answer.meta : null;
     if (migrated !== null) Object.assign(heard, { meta: migrated, metaHome: false });
     this.#shared?.lease.setLength(answer.leaseSeconds);
-    Promise.all([this.#remember(heard), this.#own.hear(answer)])
+    Promise.all([this.#known.remember(heard), this.#own.hear(answer)])
       .then(() => (migrated === null ? undefined : this.#share(migrated, true)))
       .catch((error) => {
         this.#log.error({ error: messageOf(error) }, 'what the manager said could not be written to the store');
@@ -475,7 +466,7 @@ class Daemon {
   }
 
   #banner(isNew: boolean, tookMs: number, postgresVersion: string, postgresPort: number): string {
-    const identity = must(this.#identity, 'identity');
+    const identity = this.#known.required;
     const facts = this.#facts(postgresPort);
     const joined: BannerStatus =
       identity.nodeId === 1 ? 'initialized new cluster' : 'initialized new node, joined pre-existing cluster';

@@ -15,9 +15,12 @@ import {
 } from '../api/membership.ts';
 import { TideError, tideError } from '../core/errors.ts';
 import { Slots } from './http-load.ts';
+import { parse } from './http-parse.ts';
 import { createHttpServer, type HttpServerOptions } from './http-server.ts';
 import type { ManagerHandle } from './manager-handle.ts';
 import type { MetaMover } from './meta-mover.ts';
+import type { TopologyFeed } from './topology-feed.ts';
+import { serveTopology } from './topology-route.ts';
 
 export interface HttpPorts extends HttpServerOptions {
   /** The manager, where it runs in this process. */
@@ -30,6 +33,7 @@ export interface HttpPorts extends HttpServerOptions {
   /** Null: it has none yet. */
   clusterId(): string | null;
   mover: MetaMover;
+  topology: TopologyFeed;
   /** Throws what keeps this node from a shared meta store. */
   checkMeta(url: string): Promise<void>;
   /** Some start of some node asks whether it may be that. */
@@ -82,6 +86,7 @@ export function createHttp(ports: HttpPorts): FastifyInstance {
     await ports.checkMeta(parse(metaCheck, request.body, 'meta check').url);
     return { result: null };
   });
+  serveTopology(app, ports);
   app.post('/api/v1/whoami', async () => ({ result: ports.whoAmI() }));
   app.post('/api/v1/quit', async () => {
     const { nodeId } = ports.whoAmI();
@@ -146,19 +151,6 @@ async function beat(ports: HttpPorts, request: FastifyRequest): Promise<{ result
   // The old home of the meta store beats here only after it has let go: a crash may have cut off its word to go on.
   await ports.mover.activate(report.node);
   return { result: await (ports.manager()?.beat(report) ?? forward(ports, request, '/api/v1/beat')) };
-}
-
-interface Schema<T> {
-  safeParse(
-    value: unknown,
-  ): { success: true; data: T } | { success: false; error: { issues: { path: PropertyKey[]; message: string }[] } };
-}
-
-function parse<T>(schema: Schema<T>, value: unknown, what: string): T {
-  const parsed = schema.safeParse(value);
-  if (parsed.success) return parsed.data;
-  const why = parsed.error.issues.map((i) => [...i.path.map(String), i.message].join(': ')).join('; ');
-  throw tideError('BAD_REQUEST', { what, why });
 }
 
 /** What another node has passed on is not passed on once more: its view and this one's differ, and neither may be right yet. */

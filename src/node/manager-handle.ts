@@ -2,6 +2,7 @@ import type { AdminCommand } from '../api/commands.ts';
 import type { BeatAnswer, BeatReport, JoinAnswer, JoinRequest, MetaTransfer, StartRequest } from '../api/membership.ts';
 import type { TideError } from '../core/errors.ts';
 import type { Claim } from '../core/starts.ts';
+import type { Topology } from '../routing/topology.ts';
 import type { MetaStore, SharedStore } from '../store/meta-store.ts';
 import type { MetaSink } from './meta-transfer.ts';
 
@@ -11,6 +12,8 @@ export interface ManagerHandle {
   join(request: JoinRequest): Promise<JoinAnswer>;
   beat(report: BeatReport): Promise<BeatAnswer>;
   admit(request: StartRequest): Promise<void>;
+  /** Tells of the topology now, and after every change. */
+  followTopology(hear: (topology: Topology) => void): void;
   /** False in a cluster that has just begun. */
   hasMembers(): boolean;
   /** The meta store finds no room on its disk: operations wait. */

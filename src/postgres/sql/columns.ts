@@ -1,7 +1,10 @@
 import type { TableRecord } from '../../catalog/model.ts';
 import { ident } from './client.ts';
 
-/** `"id" bigint NOT NULL, "name" text DEFAULT 'x', CONSTRAINT …`: shared by parent, replicas and foreign tables, so that ATTACH finds them equal. */
+/**
+ * `"id" bigint NOT NULL, "name" text DEFAULT 'x', CONSTRAINT …`: shared by parent, replicas and foreign
+ * tables, so that ATTACH finds them equal.
+ */
 export function columnsSql(table: TableRecord): string {
   const columns = table.definition.columns.map((c) => {
     const defaultSql = c.default === null ? '' : ` DEFAULT ${c.default}`;

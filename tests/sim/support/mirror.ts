@@ -40,6 +40,7 @@ export class Mirror {
 
   get view(): ClusterView {
     this.#view ??= {
+      revision: 0,
       clusterId: 'sim',
       startMode: 'start',
       nodes: new Map([...this.#nodes.values()].sort((a, b) => a.id - b.id).map((n) => [n.id, n])),

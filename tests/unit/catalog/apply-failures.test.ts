@@ -15,6 +15,7 @@ import { defaultSettings } from '../../../src/catalog/settings.ts';
 import { nodeRecord, tableRecord } from '../operations/support/world.ts';
 
 const VIEW: ClusterView = {
+  revision: 0,
   clusterId: 'test',
   startMode: 'start',
   nodes: new Map([1, 2, 3].map((id) => [id, nodeRecord(id)])),

@@ -9,6 +9,7 @@ const REF = { tid: 1, pid: 0 };
 
 function after(...changes: CatalogChange[]): ClusterView {
   const empty: ClusterView = {
+    revision: 0,
     clusterId: 'test',
     startMode: 'start',
     nodes: new Map(),

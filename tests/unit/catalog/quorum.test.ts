@@ -23,6 +23,7 @@ const except =
 function viewOf(placement: NodeId[][], settings: Partial<ClusterView['settings']> = {}): ClusterView {
   const nodes = [...new Set(placement.flat())].map((id) => [id, nodeRecord(id)] as const);
   return {
+    revision: 0,
     clusterId: 'test',
     startMode: 'start',
     nodes: new Map(nodes),

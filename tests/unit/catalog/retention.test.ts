@@ -28,6 +28,7 @@ const slot = (behindBytes: number, more: Partial<SlotState> = {}): SlotState => 
 function view(placement: number[][], settings: Partial<Settings> = {}): ClusterView {
   const table = tableRecord(1, 'acct', 2, placement);
   return {
+    revision: 0,
     clusterId: 'test',
     startMode: 'start',
     nodes: new Map([1, 2, 3].map((id) => [id, nodeRecord(id)])),

@@ -59,3 +59,29 @@ test('a cluster is begun once, and a single-replica one has its own defaults', a
   await CatalogStore.initialise(single, { clusterId: 'one', startMode: 'start-single-replica' });
   expect((await CatalogStore.open(single)).view.settings).toMatchObject({ 'rebalance.auto': false, min_nodes: 1 });
 });
+
+test('the revision rises by one with every change and goes on in every place that the store moves to', async () => {
+  const { store, catalog } = await opened();
+  const told: number[] = [];
+  catalog.onChange(({ revision }) => told.push(revision));
+  await catalog.commit([{ kind: 'node-put', node: nodeRecord(1) }]);
+  await catalog.nextId('table');
+  await catalog.commit([{ kind: 'setting-put', key: 'min_nodes', value: 1 }]);
+  await catalog.separateRoles();
+  expect(told).toEqual([1, 2, 3]);
+  expect((await CatalogStore.open(store)).view.revision).toBe(3);
+
+  const moved = new MemoryStore();
+  const entries = await store.range('/');
+  await moved.txn({ when: [], write: entries.map(({ key, value }) => ({ put: key, value })) });
+  const next = await CatalogStore.open(moved);
+  await next.commit([{ kind: 'setting-put', key: 'min_nodes', value: 3 }]);
+  expect(next.view.revision).toBe(4);
+});
+
+test('a store whose catalog an older program has written goes on behind all that it can have counted', async () => {
+  const { store, catalog } = await opened();
+  for (const id of [1, 2, 3]) await catalog.commit([{ kind: 'node-put', node: nodeRecord(id) }]);
+  await store.txn({ when: [], write: [{ put: '/catalog/version', value: null }] });
+  expect((await CatalogStore.open(store)).view.revision).toBeGreaterThan(3);
+});

@@ -10,6 +10,7 @@ function cluster(count: number, table: TableRecord, drained?: Drained, draining 
   const ids = Array.from({ length: count }, (_, i) => i + 1);
   const first = { ...nodeRecord(1), draining, ...(drained ? { drained } : {}) };
   const view: ClusterView = {
+    revision: 0,
     clusterId: 'c',
     startMode: 'start',
     nodes: new Map(ids.map((id) => [id, id === 1 ? first : nodeRecord(id)])),

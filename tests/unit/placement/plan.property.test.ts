@@ -78,6 +78,7 @@ const worlds: fc.Arbitrary<World> = fc
     });
     return {
       view: {
+        revision: 0,
         clusterId: 'c',
         startMode: 'start' as const,
         nodes: new Map(records.map((n) => [n.id, n])),

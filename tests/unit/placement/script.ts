@@ -37,7 +37,14 @@ export class Script {
   #local = new Map<number, LocalData[]>();
 
   get view(): ClusterView {
-    return { clusterId: 'c', startMode: 'start', nodes: this.#nodes, tables: this.#tables, settings: this.#settings };
+    return {
+      revision: 0,
+      clusterId: 'c',
+      startMode: 'start',
+      nodes: this.#nodes,
+      tables: this.#tables,
+      settings: this.#settings,
+    };
   }
 
   get load(): LoadView {

@@ -27,8 +27,9 @@ interface Use {
 }
 
 /**
- * What stands in src/ and nobody uses, tests included, and neither compiler nor linter tells: public members of classes, and strings in unions of
- * types that nothing ever makes. `root`: the project's folder, with its slash.
+ * What stands in src/ and nobody uses, tests included, and neither compiler nor linter tells: public members
+ * of classes, and strings in unions of types that nothing ever makes. `root`: the project's folder, with its
+ * slash.
  */
 export function findUnused(root: string): { members: string[]; variants: string[] } {
   const api = new API({ cwd: root });
@@ -107,7 +108,10 @@ function isCompared({ parent }: Node): boolean {
   return operator === SyntaxKind.EqualsEqualsEqualsToken || operator === SyntaxKind.ExclamationEqualsEqualsToken;
 }
 
-/** A member counts as used where its name is asked of its class, or of something that is no class of ours: an interface it may stand behind. */
+/**
+ * A member counts as used where its name is asked of its class, or of something that is no class of ours: an
+ * interface it may stand behind.
+ */
 function unusedMembers(checker: Checker, { members, uses }: Found): string[] {
   const names = new Set(members.map(({ name }) => name.text));
   const used = usedMeanings(
@@ -139,7 +143,10 @@ function isWritten({ declarations }: Meaning): boolean {
   return declarations.some(({ path }) => /\/(src|tests|bench)\//.test(path) && !path.includes('/node_modules/'));
 }
 
-/** Made by a string of its own, in a text for a program that answers with it (SQL), or behind a colon, as units of columns are given. */
+/**
+ * Made by a string of its own, in a text for a program that answers with it (SQL), or behind a colon, as
+ * units of columns are given.
+ */
 function unusedVariants({ variants, made }: Found): string[] {
   const texts = [...made];
   const isMade = (text: string) =>
