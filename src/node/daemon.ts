@@ -31,6 +31,7 @@ import type { ImportMeta, ManagerHandle, MetaPlace, SharedPorts, StartManager } 
 import { MetaMover } from './meta-mover.ts';
 import { createMux } from './mux.ts';
 import { OwnStart } from './own-start.ts';
+import { PassThrough, type PassThroughOptions } from './pass-through.ts';
 import { formatAddress } from './ports.ts';
 import { awaitIdle } from './sessions.ts';
 import { SharedMeta } from './shared-meta.ts';
@@ -285,7 +286,7 @@ class Daemon {
   }
 
   /** Both ports, before anything is made on disk: a port in use is the commonest mistake. */
-  async #listen(postgresTarget: Parameters<typeof createMux>[0]['postgresTarget']): Promise<() => Promise<void>> {
+  async #listen(target: PassThroughOptions['target']): Promise<() => Promise<void>> {
     const http = createHttp({
       manager: () => this.#managerHere(),
       withManager: (send) => this.#withManager(send),
@@ -302,16 +303,17 @@ class Daemon {
       onConnect: (request, socket) => this.#farewell.receive(request, socket),
       log: this.#note,
     });
+    const sessionsMax = this.#options.maxClients ?? CLIENTS_DEFAULT;
+    const sessions = new PassThrough({ target, sessionsMax, answers: this.#answers });
     const mux = createMux({
       onHttp: (socket) => http.server.emit('connection', socket),
-      postgresTarget,
-      sessionsMax: this.#options.maxClients ?? CLIENTS_DEFAULT,
-      answers: this.#answers,
+      onPostgres: (socket, letIn) => sessions.receive(socket, letIn),
     });
     await openDoors(this.#addresses, http, mux);
-    this.#stopAccepting = () => void mux.drain();
+    this.#stopAccepting = () => mux.close();
     return async () => {
-      await mux.close(DRAIN_MS);
+      mux.close();
+      await sessions.close(DRAIN_MS);
       await this.#farewell.beside(http.close());
     };
   }

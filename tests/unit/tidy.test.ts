@@ -19,12 +19,15 @@ const ARROWS: Record<string, readonly string[]> = {
   operations: ['core', 'catalog', 'placement', 'store/meta-store.ts'],
   // The ports are whose side they serve: adapters know the shape of what they implement, and nothing else of it.
   postgres: ['core', 'catalog', 'type operations/ports.ts', 'type manager/ports.ts'],
+  // What the bytes of PostgreSQL's protocol mean: known there only.
+  gateway: [],
   // Of the stores it knows what several processes share; which one it is, adapters.ts decides.
   node: [
     'core',
     'catalog',
     'routing',
     'api',
+    'gateway/wire',
     'postgres',
     'store/meta-store.ts',
     'store/held-lease.ts',
@@ -41,7 +44,7 @@ const ARROWS: Record<string, readonly string[]> = {
 };
 
 /** A function of its arguments: no clock, no chance, no input or output, nothing to wait for. */
-const PURE = ['core/', 'catalog/', 'placement/', 'routing/', 'operations/machine.ts'];
+const PURE = ['core/', 'catalog/', 'placement/', 'routing/', 'gateway/wire/', 'operations/machine.ts'];
 /** They pass time and order on as an argument, which is what keeps the rest pure. */
 const NOT_PURE = ['core/clock.ts', 'core/mutex.ts', 'core/rounds.ts'];
 const IMPURE =
@@ -149,6 +152,11 @@ test('pure folders are pure', () => {
       return found ? [`${file}: ${found[0]}`] : [];
     });
   expect(impure).toEqual([]);
+});
+
+test('what PostgreSQL sends is read and written in one room', () => {
+  const bytes = /\.(read|write)U?Int(8|16BE|32BE)\(/;
+  expect(sources.filter((file) => !within(file).startsWith('gateway/wire/') && bytes.test(codeOf(file)))).toEqual([]);
 });
 
 test('nothing is decided by a clock that can be set', () => {

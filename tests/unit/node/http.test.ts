@@ -76,8 +76,7 @@ beforeEach(async () => {
   httpPort = (app.server.address() as AddressInfo).port;
   mux = createMux({
     onHttp: (socket) => app.server.emit('connection', socket),
-    postgresTarget: () => null,
-    sessionsMax: 1,
+    onPostgres: (socket) => socket.destroy(),
   });
   muxPort = httpPort;
   for (let tries = 0; muxPort === httpPort; tries++) {
@@ -94,7 +93,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   for (const socket of open) socket.destroy();
-  await mux.close(0);
+  mux.close();
   await app.close();
 });
 

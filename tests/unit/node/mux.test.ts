@@ -5,8 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'pg';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createMux, type Mux } from '../../../src/node/mux.ts';
+import { PassThrough } from '../../../src/node/pass-through.ts';
 import { freePorts } from '../../../src/node/ports.ts';
-import { nextStartup } from '../../../src/node/refuse.ts';
 import { OWN_ROLES } from '../../../src/postgres/config.ts';
 
 /** A startup packet of protocol 3.0 without parameters. */
@@ -14,6 +14,7 @@ const STARTUP = Buffer.from([0, 0, 0, 9, 0, 3, 0, 0, 0]);
 
 let port: number;
 let mux: Mux;
+let sessions: PassThrough;
 let http: ReturnType<typeof createHttp>;
 let upstream: Server;
 let upstreamSockets: Socket[];
@@ -34,17 +35,18 @@ beforeEach(async () => {
     incoming.on('data', (chunk: Buffer) => chunks.push(chunk));
     incoming.on('end', () => response.end(`${incoming.method} ${Buffer.concat(chunks).length}`));
   });
+  sessions = new PassThrough({ target: () => target, sessionsMax: 3 });
   mux = createMux({
     onHttp: (socket) => http.emit('connection', socket),
-    postgresTarget: () => target,
-    startupMs: 200,
-    sessionsMax: 3,
+    onPostgres: (socket, letIn) => sessions.receive(socket, letIn),
+    helloMs: 1_000,
   });
   [port] = (await freePorts(1)) as [number];
   await mux.listen('--listen-addr', { host: '127.0.0.1', port });
 });
 afterEach(async () => {
-  await mux.close(0);
+  mux.close();
+  await sessions.close(0);
   http.closeAllConnections();
   for (const socket of upstreamSockets) socket.destroy();
   upstream.close();
@@ -74,7 +76,7 @@ async function post(body: Buffer): Promise<string> {
 describe('mux', () => {
   it('hands HTTP to the HTTP server, bodies in pieces included', async () => {
     expect(await post(Buffer.alloc(300_000, 'x'))).toBe('POST 300000');
-    expect(mux.openSessions).toBe(0);
+    expect(sessions.openSessions).toBe(0);
   });
 
   it('pipes PostgreSQL both ways, through backpressure and half-close', async () => {
@@ -84,7 +86,7 @@ describe('mux', () => {
     client.end(body);
     const got = await readAll(client);
     expect(got.length).toBe(STARTUP.length + body.length);
-    await expect.poll(() => mux.openSessions).toBe(0);
+    await expect.poll(() => sessions.openSessions).toBe(0);
   });
 
   it('takes a startup packet that comes byte by byte', async () => {
@@ -109,7 +111,7 @@ describe('mux', () => {
     await once(second, 'data');
     second.resetAndDestroy();
     await once(upstreamSockets[1] as Socket, 'close');
-    await expect.poll(() => mux.openSessions).toBe(0);
+    await expect.poll(() => sessions.openSessions).toBe(0);
   });
 
   it('closes silent and foreign clients', async () => {
@@ -130,7 +132,7 @@ describe('mux', () => {
     withSsl.write(STARTUP);
     expect((await once(withSsl, 'data'))[0].toString()).toContain('C57P03');
     withSsl.destroy();
-    await expect.poll(() => mux.openSessions).toBe(0);
+    await expect.poll(() => sessions.openSessions).toBe(0);
   });
 
   it("refuses pgtide's own roles, wherever they stand in the message, and asks nobody", async () => {
@@ -169,9 +171,9 @@ describe('mux', () => {
     const request = Buffer.from([0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e, 0, 0, 0, 1, 0, 0, 0, 2]);
     cancel.write(request);
     expect((await once(cancel, 'data'))[0]).toEqual(request);
-    expect(mux.openSessions).toBe(3);
+    expect(sessions.openSessions).toBe(3);
     inside[0]?.destroy();
-    await expect.poll(() => mux.openSessions).toBe(2);
+    await expect.poll(() => sessions.openSessions).toBe(2);
     const next = dial();
     next.write(STARTUP);
     expect((await once(next, 'data'))[0]).toEqual(STARTUP);
@@ -195,7 +197,7 @@ describe('mux', () => {
   });
 
   it('keeps a thousand that have not said who they are, and closes the oldest', async () => {
-    const slow = createMux({ onHttp: () => {}, postgresTarget: () => target, sessionsMax: 1, startupMs: 60_000 });
+    const slow = createMux({ onHttp: () => {}, onPostgres: () => {}, helloMs: 60_000 });
     const [slowPort] = (await freePorts(1)) as [number];
     await slow.listen('--listen-addr', { host: '127.0.0.1', port: slowPort });
     const sockets: Socket[] = [];
@@ -209,7 +211,7 @@ describe('mux', () => {
     const closed = () => sockets.filter((s) => s.closed).length;
     await expect.poll(closed, { timeout: 20_000 }).toBe(100);
     expect(sockets.slice(0, 100).every((s) => s.closed)).toBe(true);
-    await slow.close(0);
+    slow.close();
     for (const socket of sockets) socket.destroy();
   });
 
@@ -217,27 +219,18 @@ describe('mux', () => {
     const client = dial();
     client.write(STARTUP);
     await once(client, 'data');
-    expect(mux.openSessions).toBe(1);
+    expect(sessions.openSessions).toBe(1);
     let drained = false;
-    const drain = mux.drain().then(() => {
+    mux.close();
+    const drain = sessions.drain().then(() => {
       drained = true;
     });
     const late = dial();
     await new Promise((resolve) => late.once('close', resolve));
     expect(drained).toBe(false);
-    await mux.close(10);
+    await sessions.close(10);
     await drain;
-    expect(mux.openSessions).toBe(0);
+    expect(sessions.openSessions).toBe(0);
     client.destroy();
-  });
-});
-
-describe('nextStartup', () => {
-  it('waits for whole messages and refuses absurd lengths', () => {
-    expect(nextStartup(STARTUP)).toEqual({ bytes: 9, code: 196_608 });
-    for (let length = 0; length < STARTUP.length; length++)
-      expect(nextStartup(STARTUP.subarray(0, length))).toBe('partial');
-    expect(nextStartup(Buffer.from([0, 0, 0, 7, 0, 3, 0, 0]))).toBe('broken');
-    expect(nextStartup(Buffer.from([0, 0xff, 0, 9, 0, 3, 0, 0]))).toBe('broken');
   });
 });

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { errorResponse, ServerFrames } from '../../../src/node/server-frames.ts';
+import { errorResponse } from '../../../src/gateway/wire/messages.ts';
+import { SessionAnswers } from '../../../src/node/deadlock-answers.ts';
 
 const PID = 4711;
 
@@ -28,9 +29,9 @@ const DEADLOCK = errorResponse({
 });
 
 /** What comes out of a session when `bytes` come in pieces cut at `cuts`. */
-function pass(frames: ServerFrames, bytes: Buffer, cuts: readonly number[] = []): Buffer {
+function pass(session: SessionAnswers, bytes: Buffer, cuts: readonly number[] = []): Buffer {
   const places = [0, ...cuts.map((c) => c % (bytes.length + 1)).sort((a, b) => a - b), bytes.length];
-  return Buffer.concat(places.slice(1).map((end, n) => frames.take(bytes.subarray(places[n], end))));
+  return Buffer.concat(places.slice(1).map((end, n) => session.take(bytes.subarray(places[n], end))));
 }
 
 const anyMessage = fc
@@ -44,9 +45,9 @@ describe('what a server sends', () => {
     fc.assert(
       fc.property(anyMessages, anyCuts, fc.nat(2), (bytes, cuts, refusals) => {
         const all = Buffer.concat([Buffer.from('N'.repeat(refusals)), START, bytes, cancelled(), READY]);
-        const frames = new ServerFrames();
-        expect(pass(frames, all, cuts)).toEqual(all);
-        expect(frames.pid).toBe(PID);
+        const session = new SessionAnswers();
+        expect(pass(session, all, cuts)).toEqual(all);
+        expect(session.pid).toBe(PID);
       }),
     );
   });
@@ -56,52 +57,52 @@ describe('what a server sends', () => {
       fc.property(anyMessages, anyMessages, anyCuts, fc.nat(), (early, late, cuts, at) => {
         // Errors that are no cancels: the first of them ends the expectation, as it ends the statement.
         const rows = Buffer.concat([early.subarray(0, 0), START]);
-        const frames = new ServerFrames();
+        const session = new SessionAnswers();
         const head = Buffer.concat([rows, message('D', early)]);
         const when = at % (message('D', early).length + 1);
-        expect(pass(frames, head.subarray(0, rows.length + when), cuts)).toBeDefined();
-        frames.expectDeadlock('the circle');
+        expect(pass(session, head.subarray(0, rows.length + when), cuts)).toBeDefined();
+        session.expectDeadlock('the circle');
         const rest = Buffer.concat([head.subarray(rows.length + when), cancelled(), READY, late, cancelled(), READY]);
         const first = Buffer.concat([head.subarray(rows.length + when), DEADLOCK, READY, late, cancelled(), READY]);
         // A head that was cut is held back until it is whole.
         const held = when > 0 && when < 5 ? head.subarray(rows.length, rows.length + when) : Buffer.alloc(0);
-        expect(pass(frames, rest, cuts)).toEqual(Buffer.concat([held, first]));
+        expect(pass(session, rest, cuts)).toEqual(Buffer.concat([held, first]));
       }),
     );
   });
 
   test('another error, or the end of the statement, ends the expectation', () => {
     for (const other of [errorResponse({ S: 'ERROR', V: 'ERROR', C: '40001', M: 'x' }), READY]) {
-      const frames = new ServerFrames();
-      pass(frames, START);
-      frames.expectDeadlock('the circle');
+      const session = new SessionAnswers();
+      pass(session, START);
+      session.expectDeadlock('the circle');
       const all = Buffer.concat([other, cancelled(), READY]);
-      expect(pass(frames, all)).toEqual(all);
+      expect(pass(session, all)).toEqual(all);
     }
   });
 
   test('so does its withdrawal', () => {
-    const frames = new ServerFrames();
-    pass(frames, START);
-    frames.expectDeadlock('the circle');
-    frames.forgetDeadlock();
-    expect(pass(frames, cancelled())).toEqual(cancelled());
+    const session = new SessionAnswers();
+    pass(session, START);
+    session.expectDeadlock('the circle');
+    session.forgetDeadlock();
+    expect(pass(session, cancelled())).toEqual(cancelled());
   });
 
   test('where the cancel was, stays', () => {
-    const frames = new ServerFrames();
-    pass(frames, START);
-    frames.expectDeadlock('the circle');
+    const session = new SessionAnswers();
+    pass(session, START);
+    session.expectDeadlock('the circle');
     const context = 'while updating tuple (0,2) in relation "t4_p0"';
-    expect(pass(frames, cancelled({ W: context })).toString()).toContain(`W${context}\0`);
+    expect(pass(session, cancelled({ W: context })).toString()).toContain(`W${context}\0`);
   });
 
   test('what is encrypted, or no message at all, is left alone', () => {
     for (const begin of ['S', 'G', 'NS', 'E\0\0\0\0']) {
-      const frames = new ServerFrames();
+      const session = new SessionAnswers();
       const all = Buffer.concat([Buffer.from(begin), Buffer.from([0x17, 3, 3, 0, 0, 0, 0]), START]);
-      expect(pass(frames, all, [1, 3, 9])).toEqual(all);
-      expect(frames.pid).toBeNull();
+      expect(pass(session, all, [1, 3, 9])).toEqual(all);
+      expect(session.pid).toBeNull();
     }
   });
 });

@@ -1,0 +1,43 @@
+import type { Socket } from 'node:net';
+import { ENCRYPTION, type FirstMessage, firstMessage } from '../gateway/wire/startup.ts';
+
+/** What a client wants, and its message with whatever came behind it. */
+export interface Startup {
+  readonly kind: 'startup' | 'cancel';
+  /** Whom it wants to be; null in a request to cancel. */
+  readonly role: string | null;
+  readonly bytes: Buffer;
+}
+
+const NO = Buffer.from([ENCRYPTION.no]);
+
+/**
+ * Reads a client's first message, and answers requests for encryption before it with "no", as PostgreSQL does
+ * on its Unix socket. The socket is paused then. Null: the client has ended, or it is no such message; the
+ * socket is of no more use. How long that may take is for the caller to bound.
+ */
+export function readStartup(client: Socket, got: (startup: Startup | null) => void): void {
+  let received: Buffer = Buffer.alloc(0);
+  const done = (startup: Startup | null) => {
+    client.off('data', take).off('end', ended).pause();
+    got(startup);
+  };
+  const ended = () => done(null);
+  const take = (chunk: Buffer) => {
+    received = Buffer.concat([received, chunk]);
+    let first = firstMessage(received);
+    while (typeof first === 'object' && first.kind === 'encryption') {
+      client.write(NO);
+      received = received.subarray(first.bytes);
+      first = firstMessage(received);
+    }
+    if (first === 'broken') done(null);
+    else if (first !== 'partial') done(startupOf(first, received));
+  };
+  client.on('data', take).once('end', ended).resume();
+}
+
+function startupOf(first: FirstMessage, bytes: Buffer): Startup {
+  if (first.kind !== 'startup') return { kind: 'cancel', role: null, bytes };
+  return { kind: 'startup', role: first.parameters.get('user') ?? null, bytes };
+}
