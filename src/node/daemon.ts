@@ -322,7 +322,7 @@ class Daemon {
   async #drain(): Promise<void> {
     this.#farewell.say({ says: 'ends its sessions and its PostgreSQL, which goes on' });
     this.#stopAccepting();
-    if (this.#server) await awaitIdle({ host: '127.0.0.1', port: this.#server.port }, DRAIN_MS);
+    if (this.#server) await awaitIdle(this.#server, DRAIN_MS);
   }
 
   #whoAmI(): WhoAmI {

@@ -1,11 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import pg from 'pg';
 import { post, whoIs } from '../api/client.ts';
 import type { BeatAnswer, BeatReport, JoinAnswer, NodeFacts, WhoAmI } from '../api/membership.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
 import type { ApplyErrors } from '../postgres/apply-errors.ts';
-import { TIDE_DATABASE, TIDE_MANAGER } from '../postgres/config.ts';
-import { ownOptions } from '../postgres/shield.ts';
+import { ownServer } from '../postgres/connect.ts';
+import { KeptSession } from '../postgres/kept-session.ts';
 import { META_FORMAT } from '../store/meta-store.ts';
 import type { DeadlockAnswers } from './deadlock-answers.ts';
 import { diskOf } from './facts.ts';
@@ -57,7 +56,8 @@ export interface BeatenServer {
 export class Heartbeat {
   readonly #options: HeartbeatOptions;
   readonly #sessions: SessionWatch;
-  #client: pg.Client | null = null;
+  /** A server that is frozen does not answer it, one that is full has it already. */
+  readonly #check: KeptSession;
   #answer: BeatAnswer | null = null;
   #timer: NodeJS.Timeout | null = null;
   #beating: Promise<void> = Promise.resolve();
@@ -68,6 +68,8 @@ export class Heartbeat {
   constructor(options: HeartbeatOptions) {
     this.#options = options;
     this.#sessions = new SessionWatch(options);
+    const waits = { connectMs: CHECK_MS, answerMs: CHECK_MS };
+    this.#check = new KeptSession(() => ownServer(options.server), { name: 'pgtide heartbeat', ...waits });
   }
 
   /** Why the manager does not take this node's beats; null where it does, or does not answer. */
@@ -92,7 +94,7 @@ export class Heartbeat {
     if (this.#timer) clearTimeout(this.#timer);
     await this.#beating;
     await this.#tell(false).catch(() => {});
-    await Promise.all([this.#client?.end().catch(() => {}), this.#sessions.close()]);
+    await Promise.all([this.#check.close(), this.#sessions.close()]);
   }
 
   async #tell(postgresUp: boolean): Promise<BeatAnswer> {
@@ -164,32 +166,11 @@ export class Heartbeat {
     if (!this.#ended) this.#timer = setTimeout(() => this.start(), this.#answer?.soon ? BEAT_SOON_MS : BEAT_MS);
   }
 
-  /** One statement on a connection that is kept: a server that is frozen does not answer it, one that is full has it already. */
   async #postgresUp(): Promise<boolean> {
-    try {
-      if (this.#client === null) {
-        const client = new pg.Client({
-          host: '127.0.0.1',
-          port: this.#options.server.port,
-          user: TIDE_MANAGER,
-          database: TIDE_DATABASE,
-          application_name: 'pgtide heartbeat',
-          connectionTimeoutMillis: CHECK_MS,
-          query_timeout: CHECK_MS,
-          options: ownOptions(),
-        });
-        client.on('error', () => {});
-        await client.connect();
-        this.#client = client;
-      }
-      await this.#client.query('select 1');
-      return true;
-    } catch {
-      const broken = this.#client;
-      this.#client = null;
-      broken?.end().catch(() => {});
-      return false;
-    }
+    return this.#check.query('select 1').then(
+      () => true,
+      () => false,
+    );
   }
 }
 

@@ -4,9 +4,10 @@ import { parsePartitionTable, partitionTable, subscriptionName } from '../catalo
 import { tideError } from '../core/errors.ts';
 import { KeyedMutex } from '../core/mutex.ts';
 import type { DataPlane, HingeTarget, PartitionRef, SwingAttempt } from '../operations/ports.ts';
+import type { Address } from './connect.ts';
 import * as blockers from './sql/blockers.ts';
 import { bootstrapDatabase, bootstrappedBy } from './sql/bootstrap.ts';
-import type { Address, NodeConnections, Sql } from './sql/client.ts';
+import type { NodeConnections, Sql } from './sql/client.ts';
 import * as hinge from './sql/hinge.ts';
 import { readLocalData } from './sql/local-data.ts';
 import * as mesh from './sql/mesh.ts';

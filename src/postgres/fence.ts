@@ -1,11 +1,11 @@
 import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Client, DatabaseError } from 'pg';
+import { type Client, DatabaseError } from 'pg';
 import { TideError, tideError } from '../core/errors.ts';
-import { TIDE_DATABASE, TIDE_MANAGER, TIDE_USER } from './config.ts';
+import { TIDE_MANAGER, TIDE_USER } from './config.ts';
+import { type Address, inSession, ownServer } from './connect.ts';
 import { isAlive } from './postmaster.ts';
-import { ownOptions } from './shield.ts';
 
 /**
  * The fence of a server: while it is up, only the manager comes in over TCP, and whoever may enter the store's own directory by the socket.
@@ -92,7 +92,7 @@ export async function enforceFence(pid: number, port: number, withinMs: number):
  */
 async function asManager(port: number, work: (client: Client) => Promise<void>): Promise<boolean> {
   try {
-    await asUser({ host: '127.0.0.1', port, user: TIDE_MANAGER }, work);
+    await asRole(TIDE_MANAGER, ownServer({ port }), work);
     return true;
   } catch (error) {
     if (error instanceof TideError) throw error;
@@ -117,7 +117,7 @@ const END_OTHERS = `select pg_terminate_backend(pid) from pg_stat_activity
   where backend_type in ('client backend', 'walsender') and usename is distinct from $1 and pid <> pg_backend_pid()`;
 
 async function letsIn(port: number): Promise<boolean> {
-  return asUser({ host: '127.0.0.1', port, user: TIDE_USER }, async () => {}).then(
+  return asRole(TIDE_USER, ownServer({ port }), async () => {}).then(
     () => true,
     // Anything else, as "too many clients", says nothing about the fence.
     (error) => !(error instanceof DatabaseError && error.code === REJECTED),
@@ -136,7 +136,7 @@ export async function untilLetIn(port: number, timeoutMs: number): Promise<void>
 /** Makes the manager's role in a server that is older than it, through its own socket; false where that does not let us in. */
 export async function addManagerRole(socketDir: string, port: number): Promise<boolean> {
   try {
-    await asUser({ host: socketDir, port, user: TIDE_USER }, async (client) => {
+    await asRole(TIDE_USER, { host: socketDir, port }, async (client) => {
       const { rowCount } = await client.query('select from pg_roles where rolname = $1', [TIDE_MANAGER]);
       if (rowCount === 0) await client.query(MANAGER_ROLE);
     });
@@ -148,24 +148,6 @@ export async function addManagerRole(socketDir: string, port: number): Promise<b
 
 export const MANAGER_ROLE = `CREATE ROLE ${TIDE_MANAGER} SUPERUSER LOGIN`;
 
-async function asUser(
-  address: { host: string; port: number; user: string },
-  work: (client: Client) => Promise<void>,
-): Promise<void> {
-  const client = new Client({
-    ...address,
-    database: TIDE_DATABASE,
-    ssl: false,
-    application_name: 'pgtide fence',
-    connectionTimeoutMillis: 3_000,
-    query_timeout: 5_000,
-    options: ownOptions(),
-  });
-  client.on('error', () => {});
-  try {
-    await client.connect();
-    await work(client);
-  } finally {
-    await client.end().catch(() => {});
-  }
+async function asRole(role: string, address: Address, work: (client: Client) => Promise<void>): Promise<void> {
+  await inSession(address, { name: 'pgtide fence', role, connectMs: 3_000, answerMs: 5_000 }, work);
 }

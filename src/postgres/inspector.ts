@@ -1,7 +1,8 @@
 import { connect } from 'node:net';
 import type { NodeId } from '../catalog/model.ts';
 import type { InspectedTable, Inspector, Inventory, InventoryKind } from '../manager/ports.ts';
-import type { Address, NodeConnections } from './sql/client.ts';
+import type { Address } from './connect.ts';
+import type { NodeConnections } from './sql/client.ts';
 import { inspectTable } from './sql/inspect-table.ts';
 import { readInventory, removeObject } from './sql/inventory.ts';
 import { readLocalData } from './sql/local-data.ts';

@@ -1,12 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Client } from 'pg';
 import { messageOf, tideError } from '../core/errors.ts';
-import { TIDE_DATABASE, TIDE_MANAGER } from './config.ts';
-import { ownOptions } from './shield.ts';
+import { inSession, ownServer } from './connect.ts';
 import { BOOTSTRAP_VERSION, bootstrapDatabase, bootstrappedBy } from './sql/bootstrap.ts';
-import type { Sql } from './sql/client.ts';
+import { sqlOf } from './sql/client.ts';
 import { renewPartitionChecks } from './sql/partition-checks.ts';
 
+const CONNECT_MS = 3_000;
 const STATEMENT_MS = 30_000;
 
 /**
@@ -14,28 +13,19 @@ const STATEMENT_MS = 30_000;
  * event triggers. Called at every start, before the server serves; one transaction. True where something was made. Throws NODE_UNREACHABLE.
  */
 export async function bringDatabaseUpToDate(node: number, port: number): Promise<boolean> {
-  const client = new Client({
-    host: '127.0.0.1',
-    port,
-    user: TIDE_MANAGER,
-    database: TIDE_DATABASE,
-    application_name: 'pgtide start',
-    connectionTimeoutMillis: 3_000,
-    query_timeout: STATEMENT_MS,
-    // Of its own followers none is connected yet: a commit that waited for them would wait for ever. The guard of version 0.1.0 asks for a setting.
-    options: ownOptions({ 'tide.internal': 'on', synchronous_commit: 'local' }),
-  });
-  client.on('error', () => {});
-  const sql: Sql = { query: async (text, values) => (await client.query(text, values)).rows };
+  // Of its own followers none is connected yet: a commit that waited for them would wait for ever. The guard
+  // of version 0.1.0 asks for a setting.
+  const settings = { 'tide.internal': 'on', synchronous_commit: 'local' };
+  const options = { name: 'pgtide start', connectMs: CONNECT_MS, answerMs: STATEMENT_MS, settings } as const;
   try {
-    await client.connect();
-    if ((await bootstrappedBy(sql)) === BOOTSTRAP_VERSION) return false;
-    await bootstrapDatabase(sql);
-    return true;
+    return await inSession(ownServer({ port }), options, async (client) => {
+      const sql = sqlOf(client);
+      if ((await bootstrappedBy(sql)) === BOOTSTRAP_VERSION) return false;
+      await bootstrapDatabase(sql);
+      return true;
+    });
   } catch (error) {
-    throw tideError('NODE_UNREACHABLE', { node, why: (error as Error).message }, error);
-  } finally {
-    await client.end().catch(() => {});
+    throw tideError('NODE_UNREACHABLE', { node, why: messageOf(error) }, error);
   }
 }
 
@@ -78,24 +68,7 @@ async function keep(port: number, log: Log, signal: AbortSignal): Promise<void> 
 
 /** A connection of its own, whose statements may take their time. */
 async function renewOnce(port: number, signal: AbortSignal) {
-  const client = new Client({
-    host: '127.0.0.1',
-    port,
-    user: TIDE_MANAGER,
-    database: TIDE_DATABASE,
-    application_name: 'pgtide upgrade',
-    connectionTimeoutMillis: 3_000,
-    options: ownOptions({ synchronous_commit: 'local' }),
-  });
-  client.on('error', () => {});
-  const end = () => void client.end().catch(() => {});
-  signal.addEventListener('abort', end);
-  const sql: Sql = { query: async (text, values) => (await client.query(text, values)).rows };
-  try {
-    await client.connect();
-    return await renewPartitionChecks(sql);
-  } finally {
-    signal.removeEventListener('abort', end);
-    await client.end().catch(() => {});
-  }
+  const settings = { synchronous_commit: 'local' };
+  const options = { name: 'pgtide upgrade', connectMs: CONNECT_MS, settings } as const;
+  return inSession(ownServer({ port }), options, (client) => renewPartitionChecks(sqlOf(client)), signal);
 }

@@ -1,11 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { readFile, readlink, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Client } from 'pg';
 import { messageOf } from '../core/errors.ts';
-import { TIDE_DATABASE, TIDE_MANAGER } from './config.ts';
+import { inSession, ownServer } from './connect.ts';
 import { exec } from './exec.ts';
-import { ownOptions } from './shield.ts';
 
 /** What `postmaster.pid` says; layout: PostgreSQL's src/include/utils/pidfile.h. */
 export interface PostmasterFile {
@@ -83,23 +81,12 @@ const PROBE_TIMEOUT_MS = 3_000;
 
 /** Asks the server on loopback port `port` whether it accepts connections and whose data it serves. */
 export async function probe(port: number, dataDir: string): Promise<Probe> {
-  const client = new Client({
-    host: '127.0.0.1',
-    port,
-    user: TIDE_MANAGER,
-    database: TIDE_DATABASE,
-    ssl: false,
-    application_name: 'pgtide start',
-    connectionTimeoutMillis: PROBE_TIMEOUT_MS,
-    query_timeout: PROBE_TIMEOUT_MS,
-    options: ownOptions(),
-  });
-  // A connection that breaks after the answer is of no interest; without a listener it would end the process.
-  client.on('error', () => {});
+  const options = { name: 'pgtide start', connectMs: PROBE_TIMEOUT_MS, answerMs: PROBE_TIMEOUT_MS } as const;
   try {
-    await client.connect();
-    const { rows } = await client.query<{ dir: string; version: string }>(
-      "SELECT current_setting('data_directory') AS dir, current_setting('server_version') AS version",
+    const { rows } = await inSession(ownServer({ port }), options, (client) =>
+      client.query<{ dir: string; version: string }>(
+        "SELECT current_setting('data_directory') AS dir, current_setting('server_version') AS version",
+      ),
     );
     const [row] = rows;
     const served = await realpath(row?.dir ?? '').catch(() => row?.dir ?? '');
@@ -111,7 +98,5 @@ export async function probe(port: number, dataDir: string): Promise<Probe> {
     // Another cluster's server does not know our user or database, or does not let us in; one of another version may not know our settings.
     if (code !== undefined && /^(28|3D|42704)/.test(code)) return { kind: 'foreign', dataDir: 'unknown' };
     return { kind: 'no-answer', why: messageOf(error) };
-  } finally {
-    await client.end().catch(() => {});
   }
 }

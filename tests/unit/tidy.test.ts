@@ -154,6 +154,12 @@ test('pure folders are pure', () => {
   expect(impure).toEqual([]);
 });
 
+test('sessions of pgtide are made in one room', () => {
+  // The demo's are those of an application.
+  const own = sources.filter((file) => !within(file).startsWith('demo/') && within(file) !== 'postgres/connect.ts');
+  expect(own.filter((file) => /\bnew (pg\.)?(Client|Pool)\(/.test(codeOf(file)))).toEqual([]);
+});
+
 test('what PostgreSQL sends is read and written in one room', () => {
   const bytes = /\.(read|write)U?Int(8|16BE|32BE)\(/;
   expect(sources.filter((file) => !within(file).startsWith('gateway/wire/') && bytes.test(codeOf(file)))).toEqual([]);

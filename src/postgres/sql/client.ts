@@ -1,30 +1,16 @@
 import pg from 'pg';
 import { messageOf, TideError, tideError } from '../../core/errors.ts';
-import { TIDE_DATABASE, TIDE_MANAGER } from '../config.ts';
-import { ownOptions } from '../shield.ts';
+import { type Address, poolOf } from '../connect.ts';
 import { ensureRoles } from './roles.ts';
 import type { Sql } from './sql.ts';
 import { announceTerm, managerName } from './term.ts';
 
 export type { Sql } from './sql.ts';
 
-export interface Address {
-  host: string;
-  port: number;
+/** The statements of one session that is connected. */
+export function sqlOf(client: pg.ClientBase): Sql {
+  return { query: async (text, values) => (await client.query(text, values)).rows };
 }
-
-/**
- * libpq's settings for connections between nodes (PostgreSQL manual, 34.1.2): a peer that has vanished without a word is given up after 20 s,
- * whether the connection is idle, waits for an answer (keepalives) or has sent what nobody acknowledges (tcp_user_timeout, ms). By the system's
- * own defaults that would take two hours. Servers do the same with their clients (`config.ts`).
- */
-export const PEER_OPTIONS: Readonly<Record<string, string>> = {
-  connect_timeout: '5',
-  keepalives_idle: '5',
-  keepalives_interval: '5',
-  keepalives_count: '3',
-  tcp_user_timeout: '20000',
-};
 
 const CONNECT_TIMEOUT_MS = 3_000;
 const STATEMENT_TIMEOUT_MS = 15_000;
@@ -102,7 +88,7 @@ export class NodeConnections {
       if (this.#isCut) throw tideError('NODE_UNREACHABLE', { node, why: 'this manager has let go' });
       if (this.#term !== null && !this.#announced.has(client)) await announceTerm(client, this.#term);
       this.#announced.add(client);
-      if (!this.#withRoles.has(pool)) await ensureRoles({ query: async (text) => (await client.query(text)).rows });
+      if (!this.#withRoles.has(pool)) await ensureRoles(sqlOf(client));
       this.#withRoles.add(pool);
       return client;
     } catch (error) {
@@ -163,28 +149,21 @@ export class NodeConnections {
     const found = this.#pools.get(node);
     if (found && found.address.host === address.host && found.address.port === address.port) return found.pool;
     if (found) found.pool.end().catch(() => {});
-    const pool = new pg.Pool({
-      ...address,
-      user: TIDE_MANAGER,
-      database: TIDE_DATABASE,
+    const pool = poolOf(address, {
+      name: managerName(this.#term),
       max: 12,
-      application_name: managerName(this.#term),
-      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-      idleTimeoutMillis: 30_000,
-      query_timeout: STATEMENT_TIMEOUT_MS + 2_000,
-      keepAlive: true,
-      options: ownOptions({
+      connectMs: CONNECT_TIMEOUT_MS,
+      idleMs: 30_000,
+      answerMs: STATEMENT_TIMEOUT_MS + 2_000,
+      settings: {
         // What the guard of version 0.1.0 asks for.
         'tide.internal': 'on',
         session_replication_role: 'origin',
         synchronous_commit: 'local',
         statement_timeout: String(STATEMENT_TIMEOUT_MS),
         idle_in_transaction_session_timeout: '60000',
-      }),
+      },
     });
-    // Without listeners a connection that breaks would end the process, idle or in use; the next statement reports it.
-    pool.on('error', () => {});
-    pool.on('connect', (client) => client.on('error', () => {}));
     this.#pools.set(node, { address, pool });
     return pool;
   }

@@ -2,10 +2,9 @@ import type { NodeId, TableRecord } from '../../catalog/model.ts';
 import { forwardName, partitionTable, remoteTable, SCHEMAS, serverName } from '../../catalog/names.ts';
 import { tideError } from '../../core/errors.ts';
 import type { HingeTarget, SwingAttempt } from '../../operations/ports.ts';
-import { TIDE_OWNER, TIDE_PEER } from '../config.ts';
-import { FOREIGN_OPTIONS } from '../shield.ts';
-import type { Address, Sql } from './client.ts';
-import { ident, isLockFailure, literal, PEER_OPTIONS, qualified, sqlstateOf } from './client.ts';
+import { TIDE_OWNER } from '../config.ts';
+import { type Address, foreignConnection } from '../connect.ts';
+import { ident, isLockFailure, literal, qualified, type Sql, sqlstateOf } from './client.ts';
 import { columnsSql } from './columns.ts';
 
 export function foreignTableSql(table: TableRecord, pid: number, node: NodeId): { name: string; create: string } {
@@ -62,13 +61,9 @@ export async function ensureServer(sql: Sql, from: NodeId, to: NodeId, address: 
 }
 
 async function ensureServerNamed(sql: Sql, name: string, from: NodeId, address: Address): Promise<void> {
+  const { server, mapping } = foreignConnection(address, `tide n${from} pid %p`);
   const wanted: Record<string, string> = {
-    host: address.host,
-    port: String(address.port),
-    dbname: 'tide',
-    application_name: `tide n${from} pid %p`,
-    ...PEER_OPTIONS,
-    options: FOREIGN_OPTIONS,
+    ...server,
     async_capable: 'true',
     fetch_size: '1000',
     batch_size: '100',
@@ -78,15 +73,14 @@ async function ensureServerNamed(sql: Sql, name: string, from: NodeId, address: 
     [name],
   );
   if (!found) {
-    const options = Object.entries(wanted).map(([k, v]) => `${k} ${literal(v)}`);
     await sql.query(
-      `CREATE SERVER ${ident(name)} FOREIGN DATA WRAPPER postgres_fdw OPTIONS (${options.join(', ')});
-       ${mappingSql(name)}`,
+      `CREATE SERVER ${ident(name)} FOREIGN DATA WRAPPER postgres_fdw OPTIONS (${optionsSql(wanted)});
+       ${mappingSql(name, mapping)}`,
     );
     return;
   }
   // One of version 0.1.0 has none for everybody.
-  await sql.query(mappingSql(name));
+  await sql.query(mappingSql(name, mapping));
   const have = found.options ?? [];
   const stale = Object.entries(wanted).filter(([k, v]) => !have.includes(`${k}=${v}`));
   if (stale.length === 0) return;
@@ -100,9 +94,14 @@ async function ensureServerNamed(sql: Sql, name: string, from: NodeId, address: 
  * Whoever may use a table here gets to its rows there: his rights were looked at here. Nobody else has USAGE on the server, so that no foreign table
  * of his own leads there.
  */
-function mappingSql(server: string): string {
-  const options = `user ${literal(TIDE_PEER)}, password_required 'false'`;
-  return `CREATE USER MAPPING IF NOT EXISTS FOR PUBLIC SERVER ${ident(server)} OPTIONS (${options})`;
+function mappingSql(server: string, mapping: Readonly<Record<string, string>>): string {
+  return `CREATE USER MAPPING IF NOT EXISTS FOR PUBLIC SERVER ${ident(server)} OPTIONS (${optionsSql(mapping)})`;
+}
+
+function optionsSql(options: Readonly<Record<string, string>>): string {
+  return Object.entries(options)
+    .map(([name, value]) => `${name} ${literal(value)}`)
+    .join(', ');
 }
 
 /** Drops a node's server here; only for a node that has left. Idempotent. */

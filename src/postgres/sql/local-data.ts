@@ -1,9 +1,10 @@
-import pg from 'pg';
+import type pg from 'pg';
 import { SCHEMAS } from '../../catalog/names.ts';
 import { messageOf, tideError } from '../../core/errors.ts';
 import type { LocalData } from '../../core/local-data.ts';
-import { TIDE_DATABASE, TIDE_MANAGER } from '../config.ts';
-import { type Address, isLockFailure, qualified, sqlstateOf } from './client.ts';
+import { TIDE_DATABASE } from '../config.ts';
+import { type Address, inSession, type SessionOptions } from '../connect.ts';
+import { isLockFailure, qualified, sqlstateOf } from './client.ts';
 
 /** All of a server, whatever is on it: what has not been looked at by then is named without its rows. */
 const LOOK_MS = 8_000;
@@ -40,42 +41,31 @@ export async function readLocalData(node: number, address: Address): Promise<Loc
   return found.sort((a, b) => (b.bytes ?? Infinity) - (a.bytes ?? Infinity) || a.name.localeCompare(b.name));
 }
 
-/**
- * In a session of the manager's own role, which every row is visible to, and under which no trigger of theirs runs at the login. It only reads.
- */
+/** As the manager, whom every row is visible to; no trigger of theirs runs at the login. It only reads. */
+const LOOK: SessionOptions = {
+  name: 'pgtide local data',
+  connectMs: CONNECT_MS,
+  answerMs: STATEMENT_MS + 1_000,
+  settings: {
+    event_triggers: 'off',
+    default_transaction_read_only: 'on',
+    statement_timeout: String(STATEMENT_MS),
+    lock_timeout: String(LOCK_MS),
+  },
+};
+
 async function within<T>(
   node: number,
-  { host, port }: Address,
+  address: Address,
   database: string,
   work: (client: pg.Client) => Promise<T>,
 ): Promise<T> {
-  const client = new pg.Client({
-    host,
-    port,
-    user: TIDE_MANAGER,
-    database,
-    application_name: 'pgtide local data',
-    connectionTimeoutMillis: CONNECT_MS,
-    query_timeout: STATEMENT_MS + 1_000,
-    options: [
-      '-c event_triggers=off',
-      '-c default_transaction_read_only=on',
-      `-c statement_timeout=${STATEMENT_MS}`,
-      `-c lock_timeout=${LOCK_MS}`,
-      '-c search_path=pg_catalog',
-      '-c jit=off',
-    ].join(' '),
-  });
-  client.on('error', () => {});
   try {
-    await client.connect();
-    return await work(client);
+    return await inSession(address, { ...LOOK, database }, work);
   } catch (error) {
     // Dropped since it was listed: it leaves with nobody.
     if (sqlstateOf(error) === '3D000' && database !== TIDE_DATABASE) return [] as T;
     throw tideError('NODE_UNREACHABLE', { node, why: `database ${database}: ${messageOf(error)}` }, error);
-  } finally {
-    await client.end().catch(() => {});
   }
 }
 

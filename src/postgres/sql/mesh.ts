@@ -3,10 +3,10 @@ import type { NodeId } from '../../catalog/model.ts';
 import { publicationName, SCHEMAS, subscriptionName } from '../../catalog/names.ts';
 import type { SlotState } from '../../catalog/retention.ts';
 import { must } from '../../core/assert.ts';
-import { TIDE_MANAGER, TIDE_STREAM } from '../config.ts';
-import { SENDER_OPTIONS, shieldRoleSql } from '../shield.ts';
-import type { Address, Sql } from './client.ts';
-import { ident, literal, PEER_OPTIONS, qualified, sqlstateOf } from './client.ts';
+import { TIDE_MANAGER } from '../config.ts';
+import { type Address, streamConnection } from '../connect.ts';
+import { shieldRoleSql } from '../shield.ts';
+import { ident, literal, qualified, type Sql, sqlstateOf } from './client.ts';
 
 /**
  * The replication mesh: one stream per ordered pair of nodes. `origin = none` sends only what was written at the sender itself, so that
@@ -41,7 +41,7 @@ export async function createSlot(sql: Sql, from: NodeId, to: NodeId): Promise<vo
  */
 export async function ensureSubscription(sql: Sql, from: NodeId, to: NodeId, sender: Address): Promise<void> {
   const name = subscriptionName(from, to);
-  const conninfo = conninfoOf(name, sender);
+  const conninfo = streamConnection(sender, name);
   const [found] = await sql.query<{ conninfo: string; owner: string; asOwner: boolean }>(
     'select subconninfo as conninfo, pg_get_userbyid(subowner) as owner, subrunasowner as "asOwner" from pg_subscription where subname = $1',
     [name],
@@ -73,21 +73,8 @@ export async function createSubscription(
 ): Promise<void> {
   const stream = subscriptionName(from, to);
   await sql.query(shieldRoleSql(OWNER));
-  await sql.query(`CREATE SUBSCRIPTION ${ident(as.name)} CONNECTION ${literal(conninfoOf(stream, sender))} PUBLICATION ${ident(publicationName(to))}
+  await sql.query(`CREATE SUBSCRIPTION ${ident(as.name)} CONNECTION ${literal(streamConnection(sender, stream))} PUBLICATION ${ident(publicationName(to))}
      WITH (create_slot = false, slot_name = ${ident(stream)}, enabled = ${as.enabled}, origin = none, run_as_owner = true, binary = true, streaming = parallel, copy_data = false, synchronous_commit = off)`);
-}
-
-function conninfoOf(name: string, { host, port }: Address): string {
-  const peer = { host, port, dbname: 'tide', user: TIDE_STREAM, application_name: name, ...PEER_OPTIONS };
-  return conninfo({ ...peer, options: SENDER_OPTIONS });
-}
-
-/** A connection string of libpq (PostgreSQL manual, 34.1.1.1): in quotes, with a backslash before quotes and backslashes. */
-export function conninfo(options: Readonly<Record<string, string | number>>): string {
-  const quoted = (value: string) => `'${value.replace(/[\\']/g, '\\$&')}'`;
-  return Object.entries(options)
-    .map(([name, value]) => `${name}=${quoted(String(value))}`)
-    .join(' ');
 }
 
 export async function subscriptionExists(sql: Sql, from: NodeId, to: NodeId): Promise<boolean> {

@@ -1,7 +1,8 @@
 import type { NodeId } from '../../catalog/model.ts';
 import { subscriptionName } from '../../catalog/names.ts';
 import type { ReceivedStream } from '../../manager/ports.ts';
-import { type Address, ident, literal, type Sql } from './client.ts';
+import type { Address } from '../connect.ts';
+import { ident, literal, type Sql } from './client.ts';
 import { createSubscription, dropSubscriptionSql } from './mesh.ts';
 
 /**
