@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
-import { whoIs } from './api/client.ts';
+import { whoIs } from './api/http-client.ts';
 import type { StartOptions } from './api/start-options.ts';
 import { systemClock } from './core/clock.ts';
 import { messageOf, TideError, tideError } from './core/errors.ts';

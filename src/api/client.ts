@@ -1,17 +1,15 @@
-import { request } from 'node:http';
-import { type ErrorBody, messageOf, TideError, tideError } from '../core/errors.ts';
+import { type ErrorBody, TideError, tideError } from '../core/errors.ts';
 import type { AdminRequest } from './commands.ts';
+import { CALLER_CLUSTER, FORWARDED } from './headers.ts';
 import type { WhoAmI } from './membership.ts';
 import type { Results } from './results.ts';
 
-export const FORWARDED = 'x-pgtide-forwarded';
-/** The cluster that a calling node belongs to. People's programs do not say, nor do nodes of version 0.1. */
-export const CALLER_CLUSTER = 'x-pgtide-cluster';
+/** Calls to a node, however they are carried there: nothing here, or in what it needs, is Node's or a browser's own. */
 
-/** Says that no browser sends this: none lets a page set a header of such a name. */
-export const OWN_CALL = 'sec-pgtide';
 /** Longest body of a request that a node reads, but for those that say otherwise. */
 export const BODY_BYTES_MAX = 1 << 20;
+
+const TIMEOUT_MS = 30_000;
 
 export interface CallOptions {
   /** How long the whole call may take; default 30 s. */
@@ -24,40 +22,62 @@ export interface CallOptions {
   bytesMax?: number;
 }
 
+/** A POST, to be answered within `timeoutMs` as a whole. */
+export interface Call {
+  /** HOST:PORT */
+  readonly address: string;
+  readonly path: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Uint8Array;
+  readonly timeoutMs: number;
+}
+
+/** Carries a call to a node. Throws UNREACHABLE where no answer comes back. */
+export type Transport = (call: Call) => Promise<{ status: number; text: string }>;
+
 /**
- * Sends one admin command to the node at `address` (HOST:PORT of its listen or HTTP port).
- * Throws the `TideError` the cluster answered with, UNREACHABLE where nobody answers, NOT_PGTIDE where somebody else does.
+ * Every call throws the `TideError` the cluster answered with, what the transport throws where nobody answers,
+ * NOT_PGTIDE where somebody else does, and BODY_TOO_LARGE. `address`: HOST:PORT of a listen or HTTP port.
  */
-export async function admin<R extends AdminRequest>(
-  address: string,
-  command: R,
-  options: CallOptions = {},
-): Promise<Results[R['do']]> {
-  return (await post(address, '/api/v1/admin', command, options)) as Results[R['do']];
+export interface Client {
+  /** Sends one admin command to a node. */
+  admin<R extends AdminRequest>(address: string, command: R, options?: CallOptions): Promise<Results[R['do']]>;
+  /** Which node answers there. */
+  whoIs(address: string, options?: CallOptions): Promise<WhoAmI>;
+  /** Asks a node to drain and to end. */
+  quit(address: string, options?: CallOptions): Promise<void>;
+  /** Posts JSON and gives back the `result` of the answer. */
+  post(address: string, path: string, body: unknown, options?: CallOptions): Promise<unknown>;
 }
 
-/** Which node answers at `address` (HOST:PORT). Errors as for `admin`. */
-export async function whoIs(address: string, options: CallOptions = {}): Promise<WhoAmI> {
-  return (await post(address, '/api/v1/whoami', {}, options)) as WhoAmI;
+export function clientOver(transport: Transport): Client {
+  const post: Client['post'] = async (address, path, content, options = {}) => {
+    const { bytesMax = BODY_BYTES_MAX, timeoutMs = TIMEOUT_MS } = options;
+    const body = new TextEncoder().encode(JSON.stringify(content));
+    if (body.byteLength > bytesMax) throw tideError('BODY_TOO_LARGE', { bytesMax });
+    const { status, text } = await transport({ address, path, headers: headersOf(options), body, timeoutMs });
+    const answer = parseAnswer(text);
+    if (answer === null) throw tideError('NOT_PGTIDE', { address, status });
+    if ('error' in answer) throw new TideError(answer.error);
+    return answer.result;
+  };
+  return {
+    post,
+    admin: async <R extends AdminRequest>(address: string, command: R, options?: CallOptions) =>
+      (await post(address, '/api/v1/admin', command, options)) as Results[R['do']],
+    whoIs: async (address, options) => (await post(address, '/api/v1/whoami', {}, options)) as WhoAmI,
+    quit: async (address, options) => {
+      await post(address, '/api/v1/quit', {}, options);
+    },
+  };
 }
 
-/** Posts JSON to a node and gives back the `result` of its answer; errors as for `admin`, and BODY_TOO_LARGE. */
-export async function post(address: string, path: string, body: unknown, options: CallOptions = {}): Promise<unknown> {
-  const json = JSON.stringify(body);
-  const { bytesMax = BODY_BYTES_MAX } = options;
-  if (Buffer.byteLength(json) > bytesMax) throw tideError('BODY_TOO_LARGE', { bytesMax });
-  const { status, text } = await send(address, path, json, options);
-  const answer = parseAnswer(text);
-  if (answer === null) throw tideError('NOT_PGTIDE', { address, status });
-  if ('error' in answer) throw new TideError(answer.error);
-  return answer.result;
-}
-
-/** No connection came about: the call has surely not been carried out. */
-const NEVER_ARRIVED = new Set(['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOTFOUND']);
-
-function codeOf(error: Error): string {
-  return (error as NodeJS.ErrnoException).code ?? '';
+function headersOf({ forwarded = false, cluster }: CallOptions): Record<string, string> {
+  return {
+    'content-type': 'application/json',
+    ...(forwarded ? { [FORWARDED]: '1' } : {}),
+    ...(cluster === undefined ? {} : { [CALLER_CLUSTER]: cluster }),
+  };
 }
 
 type Answer = { result: unknown } | { error: ErrorBody };
@@ -76,48 +96,4 @@ function isAnswer(value: unknown): value is Answer {
   const { error } = value as { error?: { code?: unknown } };
   // Also other servers answer in JSON with an `error`, which is then a text.
   return error === undefined ? 'result' in value : typeof error?.code === 'string';
-}
-
-function send(
-  address: string,
-  path: string,
-  body: string,
-  { timeoutMs = 30_000, forwarded = false, cluster }: CallOptions,
-): Promise<{ status: number; text: string }> {
-  return new Promise((resolve, reject) => {
-    const unreachable = (why: string, refused = false) =>
-      reject(tideError('UNREACHABLE', { address, why, ...(refused ? { refused } : {}) }));
-    let url: URL;
-    try {
-      url = new URL(path, `http://${address}`);
-    } catch {
-      unreachable('not a HOST:PORT address');
-      return;
-    }
-    const call = request(
-      url,
-      {
-        method: 'POST',
-        headers: {
-          'content-type': 'application/json',
-          'content-length': Buffer.byteLength(body),
-          [OWN_CALL]: '1',
-          ...(forwarded ? { [FORWARDED]: '1' } : {}),
-          ...(cluster === undefined ? {} : { [CALLER_CLUSTER]: cluster }),
-        },
-        agent: false,
-      },
-      (response) => {
-        const chunks: Buffer[] = [];
-        response.on('data', (chunk: Buffer) => chunks.push(chunk));
-        response.on('end', () => resolve({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString() }));
-        response.on('error', (error) => unreachable(messageOf(error)));
-      },
-    );
-    // The request's own timeout would begin when it is connected, which takes as long as it likes where packets vanish.
-    const timer = setTimeout(() => call.destroy(new Error(`no answer within ${timeoutMs / 1000} s`)), timeoutMs);
-    call.on('close', () => clearTimeout(timer));
-    call.on('error', (error) => unreachable(messageOf(error), NEVER_ARRIVED.has(codeOf(error))));
-    call.end(body);
-  });
 }

@@ -1,6 +1,6 @@
 import { request } from 'node:http';
 import type { Socket } from 'node:net';
-import { OWN_CALL } from './client.ts';
+import { OWN_CALL } from './headers.ts';
 
 /**
  * What CONNECT asks for. Not an upgrade: whoever takes those takes every request that offers one, and clients offer HTTP/2 with any. No browser

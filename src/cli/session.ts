@@ -1,5 +1,5 @@
-import { admin, post, whoIs } from '../api/client.ts';
 import type { AdminRequest } from '../api/commands.ts';
+import { admin, quit, whoIs } from '../api/http-client.ts';
 import type { WhoAmI } from '../api/membership.ts';
 import type { Results } from '../api/results.ts';
 import type { CliHost } from './host.ts';
@@ -40,7 +40,7 @@ export class Session {
 
   /** Asks the node at `address` itself to drain and to end. */
   async quit(address: string): Promise<void> {
-    await post(address, '/api/v1/quit', {}, { timeoutMs: this.#timeoutMs });
+    await quit(address, { timeoutMs: this.#timeoutMs });
   }
 
   /** Prints rows to standard output; json prints `answer`, by default the rows as they came. */

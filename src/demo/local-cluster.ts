@@ -7,8 +7,9 @@ import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
-import { admin, type CallOptions, post } from '../api/client.ts';
+import type { CallOptions } from '../api/client.ts';
 import type { AdminRequest } from '../api/commands.ts';
+import { admin, quit } from '../api/http-client.ts';
 import type { OperationResult, Results } from '../api/results.ts';
 import { must } from '../core/assert.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
@@ -188,7 +189,7 @@ export class LocalCluster {
   /** `tide quit`: the node ends itself. */
   async quitNode(id: number): Promise<void> {
     const member = this.#member(id);
-    await post(member.address, '/api/v1/quit', {});
+    await quit(member.address);
     await this.#stopNode(member, null);
   }
 

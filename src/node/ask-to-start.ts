@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { post, whoIs } from '../api/client.ts';
+import { post, whoIs } from '../api/http-client.ts';
 import type { StartRequest, WhoAmI } from '../api/membership.ts';
 import { TideError, tideError } from '../core/errors.ts';
 import { standingOf } from '../core/starts.ts';

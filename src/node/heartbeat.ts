@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { post, whoIs } from '../api/client.ts';
+import { post, whoIs } from '../api/http-client.ts';
 import type { BeatAnswer, BeatReport, JoinAnswer, NodeFacts, WhoAmI } from '../api/membership.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
 import type { ApplyErrors } from '../postgres/apply-errors.ts';

@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { isIP } from 'node:net';
-import { OWN_CALL } from '../api/client.ts';
+import { OWN_CALL } from '../api/headers.ts';
 import { type TideError, tideError } from '../core/errors.ts';
 
 /** What a browser says of a request that no other site has caused; most requests come from none and say nothing. */

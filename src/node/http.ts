@@ -1,7 +1,8 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import * as z from 'zod';
-import { CALLER_CLUSTER, FORWARDED, post } from '../api/client.ts';
 import { adminCommand } from '../api/commands.ts';
+import { CALLER_CLUSTER, FORWARDED } from '../api/headers.ts';
+import { post } from '../api/http-client.ts';
 import {
   beatReport,
   joinRequest,

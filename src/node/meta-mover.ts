@@ -1,4 +1,4 @@
-import { post } from '../api/client.ts';
+import { post } from '../api/http-client.ts';
 import type { MetaPart, MetaTransfer } from '../api/membership.ts';
 import { tideError } from '../core/errors.ts';
 import { KeyedMutex } from '../core/mutex.ts';

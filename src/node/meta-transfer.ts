@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { BODY_BYTES_MAX, post } from '../api/client.ts';
+import { BODY_BYTES_MAX } from '../api/client.ts';
+import { post } from '../api/http-client.ts';
 import { META_BYTES_MAX, type MetaPart, type MetaTransfer } from '../api/membership.ts';
 import { TideError, tideError } from '../core/errors.ts';
 

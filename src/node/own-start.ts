@@ -1,4 +1,4 @@
-import { post } from '../api/client.ts';
+import { post } from '../api/http-client.ts';
 import type { BeatAnswer, StartRequest, WhoAmI } from '../api/membership.ts';
 import { must } from '../core/assert.ts';
 import { TideError } from '../core/errors.ts';

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { post } from '../../src/api/client.ts';
+import { post } from '../../src/api/http-client.ts';
 import { must } from '../../src/core/assert.ts';
 import { freePorts } from '../../src/demo/free-ports.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';

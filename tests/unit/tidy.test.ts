@@ -62,6 +62,9 @@ const FILE_LINES_MAX = 500;
 /** Started as processes of their own, by path; and the store that tests and simulations stand on. */
 const ENTRIES = [...PROGRAM, 'src/node/watchdog.ts', 'src/demo/reaper.ts', 'src/store/memory-store.ts'];
 
+/** With all that they import. */
+const SHARED = ['src/api/client.ts', 'src/api/commands.ts', 'src/api/results.ts'];
+
 interface Import {
   from: string;
   to: string;
@@ -192,15 +195,25 @@ function longFunctions(file: string): string[] {
 }
 
 test('every file is reached from the program', () => {
+  const reached = reachedFrom(ENTRIES);
+  expect(sources.filter((file) => !reached.has(file))).toEqual([]);
+});
+
+test('what a browser and a package share with us needs nothing of Node', () => {
+  const own = /['"]node:|\bBuffer\b|\bNodeJS\b|\bprocess\./;
+  expect([...reachedFrom(SHARED)].filter((file) => own.test(codeOf(file)))).toEqual([]);
+});
+
+function reachedFrom(entries: readonly string[]): ReadonlySet<string> {
   const reached = new Set<string>();
   const visit = (file: string): void => {
     if (reached.has(file)) return;
     reached.add(file);
     for (const i of imports) if (i.from === file) visit(i.to);
   };
-  for (const entry of ENTRIES) visit(entry);
-  expect(sources.filter((file) => !reached.has(file))).toEqual([]);
-});
+  for (const entry of entries) visit(entry);
+  return reached;
+}
 
 test('every exported value is imported by another file or a test', () => {
   const dead = sources
