@@ -4,7 +4,10 @@ import { CALLER_CLUSTER, FORWARDED } from './headers.ts';
 import type { WhoAmI } from './membership.ts';
 import type { Results } from './results.ts';
 
-/** Calls to a node, however they are carried there: nothing here, or in what it needs, is Node's or a browser's own. */
+/**
+ * Calls to a node, however they are carried there: nothing here, or in what it needs, is Node's or a
+ * browser's own.
+ */
 
 /** Longest body of a request that a node reads, but for those that say otherwise. */
 export const BODY_BYTES_MAX = 1 << 20;
@@ -36,8 +39,9 @@ export interface Call {
 export type Transport = (call: Call) => Promise<{ status: number; text: string }>;
 
 /**
- * Every call throws the `TideError` the cluster answered with, what the transport throws where nobody answers,
- * NOT_PGTIDE where somebody else does, and BODY_TOO_LARGE. `address`: HOST:PORT of a listen or HTTP port.
+ * Every call throws the `TideError` the cluster answered with, what the transport throws where nobody
+ * answers, NOT_PGTIDE where somebody else does, and BODY_TOO_LARGE. `address`: HOST:PORT of a listen or HTTP
+ * port.
  */
 export interface Client {
   /** Sends one admin command to a node. */

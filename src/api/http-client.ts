@@ -6,7 +6,10 @@ import { OWN_CALL } from './headers.ts';
 /** No connection came about: the call has surely not been carried out. */
 const NEVER_ARRIVED = new Set(['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOTFOUND']);
 
-/** By Node's own HTTP, a connection for each call. `refused` of its UNREACHABLE: the call has surely not been carried out. */
+/**
+ * By Node's own HTTP, a connection for each call. `refused` of its UNREACHABLE: the call has surely not been
+ * carried out.
+ */
 const overHttp: Transport = ({ address, path, headers, body, timeoutMs }) =>
   new Promise((resolve, reject) => {
     const unreachable = (why: string, refused = false) =>
@@ -26,7 +29,8 @@ const overHttp: Transport = ({ address, path, headers, body, timeoutMs }) =>
         response.on('error', (error) => unreachable(messageOf(error)));
       },
     );
-    // The request's own timeout would begin when it is connected, which takes as long as it likes where packets vanish.
+    // The request's own timeout would begin when it is connected, which takes as long as it likes where
+    // packets vanish.
     const timer = setTimeout(() => call.destroy(new Error(`no answer within ${timeoutMs / 1000} s`)), timeoutMs);
     call.on('close', () => clearTimeout(timer));
     call.on('error', (error) => unreachable(messageOf(error), NEVER_ARRIVED.has(codeOf(error))));

@@ -1,7 +1,7 @@
 import * as z from 'zod';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
 import type { TopologyChange } from '../routing/topology.ts';
-import { CALLER_CLUSTER, FORWARDED, OWN_CALL } from './client.ts';
+import { CALLER_CLUSTER, FORWARDED, OWN_CALL } from './headers.ts';
 
 /**
  * `GET /api/v1/topology?after=REVISION` of any node: what has changed since that revision; without one, or

@@ -1,5 +1,5 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
-import { FORWARDED } from '../api/client.ts';
+import { FORWARDED } from '../api/headers.ts';
 import type { WhoAmI } from '../api/membership.ts';
 import { TOPOLOGY_WAIT_MS, type TopologyAnswer, topologyQuery } from '../api/topology.ts';
 import { tideError } from '../core/errors.ts';

@@ -1,11 +1,64 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import { messageOf, tideError } from '../core/errors.ts';
+/**
+ * The calls of etcd's JSON gateway (etcd documentation, "gRPC gateway", /v3) that a meta store needs, in
+ * etcd's own words. Keys and values are base64, revisions and leases are decimal numbers in texts.
+ */
 
-/** One server may take this long: it is frozen, or it waits for a majority that is not there. */
-const ATTEMPT_MS = 1_500;
-const PAUSE_MS = 100;
-/** gRPC: deadline exceeded, unavailable (no leader, leader changed, request timed out). Another server may do, or this one a little later. */
-const PASSING = new Set([4, 14]);
+/** gRPC: not found. */
+const NOT_FOUND = 5;
+
+interface Header {
+  revision: string;
+}
+
+export interface KeyValue {
+  key: string;
+  value?: string;
+  mod_revision: string;
+}
+
+export interface RangeRequest {
+  key: string;
+  /** All from `key` up to here, without it; the key alone where left out. */
+  range_end?: string;
+  limit?: number;
+  /** As it was then. */
+  revision?: string;
+}
+
+export interface RangeAnswer {
+  header: Header;
+  /** Left out where there is none. */
+  kvs?: KeyValue[];
+  more?: boolean;
+}
+
+export interface Compare {
+  key: string;
+  target: 'MOD';
+  result: 'EQUAL';
+  mod_revision: string;
+}
+
+export type Operation =
+  | { request_range: RangeRequest }
+  | { request_put: { key: string; value: string; lease?: string } }
+  | { request_delete_range: { key: string } }
+  | { request_txn: { success: Operation[] } };
+
+export interface TxnRequest {
+  compare: Compare[];
+  success: Operation[];
+  failure: Operation[];
+}
+
+export interface TxnAnswer {
+  header: Header;
+  succeeded?: boolean;
+  responses?: { response_range?: RangeAnswer }[];
+}
+
+/** Carries a call to an etcd and gives back what it says. Throws META_UNREACHABLE, EtcdRefusal. */
+export type EtcdTransport = (path: string, body: object) => Promise<Record<string, unknown>>;
 
 /** etcd's answer that something was wrong with the request itself: another server would say the same. */
 export class EtcdRefusal extends Error {
@@ -18,81 +71,37 @@ export class EtcdRefusal extends Error {
   }
 }
 
-/**
- * Calls etcd's JSON gateway (etcd documentation, "gRPC gateway", /v3), on whichever server answers. A call that was cut off may have been
- * carried out all the same, and is repeated: only what may be done twice is to be called.
- */
+/** Every call throws what the transport throws. */
 export class EtcdApi {
-  readonly #endpoints: readonly string[];
-  /** The server that answered last is asked first. */
-  #current = 0;
+  readonly #transport: EtcdTransport;
 
-  constructor(endpoints: readonly string[]) {
-    this.#endpoints = endpoints;
+  constructor(transport: EtcdTransport) {
+    this.#transport = transport;
   }
 
-  /** Throws META_UNREACHABLE where no server has answered within `patienceMs`, EtcdRefusal where one has refused. */
-  async call(path: string, body: object, patienceMs: number): Promise<Record<string, unknown>> {
-    const untilMs = performance.now() + patienceMs;
-    let why = '';
-    for (let tries = 1; ; tries++) {
-      const leftMs = untilMs - performance.now();
-      // A try that is cut short at once would only hide what the others have met.
-      if (leftMs < PAUSE_MS && tries > 1)
-        throw tideError('META_UNREACHABLE', { endpoints: this.#endpoints.join(', '), why });
-      const endpoint = this.#endpoints[this.#current % this.#endpoints.length] as string;
-      const answer = await attempt(endpoint, path, body, Math.min(ATTEMPT_MS, Math.max(leftMs, PAUSE_MS)));
-      if ('value' in answer) return answer.value;
-      why = `${endpoint}: ${answer.why}`;
-      this.#current += 1;
-      if (tries % this.#endpoints.length === 0) await sleep(PAUSE_MS);
-    }
+  async range(request: RangeRequest): Promise<RangeAnswer> {
+    return (await this.#transport('kv/range', request)) as unknown as RangeAnswer;
   }
-}
 
-type Answer = { value: Record<string, unknown> } | { why: string };
+  async txn(request: TxnRequest): Promise<TxnAnswer> {
+    return (await this.#transport('kv/txn', request)) as unknown as TxnAnswer;
+  }
 
-async function attempt(endpoint: string, path: string, body: object, timeoutMs: number): Promise<Answer> {
-  let text: string;
-  let status: number;
-  try {
-    const response = await fetch(`http://${endpoint}/v3/${path}`, {
-      method: 'POST',
-      body: JSON.stringify(body),
-      signal: AbortSignal.timeout(Math.ceil(timeoutMs)),
+  /** The id of a new lease. */
+  async grant(seconds: number): Promise<string> {
+    return String((await this.#transport('lease/grant', { TTL: String(seconds) })).ID);
+  }
+
+  /** False where the lease has ended. */
+  async keepAlive(lease: string): Promise<boolean> {
+    const { result } = (await this.#transport('lease/keepalive', { ID: lease })) as { result?: { TTL?: string } };
+    return Number(result?.TTL ?? 0) > 0;
+  }
+
+  /** Ends a lease, where it has not ended yet. */
+  async revoke(lease: string): Promise<void> {
+    await this.#transport('lease/revoke', { ID: lease }).catch((error) => {
+      if (!(error instanceof EtcdRefusal) || error.status !== NOT_FOUND) throw error;
     });
-    text = await response.text();
-    status = response.status;
-  } catch (error) {
-    return { why: reasonOf(error) };
   }
-  const value = parseObject(text);
-  if (value === null) return { why: `what answers there is not etcd 3.4 or later (HTTP status ${status})` };
-  const failure = failureOf(value);
-  if (failure === null) return { value };
-  if (!PASSING.has(failure.status)) throw new EtcdRefusal(failure.status, failure.message);
-  return { why: failure.message };
-}
-
-/** A call answers `{code, message}` where it fails; one that could have answered more than once, `{error: {grpc_code, message}}`. */
-function failureOf(value: Record<string, unknown>): { status: number; message: string } | null {
-  if (typeof value.code === 'number') return { status: value.code, message: String(value.message ?? value.error) };
-  if (typeof value.error !== 'object' || value.error === null) return null;
-  const { grpc_code: status, message } = value.error as { grpc_code?: unknown; message?: unknown };
-  return { status: Number(status), message: String(message) };
-}
-
-function parseObject(text: string): Record<string, unknown> | null {
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : null;
-  } catch {
-    return null;
-  }
-}
-
-function reasonOf(error: unknown): string {
-  if (error instanceof Error && error.name === 'TimeoutError') return `no answer within ${ATTEMPT_MS / 1000} s`;
-  // fetch says "fetch failed", its cause what happened.
-  return messageOf(error instanceof Error && error.cause !== undefined ? error.cause : error);
 }

@@ -1,35 +1,41 @@
 import { randomUUID } from 'node:crypto';
 import { tideError } from '../core/errors.ts';
 import { KeyedMutex } from '../core/mutex.ts';
-import { EtcdApi, EtcdRefusal } from './etcd-api.ts';
-import { type EtcdAddress, parseEtcdUrl } from './etcd-url.ts';
+import {
+  type Compare,
+  EtcdApi,
+  EtcdRefusal,
+  type EtcdTransport,
+  type KeyValue,
+  type Operation,
+  type RangeAnswer,
+} from './etcd-api.ts';
+import { overFetch } from './etcd-transport.ts';
+import { parseEtcdUrl } from './etcd-url.ts';
 import type { Condition, Entry, SharedStore, Write } from './meta-store.ts';
 
 /**
- * Names the manager's newest transaction: how one whose answer was lost is known to have been applied. Writes under a lease leave it alone:
- * their answer may be `ok: false` although an earlier try has come through. Beside the keys of the store, which begin with a slash.
+ * Names the manager's newest transaction: how one whose answer was lost is known to have been applied. Writes
+ * under a lease leave it alone: their answer may be `ok: false` although an earlier try has come through.
+ * Beside the keys of the store, which begin with a slash.
  */
 const WRITER = '!writer';
-/** How long a call goes from server to server: an etcd that elects a new leader is back by then (its election takes a second or two). */
-const PATIENCE_MS = 4_000;
 const PAGE = 500;
-/** etcd takes 128 operations in one transaction, those of transactions inside it counted off (`--max-txn-ops`). */
+/**
+ * etcd takes 128 operations in one transaction, those of transactions inside it counted off
+ * (`--max-txn-ops`).
+ */
 const GROUP = 40;
-/** gRPC: not found. */
-const NOT_FOUND = 5;
-/** gRPC RESOURCE_EXHAUSTED: beyond `--quota-backend-bytes`, until somebody compacts, defragments and disarms the alarm. */
-/** gRPC: resource exhausted. Said of a request that is too large too. */
+/**
+ * gRPC: resource exhausted. Beyond `--quota-backend-bytes`, until somebody compacts, defragments and disarms
+ * the alarm; said of a request that is too large, too.
+ */
 const NO_ROOM = 8;
 
-interface RawEntry {
-  key: string;
-  value?: string;
-  mod_revision: string;
-}
-
-type RawOperation = Record<string, unknown>;
-
-/** The meta store in etcd, through its JSON gateway: shared by the nodes that may manage. One instance writes one thing at a time. */
+/**
+ * The meta store in etcd, through its JSON gateway: shared by the nodes that may manage. One instance writes
+ * one thing at a time.
+ */
 export class EtcdStore implements SharedStore {
   readonly #api: EtcdApi;
   readonly #prefix: string;
@@ -38,14 +44,16 @@ export class EtcdStore implements SharedStore {
   #transactions = 0;
   #isFull = false;
 
-  constructor({ endpoints, prefix }: EtcdAddress) {
-    this.#api = new EtcdApi(endpoints);
+  /** `prefix`: begins every key. */
+  constructor(transport: EtcdTransport, prefix: string) {
+    this.#api = new EtcdApi(transport);
     this.#prefix = prefix;
   }
 
   /** Throws META_URL_INVALID; whether anybody answers shows at the first call. */
   static at(url: string): EtcdStore {
-    return new EtcdStore(parseEtcdUrl(url));
+    const { endpoints, prefix } = parseEtcdUrl(url);
+    return new EtcdStore(overFetch(endpoints), prefix);
   }
 
   get isFull(): boolean {
@@ -53,7 +61,7 @@ export class EtcdStore implements SharedStore {
   }
 
   async get(key: string): Promise<Entry | null> {
-    const { kvs = [] } = (await this.#call('kv/range', { key: this.#name(key) })) as { kvs?: RawEntry[] };
+    const { kvs = [] } = await this.#said(this.#api.range({ key: this.#name(key) }));
     return kvs[0] ? this.#entry(kvs[0]) : null;
   }
 
@@ -64,8 +72,7 @@ export class EtcdStore implements SharedStore {
     let revision: string | undefined;
     for (;;) {
       const page = { key: from, range_end: end, limit: PAGE, ...(revision === undefined ? {} : { revision }) };
-      const answer = await this.#call('kv/range', page);
-      const { kvs = [], more, header } = answer as { kvs?: RawEntry[]; more?: boolean; header: { revision: string } };
+      const { kvs = [], more, header }: RangeAnswer = await this.#said(this.#api.range(page));
       found.push(...kvs.map((raw) => this.#entry(raw)));
       const last = kvs.at(-1);
       if (more !== true || last === undefined) return found;
@@ -81,11 +88,9 @@ export class EtcdStore implements SharedStore {
       const isLeased = write.some((w) => 'put' in w && w.lease !== undefined);
       const marked = isLeased ? write : [{ put: WRITER, value: name }, ...write];
       const success = grouped(marked.map((w) => this.#operation(w)));
-      const answer = (await this.#call('kv/txn', {
-        compare: when.map((c) => this.#compare(c)),
-        success,
-        failure: [{ request_range: { key: this.#name(WRITER) } }],
-      })) as { succeeded?: boolean; header: { revision: string }; responses?: Record<string, { kvs?: RawEntry[] }>[] };
+      const compare = when.map((c) => this.#compare(c));
+      const failure = [{ request_range: { key: this.#name(WRITER) } }];
+      const answer = await this.#said(this.#api.txn({ compare, success, failure }));
       this.#isFull = false;
       const revision = Number(answer.header.revision);
       if (answer.succeeded === true) return { ok: true, revision };
@@ -97,25 +102,23 @@ export class EtcdStore implements SharedStore {
   }
 
   async grant(ttlMs: number): Promise<string> {
-    return String((await this.#call('lease/grant', { TTL: String(Math.ceil(ttlMs / 1000)) })).ID);
+    return this.#said(this.#api.grant(Math.ceil(ttlMs / 1000)));
   }
 
   async keepAlive(lease: string): Promise<boolean> {
-    const { result } = (await this.#call('lease/keepalive', { ID: lease })) as { result?: { TTL?: string } };
-    return Number(result?.TTL ?? 0) > 0;
+    return this.#said(this.#api.keepAlive(lease));
   }
 
   async revoke(lease: string): Promise<void> {
-    await this.#api.call('lease/revoke', { ID: lease }, PATIENCE_MS).catch((error) => {
-      if (!(error instanceof EtcdRefusal) || error.status !== NOT_FOUND) throw error;
-    });
+    await this.#api.revoke(lease);
   }
 
   async close(): Promise<void> {}
 
-  async #call(path: string, body: object): Promise<Record<string, unknown>> {
+  /** What etcd says, and its refusals in our words. */
+  async #said<T>(answer: Promise<T>): Promise<T> {
     try {
-      return await this.#api.call(path, body, PATIENCE_MS);
+      return await answer;
     } catch (error) {
       if (!(error instanceof EtcdRefusal)) throw error;
       if (error.status === NO_ROOM && error.message.includes('database space exceeded')) {
@@ -130,7 +133,7 @@ export class EtcdStore implements SharedStore {
     return base64(`${this.#prefix}${key}`);
   }
 
-  #entry(raw: RawEntry): Entry {
+  #entry(raw: KeyValue): Entry {
     return {
       key: text(raw.key).slice(this.#prefix.length),
       value: JSON.parse(text(raw.value ?? '')),
@@ -138,19 +141,22 @@ export class EtcdStore implements SharedStore {
     };
   }
 
-  #compare({ key, revision }: Condition): object {
+  #compare({ key, revision }: Condition): Compare {
     return { key: this.#name(key), target: 'MOD', result: 'EQUAL', mod_revision: String(revision) };
   }
 
-  #operation(w: Write): RawOperation {
+  #operation(w: Write): Operation {
     if ('delete' in w) return { request_delete_range: { key: this.#name(w.delete) } };
     const value = base64(JSON.stringify(w.value));
     return { request_put: { key: this.#name(w.put), value, ...(w.lease === undefined ? {} : { lease: w.lease }) } };
   }
 }
 
-/** More operations than etcd takes at once become transactions inside the one, without conditions of their own. */
-function grouped(operations: RawOperation[]): RawOperation[] {
+/**
+ * More operations than etcd takes at once become transactions inside the one, without conditions of their
+ * own.
+ */
+function grouped(operations: Operation[]): Operation[] {
   if (operations.length <= GROUP) return operations;
   const groups = Array.from({ length: Math.ceil(operations.length / GROUP) }, (_, i) => ({
     request_txn: { success: operations.slice(i * GROUP, (i + 1) * GROUP) },
