@@ -36,3 +36,33 @@ test('a call takes no longer than it may, however busily it is answered', async 
   expect(performance.now() - sinceMs).toBeLessThan(10 * TIMEOUT_MS);
   expect(chunks).toBeGreaterThan(0);
 });
+
+test('a call says that no browser sends it, and how long its body is in bytes', async () => {
+  let seen: object = {};
+  let body = '';
+  const address = await listen((request, response) => {
+    seen = request.headers;
+    request.setEncoding('utf8').on('data', (piece) => {
+      body += piece;
+    });
+    request.on('end', () => response.end('{"result":7}'));
+  });
+  expect(await post(address, '/x', { name: 'Zoë' })).toBe(7);
+  expect(seen).toMatchObject({ 'sec-pgtide': '1', 'content-type': 'application/json', 'content-length': '15' });
+  expect(JSON.parse(body)).toEqual({ name: 'Zoë' });
+});
+
+test('nobody there, or cut off, is UNREACHABLE; only the first was surely not carried out', async () => {
+  const address = await listen((_, response) => void response.destroy());
+  const cut = await post(address, '/x', {}).catch((error) => error);
+  expect(cut).toMatchObject({ code: 'UNREACHABLE' });
+  expect(cut).not.toHaveProperty('details.refused');
+  server?.close();
+  await once(server as Server, 'close');
+  const nobody = await post(address, '/x', {}).catch((error) => error);
+  expect(nobody).toMatchObject({ code: 'UNREACHABLE', details: { refused: true } });
+  await expect(post('not an address', '/x', {})).rejects.toMatchObject({
+    code: 'UNREACHABLE',
+    message: expect.stringContaining('HOST:PORT'),
+  });
+});
