@@ -5,6 +5,7 @@ import { partitionTable } from '../../src/catalog/names.ts';
 import { TIDE_MANAGER } from '../../src/postgres/config.ts';
 import { PostgresDataPlane } from '../../src/postgres/data-plane.ts';
 import { NodeConnections } from '../../src/postgres/sql/client.ts';
+import { swingHinge } from '../../src/postgres/sql/hinge.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
 import { inSession } from '../support/session.ts';
 import { eventually, holdersOf, keyIn, leaderOf, SLACK_MS, startNodes } from './support/proof.ts';
@@ -245,6 +246,21 @@ describe('who is in the way of a hinge, or of rows', () => {
       await holding.query('ROLLBACK');
       holding.release();
     }
+  });
+
+  it('a swing whose time runs out between two statements has backed off', async () => {
+    const pid = await partitionOf(1);
+    const { leader, followers } = await holdersOf(cluster, 'acct', pid);
+    const [at = 0] = followers;
+    const way = { kind: 'node', node: leader } as const;
+    const swing = { tid: acct.tid, pid, from: way, to: way, budgetMs: 100 };
+    const late = async () => {
+      const ended = `SELECT FROM pg_stat_activity WHERE application_name LIKE 'pgtide manager%' AND state LIKE 'idle in%'`;
+      await eventually(async () => expect((await cluster.manager(at).query(ended)).rowCount).toBe(0));
+      return true;
+    };
+    const attempt = await connections.session(at, (sql) => swingHinge(sql, swing, late));
+    expect(attempt).toMatchObject({ outcome: 'backed-off', why: 'timeout' });
   });
 
   it('where nobody may be, people who work as the role of pgtide are ended too, and its own sessions are not', async () => {

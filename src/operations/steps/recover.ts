@@ -28,6 +28,9 @@ export interface RecoverInput {
 
 type Context = StepContext<RecoverInput>;
 
+/** What the turn of a hinge may take where no client can be held up by it. */
+const FENCED_MS = 5_000;
+
 const isBack = (c: Context) => !isOut(c.view, c.input.node);
 const others = (c: Context) => connectedNodes(c.view).filter((n) => n.id !== c.input.node && c.alive(n.id));
 
@@ -51,7 +54,6 @@ const demote: Step<RecoverInput> = {
     const { node } = c.input;
     const late = await awaitForwards(c);
     if (late) return late;
-    const budgetMs = c.view.settings['move.max_pause'];
     const hinges = await c.plane.readHinges(node);
     const held = new Set((await c.plane.listReplicas(node)).map((r) => partitionTable(r.tid, r.pid)));
     for (const other of connectedNodes(c.view)) if (other.id !== node) await c.plane.ensureServer(node, other.id);
@@ -67,7 +69,7 @@ const demote: Step<RecoverInput> = {
         await c.plane.setGuard(node, { tid, pid }, false, 'are-ended');
       } else if (held.has(name)) await c.plane.setGuard(node, { tid, pid }, true, 'are-ended');
       const to: HingeTarget = leader === node ? { kind: 'local' } : { kind: 'node', node: leader };
-      const attempt = await c.plane.pointHinge(node, table, pid, to, budgetMs, 'are-ended');
+      const attempt = await c.plane.pointHinge(node, table, pid, to, FENCED_MS, 'are-ended');
       if (attempt.outcome === 'done') continue;
       await c.plane.endHolders(node, { tid, pid });
       return again(100, waitFor('lock', `a hinge on node ${node} is in use`, node));

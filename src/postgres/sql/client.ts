@@ -27,6 +27,8 @@ export class NodeConnections {
   /** Sessions that have announced the manager's term. */
   readonly #announced = new WeakSet<pg.PoolClient>();
   readonly #busy = new Set<pg.PoolClient>();
+  /** Why a session ended while nothing waited for its answer: the next statement only finds that it has. */
+  readonly #endings = new WeakMap<pg.ClientBase, Error>();
   /** Servers that are known to have the roles. */
   readonly #withRoles = new WeakSet<pg.Pool>();
   #isCut = false;
@@ -124,7 +126,8 @@ export class NodeConnections {
       // Not reused even after an ordinary error: a multi-statement text may have left its transaction open.
       release(true);
       if (error instanceof pg.DatabaseError && error.severity !== 'FATAL') throw error;
-      throw tideError('NODE_UNREACHABLE', { node, why: messageOf(error) }, error);
+      const cause = error instanceof pg.DatabaseError ? error : (this.#endings.get(client) ?? error);
+      throw tideError('NODE_UNREACHABLE', { node, why: messageOf(cause) }, cause);
     }
   }
 
@@ -164,6 +167,7 @@ export class NodeConnections {
         idle_in_transaction_session_timeout: '60000',
       },
     });
+    pool.on('connect', (client) => client.once('error', (error) => this.#endings.set(client, error)));
     this.#pools.set(node, { address, pool });
     return pool;
   }
