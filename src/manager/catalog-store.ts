@@ -126,14 +126,16 @@ export class CatalogStore {
         for (const p of step.touched.partitions) touched.partitions.add(p);
         touched.settings ||= step.touched.settings;
       }
-      await this.#change(view, writesFor(view, touched));
+      await this.#write(writesFor(view, touched), this.#nextRevision);
+      this.#show(view);
     });
   }
 
   /** From here on no program opens the store that works as the clients' role. */
   async separateRoles(): Promise<void> {
     await this.#writers.run('catalog', async () => {
-      await this.#change({ ...this.#view, ownRoles: true }, [{ put: FORMAT_KEY, value: { version: ROLES_FORMAT } }]);
+      await this.#write([{ put: FORMAT_KEY, value: { version: ROLES_FORMAT } }], this.#nextRevision);
+      this.#show({ ...this.#view, ownRoles: true });
     });
   }
 
@@ -147,11 +149,13 @@ export class CatalogStore {
     });
   }
 
-  async #change(to: ClusterView, changes: Write[]): Promise<void> {
-    const view = { ...to, revision: this.#view.revision + 1 };
-    await this.#write(changes, view.revision);
-    this.#view = view;
-    for (const listener of this.#listeners) listener(view);
+  get #nextRevision(): number {
+    return this.#view.revision + 1;
+  }
+
+  #show(changed: ClusterView): void {
+    this.#view = { ...changed, revision: this.#nextRevision };
+    for (const listener of this.#listeners) listener(this.#view);
   }
 
   async #write(changes: Write[], viewRevision: number): Promise<void> {
