@@ -5,6 +5,7 @@ import type { StartOptions } from '../api/start-options.ts';
 import { must } from '../core/assert.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
 import { unfinished } from '../store/migration.ts';
+import { findManager } from './find-manager.ts';
 import { askAny, join } from './heartbeat.ts';
 import type { SharedPorts } from './manager-handle.ts';
 import { formatAddress, parseAddress } from './ports.ts';
@@ -33,6 +34,13 @@ export async function findCluster(
   const told = options.join.filter((a) => a !== own).map(full);
   const addresses = [...told, ...known.filter((a) => a !== own).map(full)];
   if (addresses.length === 0) return null;
+  /** Whoever answers may have heard less than this node has noted: that it gave the meta store away, and to whom. */
+  const corrected = async (found: WhoAmI): Promise<WhoAmI> => {
+    const { clusterId } = found;
+    const noted = identity?.manager ?? found.manager;
+    const manager = await findManager([noted, found.manager, ...addresses], { clusterId, own });
+    return { ...found, manager: manager ?? (found.manager === own ? noted : found.manager) };
+  };
   const untilMs = performance.now() + (identity ? 0 : JOIN_TRIES_MS);
   for (;;) {
     let stranger: WhoAmI | null = null;
@@ -44,7 +52,7 @@ export async function findCluster(
         return false;
       });
       check(found.clusterId);
-      return found;
+      return identity === null || identity.metaHome || found.meta !== null ? found : await corrected(found);
     } catch (error) {
       if (stranger !== null) check((stranger as WhoAmI).clusterId);
       if (error instanceof TideError && error.code !== 'UNREACHABLE') throw error;

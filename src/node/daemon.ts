@@ -22,6 +22,7 @@ import { openDoors } from './doors.ts';
 import { diskOf, nodeFacts, parseLocality } from './facts.ts';
 import { Farewell } from './farewell.ts';
 import { FenceKeeper } from './fence-keeper.ts';
+import { seekManager } from './find-manager.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { createHttp } from './http.ts';
 import { Identity } from './identity.ts';
@@ -405,6 +406,8 @@ class Daemon {
     if (movingTo !== null) throw tideError('META_MOVING', { to: movingTo });
     if (this.#shared !== null) return this.#shared.withManager(send);
     const manager = this.#identity?.manager ?? '';
+    if (manager === this.#identity?.advertiseAddress)
+      throw tideError('NO_MANAGER', { manager, why: 'it has none, and knows of no other' });
     try {
       return await send(manager);
     } catch (error) {
@@ -428,6 +431,7 @@ class Daemon {
       managedBy: () => this.#own.starts.managedBy,
       askToStart: () => this.#own.askAgain(),
       managerAddress: () => this.#managerAddress(),
+      seekManager: () => seekManager(this.#known, () => this.#mover.movingTo === null && this.#manager === null),
       leased: () => (this.#shared?.lease.leftMs ?? 0) > 0,
       onAnswer: (answer, pid) => {
         this.#hear(answer);

@@ -17,6 +17,10 @@ const BEAT_MS = 500;
 const BEAT_SOON_MS = 100;
 const CALL_MS = 2_000;
 const CHECK_MS = 1_500;
+/** Between two searches for a manager that does not answer. */
+const SEEK_MS = 2_000;
+/** It is not there, or not any more. */
+const LOST: ReadonlySet<string> = new Set(['UNREACHABLE', 'NO_MANAGER']);
 const REFUSALS: ReadonlySet<string> = new Set(['NODE_INCOMPATIBLE', 'NODE_TWICE', 'NODE_OVERTAKEN']);
 
 export interface HeartbeatOptions {
@@ -37,6 +41,8 @@ export interface HeartbeatOptions {
   manager(): ManagerHandle | null;
   /** HOST:PORT. Throws where nobody manages. */
   managerAddress(): string;
+  /** The manager is not where it was: looks for it. */
+  seekManager(): Promise<void>;
   leased(): boolean;
   /** `pid`: that of the server the beat was about. */
   onAnswer(answer: BeatAnswer, pid: number | null): void;
@@ -56,6 +62,7 @@ export interface BeatenServer {
 export class Heartbeat {
   readonly #options: HeartbeatOptions;
   readonly #sessions: SessionWatch;
+  #seekAtMs = 0;
   /** A server that is frozen does not answer it, one that is full has it already. */
   readonly #check: KeptSession;
   #answer: BeatAnswer | null = null;
@@ -162,8 +169,15 @@ export class Heartbeat {
       if (!this.#failing && !this.#ended) log('warn', what, { error: messageOf(error) });
       this.#failing = true;
       this.#answer = null;
+      if (error instanceof TideError && LOST.has(error.code)) await this.#seek();
     }
     if (!this.#ended) this.#timer = setTimeout(() => this.start(), this.#answer?.soon ? BEAT_SOON_MS : BEAT_MS);
+  }
+
+  async #seek(): Promise<void> {
+    if (this.#ended || performance.now() < this.#seekAtMs) return;
+    await this.#options.seekManager().catch(() => {});
+    this.#seekAtMs = performance.now() + SEEK_MS;
   }
 
   async #postgresUp(): Promise<boolean> {

@@ -257,10 +257,8 @@ test('what is no revision is refused, and so is a node of another cluster', asyn
 test('those who wait are bounded, keep nobody from a command, and make room when they go', async () => {
   await catalog.commit([put(1)]);
   const { address } = nodeAt(0);
-  const ending = new AbortController();
-  const many = Array.from({ length: 128 }, () =>
-    fetchTopology(address, { after: 1, signal: ending.signal }).catch(() => 'gone'),
-  );
+  const endings = Array.from({ length: 128 }, () => new AbortController());
+  const many = endings.map(({ signal }) => fetchTopology(address, { after: 1, signal }).catch(() => 'gone'));
   await vi.waitFor(
     async () => {
       const one = fetchTopology(address, { after: 1, timeoutMs: 300 });
@@ -271,7 +269,7 @@ test('those who wait are bounded, keep nobody from a command, and make room when
   // Nodes have places of their own.
   expect((await fetchTopology(address, { after: null, forwarded: true })).change).toMatchObject({ revision: 1 });
   expect((await fetch(`http://${address}/api/v1/whoami`, WHO)).status).toBe(200);
-  ending.abort();
+  for (const ending of endings) ending.abort();
   expect(new Set(await Promise.all(many))).toEqual(new Set(['gone']));
   await vi.waitFor(async () => fetchTopology(address, { after: null }), { timeout: 5_000 });
 });
