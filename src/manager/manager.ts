@@ -89,7 +89,6 @@ export class Manager {
   readonly #balancer: Balancer;
   readonly #deadlocks: DeadlockWatch;
   readonly #roleKeeper: RoleKeeper;
-  readonly #inspector: Inspector;
   readonly #servers: ReturnType<ManagerPorts['servers']>;
   readonly #ending = new AbortController();
   /** They have an id, and their operation is about to be journaled. */
@@ -105,7 +104,6 @@ export class Manager {
     const alive = (node: NodeId) => this.#load.alive(node);
     const reachable = (node: NodeId) => this.#load.reachable(node);
     const servers = ports.servers({ addressOf: (node) => this.#addressOf(node), reachable });
-    this.#inspector = servers.inspector;
     this.#servers = servers;
     const measurements = new Measurements({ clock: ports.clock, inspector: servers.inspector, log: ports.log });
     const heldBack = () => this.#applyKeeper.heldBack();
@@ -125,6 +123,7 @@ export class Manager {
       ...shared,
       random: ports.random,
       load: () => this.#load.view(catalog.view),
+      broken: () => {},
       copyFailure: (from, to, ref) => this.#applyKeeper.copyFailure(from, to, ref),
     });
     this.#history = new History({ clock: ports.clock, runner: this.#runner, log: ports.log });
@@ -255,7 +254,7 @@ export class Manager {
       guardian: this.#guardian,
       admissions: this.#admissions,
       streams: this.#applyKeeper,
-      inspector: this.#inspector,
+      inspector: this.#servers.inspector,
       clock: this.#ports.clock,
       home: this.#home,
       shared: this.#ports.shared,

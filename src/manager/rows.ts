@@ -4,7 +4,8 @@ import { tableName } from '../catalog/view.ts';
 import { isoTime } from '../core/clock.ts';
 import { hasEnded } from '../operations/machine.ts';
 import type { OperationRecord, PauseRecord } from '../operations/operation.ts';
-import type { Live, Runner } from '../operations/runner.ts';
+import type { Live } from '../operations/progress.ts';
+import type { Runner } from '../operations/runner.ts';
 import type { Plan } from '../placement/plan.ts';
 
 /** From records to what the API shows. */
@@ -53,7 +54,7 @@ export function operationRow(runner: Runner, record: OperationRecord, nowMs: num
   const bytesDone = Math.max(record.bytesDone, live?.bytesDone ?? 0);
   const bytesTotal = Math.max(record.bytesTotal, live?.bytesTotal ?? 0, bytesDone);
   const speed = hasEnded(record) ? null : rate(live, nowMs);
-  const isPlanned = live?.estimate || record.percent !== undefined || typeof record.data.bytesPlanned === 'number';
+  const isPlanned = live?.estimate || record.percent !== undefined || record.data.bytesPlanned !== undefined;
   return {
     id: record.id,
     parent: record.parent,
@@ -93,7 +94,7 @@ function secondsOf(bytesLeft: number, speed: number | null): number | null {
 function plannedPercent(record: OperationRecord, steps: number, live: Live | undefined): number {
   if (record.status === 'done') return 100;
   if (record.status === 'undoing' && live?.estimate) return live.estimate.percent;
-  const passed = typeof record.data.bytesPlanned === 'number' ? 0 : Math.floor((100 * record.step) / steps);
+  const passed = record.data.bytesPlanned !== undefined ? 0 : Math.floor((100 * record.step) / steps);
   return Math.min(99, Math.max(passed, record.percent ?? 0));
 }
 
@@ -114,7 +115,7 @@ export function operationResult(
   const children = runner.all().filter((r) => r.parent === record.id);
   const own = [record, ...children];
   const pauses = own.flatMap((r) => r.pauses).map((p) => pauseRow(view, p));
-  const plan = record.data.plan as Plan | undefined;
+  const { plan } = record.data;
   return {
     ...operationRow(runner, record, nowMs),
     steps: runner.kindOf(record).steps.map((step, index) => ({

@@ -2,6 +2,7 @@ import { assert, must } from '../core/assert.ts';
 import { KeyedMutex } from '../core/mutex.ts';
 import type { MetaStore } from '../store/meta-store.ts';
 import type { OperationRecord } from './operation.ts';
+import { fromStored, toStored } from './stored.ts';
 
 const PREFIX = '/op/';
 /** etcd takes 128 conditions and writes in one transaction. */
@@ -23,7 +24,7 @@ export class Journal {
   static async open(store: MetaStore): Promise<Journal> {
     const journal = new Journal(store);
     for (const entry of await store.range(PREFIX)) {
-      const record = entry.value as OperationRecord;
+      const record = fromStored(entry.value);
       journal.#records.set(record.id, record);
       journal.#revisions.set(record.id, entry.revision);
       journal.#lastId = Math.max(journal.#lastId, record.id);
@@ -81,7 +82,7 @@ export class Journal {
     const key = keyOf(record.id);
     const { ok, revision } = await this.#store.txn({
       when: [{ key, revision: seen }],
-      write: [{ put: key, value: record }],
+      write: [{ put: key, value: toStored(record) }],
     });
     assert(ok, `operation ${record.id} was written by another manager`);
     this.#records.set(record.id, record);

@@ -10,7 +10,9 @@ import type { OperationRecord, OperationStatus } from './operation.ts';
  */
 export type OperationEvent =
   | { kind: 'admitted' }
-  | { kind: 'step-done'; steps: number; noReturn: boolean }
+  /** Of a step behind which there is no return: from here on it may have passed that. */
+  | { kind: 'step-began'; step: string }
+  | { kind: 'step-done'; noReturn: boolean }
   | { kind: 'step-failed'; error: NonNullable<OperationRecord['error']> }
   | { kind: 'cancel' }
   | { kind: 'step-undone' };
@@ -25,15 +27,21 @@ const impossible: Answer = (record) => {
 
 const admit: Answer = (r, _event, nowMs) => ({ ...r, status: 'running', startedMs: r.startedMs ?? nowMs });
 
+const stepBegan = (r: OperationRecord, event: Extract<OperationEvent, { kind: 'step-began' }>): OperationRecord => {
+  assert(r.steps[r.step] === event.step, `operation ${r.id} began ${event.step} out of its turn`);
+  return { ...r, began: event.step };
+};
+
 const stepDone = (r: OperationRecord, event: Extract<OperationEvent, { kind: 'step-done' }>, nowMs: number) => {
   const passedNoReturn = r.passedNoReturn || event.noReturn;
   const step = r.step + 1;
-  if (step >= event.steps) return ended({ ...r, step, passedNoReturn }, 'done', nowMs);
+  if (step >= r.steps.length) return ended({ ...r, step, passedNoReturn }, 'done', nowMs);
   return { ...r, step, passedNoReturn };
 };
 
 const stepFailed = (r: OperationRecord, event: Extract<OperationEvent, { kind: 'step-failed' }>): OperationRecord => {
-  assert(!r.passedNoReturn, `operation ${r.id} gave up behind its point of no return`);
+  const mayHavePassed = r.passedNoReturn || r.began === r.steps[r.step];
+  assert(!mayHavePassed, `operation ${r.id} gave up behind its point of no return`);
   return { ...r, status: 'undoing', error: event.error };
 };
 
@@ -54,6 +62,7 @@ const failQueued = (r: OperationRecord, event: Extract<OperationEvent, { kind: '
 
 const over: Record<EventKind, Answer> = {
   admitted: impossible,
+  'step-began': impossible,
   'step-done': impossible,
   'step-failed': impossible,
   'step-undone': impossible,
@@ -66,11 +75,13 @@ const TABLE: Record<OperationStatus, Record<EventKind, Answer>> = {
     admitted: admit,
     cancel: cancelQueued,
     'step-failed': failQueued as Answer,
+    'step-began': impossible,
     'step-done': impossible,
     'step-undone': impossible,
   },
   running: {
     admitted: ignored,
+    'step-began': stepBegan as Answer,
     'step-done': stepDone as Answer,
     'step-failed': stepFailed as Answer,
     cancel: cancelRunning,
@@ -78,6 +89,7 @@ const TABLE: Record<OperationStatus, Record<EventKind, Answer>> = {
   },
   undoing: {
     admitted: impossible,
+    'step-began': impossible,
     'step-done': impossible,
     'step-failed': impossible,
     cancel: ignored,

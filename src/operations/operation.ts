@@ -4,6 +4,7 @@ import type { ApplyError } from '../core/apply-error.ts';
 import type { Clock } from '../core/clock.ts';
 import type { TideError } from '../core/errors.ts';
 import type { WaitReason } from '../core/wait-reason.ts';
+import type { KnownData } from './data.ts';
 import type { MovesSeen } from './estimate.ts';
 import type { DataPlane, PartitionRef } from './ports.ts';
 
@@ -39,10 +40,12 @@ export interface OperationRecord {
   readonly steps: readonly string[];
   /** Index of the step under way. */
   readonly step: number;
+  /** The last step behind which there is no return that has begun: it may have passed that. */
+  readonly began: string | null;
   readonly passedNoReturn: boolean;
   readonly cancelRequested: boolean;
-  /** Facts that steps have to remember. */
-  readonly data: Readonly<Record<string, unknown>>;
+  /** What its steps remember; the type tells what others look at. */
+  readonly data: Readonly<KnownData>;
   readonly claims: readonly Claim[];
   readonly pauses: readonly PauseRecord[];
   readonly createdMs: number;
@@ -65,12 +68,12 @@ export type StepResult =
  * One idempotent step. `done` asks the world "is it already so?", so that a resumed operation never relies on memory; `run` makes it so or
  * says what it waits for; `undo` takes it back. Once a `noReturn` step is done there is no undo, only forward.
  */
-export interface Step<I> {
+export interface Step<I, D = unknown> {
   readonly name: string;
   readonly noReturn?: true;
-  done(context: StepContext<I>): Promise<boolean>;
-  run(context: StepContext<I>): Promise<StepResult>;
-  undo: ((context: StepContext<I>) => Promise<StepResult>) | NothingToUndo;
+  done(context: StepContext<I, D>): Promise<boolean>;
+  run(context: StepContext<I, D>): Promise<StepResult>;
+  undo: ((context: StepContext<I, D>) => Promise<StepResult>) | NothingToUndo;
 }
 
 /** An explicit reason in place of an undo. */
@@ -92,10 +95,12 @@ export function giveUp(error: TideError): StepResult {
   return { kind: 'given-up', error };
 }
 
-export interface StepContext<I> {
+/** `D`: what the step knows of the operation's data; without it, nothing. */
+export interface StepContext<I, D = unknown> {
   readonly id: OperationId;
   readonly input: I;
-  readonly data: Readonly<Record<string, unknown>>;
+  /** Every key is there: a kind that does not name what one of its steps needs is a type error. */
+  readonly data: { readonly [K in keyof D]-?: D[K] | undefined };
   readonly view: ClusterView;
   readonly load: LoadView;
   readonly plane: DataPlane;
@@ -104,7 +109,7 @@ export interface StepContext<I> {
   /** Changes the catalog, atomically and durably. */
   commit(...changes: CatalogChange[]): Promise<void>;
   /** Journals facts that the rest of the operation needs. */
-  remember(facts: Record<string, unknown>): Promise<void>;
+  remember(facts: unknown extends D ? never : Partial<D>): Promise<void>;
   claim(...claims: Claim[]): Promise<void>;
   progress(bytesDone: number, bytesTotal: number): void;
   /** Tells what is to be known of the moves of a plan; `left` null: as it was told last. */
@@ -127,7 +132,7 @@ export interface StepContext<I> {
 }
 
 /** A kind of operation: what it needs for itself, what it checks, and its steps. */
-export interface OperationKind<I> {
+export interface OperationKind<I, D = unknown> {
   readonly kind: string;
   /** `acct 3: n1 → n4` */
   subject(input: I, view: ClusterView): string;
@@ -137,11 +142,11 @@ export interface OperationKind<I> {
   movesOn(input: I): NodeId[];
   /** What speaks against starting it now: checked when its turn comes, since the cluster may have changed while it was queued. */
   refuse?(input: I, view: ClusterView, load: LoadView): TideError | undefined;
-  readonly steps: readonly Step<I>[];
+  readonly steps: readonly Step<I, D>[];
 }
 
-/** Keeps the type of the input while kinds of many inputs stand in one registry. */
-export function operationKind<I>(definition: OperationKind<I>): OperationKind<unknown> {
+/** Keeps the types of input and data while kinds of many stand in one registry. */
+export function operationKind<I, D = unknown>(definition: OperationKind<I, D>): OperationKind<unknown> {
   return definition as unknown as OperationKind<unknown>;
 }
 

@@ -216,5 +216,5 @@ function refOf(key: string): PartitionRef {
 }
 
 function demandsOf(running: readonly OperationRecord[]): QuorumDemand[] {
-  return running.flatMap((r) => (r.data.demands as QuorumDemand[] | undefined) ?? []);
+  return running.flatMap((r) => r.data.demands ?? []);
 }

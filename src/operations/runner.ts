@@ -1,57 +1,31 @@
-import type { CatalogChange } from '../catalog/change.ts';
-import type { ClusterView, LoadView, NodeId } from '../catalog/model.ts';
-import type { ApplyError } from '../core/apply-error.ts';
 import { must } from '../core/assert.ts';
-import type { Clock } from '../core/clock.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
 import { KeyedMutex } from '../core/mutex.ts';
-import type { WaitReason } from '../core/wait-reason.ts';
+import { obstacleTo } from './admission.ts';
 import { adoptSteps } from './adopt.ts';
-import { type Estimate, estimate, type MovesSeen } from './estimate.ts';
+import { type ContextHost, contextOf } from './context.ts';
+import type { PlanData } from './data.ts';
 import type { Journal } from './journal.ts';
 import { advance, hasEnded, type OperationEvent } from './machine.ts';
-import type { Claim, OperationKind, OperationRecord, PauseRecord, Step, StepContext, StepResult } from './operation.ts';
-import type { DataPlane, PartitionRef } from './ports.ts';
+import { afterStoreError, isMetaFull, type Known, type Next, next } from './next.ts';
+import type { OperationKind, OperationRecord, Step, StepContext } from './operation.ts';
+import { type Live, Progress } from './progress.ts';
 import { QuorumKeeper } from './quorum-keeper.ts';
 import { forgettable } from './retention.ts';
+import type { RunnerPorts } from './runner-ports.ts';
 import { waitFor } from './waiting.ts';
 
-/** Everything the runner needs from outside: time, chance, the catalog and the servers. */
-export interface RunnerPorts {
-  clock: Clock;
-  random: () => number;
-  plane: DataPlane;
-  view(): ClusterView;
-  load(): LoadView;
-  alive(node: NodeId): boolean;
-  copyFailure(from: NodeId, to: NodeId, ref: PartitionRef): ApplyError | undefined;
-  commit(changes: CatalogChange[]): Promise<void>;
-  event(entry: { kind: string; text: string; node?: NodeId; operation?: number }): Promise<void>;
-  log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
-}
-
-/** What is known of a running operation beside its journal record. */
-export interface Live {
-  waitsFor: WaitReason | null;
-  bytesDone: number;
-  bytesTotal: number;
-  /** Samples for the rate: bytes and time. */
-  since: { bytes: number; ms: number } | null;
-  /** Of one that moves by a plan, and the moves that had yet to begin then. */
-  estimate: Estimate | null;
-  left: MovesSeen['left'] | null;
-}
-
-/** A step that fails for a reason that is not known to pass is tried this often before the operation is undone. */
-const ATTEMPTS_MAX = 5;
-const RETRY_MS = 500;
-const RETRY_MS_MAX = 10_000;
-/** How often a record is tried to be written that the meta store had no room for. */
-const ROOM_MS = 1_000;
+/** Nothing but the record. */
+const LOOK: Known = { by: 'record' };
+const UNKNOWN_STEP_MS = 60_000;
+const UNKNOWN_STEP = waitFor(
+  'lock',
+  'this version of pgtide does not know the step it is at: a newer one goes on with it',
+);
 
 /**
- * Runs operations: one loop owns admission, retry, undo and the journal; it never names a step. Whatever a step does has been journaled
- * before, and a restarted manager goes on from the record (`resume`).
+ * Runs operations: one loop per operation does what `next` says. Whatever a step does has been journaled before, and a restarted manager goes on
+ * from the record (`resume`). What no try can mend lets go of all operations and is told (`broken`): none is left that nobody drives.
  */
 export class Runner {
   /** The one that sets the nodes' quorums: it alone knows what running operations demand. */
@@ -59,7 +33,8 @@ export class Runner {
   readonly #journal: Journal;
   readonly #ports: RunnerPorts;
   readonly #kinds: ReadonlyMap<string, OperationKind<unknown>>;
-  readonly #live = new Map<number, Live>();
+  readonly #progress: Progress;
+  readonly #host: ContextHost;
   readonly #wake = new Map<number, AbortController>();
   readonly #loops = new Set<Promise<void>>();
   readonly #admissions = new KeyedMutex();
@@ -69,18 +44,28 @@ export class Runner {
     this.#journal = journal;
     this.#kinds = kinds;
     this.#ports = ports;
+    this.#progress = new Progress(ports.clock);
     this.quorums = new QuorumKeeper({ ...ports, running: () => this.unended() });
+    this.#host = {
+      ports,
+      progress: this.#progress,
+      quorums: this.quorums,
+      record: (id) => this.#record(id),
+      all: () => this.all(),
+      update: (id, edit) => this.#update(id, edit),
+      submit: (kind, input, parent) => this.submit(kind, input, parent),
+      cancel: (id) => this.cancel(id),
+    };
   }
 
   /** Takes up everything that had not ended when the last manager did. What has been submitted to this one runs already. */
   resume(): void {
-    for (const record of this.unended()) if (!this.#live.has(record.id)) this.#launch(record.id);
+    for (const record of this.unended()) if (!this.live(record.id)) this.#launch(record);
   }
 
   /** Lets go of all operations where they are; the journal has them. */
   async stop(): Promise<void> {
-    this.#stopped = true;
-    for (const controller of this.#wake.values()) controller.abort();
+    this.#letGo();
     await Promise.allSettled(this.#loops);
   }
 
@@ -104,7 +89,8 @@ export class Runner {
   /** Forgets the operations that have ended and are to be kept no more. */
   async forgetOld(): Promise<void> {
     const { settings } = this.#ports.view();
-    await this.#journal.forget(forgettable(this.#journal.all(), settings, this.#ports.clock.nowMs()));
+    const ids = forgettable(this.all(), settings, this.#ports.clock.nowMs());
+    await this.#journaled(() => this.#journal.forget(ids));
   }
 
   all(): OperationRecord[] {
@@ -112,7 +98,7 @@ export class Runner {
   }
 
   live(id: number): Live | undefined {
-    return this.#live.get(id);
+    return this.#progress.of(id);
   }
 
   kindOf(record: OperationRecord): OperationKind<unknown> {
@@ -120,7 +106,7 @@ export class Runner {
   }
 
   unended(): OperationRecord[] {
-    return this.#journal.all().filter((r) => !hasEnded(r));
+    return this.all().filter((r) => !hasEnded(r));
   }
 
   /** The unended operation that holds a lock, queued ones included. */
@@ -128,10 +114,15 @@ export class Runner {
     return this.unended().find((r) => this.kindOf(r).locks(r.input).includes(lock));
   }
 
-  /** Journals a new operation, with facts its steps may need, and starts its loop. */
-  async submit(kind: string, input: object, parent: number | null = null, data: object = {}): Promise<OperationRecord> {
+  /** Journals a new operation, with what its steps may need to know, and starts its loop. */
+  async submit(
+    kind: string,
+    input: object,
+    parent: number | null = null,
+    data: Pick<PlanData, 'plan' | 'bytesPlanned'> = {},
+  ): Promise<OperationRecord> {
     const definition = must(this.#kinds.get(kind), `operation kind ${kind}`);
-    const record = await this.#journal.append((id) => ({
+    const make = (id: number): OperationRecord => ({
       id,
       parent,
       kind,
@@ -140,9 +131,10 @@ export class Runner {
       status: 'queued',
       steps: stepNames(definition),
       step: 0,
+      began: null,
       passedNoReturn: false,
       cancelRequested: false,
-      data: data as Record<string, unknown>,
+      data,
       claims: [],
       pauses: [],
       createdMs: this.#ports.clock.nowMs(),
@@ -151,8 +143,9 @@ export class Runner {
       bytesDone: 0,
       bytesTotal: 0,
       error: null,
-    }));
-    this.#launch(record.id);
+    });
+    const record = await this.#journaled(() => this.#journal.append(make));
+    this.#launch(record);
     return record;
   }
 
@@ -167,318 +160,180 @@ export class Runner {
       const step = this.kindOf(record).steps[record.step]?.name ?? 'last';
       throw tideError('OP_PAST_NO_RETURN', { id, step });
     }
-    const asked = await this.#journal.update(id, (r) => ({ ...r, cancelRequested: true }));
+    const asked = await this.#update(id, (r) => ({ ...r, cancelRequested: true }));
     this.#wake.get(id)?.abort();
     return asked;
   }
 
-  #launch(id: number): void {
+  #launch(record: OperationRecord): void {
+    const { id } = record;
+    this.#progress.begin(record);
     const loop = this.#drive(id)
-      .catch((error) => {
-        if (!this.#stopped)
-          this.#ports.log('error', 'operation loop ended', { operation: id, error: messageOf(error) });
-      })
+      .catch((error) => this.#break(error, id))
       .finally(() => {
         this.#loops.delete(loop);
-        this.#live.delete(id);
+        this.#progress.end(id);
         this.#wake.delete(id);
       });
     this.#loops.add(loop);
+  }
+
+  #letGo(): void {
+    this.#stopped = true;
+    for (const controller of this.#wake.values()) controller.abort();
+  }
+
+  /** A defect, or a journal that somebody else writes: whoever goes on has to begin with what is stored. */
+  #break(error: unknown, operation: number | null): void {
+    if (this.#stopped) return;
+    this.#letGo();
+    const stack = error instanceof Error ? error.stack : undefined;
+    this.#ports.log('error', 'the manager cannot go on', { operation, error: messageOf(error), stack });
+    this.#ports.broken(error);
   }
 
   #record(id: number): OperationRecord {
     return must(this.#journal.get(id), `operation ${id}`);
   }
 
-  async #apply(id: number, event: OperationEvent): Promise<void> {
-    const live = this.#live.get(id);
-    if (live) live.waitsFor = null;
-    const next = await this.#journal.update(id, (record) => {
-      const counted = live ? { ...record, bytesDone: live.bytesDone, bytesTotal: live.bytesTotal } : record;
-      return advance(counted, event, this.#ports.clock.nowMs());
-    });
-    if (hasEnded(next)) {
-      const why = next.error ? `: ${next.error.message}` : '';
-      await this.#ports.event({
-        kind: `operation-${next.status}`,
-        text: `${next.kind} ${next.subject}${why}`,
-        operation: id,
-      });
+  #update(id: number, edit: (record: OperationRecord) => OperationRecord): Promise<OperationRecord> {
+    return this.#journaled(() => this.#journal.update(id, edit), id);
+  }
+
+  /** What the store answers passes, or ends the seat; what it is not asked to answer is broken, whoever catches it. */
+  async #journaled<T>(work: () => Promise<T>, id: number | null = null): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      if (!(error instanceof TideError)) this.#break(error, id);
+      throw error;
     }
   }
 
   async #drive(id: number): Promise<void> {
-    const first = this.#record(id);
-    const { bytesDone, bytesTotal } = first;
-    this.#live.set(id, { waitsFor: null, bytesDone, bytesTotal, since: null, estimate: null, left: null });
-    const names = stepNames(this.kindOf(first));
-    if (adoptSteps(first, names) !== first) await this.#journal.update(id, (record) => adoptSteps(record, names));
-    let failures = 0;
-    for (;;) {
-      const record = this.#record(id);
-      if (this.#stopped || hasEnded(record)) return;
+    const running: Running = { id, context: contextOf(this.#host, id), failures: 0 };
+    let known = LOOK;
+    while (!this.#stopped && !hasEnded(this.#record(id))) {
       try {
-        failures = await this.#turn(record, failures);
+        known = await this.#turn(running, known);
       } catch (error) {
-        if (this.#stopped) return;
-        if (!isMetaFull(error)) throw error;
-        // What was not written down has not happened; whatever the step did in the world, `done` finds it.
-        await this.#pauseFor(id, ROOM_MS, waitFor('disk', error.message));
+        if (!(error instanceof TideError)) throw error;
+        known = LOOK;
+        await this.#pause(id, afterStoreError(error));
       }
     }
   }
 
-  /** One look at an operation that has not ended. Gives how often in a row its step has failed. */
-  async #turn(record: OperationRecord, failures: number): Promise<number> {
-    if (record.status === 'queued') {
-      await this.#admit(record);
-      return 0;
-    }
-    const step = must(this.kindOf(record).steps[record.step], `step ${record.step} of operation ${record.id}`);
-    try {
-      if (record.status === 'undoing') await this.#undoStep(record, step);
-      else await this.#runStep(record, step);
-      return 0;
-    } catch (error) {
-      if (this.#stopped || isMetaFull(error)) throw error;
-      await this.#failed(this.#record(record.id), step, error, failures + 1);
-      return failures + 1;
+  /** Does what is next, and gives what is known then. Throws what the store answers, and what is broken. */
+  async #turn(running: Running, known: Known): Promise<Known> {
+    const { id, context } = running;
+    const record = await this.#adopted(id);
+    if (record === null) return this.#pause(id, { afterMs: UNKNOWN_STEP_MS, waitsFor: UNKNOWN_STEP });
+    const step = this.#stepOf(record);
+    const todo = next(record, step, known);
+    switch (todo.do) {
+      case 'look-in-queue':
+        return this.#admit(running, step);
+      case 'ask-done':
+        return this.#attempt(running, step, async () => ({ by: 'done', already: await step.done(context) }));
+      case 'run':
+        return this.#attempt(running, step, async () => ({ by: 'result', result: await step.run(context) }));
+      case 'undo':
+        return this.#attempt(running, step, async () => ({ by: 'result', result: await todo.undo(context) }));
+      case 'fail':
+        return this.#failed(running, step, todo.error);
+      case 'write':
+        await this.#apply(id, todo.event);
+        if (todo.event.kind === 'step-began') return known;
+        running.failures = 0;
+        return LOOK;
+      case 'wait':
+        if (known.by !== 'error') running.failures = 0;
+        if (known.by === 'result' && record.status === 'running') await this.#keepProgress(record);
+        return this.#pause(id, todo);
     }
   }
 
-  async #admit(record: OperationRecord): Promise<void> {
-    // One at a time: two that look at once would both take the last place at a node.
-    const obstacle = await this.#admissions.run('admission', async () => {
-      if (record.cancelRequested) await this.#apply(record.id, { kind: 'cancel' });
-      else return this.#admitFree(record);
-      return null;
+  /** Another version may have begun it: the record with the steps of this one, or null where it does not know the one that is next. */
+  async #adopted(id: number): Promise<OperationRecord | null> {
+    const record = this.#record(id);
+    const adopted = adoptSteps(record, stepNames(this.kindOf(record)));
+    if (adopted === null || adopted === record) return adopted;
+    const { step, steps } = adopted;
+    return this.#update(id, (r) => ({ ...r, step, steps }));
+  }
+
+  #stepOf(record: OperationRecord): Step<unknown> {
+    return must(this.kindOf(record).steps[record.step], `step ${record.step} of operation ${record.id}`);
+  }
+
+  /** One at a time: two that look at once would both take the last place at a node. */
+  #admit(running: Running, step: Step<unknown>): Promise<Known> {
+    return this.#admissions.run('admission', async () => {
+      const known = await this.#attempt(running, step, async () => this.#queue(this.#record(running.id)));
+      const todo = next(this.#record(running.id), step, known);
+      if (todo.do !== 'write') return known;
+      await this.#apply(running.id, todo.event);
+      return LOOK;
     });
-    if (obstacle !== null) await this.#pauseFor(record.id, 200, obstacle);
   }
 
-  /** Lets it start, or fail where its kind refuses it now; else what it has to wait for. */
-  async #admitFree(record: OperationRecord): Promise<WaitReason | null> {
-    const obstacle = this.#obstacle(record);
-    if (obstacle !== null) return obstacle;
-    const refusal = this.kindOf(record).refuse?.(record.input, this.#ports.view(), this.#ports.load());
-    if (refusal) {
-      const { code, message, hint } = refusal;
-      await this.#apply(record.id, { kind: 'step-failed', error: { code, message, hint } });
-    } else await this.#apply(record.id, { kind: 'admitted' });
-    return null;
-  }
-
-  /** Why a queued operation cannot start yet: an older operation holds one of its locks, or a node has its fill of moves. */
-  #obstacle(record: OperationRecord): WaitReason | null {
+  #queue(record: OperationRecord): Known {
     const kind = this.kindOf(record);
-    const locks = kind.locks(record.input);
-    const others = this.unended().filter((r) => r.id !== record.id);
-    const holder = others.find(
-      (r) =>
-        r.id < record.id &&
-        this.kindOf(r)
-          .locks(r.input)
-          .some((l) => locks.includes(l)),
-    );
-    if (holder) return waitFor('lock', `operation ${holder.id} (${holder.kind} ${holder.subject}) goes first`);
     const view = this.#ports.view();
-    const limit = view.settings['move.concurrency_per_node'];
-    const active = others.filter((r) => r.status !== 'queued');
-    // Those who plan look at the same moment, and each would take the last place.
-    const atOnce = view.settings['move.concurrency'];
-    if (record.parent !== null && active.filter((r) => r.parent !== null).length >= atOnce)
-      return waitFor('limit', `${atOnce} planned moves are under way (move.concurrency)`);
-    for (const node of kind.movesOn(record.input)) {
-      const busy = active.filter((r) => this.kindOf(r).movesOn(r.input).includes(node)).length;
-      if (busy >= limit) {
-        return waitFor(
-          'limit',
-          `node ${node} has ${busy} moves under way (move.concurrency_per_node is ${limit})`,
-          node,
-        );
-      }
-    }
-    return null;
+    const obstacle = obstacleTo(record, this.unended(), (r) => this.kindOf(r), view);
+    const refusal = obstacle === null ? kind.refuse?.(record.input, view, this.#ports.load()) : undefined;
+    return { by: 'queue', obstacle, refusal: refusal ?? null };
   }
 
-  async #runStep(record: OperationRecord, step: Step<unknown>): Promise<void> {
-    const context = this.#context(record.id);
-    const stepDone = { kind: 'step-done', steps: this.kindOf(record).steps.length } as const;
-    const already = await step.done(context);
-    if (record.cancelRequested && !record.passedNoReturn && !(already && step.noReturn)) {
-      return this.#apply(record.id, { kind: 'cancel' });
+  /** What the kind throws is its own: it is tried again or undone, and no other operation suffers. */
+  async #attempt(running: Running, step: Step<unknown>, work: () => Promise<Known>): Promise<Known> {
+    try {
+      return await work();
+    } catch (error) {
+      return this.#failed(running, step, error);
     }
-    // A skipped step has changed nothing, but the world may be past it because an earlier run of it was cut off: look at its own mark.
-    if (already) {
-      return this.#apply(record.id, {
-        ...stepDone,
-        noReturn: step.noReturn === true && record.data.began === step.name,
-      });
-    }
-    if (step.noReturn && record.data.began !== step.name) await context.remember({ began: step.name });
-    const result = await step.run(context);
-    if (result.kind === 'done') return this.#apply(record.id, { ...stepDone, noReturn: step.noReturn === true });
-    if (result.kind === 'given-up' && mayGiveUp(this.#record(record.id), step)) {
-      const { code, message, hint } = result.error;
-      return this.#apply(record.id, { kind: 'step-failed', error: { code, message, hint } });
-    }
-    if (result.kind === 'given-up') throw result.error;
-    await this.#keepProgress(record.id);
-    await this.#pauseFor(record.id, result.afterMs, result.waitsFor ?? null);
   }
 
-  async #undoStep(record: OperationRecord, step: Step<unknown>): Promise<void> {
-    const undo = step.undo;
-    const result: StepResult = 'nothingToUndo' in undo ? { kind: 'done' } : await undo(this.#context(record.id));
-    if (result.kind === 'done') return this.#apply(record.id, { kind: 'step-undone' });
-    if (result.kind === 'given-up') throw result.error;
-    await this.#pauseFor(record.id, result.afterMs, result.waitsFor ?? null);
-  }
-
-  /** Before the point of no return an error that does not pass undoes the operation; an undo and what lies behind the point only repeat. */
-  async #failed(record: OperationRecord, step: Step<unknown>, error: unknown, failures: number): Promise<void> {
-    const facts = { operation: record.id, step: step.name, error: messageOf(error), failures };
+  #failed(running: Running, step: Step<unknown>, error: unknown): Known {
+    if (this.#stopped || isMetaFull(error)) return { by: 'error', error, failures: running.failures };
+    const failures = ++running.failures;
+    const facts = { operation: running.id, step: step.name, error: messageOf(error), failures };
     this.#ports.log('warn', 'step failed', { ...facts, stack: error instanceof Error ? error.stack : undefined });
-    const passing = error instanceof TideError ? error.retry !== 'never' : isPassing(error) || failures < ATTEMPTS_MAX;
-    if (!passing && mayGiveUp(record, step)) {
-      const { code, message, hint } =
-        error instanceof TideError ? error : tideError('INTERNAL', { why: `${step.name}: ${messageOf(error)}` });
-      return this.#apply(record.id, { kind: 'step-failed', error: { code, message, hint } });
-    }
-    const node = error instanceof TideError && typeof error.details.node === 'number' ? error.details.node : null;
-    const reason = waitFor(
-      node === null ? 'lock' : 'node',
-      `${step.name}: ${messageOf(error)} (try ${failures})`,
-      node,
-    );
-    if (record.cancelRequested && mayGiveUp(record, step)) return this.#apply(record.id, { kind: 'cancel' });
-    await this.#pauseFor(record.id, Math.min(RETRY_MS * 2 ** Math.min(failures - 1, 6), RETRY_MS_MAX), reason);
+    return { by: 'error', error, failures };
   }
 
-  async #pauseFor(id: number, ms: number, waitsFor: WaitReason | null): Promise<void> {
-    const live = this.#live.get(id);
-    if (live) live.waitsFor = waitsFor;
+  async #apply(id: number, event: OperationEvent): Promise<void> {
+    this.#progress.waitsFor(id, null);
+    const record = await this.#update(id, (r) => advance(this.#progress.counted(r), event, this.#ports.clock.nowMs()));
+    if (!hasEnded(record)) return;
+    const why = record.error ? `: ${record.error.message}` : '';
+    const text = `${record.kind} ${record.subject}${why}`;
+    await this.#ports.event({ kind: `operation-${record.status}`, text, operation: id });
+  }
+
+  async #keepProgress(record: OperationRecord): Promise<void> {
+    const shown = this.#progress.toKeep(record);
+    if (shown) await this.#update(record.id, (r) => ({ ...r, ...shown }));
+  }
+
+  async #pause(id: number, { afterMs, waitsFor }: Pick<Next & { do: 'wait' }, 'afterMs' | 'waitsFor'>): Promise<Known> {
+    this.#progress.waitsFor(id, waitsFor);
     const controller = new AbortController();
     this.#wake.set(id, controller);
-    if (!this.#stopped) await this.#ports.clock.sleep(ms, controller.signal);
-  }
-
-  #context(id: number): StepContext<unknown> {
-    const ports = this.#ports;
-    const change = async (edit: (record: OperationRecord) => OperationRecord) => {
-      await this.#journal.update(id, edit);
-    };
-    const record = () => this.#record(id);
-    return {
-      id,
-      input: record().input,
-      get data() {
-        return record().data;
-      },
-      get view() {
-        return ports.view();
-      },
-      get load() {
-        return ports.load();
-      },
-      plane: ports.plane,
-      clock: ports.clock,
-      random: ports.random,
-      alive: (node) => ports.alive(node),
-      copyFailure: (from, to, ref) => ports.copyFailure(from, to, ref),
-      commit: (...changes) => ports.commit(changes),
-      remember: (facts) => change((r) => ({ ...r, data: { ...r.data, ...facts } })),
-      claim: (...claims) => change((r) => ({ ...r, claims: mergeClaims(r.claims, claims) })),
-      progress: (bytesDone, bytesTotal) => this.#progress(id, bytesDone, bytesTotal),
-      moves: (seen, left) => this.#estimate(id, seen, left),
-      pause: (pause) =>
-        change((r) => ({ ...r, pauses: keepPauses([...r.pauses, { ...pause, atMs: ports.clock.nowMs() }]) })),
-      children: () => this.#journal.all().filter((r) => r.parent === id),
-      running: () => this.unended().filter((r) => r.id !== id),
-      start: async (kind, input) => (await this.submit(kind, input, id)).id,
-      cancelChildren: async () => {
-        for (const child of this.#journal.all().filter((r) => r.parent === id && !hasEnded(r) && !r.passedNoReturn)) {
-          await this.cancel(child.id).catch(() => {});
-        }
-      },
-      cancel: async (other) => {
-        await this.cancel(other).catch(() => {});
-      },
-      settleQuorum: (node) => this.quorums.settle(node),
-      event: (kind, text, node) => ports.event({ kind, text, operation: id, ...(node === undefined ? {} : { node }) }),
-    };
-  }
-
-  /** Journaled at every percent, so that the manager that comes next shows no less. */
-  async #keepProgress(id: number): Promise<void> {
-    const live = this.#live.get(id);
-    if (!live) return;
-    const record = this.#record(id);
-    const told = record.percent ?? -1;
-    const percent = live.estimate && live.estimate.percent > told ? { percent: live.estimate.percent } : {};
-    if (share(live) <= share(record) && percent.percent === undefined) return;
-    const { bytesDone, bytesTotal } = live;
-    await this.#journal.update(id, (r) => ({ ...r, bytesDone, bytesTotal, ...percent }));
-  }
-
-  #estimate(id: number, seen: Omit<MovesSeen, 'left'>, left: MovesSeen['left'] | null): void {
-    const live = this.#live.get(id);
-    if (!live) return;
-    live.left = left ?? live.left;
-    if (live.left) live.estimate = estimate({ ...seen, left: live.left });
-  }
-
-  /**
-   * Neither bytes nor their share go backwards: a copy that starts anew is caught up with before the figure moves again, and so is a source that
-   * grows faster than it is copied.
-   */
-  #progress(id: number, bytesDone: number, bytesTotal: number): void {
-    const live = this.#live.get(id);
-    if (!live) return;
-    live.since ??= { bytes: live.bytesDone, ms: this.#ports.clock.nowMs() };
-    const done = Math.max(live.bytesDone, bytesDone);
-    const most = live.bytesDone > 0 ? Math.floor((done * live.bytesTotal) / live.bytesDone) : bytesTotal;
-    live.bytesTotal = Math.max(done, Math.min(bytesTotal, most));
-    live.bytesDone = done;
+    if (!this.#stopped) await this.#ports.clock.sleep(afterMs, controller.signal);
+    return LOOK;
   }
 }
 
-/**
- * SQLSTATEs of faults that pass: no lock in time, statement too slow, deadlock, serialization, object in use, too many connections, starting
- * or stopping (PostgreSQL manual, appendix A).
- */
-const PASSING_SQLSTATES = new Set(['55P03', '57014', '40P01', '40001', '55006', '53300', '57P01', '57P02', '57P03']);
-
-function isPassing(error: unknown): boolean {
-  return PASSING_SQLSTATES.has(String((error as { code?: unknown } | null)?.code));
+/** An operation that this manager drives. */
+interface Running {
+  readonly id: number;
+  readonly context: StepContext<unknown>;
+  /** How often in a row its kind has thrown. */
+  failures: number;
 }
 
 function stepNames(kind: OperationKind<unknown>): string[] {
   return kind.steps.map((step) => step.name);
-}
-
-function isMetaFull(error: unknown): error is TideError {
-  return error instanceof TideError && error.code === 'META_FULL';
-}
-
-/** Behind the point of no return, and where this step may have passed it, there is only forward. */
-function mayGiveUp(record: OperationRecord, step: Step<unknown>): boolean {
-  return record.status === 'running' && !record.passedNoReturn && record.data.began !== step.name;
-}
-
-/** Whole percent of the bytes. */
-function share({ bytesDone, bytesTotal }: { bytesDone: number; bytesTotal: number }): number {
-  return bytesTotal === 0 ? 0 : Math.floor((100 * bytesDone) / bytesTotal);
-}
-
-function mergeClaims(have: readonly Claim[], more: readonly Claim[]): Claim[] {
-  const known = new Set(have.map((c) => JSON.stringify(c)));
-  return [...have, ...more.filter((c) => !known.has(JSON.stringify(c)))];
-}
-
-const PAUSES_MAX = 1_000;
-
-/** An operation that backs off for days keeps its newest pauses. */
-function keepPauses(pauses: PauseRecord[]): PauseRecord[] {
-  return pauses.slice(-PAUSES_MAX);
 }

@@ -44,7 +44,17 @@ const ARROWS: Record<string, readonly string[]> = {
 };
 
 /** A function of its arguments: no clock, no chance, no input or output, nothing to wait for. */
-const PURE = ['core/', 'catalog/', 'placement/', 'routing/', 'gateway/wire/', 'operations/machine.ts'];
+const PURE = [
+  'core/',
+  'catalog/',
+  'placement/',
+  'routing/',
+  'gateway/wire/',
+  'operations/machine.ts',
+  'operations/next.ts',
+  'operations/admission.ts',
+  'operations/stored.ts',
+];
 /** They pass time and order on as an argument, which is what keeps the rest pure. */
 const NOT_PURE = ['core/clock.ts', 'core/mutex.ts', 'core/rounds.ts'];
 const IMPURE =

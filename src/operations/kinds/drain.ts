@@ -4,6 +4,7 @@ import { allPartitions, connectedNodes, partitionKey, replicaOn } from '../../ca
 import { must } from '../../core/assert.ts';
 import { messageOf } from '../../core/errors.ts';
 import type { Goal } from '../../placement/plan.ts';
+import type { HingeData, PlanData, QuorumData } from '../data.ts';
 import {
   again,
   DONE,
@@ -33,12 +34,18 @@ interface DrainInput {
   alone?: boolean;
 }
 
-type Context = StepContext<DrainInput>;
+interface DrainData extends PlanData, QuorumData, HingeData {
+  /** Whether the node was draining before. */
+  was?: boolean;
+  marked?: true;
+}
+
+type Context = StepContext<DrainInput, DrainData>;
 
 const nodeOf = (c: Context): NodeRecord => must(c.view.nodes.get(c.input.node), `node ${c.input.node}`);
 const goalOf = (node: NodeId, draining: boolean): Goal => ({ kind: draining ? 'cover' : 'give-back', node });
 
-const markDraining: Step<DrainInput> = {
+const markDraining: Step<DrainInput, DrainData> = {
   name: 'mark-draining',
   done: async (c) => c.data.marked === true,
   run: async (c) => {
@@ -81,7 +88,7 @@ async function countAgain(c: Context): Promise<StepResult | null> {
 /** False where it was drained, or was not, before. */
 const changes = (c: Context) => c.data.was === !c.input.draining;
 
-const moveLeaders: Step<DrainInput> = {
+const moveLeaders: Step<DrainInput, DrainData> = {
   name: 'move-leaders',
   done: async () => false,
   run: async (c) => {
@@ -135,7 +142,7 @@ const heldBy = (c: Context) =>
   [...allPartitions(c.view)].map(({ partition }) => partition).filter((p) => replicaOn(p, c.input.node));
 const ledBy = (c: Context) => heldBy(c).filter((p) => p.leader === c.input.node);
 
-const letGo: Step<DrainInput> = {
+const letGo: Step<DrainInput, DrainData> = {
   name: 'let-go',
   done: async (c) => !c.input.draining,
   run: async (c) => {
@@ -167,7 +174,7 @@ function drainedText(c: Context): string {
   return `node ${node} is drained and may be stopped${unreachable}${bare}`;
 }
 
-const forgetDrain: Step<DrainInput> = {
+const forgetDrain: Step<DrainInput, DrainData> = {
   name: 'forget-drain',
   noReturn: true,
   done: async (c) => c.input.draining || nodeOf(c).drained === undefined,
@@ -191,7 +198,7 @@ const forgetDrain: Step<DrainInput> = {
   undo: nothingToUndo('behind the point of no return'),
 };
 
-export const drainNode = operationKind<DrainInput>({
+export const drainNode = operationKind<DrainInput, DrainData>({
   kind: 'drain-node',
   subject: (input) => `node ${input.node}${input.draining ? '' : ' takes leaders again'}`,
   locks: (input) => [`node:${input.node}`],

@@ -4,6 +4,7 @@ import { must } from '../../core/assert.ts';
 import { describeLocalData } from '../../core/local-data.ts';
 import type { WantedPlacement } from '../../placement/moves.ts';
 import type { Goal } from '../../placement/plan.ts';
+import type { HingeData, PlanData } from '../data.ts';
 import {
   again,
   DONE,
@@ -99,7 +100,7 @@ interface RebalanceInput {
 
 const rebalanceGoal = (c: StepContext<RebalanceInput>): Goal => ({ kind: c.input.goal });
 
-export const rebalance = operationKind<RebalanceInput>({
+export const rebalance = operationKind<RebalanceInput, PlanData>({
   kind: 'rebalance',
   subject: (input) => input.why,
   locks: () => ['rebalance'],
@@ -126,10 +127,12 @@ interface DecommissionInput {
   abandonLocalTables?: boolean;
 }
 
+type DecommissionData = PlanData & HingeData;
+
 const replicasOn = (c: StepContext<unknown>, nodes: readonly NodeId[]) =>
   [...allPartitions(c.view)].filter(({ partition }) => nodes.some((n) => replicaOn(partition, n))).length;
 
-const markDecommissioning: Step<DecommissionInput> = {
+const markDecommissioning: Step<DecommissionInput, DecommissionData> = {
   name: 'mark-decommissioning',
   done: async (c) => c.input.nodes.every((id) => c.view.nodes.get(id)?.state !== 'active'),
   run: async (c) => {
@@ -154,7 +157,7 @@ async function makeMembers(c: StepContext<DecommissionInput>): Promise<void> {
 
 const MEMBER = { state: 'active', draining: false, mayTakeLocalTables: undefined } as const;
 
-const moveReplicasAway: Step<DecommissionInput> = {
+const moveReplicasAway: Step<DecommissionInput, DecommissionData> = {
   name: 'move-replicas',
   done: async (c) =>
     replicasOn(c, c.input.nodes) === 0 && c.children().every((child) => child.endedMs !== null) && !placeTakenBy(c),
@@ -194,7 +197,7 @@ function placeTakenBy(c: StepContext<DecommissionInput>): OperationRecord | unde
 }
 
 /** The last hinges that lead to a leaving node are pointed past it before it goes. */
-const leaveNoTrace: Step<DecommissionInput> = {
+const leaveNoTrace: Step<DecommissionInput, DecommissionData> = {
   name: 'leave-no-trace',
   noReturn: true,
   done: async (c) => c.input.nodes.every((id) => hasLeft(c.view, id)),
@@ -240,7 +243,7 @@ async function takeAlong(c: StepContext<DecommissionInput>): Promise<StepResult 
   return null;
 }
 
-export const decommission = operationKind<DecommissionInput>({
+export const decommission = operationKind<DecommissionInput, DecommissionData>({
   kind: 'decommission',
   subject: (input) => `${input.nodes.length === 1 ? 'node' : 'nodes'} ${input.nodes.join(', ')}`,
   locks: (input) => input.nodes.map((n) => `node:${n}`),

@@ -21,12 +21,12 @@ import {
   type StepResult,
 } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
-import { type FailoverInput, failoverSteps } from '../steps/failover.ts';
+import { type FailoverData, type FailoverInput, failoverSteps } from '../steps/failover.ts';
 
 export { leaderless } from '../steps/failover.ts';
 
 import { disconnectIdlePairs } from '../steps/partition.ts';
-import { type RecoverInput, recoverSteps } from '../steps/recover.ts';
+import { type RecoverData, type RecoverInput, recoverSteps } from '../steps/recover.ts';
 import { waitFor } from '../waiting.ts';
 
 /** A node that is down: its leaders go to others, it is taken back when it returns, or given up. One of these at a time per node. */
@@ -34,7 +34,7 @@ import { waitFor } from '../waiting.ts';
 /** Whoever holds it decides whether the node may serve: it is not let in meanwhile. */
 export const outageLock = (node: NodeId) => `outage:${node}`;
 
-export const failover = operationKind<FailoverInput>({
+export const failover = operationKind<FailoverInput, FailoverData>({
   kind: 'failover',
   subject: (input) => `node ${input.node}`,
   locks: (input) => [outageLock(input.node)],
@@ -42,7 +42,7 @@ export const failover = operationKind<FailoverInput>({
   steps: failoverSteps,
 });
 
-export const recoverNode = operationKind<RecoverInput>({
+export const recoverNode = operationKind<RecoverInput, RecoverData>({
   kind: 'recover-node',
   subject: (input) => `node ${input.node}`,
   locks: (input) => [outageLock(input.node)],
@@ -59,6 +59,15 @@ interface DropInput extends GiveUpInput {
   lost: string[];
 }
 
+interface DropData {
+  /** Where each lost partition begins anew. */
+  refilled?: readonly Place[];
+  /** All of them have. */
+  opened?: true;
+}
+
+type Place = PartitionRef & { on: NodeId };
+
 const heldBy = (c: StepContext<unknown>, node: NodeId): Partition[] =>
   [...servedPartitions(c.view)].map(({ partition }) => partition).filter((p) => replicaOn(p, node));
 
@@ -69,11 +78,11 @@ const heldBy = (c: StepContext<unknown>, node: NodeId): Partition[] =>
 export function spareReplicas(
   view: StepContext<unknown>['view'],
   node: NodeId,
-  running: readonly Pick<OperationRecord, 'input' | 'data'>[],
+  running: readonly Pick<OperationRecord, 'input' | 'began'>[],
 ): Partition[] {
   const isTarget = ({ tid, pid }: Partition) =>
     running.some(
-      ({ input, data }) => input.to === node && input.tid === tid && input.pid === pid && data.began === 'swing',
+      ({ input, began }) => input.to === node && input.tid === tid && input.pid === pid && began === 'swing',
     );
   return [...servedPartitions(view)]
     .map(({ partition }) => partition)
@@ -124,7 +133,7 @@ export const giveUpNode = operationKind<GiveUpInput>({
 });
 
 /** Partitions that are lost begin anew on the living member that holds least. */
-const refillLost: Step<DropInput> = {
+const refillLost: Step<DropInput, DropData> = {
   name: 'refill-lost',
   noReturn: true,
   done: async (c) => c.data.opened === true,
@@ -163,12 +172,11 @@ const refillLost: Step<DropInput> = {
   undo: nothingToUndo('behind the point of no return'),
 };
 
-const isGone = (c: StepContext<DropInput>, node: NodeId) => isOut(c.view, node) || hasLeft(c.view, node);
+const isGone = (c: StepContext<DropInput, DropData>, node: NodeId) => isOut(c.view, node) || hasLeft(c.view, node);
 
 /** Where each lost partition begins anew. A node that has gone before it was entered as the leader is replaced by another. */
-async function placesFor(c: StepContext<DropInput>): Promise<(PartitionRef & { on: NodeId })[]> {
-  const known = c.data.refilled as (PartitionRef & { on: NodeId })[] | undefined;
-  const refilled = (known ?? lostHere(c).map((p) => refill(c, p))).map((place) => {
+async function placesFor(c: StepContext<DropInput, DropData>): Promise<Place[]> {
+  const refilled = (c.data.refilled ?? lostHere(c).map((p) => refill(c, p))).map((place) => {
     const partition = must(partitionOf(c.view, place.tid, place.pid), `partition ${place.pid}`);
     return isGone(c, place.on) && partition.leader === c.input.node ? refill(c, partition) : place;
   });
@@ -176,10 +184,10 @@ async function placesFor(c: StepContext<DropInput>): Promise<(PartitionRef & { o
   return refilled;
 }
 
-const lostHere = (c: StepContext<DropInput>) =>
+const lostHere = (c: StepContext<DropInput, DropData>) =>
   heldBy(c, c.input.node).filter((p) => c.input.lost.includes(partitionKey(p.tid, p.pid)));
 
-function refill(c: StepContext<DropInput>, { tid, pid }: Partition): PartitionRef & { on: NodeId } {
+function refill(c: StepContext<DropInput, DropData>, { tid, pid }: Partition): Place {
   const able = connectedNodes(c.view)
     .filter((n) => n.state === 'active' && n.id !== c.input.node && c.alive(n.id))
     .sort((a, b) => heldBy(c, a.id).length - heldBy(c, b.id).length || a.id - b.id);
@@ -187,7 +195,7 @@ function refill(c: StepContext<DropInput>, { tid, pid }: Partition): PartitionRe
 }
 
 /** Tables that are being made on the node cannot be: null once they are being taken back, and lead nobody there any more. */
-async function endTables(c: StepContext<DropInput>): Promise<StepResult | null> {
+async function endTables(c: StepContext<DropInput, DropData>): Promise<StepResult | null> {
   const { node } = c.input;
   const making = c.running().filter((r) => {
     const { partitions } = (r.input.table ?? { partitions: [] }) as Pick<TableRecord, 'partitions'>;
@@ -200,7 +208,7 @@ async function endTables(c: StepContext<DropInput>): Promise<StepResult | null> 
     : null;
 }
 
-const forgetNode: Step<DropInput> = {
+const forgetNode: Step<DropInput, DropData> = {
   name: 'forget-node',
   done: async (c) => hasLeft(c.view, c.input.node),
   run: async (c) => {
@@ -232,10 +240,10 @@ const forgetNode: Step<DropInput> = {
   undo: nothingToUndo('behind the point of no return'),
 };
 
-export const dropNode = operationKind<DropInput>({
+export const dropNode = operationKind<DropInput, DropData>({
   kind: 'drop-node',
   subject: (input) => `node ${input.node}`,
   locks: (input) => [outageLock(input.node), `node:${input.node}`],
   movesOn: () => [],
-  steps: [giveUpReplicas as Step<DropInput>, refillLost, closeStreams as Step<DropInput>, forgetNode],
+  steps: [giveUpReplicas, refillLost, closeStreams, forgetNode],
 });

@@ -3,12 +3,13 @@ import { partitionTable } from '../../catalog/names.ts';
 import { partitionOf, replicaOn, tableName } from '../../catalog/view.ts';
 import { type TideError, tideError } from '../../core/errors.ts';
 import { type MoveRequest, preflightMove } from '../../placement/preflight.ts';
+import type { CopyData, LeaderData } from '../data.ts';
 import { DONE, operationKind, partitionLock, type Step, type StepContext } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
 import { type AddInput, addReplicaSteps } from '../steps/add-replica.ts';
 import { changeLeaderSteps, type LeaderInput } from '../steps/change-leader.ts';
 import { awaitArrivals, disconnectIdlePairs, partitionNow, refOf, sendersTo, stopStream } from '../steps/partition.ts';
-import { type RemoveInput, removeReplicaSteps } from '../steps/remove-replica.ts';
+import { type RemoveData, type RemoveInput, removeReplicaSteps } from '../steps/remove-replica.ts';
 
 /** The operations on one partition; a planned move of each kind is an operation of the same name. */
 
@@ -38,7 +39,7 @@ function refuseLeader(input: LeaderInput, view: View, load: StepContext<unknown>
 
 const locks = (input: PartitionRef) => [partitionLock(input.tid, input.pid)];
 
-export const addReplica = operationKind<AddInput>({
+export const addReplica = operationKind<AddInput, CopyData>({
   kind: 'add-replica',
   refuse: refuse('add-replica'),
   subject: (input, view) => `${named(view, input)}: → n${input.to}`,
@@ -47,7 +48,7 @@ export const addReplica = operationKind<AddInput>({
   steps: addReplicaSteps,
 });
 
-export const removeReplica = operationKind<RemoveInput>({
+export const removeReplica = operationKind<RemoveInput, RemoveData>({
   kind: 'remove-replica',
   refuse: refuse('remove-replica'),
   subject: (input, view) => `${named(view, input)}: n${input.from} →`,
@@ -56,7 +57,7 @@ export const removeReplica = operationKind<RemoveInput>({
   steps: removeReplicaSteps,
 });
 
-export const changeLeader = operationKind<LeaderInput>({
+export const changeLeader = operationKind<LeaderInput, LeaderData>({
   kind: 'change-leader',
   refuse: refuseLeader,
   subject: (input, view) => `${named(view, input)}: leader n${input.from} → n${input.to}`,
@@ -66,7 +67,7 @@ export const changeLeader = operationKind<LeaderInput>({
 });
 
 /** Add on `to`, hand leadership over where `from` leads, remove on `from`: never below the replica count on the way. */
-export const moveReplica = operationKind<AddInput & LeaderInput & RemoveInput>({
+export const moveReplica = operationKind<AddInput & LeaderInput & RemoveInput, CopyData & LeaderData & RemoveData>({
   kind: 'move-replica',
   refuse: refuse('move-replica'),
   subject: (input, view) => `${named(view, input)}: n${input.from} → n${input.to}`,
@@ -102,7 +103,7 @@ const emptyStaleReplica: Step<AddInput> = {
   },
 };
 
-export const resyncReplica = operationKind<AddInput>({
+export const resyncReplica = operationKind<AddInput, CopyData>({
   kind: 'resync-replica',
   refuse: refuse('resync-replica'),
   subject: (input, view) => `${named(view, input)}: n${input.to} again`,

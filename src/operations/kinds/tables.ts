@@ -3,6 +3,7 @@ import { partitionTable } from '../../catalog/names.ts';
 import { connectedNodes, tableName } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { type TideError, tideError } from '../../core/errors.ts';
+import type { QuorumData } from '../data.ts';
 import {
   again,
   type Claim,
@@ -31,7 +32,12 @@ interface DropInput {
   partitions: number;
 }
 
-const recordOf = (c: StepContext<CreateInput>) => c.view.tables.get(c.input.table.tid);
+interface DropData {
+  /** That held replicas of it. */
+  nodes?: readonly NodeId[];
+}
+
+const recordOf = (c: StepContext<CreateInput, QuorumData>) => c.view.tables.get(c.input.table.tid);
 
 /** What was asked for at once did not see each other, and a node may have left: the one whose turn comes later does. */
 function refuseTable({ table }: CreateInput, view: ClusterView): TideError | undefined {
@@ -43,7 +49,7 @@ function refuseTable({ table }: CreateInput, view: ClusterView): TideError | und
   return tideError('TABLE_EXISTS', { why: `table ${tableName(known)} exists and is ${known.state}` });
 }
 
-const registerTable: Step<CreateInput> = {
+const registerTable: Step<CreateInput, QuorumData> = {
   name: 'register-table',
   done: async (c) => recordOf(c) !== undefined,
   run: async (c) => {
@@ -57,7 +63,7 @@ const registerTable: Step<CreateInput> = {
   },
 };
 
-const createReplicas: Step<CreateInput> = {
+const createReplicas: Step<CreateInput, QuorumData> = {
   name: 'create-replicas',
   done: async (c) => recordOf(c)?.state === 'ready',
   run: async (c) => {
@@ -81,7 +87,7 @@ const createReplicas: Step<CreateInput> = {
   },
 };
 
-const startStreams: Step<CreateInput> = {
+const startStreams: Step<CreateInput, QuorumData> = {
   name: 'start-streams',
   done: async (c) => recordOf(c)?.state === 'ready',
   run: async (c) => {
@@ -107,7 +113,7 @@ const startStreams: Step<CreateInput> = {
 };
 
 /** The first row that somebody writes is already one that a follower has to have. */
-const protectLeaders: Step<CreateInput> = {
+const protectLeaders: Step<CreateInput, QuorumData> = {
   name: 'protect-leaders',
   done: async (c) => recordOf(c)?.state === 'ready',
   run: async (c) => {
@@ -125,7 +131,7 @@ const protectLeaders: Step<CreateInput> = {
   undo: nothingToUndo('a table that is gone from the catalog is demanded by nobody'),
 };
 
-const createParents: Step<CreateInput> = {
+const createParents: Step<CreateInput, QuorumData> = {
   name: 'create-parents',
   done: async (c) => recordOf(c)?.state === 'ready',
   run: async (c) => {
@@ -145,7 +151,7 @@ const createParents: Step<CreateInput> = {
  * A node may have died and come back since its part was made: its streams were cut then, and no failover or return sees to a table that is not
  * open. Null where all that the table needs is there now.
  */
-async function standsEverywhere(c: StepContext<CreateInput>): Promise<StepResult | null> {
+async function standsEverywhere(c: StepContext<CreateInput, QuorumData>): Promise<StepResult | null> {
   const holders = c.input.table.partitions.flatMap((p) => p.replicas.map((r) => r.node));
   const away = holders.find((node) => !c.alive(node));
   if (away !== undefined) return again(200, waitFor('node', `node ${away}, which is to hold a replica, is away`, away));
@@ -154,7 +160,7 @@ async function standsEverywhere(c: StepContext<CreateInput>): Promise<StepResult
   return null;
 }
 
-const openTable: Step<CreateInput> = {
+const openTable: Step<CreateInput, QuorumData> = {
   name: 'open-table',
   noReturn: true,
   done: async (c) => recordOf(c)?.state === 'ready',
@@ -168,7 +174,7 @@ const openTable: Step<CreateInput> = {
   undo: nothingToUndo('behind the point of no return'),
 };
 
-export const createTable = operationKind<CreateInput>({
+export const createTable = operationKind<CreateInput, QuorumData>({
   kind: 'create-table',
   refuse: refuseTable,
   subject: (input) => tableName(input.table),
@@ -179,7 +185,7 @@ export const createTable = operationKind<CreateInput>({
 
 const dropping = (c: StepContext<DropInput>) => c.view.tables.get(c.input.tid);
 
-const closeTable: Step<DropInput> = {
+const closeTable: Step<DropInput, DropData> = {
   name: 'close-table',
   noReturn: true,
   done: async (c) => dropping(c)?.state !== 'ready',
@@ -190,7 +196,7 @@ const closeTable: Step<DropInput> = {
   undo: nothingToUndo('behind the point of no return'),
 };
 
-const dropEverywhere: Step<DropInput> = {
+const dropEverywhere: Step<DropInput, DropData> = {
   name: 'drop-everywhere',
   done: async (c) => dropping(c) === undefined,
   run: async (c) => {
@@ -210,17 +216,17 @@ const dropEverywhere: Step<DropInput> = {
   undo: nothingToUndo('behind the point of no return'),
 };
 
-const disconnectNodes: Step<DropInput> = {
+const disconnectNodes: Step<DropInput, DropData> = {
   name: 'disconnect-nodes',
   done: async () => false,
   run: async (c) => {
-    for (const node of (c.data.nodes as NodeId[] | undefined) ?? []) await disconnectIdlePairs(c, node);
+    for (const node of c.data.nodes ?? []) await disconnectIdlePairs(c, node);
     return DONE;
   },
   undo: nothingToUndo('behind the point of no return'),
 };
 
-export const dropTable = operationKind<DropInput>({
+export const dropTable = operationKind<DropInput, DropData>({
   kind: 'drop-table',
   subject: (input) => input.name,
   locks: (input) => ['schema', ...Array.from({ length: input.partitions }, (_, pid) => partitionLock(input.tid, pid))],

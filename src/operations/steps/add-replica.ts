@@ -4,6 +4,7 @@ import { partitionTable } from '../../catalog/names.ts';
 import { hasLeft, isOut, partitionKey, replicaOn } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { tideError } from '../../core/errors.ts';
+import type { CopyData } from '../data.ts';
 import { again, DONE, giveUp, nothingToUndo, type Step, type StepContext, type StepResult } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
 import { waitFor, waitForTransaction } from '../waiting.ts';
@@ -32,15 +33,17 @@ export interface AddInput extends PartitionRef {
   to: NodeId;
 }
 
-const stateOn = (c: StepContext<AddInput>) => replicaOn(partitionNow(c), c.input.to)?.state;
+type Context = StepContext<AddInput, CopyData>;
+
+const stateOn = (c: Context) => replicaOn(partitionNow(c), c.input.to)?.state;
 
 /** Undone as far as `count-replica`, and the replica counts still: a failover needed it. So it stays. */
 const unlessItCounts =
-  (undo: (c: StepContext<AddInput>) => Promise<StepResult>) =>
-  async (c: StepContext<AddInput>): Promise<StepResult> =>
+  (undo: (c: Context) => Promise<StepResult>) =>
+  async (c: Context): Promise<StepResult> =>
     stateOn(c) === 'ready' ? DONE : undo(c);
 
-const claimReplica: Step<AddInput> = {
+const claimReplica: Step<AddInput, CopyData> = {
   name: 'claim-replica',
   done: async (c) => stateOn(c) === 'joining' || stateOn(c) === 'ready',
   run: async (c) => {
@@ -67,7 +70,7 @@ const claimReplica: Step<AddInput> = {
 };
 
 /** Null unless the target still has what an earlier copy has left there: it goes, or rows would be copied into it. */
-async function awaitClearing(c: StepContext<AddInput>): Promise<StepResult | null> {
+async function awaitClearing(c: Context): Promise<StepResult | null> {
   const { to } = c.input;
   const recovery = c.running().find((r) => r.kind === 'recover-node' && r.input.node === to);
   if (!recovery || !(await c.plane.replicaExists(to, refOf(c)))) return null;
@@ -78,7 +81,7 @@ async function awaitClearing(c: StepContext<AddInput>): Promise<StepResult | nul
 }
 
 /** Null once the target has no table, or is out: it loses what the catalog does not know when it returns. Else what has to be waited for. */
-async function dropCopy(c: StepContext<AddInput>): Promise<StepResult | null> {
+async function dropCopy(c: Context): Promise<StepResult | null> {
   const { to } = c.input;
   if (isOut(c.view, to) || !(await c.plane.replicaExists(to, refOf(c)))) return null;
   // A target that was away when its copy was ended has still to be told; while it copies, the table cannot be dropped.
@@ -89,7 +92,7 @@ async function dropCopy(c: StepContext<AddInput>): Promise<StepResult | null> {
   return null;
 }
 
-const createReplicaTable: Step<AddInput> = {
+const createReplicaTable: Step<AddInput, CopyData> = {
   name: 'create-replica-table',
   done: (c) => c.plane.replicaExists(c.input.to, refOf(c)),
   run: async (c) => {
@@ -99,7 +102,7 @@ const createReplicaTable: Step<AddInput> = {
   undo: unlessItCounts(async (c) => (await dropCopy(c)) ?? DONE),
 };
 
-const connectNodes: Step<AddInput> = {
+const connectNodes: Step<AddInput, CopyData> = {
   name: 'connect-nodes',
   done: async () => false,
   run: async (c) => {
@@ -113,14 +116,14 @@ const connectNodes: Step<AddInput> = {
 };
 
 /** Streams between the new replica's node and another, both ways; else what their slots have to wait for. */
-async function connect(c: StepContext<AddInput>, other: NodeId): Promise<StepResult | null> {
+async function connect(c: Context, other: NodeId): Promise<StepResult | null> {
   const slow = await slotBlocker(c, other);
   if (slow) return slow;
   return (await connectStream(c, other, c.input.to)) ?? (await connectStream(c, c.input.to, other));
 }
 
 /** Making a slot waits for every older write transaction of that server; better to name it than to hang in CREATE SUBSCRIPTION. */
-async function slotBlocker(c: StepContext<AddInput>, other: NodeId) {
+async function slotBlocker(c: Context, other: NodeId) {
   if ((await c.plane.hasStream(other, c.input.to)) && (await c.plane.hasStream(c.input.to, other))) return null;
   for (const node of [other, c.input.to]) {
     const writer = await c.plane.oldestWriter(node);
@@ -134,10 +137,7 @@ async function slotBlocker(c: StepContext<AddInput>, other: NodeId) {
   return null;
 }
 
-/** The slot of the copy on its source, once the copy has begun. */
-const copySlotOf = (c: StepContext<AddInput>) => c.data.copySlot as string | undefined;
-
-const copyRows: Step<AddInput> = {
+const copyRows: Step<AddInput, CopyData> = {
   name: 'copy-rows',
   done: async (c) => c.alive(c.input.to) && (await isFed(c)),
   run: async (c) => {
@@ -170,7 +170,7 @@ const copyRows: Step<AddInput> = {
   },
   undo: unlessItCounts(async (c) => {
     const leader = partitionNow(c).leader;
-    const slot = copySlotOf(c);
+    const slot = c.data.copySlot;
     // First the receiver, which would make its slot again; one that has gone has not taken its slot along.
     await endStream(c, leader, c.input.to);
     if (slot !== undefined && !isOut(c.view, leader)) await c.plane.dropSlot(leader, slot);
@@ -182,7 +182,7 @@ const copyRows: Step<AddInput> = {
 const COPY_FAILS_MS = 15_000;
 
 /** Null where the copy does not fail; else with PostgreSQL's reason. */
-function failedCopy(c: StepContext<AddInput>, leader: NodeId): StepResult | null {
+function failedCopy(c: Context, leader: NodeId): StepResult | null {
   const { to } = c.input;
   const failure = c.copyFailure(leader, to, refOf(c));
   if (!failure) return null;
@@ -193,8 +193,8 @@ function failedCopy(c: StepContext<AddInput>, leader: NodeId): StepResult | null
 }
 
 /** Null once no copy from a node that is out is under way: a failover of that node, if there is one, chooses before. */
-async function endOutCopy(c: StepContext<AddInput>): Promise<StepResult | null> {
-  const from = (c.data.copyFrom as NodeId | undefined) ?? partitionNow(c).leader;
+async function endOutCopy(c: Context): Promise<StepResult | null> {
+  const from = c.data.copyFrom ?? partitionNow(c).leader;
   const late = isOut(c.view, c.input.to) ? null : await endOutStreams(c, [from], c.input.to);
   const node = late?.kind === 'again' ? late.waitsFor?.node : undefined;
   if (late && c.data.awaitsLeader !== node) await c.remember({ awaitsLeader: node });
@@ -202,12 +202,12 @@ async function endOutCopy(c: StepContext<AddInput>): Promise<StepResult | null> 
 }
 
 /** Null while both ends can afford the copy; a target that waits for its copy to begin has time (`beginCopy`). */
-async function requireMeans(c: StepContext<AddInput>): Promise<StepResult | null> {
-  const full = copySlotOf(c) === undefined ? null : requireRoom(c, c.input.to);
-  return full ?? (await requireLittleWal(c, partitionNow(c).leader, c.input.to, copySlotOf(c) ?? null));
+async function requireMeans(c: Context): Promise<StepResult | null> {
+  const full = c.data.copySlot === undefined ? null : requireRoom(c, c.input.to);
+  return full ?? (await requireLittleWal(c, partitionNow(c).leader, c.input.to, c.data.copySlot ?? null));
 }
 
-async function isFed(c: StepContext<AddInput>): Promise<boolean> {
+async function isFed(c: Context): Promise<boolean> {
   const { leader } = partitionNow(c);
   const { to } = c.input;
   return (await c.plane.isWhole(leader, to)) && (await c.plane.streamState(leader, to, refOf(c))) === 'ready';
@@ -217,7 +217,7 @@ async function isFed(c: StepContext<AddInput>): Promise<boolean> {
  * What becomes of a replica whose stream does not flow: one that was only disabled goes on; in any other it has missed rows, unless they are being
  * compared by a failover, which says what is next.
  */
-async function regainStream(c: StepContext<AddInput>): Promise<StepResult> {
+async function regainStream(c: Context): Promise<StepResult> {
   const { leader } = partitionNow(c);
   const { to } = c.input;
   const whole = await c.plane.isWhole(leader, to);
@@ -228,9 +228,9 @@ async function regainStream(c: StepContext<AddInput>): Promise<StepResult> {
   return giveUp(tideError('STREAM_LOST', { from: leader, to }));
 }
 
-async function beginCopy(c: StepContext<AddInput>, leader: NodeId): Promise<StepResult> {
+async function beginCopy(c: Context, leader: NodeId): Promise<StepResult> {
   // Its rows, or part of them, are there: copied into them it would never end.
-  if (copySlotOf(c) !== undefined) return regainStream(c);
+  if (c.data.copySlot !== undefined) return regainStream(c);
   const noRoom = await awaitRoom(c, c.input.to);
   if (noRoom) return noRoom;
   // Asked for before: once the copy runs, a target that goes silent must not keep its slot's name to itself.
@@ -243,19 +243,19 @@ async function beginCopy(c: StepContext<AddInput>, leader: NodeId): Promise<Step
   return again(100, waitFor('copy', 'the copy starts', c.input.to));
 }
 
-async function rememberCopy(c: StepContext<AddInput>, leader: NodeId): Promise<void> {
-  if (copySlotOf(c) !== undefined) return;
+async function rememberCopy(c: Context, leader: NodeId): Promise<void> {
+  if (c.data.copySlot !== undefined) return;
   await c.remember({ copySlot: await c.plane.copySlot(leader, c.input.to, refOf(c)) });
 }
 
 /** Somebody else's word, or a slot that PostgreSQL gave up, may have ended the stream: what came after that is not here. */
-async function requireFed(c: StepContext<AddInput>): Promise<StepResult | null> {
+async function requireFed(c: Context): Promise<StepResult | null> {
   const tooMuch = await requireMeans(c);
   if (tooMuch || (await isFed(c))) return tooMuch;
   return regainStream(c);
 }
 
-const catchUp: Step<AddInput> = {
+const catchUp: Step<AddInput, CopyData> = {
   name: 'catch-up',
   done: async (c) => stateOn(c) === 'ready',
   run: async (c) => {
@@ -272,7 +272,7 @@ const catchUp: Step<AddInput> = {
 };
 
 /** Null once the streams are there; else what has to be waited for. */
-async function joinFollowers(c: StepContext<AddInput>): Promise<StepResult | null> {
+async function joinFollowers(c: Context): Promise<StepResult | null> {
   const { to } = c.input;
   for (const other of readyNodes(partitionNow(c)).filter((n) => n !== to && c.alive(n))) {
     // What the leader sends it must never be begun anew here: what came meanwhile would be missing for ever, and it would count.
@@ -290,7 +290,7 @@ async function joinFollowers(c: StepContext<AddInput>): Promise<StepResult | nul
  * Streams between the new replica and the other followers, both ways: any of them may lead next. They carry nothing now, so nothing is
  * copied. A follower that does not answer is left out; a change of leader looks again.
  */
-const connectFollowers: Step<AddInput> = {
+const connectFollowers: Step<AddInput, CopyData> = {
   name: 'connect-followers',
   done: async (c) => stateOn(c) === 'ready',
   run: async (c) => (await joinFollowers(c)) ?? DONE,
@@ -303,7 +303,7 @@ const connectFollowers: Step<AddInput> = {
   }),
 };
 
-const countReplica: Step<AddInput> = {
+const countReplica: Step<AddInput, CopyData> = {
   name: 'count-replica',
   done: async (c) => stateOn(c) === 'ready',
   run: async (c) => {
@@ -337,14 +337,14 @@ const countReplica: Step<AddInput> = {
 };
 
 /** A follower that came back before the replica counted has not looked for its streams; one that comes back after this does. */
-const connectReturned: Step<AddInput> = {
+const connectReturned: Step<AddInput, CopyData> = {
   name: 'connect-returned',
   done: async (c) => stateOn(c) !== 'ready' || isOut(c.view, c.input.to),
   run: async (c) => (await joinFollowers(c)) ?? DONE,
   undo: nothingToUndo('the streams go with those that were started before'),
 };
 
-export const addReplicaSteps: readonly Step<AddInput>[] = [
+export const addReplicaSteps: readonly Step<AddInput, CopyData>[] = [
   claimReplica,
   createReplicaTable,
   connectNodes,

@@ -1,4 +1,5 @@
 import { type Goal, type Move, planNext, type RunningMove } from '../../placement/plan.ts';
+import type { PlanData } from '../data.ts';
 import { again, DONE, type OperationRecord, type StepContext, type StepResult } from '../operation.ts';
 import { waitFor } from '../waiting.ts';
 
@@ -22,7 +23,7 @@ const RETRY_MS_MAX = 300_000;
  * nothing left to plan. It plans anew each time, so that a node that joins or dies meanwhile is part of the same plan, not of the next.
  * Failures of moves up to the id `forgiven` are those of an earlier plan.
  */
-export async function carryOut(c: StepContext<unknown>, goal: Goal, forgiven = 0): Promise<StepResult> {
+export async function carryOut(c: StepContext<unknown, PlanData>, goal: Goal, forgiven = 0): Promise<StepResult> {
   const children = c.children();
   showProgress(c, children);
   const own = children.filter((r) => r.id > forgiven);
@@ -57,13 +58,13 @@ export async function carryOut(c: StepContext<unknown>, goal: Goal, forgiven = 0
 }
 
 /** Ends the moves that were begun, and carries out the plan that takes back what they did. */
-export async function carryBack(c: StepContext<unknown>, goal: Goal): Promise<StepResult> {
-  return (await endMoves(c)) ?? carryOut(c, goal, c.data.restoring as number);
+export async function carryBack(c: StepContext<unknown, PlanData>, goal: Goal): Promise<StepResult> {
+  return (await endMoves(c)) ?? carryOut(c, goal, c.data.restoring);
 }
 
 /** Null once the moves that were begun before an undo have ended. */
-export async function endMoves(c: StepContext<unknown>): Promise<StepResult | null> {
-  if (typeof c.data.restoring === 'number') return null;
+export async function endMoves(c: StepContext<unknown, PlanData>): Promise<StepResult | null> {
+  if (c.data.restoring !== undefined) return null;
   const stopped = await stopChildren(c);
   if (stopped.kind === 'again') return stopped;
   await c.remember({ restoring: Math.max(0, ...c.children().map((child) => child.id)) });
@@ -83,8 +84,8 @@ function asRunningMove(record: OperationRecord): RunningMove {
   return { operation: record.id, move: { bytes, reason: '', ...record.input, kind: record.kind } as Move };
 }
 
-function showProgress(c: StepContext<unknown>, children: readonly OperationRecord[]): void {
-  const planned = typeof c.data.bytesPlanned === 'number' ? c.data.bytesPlanned : 0;
+function showProgress(c: StepContext<unknown, PlanData>, children: readonly OperationRecord[]): void {
+  const planned = c.data.bytesPlanned ?? 0;
   const done = children.reduce((sum, r) => sum + (r.status === 'done' ? r.bytesTotal : r.bytesDone), 0);
   c.progress(done, Math.max(planned, done));
 }
@@ -104,8 +105,12 @@ function showMoves(c: StepContext<unknown>, own: readonly OperationRecord[], wai
 }
 
 /** Other operations may do part of the plan: what is left to do tells more than what our own moves have done. */
-function showRemaining(c: StepContext<unknown>, running: readonly OperationRecord[], planned: readonly Move[]): void {
-  if (typeof c.data.bytesPlanned !== 'number') return;
+function showRemaining(
+  c: StepContext<unknown, PlanData>,
+  running: readonly OperationRecord[],
+  planned: readonly Move[],
+): void {
+  if (c.data.bytesPlanned === undefined) return;
   const left = planned.reduce((sum, move) => sum + move.bytes, 0);
   const underWay = running.reduce((sum, r) => sum + Math.max(0, sizeOf(r) - r.bytesDone), 0);
   c.progress(c.data.bytesPlanned - left - underWay, c.data.bytesPlanned);

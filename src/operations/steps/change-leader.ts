@@ -4,6 +4,7 @@ import { followersOf } from '../../catalog/quorum.ts';
 import { connectedNodes, isOut, partitionKey, replicaOn } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { TideError, tideError } from '../../core/errors.ts';
+import type { LeaderData } from '../data.ts';
 import { again, DONE, nothingToUndo, type Step, type StepContext, type StepResult } from '../operation.ts';
 import { pauseLimit } from '../pause-budget.ts';
 import type { HingeTarget, PartitionRef } from '../ports.ts';
@@ -29,21 +30,23 @@ export interface LeaderInput extends PartitionRef {
   to: NodeId;
 }
 
+type Context = StepContext<LeaderInput, LeaderData>;
+
 /** The old leader, once the change has begun; undefined where this operation changes no leader. */
-const begun = (c: StepContext<LeaderInput>) => c.data.source as NodeId | undefined;
-const epochOf = (c: StepContext<LeaderInput>) => must(c.data.epoch as number | undefined, 'epoch of the change');
-const notMine = (c: StepContext<LeaderInput>) => begun(c) === undefined && partitionNow(c).leader !== c.input.from;
-const placeOf = (c: StepContext<LeaderInput>, step: string, node: NodeId): Place => ({ ...refOf(c), step, node });
+const begun = (c: Context) => c.data.source;
+const epochOf = (c: Context) => must(c.data.epoch, 'epoch of the change');
+const notMine = (c: Context) => begun(c) === undefined && partitionNow(c).leader !== c.input.from;
+const placeOf = (c: Context, step: string, node: NodeId): Place => ({ ...refOf(c), step, node });
 const IN_USE = 'a transaction that has used the partition is open';
-const hasSwung = (c: StepContext<LeaderInput>) => partitionNow(c).epoch >= (c.data.epoch as number);
+const hasSwung = (c: Context) => partitionNow(c).epoch >= (c.data.epoch ?? Number.POSITIVE_INFINITY);
 
 /** A failover has made somebody else the leader meanwhile: what is left of this change is the failover's. */
-const superseded = (c: StepContext<LeaderInput>) => {
+const superseded = (c: Context) => {
   const { epoch, leader } = partitionNow(c);
   return begun(c) !== undefined && (epoch > epochOf(c) || (epoch === epochOf(c) && leader !== c.input.to));
 };
 
-const beginChange: Step<LeaderInput> = {
+const beginChange: Step<LeaderInput, LeaderData> = {
   name: 'begin-change',
   done: async (c) => notMine(c) || begun(c) !== undefined,
   run: async (c) => {
@@ -62,7 +65,7 @@ const beginChange: Step<LeaderInput> = {
 };
 
 /** The next leader has to reach every follower, the present leader included, before it leads. */
-const connectTarget: Step<LeaderInput> = {
+const connectTarget: Step<LeaderInput, LeaderData> = {
   name: 'connect-target',
   done: async (c) => notMine(c) || hasSwung(c),
   run: async (c) => {
@@ -86,7 +89,7 @@ const connectTarget: Step<LeaderInput> = {
  * Clients of the target come through the source until its own hinge is turned. One that leads to an earlier leader is pointed there first: that
  * node may lead its own to the target as soon as this is the leader, and statements would go in a circle.
  */
-async function leadTargetToSource(c: StepContext<LeaderInput>): Promise<StepResult | null> {
+async function leadTargetToSource(c: Context): Promise<StepResult | null> {
   const source = must(begun(c), 'source');
   const { to } = c.input;
   const aim = await c.plane.readHinge(to, refOf(c));
@@ -108,7 +111,7 @@ async function leadTargetToSource(c: StepContext<LeaderInput>): Promise<StepResu
  * both leaders and copied again when it is back. First no commit counts on it any more: back too early, it would acknowledge rows that it
  * is no longer sent.
  */
-async function leaveDeadBehind(c: StepContext<LeaderInput>): Promise<StepResult | null> {
+async function leaveDeadBehind(c: Context): Promise<StepResult | null> {
   const source = must(begun(c), 'source');
   const followers = readyNodes(partitionNow(c)).filter((n) => n !== source && n !== c.input.to);
   const dead = followers.filter((n) => !c.alive(n));
@@ -130,7 +133,7 @@ async function leaveDeadBehind(c: StepContext<LeaderInput>): Promise<StepResult 
 }
 
 /** From its first write on, the next leader has to acknowledge only what a follower has. */
-const protectTarget: Step<LeaderInput> = {
+const protectTarget: Step<LeaderInput, LeaderData> = {
   name: 'protect-target',
   done: async (c) => notMine(c) || hasSwung(c),
   run: async (c) => (await protectPartition(c, c.input.to)) ?? DONE,
@@ -140,7 +143,7 @@ const protectTarget: Step<LeaderInput> = {
   },
 };
 
-const prepareForward: Step<LeaderInput> = {
+const prepareForward: Step<LeaderInput, LeaderData> = {
   name: 'prepare-forward',
   done: async (c) => notMine(c) || hasSwung(c),
   run: async (c) => {
@@ -161,7 +164,7 @@ const prepareForward: Step<LeaderInput> = {
   },
 };
 
-const swing: Step<LeaderInput> = {
+const swing: Step<LeaderInput, LeaderData> = {
   name: 'swing',
   noReturn: true,
   done: async (c) => {
@@ -178,7 +181,7 @@ const swing: Step<LeaderInput> = {
     const wait = (await oldHolder(c, place, IN_USE)) ?? (await lagging(c, place, followersOf(partitionNow(c), source)));
     if (wait) return wait;
     // Either node may have been out since, and its return drops loose forwards and guards what follows.
-    if (c.data.tried === true) await prepareForward.run(c);
+    if (c.data.tried) await prepareForward.run(c);
     else await c.remember({ tried: true });
     // Asked again after all that took its time, in the moment of the swing.
     if (mayNotSwing(c, source)) return leaveUnswung(c, source);
@@ -193,12 +196,12 @@ const swing: Step<LeaderInput> = {
 };
 
 /** The source is out, or has been taken back and the target has missed rows since, or others lead: nothing has swung, and nothing may. */
-function mayNotSwing(c: StepContext<LeaderInput>, source: NodeId): boolean {
+function mayNotSwing(c: Context, source: NodeId): boolean {
   return hasSwung(c) || isOut(c.view, source) || replicaOn(partitionNow(c), c.input.to)?.state !== 'ready';
 }
 
 /** A source that is out may be taken back, and then knows whether it has swung; or others lead in its place. */
-async function leaveUnswung(c: StepContext<LeaderInput>, source: NodeId): Promise<StepResult> {
+async function leaveUnswung(c: Context, source: NodeId): Promise<StepResult> {
   // A failover has overtaken it: that is as good as done, and what is left of this goes on.
   if (hasSwung(c)) return again(20);
   if (isOut(c.view, source))
@@ -211,11 +214,7 @@ async function leaveUnswung(c: StepContext<LeaderInput>, source: NodeId): Promis
  * Tries the catch-up without the lock first. A follower that stays somewhat behind would be waited for for ever: if it would catch up within the
  * longest budget, that grows.
  */
-async function lagging(
-  c: StepContext<LeaderInput>,
-  place: Place,
-  followers: readonly NodeId[],
-): Promise<StepResult | null> {
+async function lagging(c: Context, place: Place, followers: readonly NodeId[]): Promise<StepResult | null> {
   const source = place.node;
   const budgetMs = budgetAt(c, place);
   const marker = await c.plane.writeMarker(source);
@@ -241,7 +240,7 @@ function passingAsFalse(error: unknown): false {
 }
 
 /** The world has changed; now the catalog says so, under a higher epoch. */
-const publishLeader: Step<LeaderInput> = {
+const publishLeader: Step<LeaderInput, LeaderData> = {
   name: 'publish-leader',
   done: async (c) => begun(c) === undefined || superseded(c) || (hasSwung(c) && c.data.mark !== undefined),
   run: async (c) => {
@@ -261,9 +260,9 @@ const publishLeader: Step<LeaderInput> = {
 /** Points a hinge once nobody can look at the new leader with eyes from before the swing. */
 function settle(
   name: string,
-  at: (c: StepContext<LeaderInput>) => NodeId,
-  to: (c: StepContext<LeaderInput>) => HingeTarget,
-): Step<LeaderInput> {
+  at: (c: Context) => NodeId,
+  to: (c: Context) => HingeTarget,
+): Step<LeaderInput, LeaderData> {
   return {
     name,
     done: async (c) => {
@@ -274,7 +273,9 @@ function settle(
     },
     run: async (c) => {
       const place = placeOf(c, name, at(c));
-      const [older] = await c.plane.olderSnapshots(c.input.to, c.data.mark as string);
+      const { mark } = c.data;
+      // Nobody marked a target that was out then: its sessions had ended.
+      const [older] = mark === undefined ? [] : await c.plane.olderSnapshots(c.input.to, mark);
       if (older)
         return again(
           100,
@@ -302,7 +303,7 @@ const settleSource = settle(
 );
 
 /** After a failover the forward leads to rows that are old: whoever goes through it goes to where the partition is led now. */
-const repointSource: Step<LeaderInput> = {
+const repointSource: Step<LeaderInput, LeaderData> = {
   ...settleSource,
   done: async (c) => (await settleSource.done(c)) && !(superseded(c) && (await isForwarded(c))),
   run: async (c) => {
@@ -313,14 +314,14 @@ const repointSource: Step<LeaderInput> = {
 };
 
 /** Where the source leads again, or is out, its hinge is the failover's, or of its return. */
-async function isForwarded(c: StepContext<LeaderInput>): Promise<boolean> {
+async function isForwarded(c: Context): Promise<boolean> {
   const source = must(begun(c), 'source');
   if (isOut(c.view, source) || partitionNow(c).leader === source) return false;
   const target = await c.plane.readHinge(source, refOf(c));
   return target?.kind === 'forward' && target.epoch === epochOf(c);
 }
 
-const dropForward: Step<LeaderInput> = {
+const dropForward: Step<LeaderInput, LeaderData> = {
   name: 'drop-forward',
   done: async (c) => begun(c) === undefined || isOut(c.view, must(begun(c), 'source')),
   run: async (c) => {
@@ -330,7 +331,7 @@ const dropForward: Step<LeaderInput> = {
   undo: nothingToUndo('behind the point of no return'),
 };
 
-export const changeLeaderSteps: readonly Step<LeaderInput>[] = [
+export const changeLeaderSteps: readonly Step<LeaderInput, LeaderData>[] = [
   beginChange,
   connectTarget,
   protectTarget,

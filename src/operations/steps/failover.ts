@@ -24,8 +24,6 @@ export interface FailoverInput {
   sinceMs?: number;
 }
 
-type Context = StepContext<FailoverInput>;
-
 /** What becomes of one partition that the dead node led. */
 interface Choice extends PartitionRef {
   /** The epoch under which `leader` leads. */
@@ -37,14 +35,22 @@ interface Choice extends PartitionRef {
   guard: NodeId | null;
 }
 
-const positionsOf = (c: Context) => c.data.positions as Record<string, number | null> | undefined;
-const choicesOf = (c: Context) => must(c.data.choices as Choice[] | undefined, 'the choice of leaders');
+export interface FailoverData {
+  /** How far each live node had come in the dead node's streams, by its id; null: it receives nothing from there. */
+  positions?: Readonly<Record<string, number | null>>;
+  settlingSinceMs?: number;
+  choices?: readonly Choice[];
+}
+
+type Context = StepContext<FailoverInput, FailoverData>;
+
+const choicesOf = (c: Context) => must(c.data.choices, 'the choice of leaders');
 const refOf = ({ tid, pid }: PartitionRef): PartitionRef => ({ tid, pid });
 const ledBy = (c: Context, node: NodeId) => servedBy(c.view, node);
 
-const cutStreams: Step<FailoverInput> = {
+const cutStreams: Step<FailoverInput, FailoverData> = {
   name: 'cut-streams',
-  done: async (c) => positionsOf(c) !== undefined,
+  done: async (c) => c.data.positions !== undefined,
   run: async (c) => {
     const { node } = c.input;
     const live = [...c.view.nodes.keys()].filter((n) => n !== node && c.alive(n));
@@ -56,7 +62,7 @@ const cutStreams: Step<FailoverInput> = {
 };
 
 /** From here on nobody asks the node for anything, and operations that are undone leave out what lies there. */
-const markOutage: Step<FailoverInput> = {
+const markOutage: Step<FailoverInput, FailoverData> = {
   name: 'mark-outage',
   done: async (c) => c.view.nodes.get(c.input.node)?.outage?.by === c.input.by,
   run: async (c) => {
@@ -77,15 +83,16 @@ const markOutage: Step<FailoverInput> = {
 const SETTLE_MS = 5_000;
 
 /** Everything that involves the node and can still be undone, is; what is past its point of no return goes on beside this. */
-const settleOperations: Step<FailoverInput> = {
+const settleOperations: Step<FailoverInput, FailoverData> = {
   name: 'settle-operations',
   done: async (c) => c.data.choices !== undefined,
   run: async (c) => {
-    if (c.data.settlingSinceMs === undefined) await c.remember({ settlingSinceMs: c.clock.nowMs() });
+    const sinceMs = c.data.settlingSinceMs ?? c.clock.nowMs();
+    if (c.data.settlingSinceMs === undefined) await c.remember({ settlingSinceMs: sinceMs });
     const mine = inTheWay(c);
     for (const { id, cancelRequested, passedNoReturn } of mine)
       if (!cancelRequested && !passedNoReturn) await c.cancel(id);
-    const settlingMs = c.clock.nowMs() - (c.data.settlingSinceMs as number);
+    const settlingMs = c.clock.nowMs() - sinceMs;
     // Before it began, where another manager with another clock did: nobody waits for that.
     const late = settlingMs > SETTLE_MS || settlingMs < 0;
     if (mine.length === 0 || late) return DONE;
@@ -126,9 +133,9 @@ function waitsForCopyOf(c: Context, { status, input }: OperationRecord): boolean
 }
 
 /** Whether its swing came through is known by the dead node alone. */
-const hasLostSource = (c: Context, r: OperationRecord) => r.data.began === 'swing' && r.data.source === c.input.node;
+const hasLostSource = (c: Context, r: OperationRecord) => r.began === 'swing' && r.data.source === c.input.node;
 
-const chooseLeaders: Step<FailoverInput> = {
+const chooseLeaders: Step<FailoverInput, FailoverData> = {
   name: 'choose-leaders',
   noReturn: true,
   done: async (c) => c.data.choices !== undefined,
@@ -172,7 +179,7 @@ function choose(c: Context, partition: Partition, leads: ReadonlyMap<NodeId, num
         r.input.pid === partition.pid,
     );
   const target = unfinished ? Number(unfinished.input.to) : null;
-  const position = (n: NodeId) => positionsOf(c)?.[n] ?? null;
+  const position = (n: NodeId) => c.data.positions?.[n] ?? null;
   const { recover } = c.input;
   if (recover?.tid === partition.tid && recover.pid === partition.pid) return recovered(c, partition, target);
   const followers = followersOf(partition, node);
@@ -209,7 +216,7 @@ function recovered(c: Context, { tid, pid, epoch, replicas }: Partition, target:
 }
 
 /** Streams first: a replica that has to be copied again must not be sent a row that it cannot take. Then all of it in one change. */
-const publishLeaders: Step<FailoverInput> = {
+const publishLeaders: Step<FailoverInput, FailoverData> = {
   name: 'publish-leaders',
   done: async (c) => choicesOf(c).every((choice) => !isDue(c, choice)),
   run: async (c) => {
@@ -259,7 +266,7 @@ async function isHeldUp(c: Context, from: NodeId, to: NodeId): Promise<boolean> 
 /** Sessions on a hinge that leads to the dead node get nowhere: they are ended in the last of so many tries. */
 const HOLDERS_TRIES = 2;
 
-const openLeaders: Step<FailoverInput> = {
+const openLeaders: Step<FailoverInput, FailoverData> = {
   name: 'open-leaders',
   done: async () => false,
   run: async (c) => {
@@ -332,7 +339,7 @@ export function leaderless(view: Context['view'], node: NodeId, alive: (node: No
   return servedBy(view, node).filter((p) => haveAllBetween(view, node, followersOf(p, node).filter(alive)));
 }
 
-export const failoverSteps: readonly Step<FailoverInput>[] = [
+export const failoverSteps: readonly Step<FailoverInput, FailoverData>[] = [
   cutStreams,
   markOutage,
   settleOperations,

@@ -3,6 +3,7 @@ import { partitionTable } from '../../catalog/names.ts';
 import { allPartitions, connectedNodes, isOut, partitionOf } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import type { WaitReason } from '../../core/wait-reason.ts';
+import type { HingeData } from '../data.ts';
 import type { StepContext, StepResult } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
 import { waitFor } from '../waiting.ts';
@@ -12,7 +13,10 @@ import { backOff, budgetAt, oldHolder } from './patience.ts';
  * Points the hinges of the other live nodes past nodes that are about to be away, wherever they do not lead: null when none leads there, else
  * what has to be waited for. A transaction that has gone through such a hinge holds its lock: when this is through, none depends on them.
  */
-export async function pointPast(c: StepContext<unknown>, leaving: readonly NodeId[]): Promise<StepResult | null> {
+export async function pointPast(
+  c: StepContext<unknown, HingeData>,
+  leaving: readonly NodeId[],
+): Promise<StepResult | null> {
   const staying = connectedNodes(c.view).filter((n) => !leaving.includes(n.id) && n.state !== 'joining');
   for (const { id } of staying.filter((n) => c.alive(n.id))) {
     const hinges = await c.plane.readHinges(id);
@@ -59,7 +63,6 @@ export async function pointPastDead(
 export function forwardersTo(c: StepContext<unknown>, node: NodeId, { tid, pid }: PartitionRef): NodeId[] {
   return c
     .running()
-    .filter((r) => r.input.to === node && r.input.tid === tid && r.input.pid === pid && r.data.began === 'swing')
-    .map((r) => r.data.source as NodeId)
-    .filter((source) => source !== undefined && !isOut(c.view, source));
+    .filter((r) => r.input.to === node && r.input.tid === tid && r.input.pid === pid && r.began === 'swing')
+    .flatMap(({ data: { source } }) => (source === undefined || isOut(c.view, source) ? [] : [source]));
 }

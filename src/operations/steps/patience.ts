@@ -1,5 +1,6 @@
 import type { NodeId } from '../../catalog/model.ts';
 import { partitionKey } from '../../catalog/view.ts';
+import type { HingeData } from '../data.ts';
 import { again, type StepContext, type StepResult } from '../operation.ts';
 import { afterMeeting, afterTry, FRESH, isTooOld, type Patience, pauseBudget, pauseLimit } from '../pause-budget.ts';
 import type { Blocker, PartitionRef } from '../ports.ts';
@@ -18,18 +19,22 @@ const LOOK_AGAIN_MS = 200;
 
 const keyOf = ({ step, node, tid, pid }: Place) => `${step} ${node} ${partitionKey(tid, pid)}`;
 
-function patienceAt(c: StepContext<unknown>, place: Place): Patience {
-  const kept = c.data.patience as (Patience & { at: string }) | undefined;
+function patienceAt(c: StepContext<unknown, HingeData>, place: Place): Patience {
+  const kept = c.data.patience;
   return kept?.at === keyOf(place) ? kept : FRESH;
 }
 
 /** How long the next try may hold the partition up, milliseconds. */
-export function budgetAt(c: StepContext<unknown>, place: Place): number {
+export function budgetAt(c: StepContext<unknown, HingeData>, place: Place): number {
   return pauseBudget(c.view.settings, patienceAt(c, place));
 }
 
 /** Waits, without the lock, for a transaction that will not end within the budget; null where there is none. */
-export async function oldHolder(c: StepContext<unknown>, place: Place, why: string): Promise<StepResult | null> {
+export async function oldHolder(
+  c: StepContext<unknown, HingeData>,
+  place: Place,
+  why: string,
+): Promise<StepResult | null> {
   const [oldest] = await c.plane.lockHolders(place.node, place);
   if (!oldest || !isTooOld(c.view.settings, budgetAt(c, place), oldest.ageMs)) return null;
   const before = patienceAt(c, place);
@@ -43,7 +48,11 @@ export async function oldHolder(c: StepContext<unknown>, place: Place, why: stri
 }
 
 /** Waits longer with every failed try, and never in step with anybody else. */
-export async function backOff(c: StepContext<unknown>, place: Place, kind: 'lag' | 'lock'): Promise<StepResult> {
+export async function backOff(
+  c: StepContext<unknown, HingeData>,
+  place: Place,
+  kind: 'lag' | 'lock',
+): Promise<StepResult> {
   const before = patienceAt(c, place);
   const after = afterTry(before);
   await keep(c, place, before, after);
@@ -54,12 +63,17 @@ export async function backOff(c: StepContext<unknown>, place: Place, kind: 'lag'
 }
 
 /** A follower that would catch up within a longer pause counts like a try: as far behind as that it may stay for ever. */
-export async function nearlyCaughtUp(c: StepContext<unknown>, place: Place): Promise<void> {
+export async function nearlyCaughtUp(c: StepContext<unknown, HingeData>, place: Place): Promise<void> {
   const before = patienceAt(c, place);
   await keep(c, place, before, afterTry(before));
 }
 
-async function keep(c: StepContext<unknown>, place: Place, before: Patience, after: Patience): Promise<void> {
+async function keep(
+  c: StepContext<unknown, HingeData>,
+  place: Place,
+  before: Patience,
+  after: Patience,
+): Promise<void> {
   if (after === before) return;
   await c.remember({ patience: { at: keyOf(place), ...after } });
   const budgetMs = pauseBudget(c.view.settings, after);
@@ -68,13 +82,13 @@ async function keep(c: StepContext<unknown>, place: Place, before: Patience, aft
   await c.event('pause-grown', text, place.node);
 }
 
-function mayTake(c: StepContext<unknown>, patience: Patience): string {
+function mayTake(c: StepContext<unknown, HingeData>, patience: Patience): string {
   const { settings } = c.view;
   return `the next may hold the partition up for ${pauseBudget(settings, patience)} ms, of ${pauseLimit(settings)} ms at most (move.max_pause_limit)`;
 }
 
 /** Null where it is one transaction that is waited for, which is named. */
-function streamOf(c: StepContext<unknown>, { tries }: Patience, { ageMs }: Blocker): string | null {
+function streamOf(c: StepContext<unknown, HingeData>, { tries }: Patience, { ageMs }: Blocker): string | null {
   if (tries < 2 || ageMs > pauseLimit(c.view.settings)) return null;
   return `transactions of ${Math.round(ageMs)} ms and more follow one another without a gap: the last ${tries} tries met one; ${mayTake(c, { tries, met: null })}`;
 }

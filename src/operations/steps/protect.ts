@@ -1,6 +1,7 @@
 import type { NodeId } from '../../catalog/model.ts';
 import { followersOf, type QuorumDemand } from '../../catalog/quorum.ts';
 import { isOut } from '../../catalog/view.ts';
+import type { QuorumData } from '../data.ts';
 import type { StepContext, StepResult } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
 import { awaitArrivals, partitionNow, refOf } from './partition.ts';
@@ -9,23 +10,23 @@ import { awaitArrivals, partitionNow, refOf } from './partition.ts';
  * Changes of who leads and who follows must not leave a commit acknowledged that no follower has. So what a change is going to need is
  * demanded of the quorum before it, in the journal, and stays demanded until the operation ends, whoever settles the quorum meanwhile.
  */
-export async function demandQuorum(c: StepContext<unknown>, ...demands: QuorumDemand[]): Promise<void> {
+export async function demandQuorum(c: StepContext<unknown, QuorumData>, ...demands: QuorumDemand[]): Promise<void> {
   const added = demands.filter((d) => !isDemanded(c, d));
   if (added.length > 0) await c.remember({ demands: [...demandsIn(c), ...added] });
   for (const node of new Set(demands.map((d) => d.node))) if (!isOut(c.view, node)) await c.settleQuorum(node);
 }
 
 /** Takes back what was demanded on a node; whoever takes its streams away settles its quorum. */
-export async function withdrawDemands(c: StepContext<unknown>, node: NodeId): Promise<void> {
+export async function withdrawDemands(c: StepContext<unknown, QuorumData>, node: NodeId): Promise<void> {
   const rest = demandsIn(c).filter((d) => d.node !== node);
   if (rest.length < demandsIn(c).length) await c.remember({ demands: rest });
 }
 
-function demandsIn(c: StepContext<unknown>): QuorumDemand[] {
-  return (c.data.demands as QuorumDemand[] | undefined) ?? [];
+function demandsIn(c: StepContext<unknown, QuorumData>): readonly QuorumDemand[] {
+  return c.data.demands ?? [];
 }
 
-function isDemanded(c: StepContext<unknown>, demand: QuorumDemand): boolean {
+function isDemanded(c: StepContext<unknown, QuorumData>, demand: QuorumDemand): boolean {
   return demandsIn(c).some((d) => JSON.stringify(d) === JSON.stringify(demand));
 }
 
@@ -34,7 +35,7 @@ function isDemanded(c: StepContext<unknown>, demand: QuorumDemand): boolean {
  * what to wait for. A follower that does not listen yet would hold up all writers of the node: it has to have heard something first.
  */
 export async function protectPartition(
-  c: StepContext<PartitionRef>,
+  c: StepContext<PartitionRef, QuorumData>,
   node: NodeId,
   change: Pick<QuorumDemand, 'without' | 'with'> = {},
 ): Promise<StepResult | null> {

@@ -26,7 +26,12 @@ export interface RecoverInput {
   node: NodeId;
 }
 
-type Context = StepContext<RecoverInput>;
+export interface RecoverData {
+  /** What the node had not sent is thrown away. */
+  forgotten?: true;
+}
+
+type Context = StepContext<RecoverInput, RecoverData>;
 
 /** What the turn of a hinge may take where no client can be held up by it. */
 const FENCED_MS = 5_000;
@@ -34,7 +39,7 @@ const FENCED_MS = 5_000;
 const isBack = (c: Context) => !isOut(c.view, c.input.node);
 const others = (c: Context) => connectedNodes(c.view).filter((n) => n.id !== c.input.node && c.alive(n.id));
 
-const forgetUnsent: Step<RecoverInput> = {
+const forgetUnsent: Step<RecoverInput, RecoverData> = {
   name: 'forget-unsent',
   done: async (c) => isBack(c) || c.data.forgotten === true,
   run: async (c) => {
@@ -47,7 +52,7 @@ const forgetUnsent: Step<RecoverInput> = {
   undo: nothingToUndo('streams without a slot are made anew by whoever connects the nodes'),
 };
 
-const demote: Step<RecoverInput> = {
+const demote: Step<RecoverInput, RecoverData> = {
   name: 'demote',
   done: async (c) => isBack(c),
   run: async (c) => {
@@ -123,7 +128,7 @@ function isChanging(c: Context, { tid, pid, leader, epoch }: Partition, target: 
   return c.running().some((r) => r.data.source === node && r.input.tid === tid && r.input.pid === pid);
 }
 
-const removeStrays: Step<RecoverInput> = {
+const removeStrays: Step<RecoverInput, RecoverData> = {
   name: 'remove-strays',
   done: async (c) => isBack(c),
   run: async (c) => {
@@ -179,7 +184,7 @@ async function disconnectReturned(c: Context): Promise<void> {
   }
 }
 
-const takeBack: Step<RecoverInput> = {
+const takeBack: Step<RecoverInput, RecoverData> = {
   name: 'take-back',
   noReturn: true,
   done: async (c) => isBack(c),
@@ -203,7 +208,7 @@ const takeBack: Step<RecoverInput> = {
 };
 
 /** Streams need the fence down, which the node does at its next beat. A stream of which this node leads a partition is the reconciler's. */
-const reopenStreams: Step<RecoverInput> = {
+const reopenStreams: Step<RecoverInput, RecoverData> = {
   name: 'reopen-streams',
   // It has gone again before it served: whoever fails it over waits for this operation to end. Or it has left, and serves no more.
   done: async (c) =>
@@ -244,7 +249,7 @@ function sharedReady(c: Context, other: NodeId): (PartitionRef & { leader: NodeI
     .map(({ tid, pid, leader }) => ({ tid, pid, leader }));
 }
 
-export const recoverSteps: readonly Step<RecoverInput>[] = [
+export const recoverSteps: readonly Step<RecoverInput, RecoverData>[] = [
   forgetUnsent,
   demote,
   removeStrays,

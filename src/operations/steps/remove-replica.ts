@@ -1,6 +1,7 @@
 import type { NodeId } from '../../catalog/model.ts';
 import { isOut, partitionKey, replicaOn } from '../../catalog/view.ts';
 import { tideError } from '../../core/errors.ts';
+import type { LeaderData, QuorumData } from '../data.ts';
 import { DONE, nothingToUndo, type Step, type StepContext } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
 import { awaitArrivals, disconnectIdlePairs, endStream, partitionNow, refOf, sendersTo } from './partition.ts';
@@ -11,13 +12,17 @@ export interface RemoveInput extends PartitionRef {
   from: NodeId;
 }
 
-const gone = (c: StepContext<RemoveInput>) => replicaOn(partitionNow(c), c.input.from) === undefined;
+/** In a move of the leader also who led before. */
+export type RemoveData = QuorumData & Pick<LeaderData, 'source'>;
+
+const gone = (c: StepContext<RemoveInput, RemoveData>) => replicaOn(partitionNow(c), c.input.from) === undefined;
 
 /** A move of the leader whose target died: a failover has made the source the leader again, and its replica stays. */
-const keeps = (c: StepContext<RemoveInput>) => c.data.source !== undefined && partitionNow(c).leader === c.input.from;
+const keeps = (c: StepContext<RemoveInput, RemoveData>) =>
+  c.data.source !== undefined && partitionNow(c).leader === c.input.from;
 
 /** The followers that stay have to do. */
-const protectRest: Step<RemoveInput> = {
+const protectRest: Step<RemoveInput, RemoveData> = {
   name: 'protect-rest',
   done: async (c) => replicaOn(partitionNow(c), c.input.from)?.state !== 'ready',
   run: async (c) => {
@@ -29,7 +34,7 @@ const protectRest: Step<RemoveInput> = {
   undo: nothingToUndo('a quorum that asks for more than it has to is set right when the operation has ended'),
 };
 
-const retireReplica: Step<RemoveInput> = {
+const retireReplica: Step<RemoveInput, RemoveData> = {
   name: 'retire-replica',
   noReturn: true,
   done: async (c) => gone(c) || keeps(c) || replicaOn(partitionNow(c), c.input.from)?.state === 'leaving',
@@ -48,7 +53,7 @@ const retireReplica: Step<RemoveInput> = {
   undo: nothingToUndo('the replica misses rows from here on; a new one would be copied'),
 };
 
-const stopStreams: Step<RemoveInput> = {
+const stopStreams: Step<RemoveInput, RemoveData> = {
   name: 'stop-streams',
   done: async (c) => gone(c) || keeps(c),
   run: async (c) => {
@@ -63,7 +68,7 @@ const stopStreams: Step<RemoveInput> = {
   undo: nothingToUndo('behind the point of no return'),
 };
 
-const dropRows: Step<RemoveInput> = {
+const dropRows: Step<RemoveInput, RemoveData> = {
   name: 'drop-rows',
   // On a node that is out the rows are removed when it returns.
   done: async (c) => keeps(c) || isOut(c.view, c.input.from) || !(await c.plane.replicaExists(c.input.from, refOf(c))),
@@ -76,7 +81,7 @@ const dropRows: Step<RemoveInput> = {
   undo: nothingToUndo('behind the point of no return'),
 };
 
-const forgetReplica: Step<RemoveInput> = {
+const forgetReplica: Step<RemoveInput, RemoveData> = {
   name: 'forget-replica',
   done: async (c) => keeps(c),
   run: async (c) => {
@@ -94,7 +99,7 @@ const forgetReplica: Step<RemoveInput> = {
   undo: nothingToUndo('behind the point of no return'),
 };
 
-export const removeReplicaSteps: readonly Step<RemoveInput>[] = [
+export const removeReplicaSteps: readonly Step<RemoveInput, RemoveData>[] = [
   protectRest,
   retireReplica,
   stopStreams,

@@ -2,6 +2,7 @@ import type { NodeId } from '../../catalog/model.ts';
 import { diskOf, diskState, freePercent, moveCapBytes, worthFreeingBytes } from '../../catalog/retention.ts';
 import { tideError } from '../../core/errors.ts';
 import { humanBytes } from '../../core/units.ts';
+import type { CopyData } from '../data.ts';
 import { again, giveUp, type StepContext, type StepResult } from '../operation.ts';
 import { waitFor } from '../waiting.ts';
 
@@ -11,10 +12,10 @@ import { waitFor } from '../waiting.ts';
 const ROOM_WAIT_MS = 600_000;
 
 /** Null where the target has room for a copy to begin; else what to wait for, and in the end the giving up. Nothing is kept for it meanwhile. */
-export async function awaitRoom(c: StepContext<unknown>, node: NodeId): Promise<StepResult | null> {
+export async function awaitRoom(c: StepContext<unknown, CopyData>, node: NodeId): Promise<StepResult | null> {
   const full = fullDisk(c, node);
   if (full === null) return null;
-  const sinceMs = (c.data.noRoomSinceMs as number | undefined) ?? c.clock.nowMs();
+  const sinceMs = c.data.noRoomSinceMs ?? c.clock.nowMs();
   if (c.data.noRoomSinceMs === undefined) await c.remember({ noRoomSinceMs: sinceMs });
   if (c.clock.nowMs() - sinceMs > ROOM_WAIT_MS) return giveUp(tideError('DISK_FULL', { node, freePercent: full }));
   return again(1_000, waitFor('disk', `node ${node} has ${full} % of its disk left: the copy waits for room`, node));

@@ -76,12 +76,8 @@ export class Clients {
   #leaders(tid: number, pid: number): NodeId[] {
     const { mirror } = this.#world;
     const changing = [...mirror.operations.values()].filter(
-      ({ endedMs, input, data }) =>
-        endedMs === null &&
-        input.tid === tid &&
-        input.pid === pid &&
-        data.began === 'swing' &&
-        data.source !== undefined,
+      ({ endedMs, input, began, data }) =>
+        endedMs === null && input.tid === tid && input.pid === pid && began === 'swing' && data.source !== undefined,
     );
     return [mirror.partition(tid, pid)?.leader ?? 0, ...changing.map((r) => Number(r.input.to))];
   }

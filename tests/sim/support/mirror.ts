@@ -1,6 +1,7 @@
 import type { ClusterView, NodeRecord, Partition, Settings, TableRecord } from '../../../src/catalog/model.ts';
 import { partitionKey } from '../../../src/catalog/view.ts';
 import type { OperationRecord } from '../../../src/operations/operation.ts';
+import { fromStored } from '../../../src/operations/stored.ts';
 import type { Write } from '../../../src/store/meta-store.ts';
 
 /** What the meta store says, read along with every write: what the rules judge by, whether or not a manager runs. */
@@ -23,7 +24,7 @@ export class Mirror {
     const value = 'put' in write ? write.value : undefined;
     const [, area = '', kind = '', ...rest] = key.split('/');
     if (area === 'op' && value === undefined) this.operations.delete(Number(kind));
-    else if (area === 'op') this.operations.set(Number(kind), value as OperationRecord);
+    else if (area === 'op') this.operations.set(Number(kind), fromStored(value));
     if (area !== 'catalog') return;
     this.#view = null;
     if (kind === 'settings') this.#settings = value as Settings;

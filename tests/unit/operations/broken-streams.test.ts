@@ -18,7 +18,7 @@ const stepOf = (world: World) => world.runner.kindOf(world.root).steps[world.roo
 const stateOn = (world: World, node: number) =>
   replicaOn(must(partitionOf(world.view, 1, 0), 'partition'), node)?.state;
 
-const isCopying = (world: World) => world.cluster.at(1).copySlots.size > 0 && world.root.data.copySlot !== undefined;
+const isCopying = (world: World) => world.cluster.at(1).copySlots.size > 0 && world.rootData.copySlot !== undefined;
 
 /** As a renewal leaves it whose manager is killed half way. */
 function disable(world: World, from: number, to: number): void {

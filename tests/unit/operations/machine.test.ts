@@ -1,38 +1,17 @@
 import { expect, test } from 'vitest';
 import { advance, hasEnded, type OperationEvent } from '../../../src/operations/machine.ts';
 import type { OperationRecord, OperationStatus } from '../../../src/operations/operation.ts';
+import { operationRecord } from './support/record.ts';
 
 const NOW_MS = 5_000;
 const ERROR = { code: 'NO_TARGET', message: 'nowhere to go', hint: 'start a node' };
 
-function record(status: OperationStatus, more: Partial<OperationRecord> = {}): OperationRecord {
-  return {
-    id: 1,
-    parent: null,
-    kind: 'move-replica',
-    input: {},
-    steps: ['a', 'b', 'c'],
-    subject: 'acct 0: n1 → n2',
-    status,
-    step: 1,
-    passedNoReturn: false,
-    cancelRequested: false,
-    data: {},
-    claims: [],
-    pauses: [],
-    createdMs: 1_000,
-    startedMs: status === 'queued' ? null : 2_000,
-    endedMs: null,
-    bytesDone: 0,
-    bytesTotal: 0,
-    error: null,
-    ...more,
-  };
-}
+const record = (status: OperationStatus, more: Partial<OperationRecord> = {}) => operationRecord({ ...more, status });
 
 const EVENTS: Record<OperationEvent['kind'], OperationEvent> = {
   admitted: { kind: 'admitted' },
-  'step-done': { kind: 'step-done', steps: 5, noReturn: false },
+  'step-began': { kind: 'step-began', step: 'b' },
+  'step-done': { kind: 'step-done', noReturn: false },
   'step-failed': { kind: 'step-failed', error: ERROR },
   cancel: { kind: 'cancel' },
   'step-undone': { kind: 'step-undone' },
@@ -41,6 +20,7 @@ const EVENTS: Record<OperationEvent['kind'], OperationEvent> = {
 type Outcome = OperationStatus | 'ignored' | 'impossible';
 const never: Record<OperationEvent['kind'], Outcome> = {
   admitted: 'impossible',
+  'step-began': 'impossible',
   'step-done': 'impossible',
   'step-failed': 'impossible',
   cancel: 'ignored',
@@ -51,6 +31,7 @@ const never: Record<OperationEvent['kind'], Outcome> = {
 const TABLE: Record<OperationStatus, Record<OperationEvent['kind'], Outcome>> = {
   queued: {
     admitted: 'running',
+    'step-began': 'impossible',
     'step-done': 'impossible',
     'step-failed': 'failed',
     cancel: 'cancelled',
@@ -58,6 +39,7 @@ const TABLE: Record<OperationStatus, Record<OperationEvent['kind'], Outcome>> = 
   },
   running: {
     admitted: 'ignored',
+    'step-began': 'running',
     'step-done': 'running',
     'step-failed': 'undoing',
     cancel: 'undoing',
@@ -65,6 +47,7 @@ const TABLE: Record<OperationStatus, Record<OperationEvent['kind'], Outcome>> = 
   },
   undoing: {
     admitted: 'impossible',
+    'step-began': 'impossible',
     'step-done': 'impossible',
     'step-failed': 'impossible',
     cancel: 'ignored',
@@ -101,11 +84,21 @@ test('steps are counted, and the last one ends it', () => {
 });
 
 test('behind the point of no return a cancel is ignored, and giving up is a defect', () => {
-  const passed = advance(record('running'), { kind: 'step-done', steps: 5, noReturn: true }, NOW_MS);
+  const passed = advance(record('running'), { kind: 'step-done', noReturn: true }, NOW_MS);
   expect(passed.passedNoReturn).toBe(true);
   expect(advance(passed, EVENTS['step-done'], NOW_MS).passedNoReturn).toBe(true);
   expect(advance(passed, EVENTS.cancel, NOW_MS)).toBe(passed);
   expect(() => advance(passed, EVENTS['step-failed'], NOW_MS)).toThrow('point of no return');
+});
+
+test('a step that may have passed the point of no return is noted by its name, and cannot be given up any more', () => {
+  const began = advance(record('running'), EVENTS['step-began'], NOW_MS);
+  expect(began).toMatchObject({ began: 'b', step: 1, passedNoReturn: false });
+  expect(() => advance(began, EVENTS['step-failed'], NOW_MS)).toThrow('point of no return');
+  expect(advance(began, EVENTS['step-done'], NOW_MS)).toMatchObject({ began: 'b', step: 2, passedNoReturn: false });
+  // It was asked, and has not passed it.
+  expect(advance(began, EVENTS.cancel, NOW_MS).status).toBe('undoing');
+  expect(() => advance(record('running'), { kind: 'step-began', step: 'c' }, NOW_MS)).toThrow('out of its turn');
 });
 
 test('it is undone step by step, and ends as what began the undoing', () => {

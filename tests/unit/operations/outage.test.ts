@@ -1,7 +1,7 @@
 import { expect, test, vi } from 'vitest';
 import { partitionOf } from '../../../src/catalog/view.ts';
 import { must } from '../../../src/core/assert.ts';
-import type { OperationRecord } from '../../../src/operations/operation.ts';
+import type { FailoverData } from '../../../src/operations/steps/failover.ts';
 import { faultsOf } from './support/cleanliness.ts';
 import { FakePlane } from './support/fake-plane.ts';
 import { SCENARIOS, type Scenario } from './support/scenarios.ts';
@@ -76,7 +76,7 @@ test('a target that has missed rows while its swing was prepared does not lead',
   let missed: Promise<void> | null = null;
   world.cluster.flow = () => {
     flow();
-    if (missed === null && world.root.data.tried === undefined && world.root.data.began === 'swing')
+    if (missed === null && world.rootData.tried === undefined && world.root.began === 'swing')
       missed = world.catalog.commit([{ kind: 'replica-put', ...ref, node: 2, state: 'stale' }]);
   };
   expect((await world.finish()).status).toBe('cancelled');
@@ -91,7 +91,7 @@ test('a follower that goes in the moment when leaders are chosen keeps nobody fr
   const txn = world.store.txn.bind(world.store);
   world.store.txn = async (request) => {
     const isChoice = request.write.some(
-      (w) => 'put' in w && (w.value as OperationRecord | null)?.data?.choices !== undefined,
+      (w) => 'put' in w && (w.value as { data?: FailoverData } | null)?.data?.choices !== undefined,
     );
     if (isChoice && world.cluster.at(3).alive) world.crash(3);
     return txn(request);
@@ -193,9 +193,9 @@ test('a chosen leader that falls silent, and may live, keeps nobody else from le
   store.txn = async (request) => {
     const answer = await txn(request);
     const records = request.write.flatMap((w) =>
-      'put' in w && w.put.startsWith('/op/') ? [w.value as OperationRecord] : [],
+      'put' in w && w.put.startsWith('/op/') ? [w.value as { data: FailoverData }] : [],
     );
-    const [choice] = records.flatMap((r) => (r.data.choices as { leader: number }[] | undefined) ?? []);
+    const [choice] = records.flatMap((r) => r.data.choices ?? []);
     if (!choice || silent !== 0) return answer;
     silent = choice.leader;
     world.crash(silent);

@@ -95,7 +95,7 @@ describe('a source that has to keep too much WAL', () => {
   test('is freed though the target does not answer', async () => {
     const world = await twoReplicas();
     await world.begin('add-replica', { ...REF, to: 4 });
-    await world.until(() => copies(world) && world.root.data.copySlot !== undefined);
+    await world.until(() => copies(world) && world.rootData.copySlot !== undefined);
     world.cluster.at(4).alive = false;
     world.cluster.at(1).keptBytes = 9 * GIB;
     await world.until(() => !copies(world));
@@ -109,7 +109,7 @@ describe('a source that has to keep too much WAL', () => {
 test('a copy whose stream somebody has ended is taken back, not begun again into its own rows', async () => {
   const world = await twoReplicas();
   await world.begin('add-replica', { ...REF, to: 4 });
-  await world.until(() => copies(world) && world.root.data.copySlot !== undefined);
+  await world.until(() => copies(world) && world.rootData.copySlot !== undefined);
   await world.plane().disconnectPair(1, 4);
   expect(await world.finish()).toMatchObject({ status: 'failed', error: { code: 'STREAM_LOST' } });
   expect(faultsOf(world)).toEqual([]);

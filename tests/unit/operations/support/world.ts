@@ -13,11 +13,13 @@ import { tideError } from '../../../../src/core/errors.ts';
 import { CatalogStore } from '../../../../src/manager/catalog-store.ts';
 import { Promotions } from '../../../../src/manager/promotions.ts';
 import { Reconciler } from '../../../../src/manager/reconcile.ts';
+import type { CopyData, LeaderData } from '../../../../src/operations/data.ts';
 import { Journal } from '../../../../src/operations/journal.ts';
 import { hasEnded } from '../../../../src/operations/machine.ts';
 import type { OperationRecord } from '../../../../src/operations/operation.ts';
 import { OPERATION_KINDS } from '../../../../src/operations/registry.ts';
-import { Runner, type RunnerPorts } from '../../../../src/operations/runner.ts';
+import { Runner } from '../../../../src/operations/runner.ts';
+import type { RunnerPorts } from '../../../../src/operations/runner-ports.ts';
 import { MemoryStore } from '../../../../src/store/memory-store.ts';
 import type { MetaStore } from '../../../../src/store/meta-store.ts';
 import { FakeCluster } from './fake-cluster.ts';
@@ -231,6 +233,11 @@ export class World {
     return record;
   }
 
+  /** All that its steps remember. */
+  get rootData(): LeaderData & CopyData {
+    return this.root.data;
+  }
+
   load(): LoadView {
     const nodes = [...this.cluster.servers.values()].map(({ id }) => {
       const diskFreeBytes = this.freeBytes.get(id) ?? 9e11;
@@ -305,6 +312,7 @@ export class World {
       copyFailure: () => undefined,
       commit: (changes) => manager.catalog.commit(changes),
       event: async ({ kind, text }) => void (this.#armed && this.effects.push(`  event ${kind}: ${text}`)),
+      broken: () => {},
       log: (level, message, facts) => {
         if (level !== 'info' && !manager.killed)
           this.errors.push(`${message} ${JSON.stringify({ ...facts, stack: undefined })}`);
