@@ -3,7 +3,10 @@ import type { WaitReason } from '../core/wait-reason.ts';
 import type { OperationKind, OperationRecord } from './operation.ts';
 import { waitFor } from './waiting.ts';
 
-/** Why a queued operation cannot start yet: an older one holds one of its locks, or there are enough moves, in the cluster or at a node. */
+/**
+ * Why a queued operation cannot start yet: an older one holds one of its locks, or there are enough moves, in
+ * the cluster or at a node.
+ */
 export function obstacleTo(
   record: OperationRecord,
   unended: readonly OperationRecord[],

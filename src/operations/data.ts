@@ -4,8 +4,9 @@ import type { Plan } from '../placement/plan.ts';
 import type { Patience } from './pause-budget.ts';
 
 /**
- * What operations remember in the journal, by the steps that share it; what one kind alone remembers stands with its steps. The keys are those on
- * disk. All of it is absent until a step, or who submits the operation, has said it.
+ * What operations remember in the journal, by the steps that share it; what one kind alone remembers stands
+ * with its steps. The keys are those on disk. All of it is absent until a step, or who submits the operation,
+ * has said it.
  */
 
 export interface QuorumData {

@@ -6,7 +6,8 @@ import type { OperationRecord, OperationStatus } from './operation.ts';
  *      ↓        ↓ cancel, failure
  *   cancelled  undoing → cancelled | failed
  *
- * The machine is a function of the journaled record and an event. The runner does the effects and writes each record before the next effect.
+ * The machine is a function of the journaled record and an event. The runner does the effects and writes each
+ * record before the next effect.
  */
 export type OperationEvent =
   | { kind: 'admitted' }

@@ -27,7 +27,10 @@ export type Next =
 type Undo = Exclude<Step<unknown>['undo'], NothingToUndo>;
 type RunnableStep = Pick<Step<unknown>, 'name' | 'noReturn' | 'undo'>;
 
-/** A step that fails for a reason that is not known to pass is tried this often before the operation is undone. */
+/**
+ * A step that fails for a reason that is not known to pass is tried this often before the operation is
+ * undone.
+ */
 const ATTEMPTS_MAX = 5;
 const RETRY_MS = 500;
 const RETRY_MS_MAX = 10_000;
@@ -48,7 +51,9 @@ function mayGiveUp(record: OperationRecord, step: Pick<RunnableStep, 'name'>): b
   return record.status === 'running' && !record.passedNoReturn && record.began !== step.name;
 }
 
-/** A record that the store did not take has not happened; whatever its step did in the world, `done` finds it. */
+/**
+ * A record that the store did not take has not happened; whatever its step did in the world, `done` finds it.
+ */
 export function afterStoreError(error: TideError): Next & { do: 'wait' } {
   return wait(STORE_MS, waitFor('disk', error.message));
 }
@@ -77,7 +82,8 @@ function running(record: OperationRecord, step: RunnableStep, known: Known): Nex
 function afterDone(record: OperationRecord, step: RunnableStep, already: boolean): Next {
   const hasPassed = already && step.noReturn === true;
   if (record.cancelRequested && !record.passedNoReturn && !hasPassed) return write({ kind: 'cancel' });
-  // A skipped step has changed nothing, but the world may be past it because an earlier run of it was cut off.
+  // A skipped step has changed nothing, but the world may be past it because an earlier run of it was cut
+  // off.
   if (already) return write({ kind: 'step-done', noReturn: hasPassed && record.began === step.name });
   const begins = step.noReturn === true && record.began !== step.name;
   return begins ? write({ kind: 'step-began', step: step.name }) : { do: 'run' };
@@ -92,7 +98,10 @@ function undoing(step: RunnableStep, known: Known): Next {
   return { do: 'fail', error: result.error };
 }
 
-/** An error that does not pass undoes what may be given up; an undo, and what lies behind the point of no return, only repeat. */
+/**
+ * An error that does not pass undoes what may be given up; an undo, and what lies behind the point of no
+ * return, only repeat.
+ */
 function afterError(
   record: OperationRecord,
   step: RunnableStep,
@@ -110,8 +119,8 @@ function afterError(
 }
 
 /**
- * SQLSTATEs of faults that pass: no lock in time, statement too slow, deadlock, serialization, object in use, too many connections, starting
- * or stopping (PostgreSQL manual, appendix A).
+ * SQLSTATEs of faults that pass: no lock in time, statement too slow, deadlock, serialization, object in use,
+ * too many connections, starting or stopping (PostgreSQL manual, appendix A).
  */
 const PASSING_SQLSTATES = new Set(['55P03', '57014', '40P01', '40001', '55006', '53300', '57P01', '57P02', '57P03']);
 

@@ -49,7 +49,10 @@ export class Progress {
     return live ? { ...record, bytesDone: live.bytesDone, bytesTotal: live.bytesTotal } : record;
   }
 
-  /** What is to be journaled, at every percent, so that the manager that comes next shows no less; null: nothing. */
+  /**
+   * What is to be journaled, at every percent, so that the manager that comes next shows no less; null:
+   * nothing.
+   */
   toKeep(record: OperationRecord): Shown | null {
     const live = this.#live.get(record.id);
     if (!live) return null;
@@ -67,8 +70,8 @@ export class Progress {
   }
 
   /**
-   * Neither bytes nor their share go backwards: a copy that starts anew is caught up with before the figure moves again, and so is a source that
-   * grows faster than it is copied.
+   * Neither bytes nor their share go backwards: a copy that starts anew is caught up with before the figure
+   * moves again, and so is a source that grows faster than it is copied.
    */
   count(id: number, bytesDone: number, bytesTotal: number): void {
     const live = this.#live.get(id);

@@ -16,6 +16,9 @@ export interface RunnerPorts {
   commit(changes: CatalogChange[]): Promise<void>;
   event(entry: { kind: string; text: string; node?: NodeId; operation?: number }): Promise<void>;
   log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
-  /** Called once, when the runner has let go of everything for a defect: only another, which begins with the journal, goes on. */
+  /**
+   * Called once, when the runner has let go of everything for a defect: only another, which begins with the
+   * journal, goes on.
+   */
   broken(error: unknown): void;
 }
