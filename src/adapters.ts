@@ -24,7 +24,17 @@ import { leasedNodes, leaseOf } from './store/node-leases.ts';
 
 const WHO_MS = 1_000;
 
-const startManager: StartManager = async ({ meta, home, clusterId, startMode, minNodes, start, overtaken, log }) => {
+const startManager: StartManager = async ({
+  meta,
+  home,
+  clusterId,
+  startMode,
+  minNodes,
+  start,
+  overtaken,
+  broken,
+  log,
+}) => {
   const opened = 'directory' in meta ? await openLmdb(meta.directory) : meta.store;
   const points = process.env.PGTIDE_CRASH_POINTS;
   const store = points === undefined ? opened : new CrashPointStore(opened, OPERATION_KINDS, points);
@@ -40,6 +50,7 @@ const startManager: StartManager = async ({ meta, home, clusterId, startMode, mi
     shared,
     start,
     overtaken,
+    broken,
     whoIs: (address) => whoIs(address, { timeoutMs: WHO_MS }).catch(() => null),
     clock: systemClock,
     random: Math.random,

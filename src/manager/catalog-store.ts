@@ -21,11 +21,14 @@ const nodeKey = (id: number) => `/catalog/node/${id}`;
 const tableKey = (tid: number) => `/catalog/table/${tid}`;
 const partKey = (key: string) => `/catalog/partition/${key}`;
 
+const OVERTAKEN = 'the catalog was written by another manager';
+
 type StoredTable = Omit<TableRecord, 'partitions'>;
 
 /** The catalog in the meta store: one immutable view in memory, written through in one transaction per change. */
 export class CatalogStore {
   readonly #store: MetaStore;
+  readonly #overtaken: (why: string) => void;
   readonly #writers = new KeyedMutex();
   readonly #listeners: ((view: ClusterView) => void)[] = [];
   #sequence: { node: number; table: number };
@@ -33,8 +36,15 @@ export class CatalogStore {
   /** The meta store's, of VERSION. */
   #version: number;
 
-  private constructor(store: MetaStore, view: ClusterView, sequence: { node: number; table: number }, version: number) {
+  private constructor(
+    store: MetaStore,
+    overtaken: (why: string) => void,
+    view: ClusterView,
+    sequence: { node: number; table: number },
+    version: number,
+  ) {
     this.#store = store;
+    this.#overtaken = overtaken;
     this.#version = version;
     this.#view = view;
     this.#sequence = sequence;
@@ -71,7 +81,8 @@ export class CatalogStore {
     return { clusterId, founder, hasMembers: (await store.range('/catalog/node/')).length > 0 };
   }
 
-  static async open(store: MetaStore): Promise<CatalogStore> {
+  /** `overtaken`: somebody else has written the catalog, and nothing is written through this any more. */
+  static async open(store: MetaStore, overtaken: (why: string) => void = () => {}): Promise<CatalogStore> {
     const entries = await store.range('/catalog/');
     const format = (await store.get(FORMAT_KEY))?.value as { version: number } | undefined;
     const values = new Map(entries.map((e) => [e.key, e.value]));
@@ -98,6 +109,7 @@ export class CatalogStore {
     };
     return new CatalogStore(
       store,
+      overtaken,
       view,
       values.get(SEQUENCE) as { node: number; table: number },
       version?.revision ?? 0,
@@ -162,7 +174,8 @@ export class CatalogStore {
     const when = [{ key: VERSION, revision: this.#version }];
     const write: Write[] = [...changes, { put: VERSION, value: viewRevision }];
     const { ok, revision } = await this.#store.txn({ when, write });
-    assert(ok, 'the catalog was written by another manager');
+    if (!ok) this.#overtaken(OVERTAKEN);
+    assert(ok, OVERTAKEN);
     this.#version = revision;
   }
 }

@@ -44,6 +44,8 @@ export interface ManagerPorts {
   whoIs(address: string): Promise<WhoAmI | null>;
   /** The node has managed since, with another copy of this store: to be called when that is seen. */
   overtaken(error: TideError): void;
+  /** It cannot go on, for a defect or because somebody else writes the store: to be abandoned, and another to be started. */
+  broken(why: unknown): void;
   clock: Clock;
   random: () => number;
   log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
@@ -123,7 +125,7 @@ export class Manager {
       ...shared,
       random: ports.random,
       load: () => this.#load.view(catalog.view),
-      broken: () => {},
+      broken: ports.broken,
       copyFailure: (from, to, ref) => this.#applyKeeper.copyFailure(from, to, ref),
     });
     this.#history = new History({ clock: ports.clock, runner: this.#runner, log: ports.log });
@@ -170,7 +172,7 @@ export class Manager {
   /** Opens what the meta store holds and goes on with every operation that had not ended. */
   static async start(home: NodeId, ports: ManagerPorts): Promise<Manager> {
     const store = new EndingStore(ports.store, home);
-    const catalog = await CatalogStore.open(store);
+    const catalog = await CatalogStore.open(store, ports.broken);
     const events = await EventLog.open(store, ports.clock);
     const manager = new Manager(home, { ...ports, store }, catalog, events, await Journal.open(store));
     const { shared } = ports;

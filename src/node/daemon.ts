@@ -19,6 +19,7 @@ import { type BannerStatus, renderBanner } from './banner.ts';
 import { findCluster, firstIdentity } from './belong.ts';
 import { DeadlockAnswers } from './deadlock-answers.ts';
 import { openDoors } from './doors.ts';
+import { EmbeddedManager } from './embedded-manager.ts';
 import { diskOf, nodeFacts, parseLocality } from './facts.ts';
 import { Farewell } from './farewell.ts';
 import { FenceKeeper } from './fence-keeper.ts';
@@ -89,7 +90,7 @@ class Daemon {
   readonly #end: Promise<string>;
   #askToEnd: (why: string) => void = () => {};
   readonly #known: Identity;
-  #manager: ManagerHandle | null = null;
+  readonly #embedded: EmbeddedManager;
   readonly #farewell = new Farewell();
   #ready = false;
   #stopAccepting: () => void = () => {};
@@ -109,13 +110,15 @@ class Daemon {
     this.#addresses = addresses;
     this.#store = store;
     this.#known = new Identity(store);
+    this.#embedded = new EmbeddedManager({
+      start: (broken) => this.#startManager({ directory: store.meta }, broken),
+      log: this.#note,
+    });
     this.#mover = new MetaMover({
       identity: () => this.#known.required,
       remember: (change, again) => this.#known.remember(change, again),
-      manager: () => this.#manager,
-      setManager: (manager) => {
-        this.#manager = manager;
-      },
+      manager: () => this.#embedded.handle,
+      giveAwayManager: () => this.#embedded.giveAway(),
       startManager: () => this.#startEmbedded(),
       openShared: (url) => ports.shared.open(url),
       share: (url) => this.#share(url, true),
@@ -230,7 +233,7 @@ class Daemon {
     await this.#belong(peer, postgres.port);
     cleanups.push(async () => {
       await this.#shared?.seat.end();
-      await this.#manager?.stop();
+      await this.#embedded.end();
     });
     cleanups.push(
       followTopology(this.#topology, {
@@ -357,10 +360,10 @@ class Daemon {
   }
 
   async #startEmbedded(): Promise<void> {
-    if (this.#known.required.metaHome) this.#manager = await this.#startManager({ directory: this.#store.meta });
+    if (this.#known.required.metaHome) await this.#embedded.start();
   }
 
-  async #startManager(meta: MetaPlace): Promise<ManagerHandle> {
+  async #startManager(meta: MetaPlace, broken: (error: unknown) => void): Promise<ManagerHandle> {
     const identity = this.#known.required;
     const manager = await this.#ports.startManager({
       meta,
@@ -370,6 +373,7 @@ class Daemon {
       minNodes: this.#options.minNodes,
       start: this.#own.starts.claim,
       overtaken: (error) => this.#refuse(error),
+      broken,
       log: this.#note,
     });
     manager.followTopology((topology) => this.#topology.publish(topology));
@@ -390,7 +394,7 @@ class Daemon {
       directory: this.#store,
       serving,
       isFenced: () => this.#server?.fenced !== false,
-      startManager: (grant) => this.#startManager({ ...grant, url }),
+      startManager: (grant) => this.#startManager({ ...grant, url }, (error) => grant.giveUp(messageOf(error))),
       log: this.#note,
     });
     await this.#shared.start();
@@ -398,16 +402,17 @@ class Daemon {
 
   /** The manager, while it runs in this process. */
   #managerHere(): ManagerHandle | null {
-    return this.#shared === null ? this.#manager : this.#shared.seat.manager;
+    return this.#shared === null ? this.#embedded.handle : this.#shared.seat.manager;
   }
 
   async #withManager<T>(send: (address: string) => Promise<T>): Promise<T> {
     const { movingTo } = this.#mover;
     if (movingTo !== null) throw tideError('META_MOVING', { to: movingTo });
     if (this.#shared !== null) return this.#shared.withManager(send);
-    const manager = this.#identity?.manager ?? '';
-    if (manager === this.#identity?.advertiseAddress)
-      throw tideError('NO_MANAGER', { manager, why: 'it has none, and knows of no other' });
+    // Asked by itself it would ask itself again.
+    const { metaHome = false, manager = '', advertiseAddress = null } = this.#identity ?? {};
+    if (metaHome || manager === advertiseAddress)
+      throw tideError('NO_MANAGER', { manager: 'this node', why: 'it is about to start, or knows of no other' });
     try {
       return await send(manager);
     } catch (error) {
@@ -431,7 +436,7 @@ class Daemon {
       managedBy: () => this.#own.starts.managedBy,
       askToStart: () => this.#own.askAgain(),
       managerAddress: () => this.#managerAddress(),
-      seekManager: () => seekManager(this.#known, () => this.#mover.movingTo === null && this.#manager === null),
+      seekManager: () => seekManager(this.#known, () => this.#mover.movingTo === null && !this.#embedded.handle),
       leased: () => (this.#shared?.lease.leftMs ?? 0) > 0,
       onAnswer: (answer, pid) => {
         this.#hear(answer);
@@ -453,7 +458,7 @@ class Daemon {
     const identity = this.#identity;
     if (!identity) return;
     // While the meta store moves, only the move itself says who manages.
-    const settled = this.#mover.movingTo === null && this.#manager === null;
+    const settled = this.#mover.movingTo === null && this.#embedded.handle === null;
     const heard: Partial<NodeIdentity> = { peers: answer.peers };
     if (answer.storeFormat !== undefined) heard.formatVersion = answer.storeFormat;
     if (answer.state === 'decommissioned') {

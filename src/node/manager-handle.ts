@@ -53,6 +53,8 @@ export interface SeatGrant {
   term: number;
   /** Milliseconds for which nobody else can have the seat. */
   leftMs(): number;
+  /** The manager cannot go on: the seat is for whoever takes it next. */
+  giveUp(why: string): void;
 }
 
 /** Where the manager finds the cluster's facts: in a store of its own, which begins the cluster where it is new, or in the shared one. */
@@ -68,5 +70,7 @@ export type StartManager = (facts: {
   start: Claim;
   /** It is not the newest start of this node: nothing may be done in its name any more. */
   overtaken: (error: TideError) => void;
+  /** The manager cannot go on, for a defect: it is to be let go of, and another started. */
+  broken: (error: unknown) => void;
   log: (level: 'info' | 'warn' | 'error', message: string, facts: object) => void;
 }) => Promise<ManagerHandle>;

@@ -17,7 +17,8 @@ export interface MetaMoverPorts {
   remember(change: Partial<NodeIdentity>, again?: boolean): Promise<void>;
   /** The embedded manager, where it runs here. */
   manager(): ManagerHandle | null;
-  setManager(manager: null): void;
+  /** Stops it, and starts no other before `startManager`. */
+  giveAwayManager(): void;
   /** Starts the embedded manager, where this node is its home. */
   startManager(): Promise<void>;
   openShared(url: string): SharedStore;
@@ -95,7 +96,7 @@ export class MetaMover {
     giving: (entries: MetaTransfer['entries']) => Promise<void>,
   ): Promise<void> {
     this.#movingTo = to;
-    this.#ports.setManager(null);
+    this.#ports.giveAwayManager();
     try {
       await giving(await manager.stopAndExport());
     } catch (error) {

@@ -150,14 +150,14 @@ export class Seat {
 
   async #manage(lease: HeldLease, term: number): Promise<void> {
     const { store, node, start, log } = this.#ports;
-    let overtaken: (why: string) => void = () => {};
-    const refused = new Promise<string>((resolve) => {
-      overtaken = resolve;
+    let giveUp: (why: string) => void = () => {};
+    const givenUp = new Promise<string>((resolve) => {
+      giveUp = resolve;
     });
-    const fenced = new FencedStore(store, { key: SEAT, revision: term }, node, () => overtaken('a write was refused'));
+    const fenced = new FencedStore(store, { key: SEAT, revision: term }, node, () => giveUp('a write was refused'));
     let manager: ManagerHandle;
     try {
-      manager = await start({ store: fenced, term, leftMs: () => lease.leftMs });
+      manager = await start({ store: fenced, term, leftMs: () => lease.leftMs, giveUp });
     } catch (error) {
       fenced.lose();
       log('error', 'the manager could not start', { term, error: messageOf(error) });
@@ -174,7 +174,7 @@ export class Seat {
       if (this.#resigning.signal.aborted) resolve(null);
       this.#resigning.signal.addEventListener('abort', () => resolve(null), { once: true });
     });
-    const why = await Promise.race([resigned, lease.lost, refused]);
+    const why = await Promise.race([resigned, lease.lost, givenUp]);
     this.#held = null;
     this.#leader = null;
     if (why === null) return manager.stop();

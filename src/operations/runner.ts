@@ -115,12 +115,13 @@ export class Runner {
     data: Pick<PlanData, 'plan' | 'bytesPlanned'> = {},
   ): Promise<OperationRecord> {
     const definition = must(this.#kinds.get(kind), `operation kind ${kind}`);
+    const subject = definition.subject(input, this.#ports.view());
     const make = (id: number): OperationRecord => ({
       id,
       parent,
       kind,
       input: input as Record<string, unknown>,
-      subject: definition.subject(input, this.#ports.view()),
+      subject,
       status: 'queued',
       steps: definition.steps.map((step) => step.name),
       step: 0,

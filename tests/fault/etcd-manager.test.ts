@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { must } from '../../src/core/assert.ts';
 import { monotonicMs, readLeaseNote } from '../../src/node/node-lease.ts';
+import { EtcdStore } from '../../src/store/etcd-store.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
 import { ETCD, EtcdCluster } from '../support/etcd.ts';
 import { untilLogged } from '../support/node-log.ts';
@@ -154,6 +155,20 @@ describe.skipIf(ETCD === null)('several managers', () => {
     load.expect(null);
     await settled();
     expect(load.acknowledged - before).toBeGreaterThan(50);
+  });
+
+  test('a manager whose operation somebody else has written gives the seat up, and the operation goes on', async () => {
+    load.start(NODES);
+    const old = await leader(1);
+    const move = await heldMove();
+    const store = EtcdStore.at(etcd.url('/managers'));
+    const { key, value } = must(await store.get(`/op/${String(move.id).padStart(10, '0')}`), 'operation');
+    await store.txn({ when: [], write: [{ put: key, value }] });
+    await store.close();
+    expect((await nextLeader(old)).term).toBeGreaterThan(old.term);
+    await move.release();
+    expect((await untilEnded(cluster, move.id)).status).toBe('done');
+    await settled();
   });
 
   test('etcd: a server may die, the leader too; without a majority data is served until the leases end', async () => {

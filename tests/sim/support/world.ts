@@ -153,6 +153,7 @@ export class SimWorld {
       start: { id: 'sim', after: [], ended: [] },
       whoIs: async () => null,
       overtaken: () => {},
+      broken: (error) => this.problem(`the manager cannot go on: ${error}`),
       store: process.store(this.store, (write) => this.take(write)),
       clock: process.clock(this.clock),
       random: () => this.#managersRandom.next(),

@@ -42,12 +42,15 @@ test('changes are made together or not at all', async () => {
 });
 
 test('a manager that was replaced cannot write', async () => {
-  const { store, catalog: old } = await opened();
+  const { store } = await opened();
+  const told: string[] = [];
+  const old = await CatalogStore.open(store, (why) => void told.push(why));
   await old.commit([{ kind: 'node-put', node: nodeRecord(1) }]);
   const young = await CatalogStore.open(store);
   await young.commit([{ kind: 'node-put', node: nodeRecord(1, 'decommissioning') }]);
   const late = old.commit([{ kind: 'node-put', node: { ...nodeRecord(1), draining: true } }]);
   await expect(late).rejects.toThrow('another manager');
+  expect(told).toEqual(['the catalog was written by another manager']);
   expect(old.view.nodes.get(1)?.draining).toBe(false);
 });
 

@@ -49,8 +49,8 @@ class World {
         this.#memory = after;
       },
       manager: () => this.manager,
-      setManager: (manager) => {
-        this.manager = manager;
+      giveAwayManager: () => {
+        this.manager = null;
       },
       startManager: async () => {
         this.effect();

@@ -20,8 +20,8 @@ function receiver() {
       identity = { ...identity, ...change };
     },
     manager: () => manager,
-    setManager: (none) => {
-      manager = none;
+    giveAwayManager: () => {
+      manager = null;
     },
     startManager: async () => {
       begun.push('manager');

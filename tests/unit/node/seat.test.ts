@@ -108,6 +108,19 @@ test('a manager whose seat was taken away is told by its first write', async () 
   expect(candidate.grants).toHaveLength(2);
 });
 
+test('a manager that cannot go on is let go of, writes nothing more, and the seat is for whoever takes it', async () => {
+  const store = new MemoryStore();
+  const broken = new Candidate(store, 1);
+  await until(() => broken.manages);
+  const [grant] = broken.grants;
+  grant?.giveUp('broken invariant');
+  await until(() => broken.abandoned === 1);
+  const late = grant?.store.txn({ when: [], write: [{ put: '/x', value: 'late' }] });
+  await expect(late).rejects.toMatchObject({ code: 'MANAGER_LOST' });
+  await until(() => broken.manages);
+  expect(broken.grants[1]?.term).toBeGreaterThan(grant?.term ?? 0);
+});
+
 test('a process that starts again does not wait for the lease of the one before', async () => {
   const store = new MemoryStore();
   const before = await store.grant(60_000);

@@ -1,5 +1,6 @@
 import { beforeEach, expect, test, vi } from 'vitest';
 import { defaultSettings } from '../../../src/catalog/settings.ts';
+import { must } from '../../../src/core/assert.ts';
 import { tideError } from '../../../src/core/errors.ts';
 import { Journal } from '../../../src/operations/journal.ts';
 import { DONE, nothingToUndo, operationKind } from '../../../src/operations/operation.ts';
@@ -25,9 +26,9 @@ beforeEach(() => {
 
 /** Operations of three steps that only tell that they have run; `refuse` is asked when their turn comes. */
 async function managerStarts(refuse: () => undefined = () => undefined): Promise<Runner> {
-  const kind = operationKind<object>({
+  const kind = operationKind<{ to?: string }>({
     kind: 'walk',
-    subject: () => 'somewhere',
+    subject: ({ to }) => must(to === 'nowhere' ? null : 'somewhere', 'nowhere'),
     locks: () => [],
     movesOn: () => [],
     refuse,
@@ -159,6 +160,14 @@ test('a defect of the runner itself ends the manager once, whatever else is unde
   await seconds(10);
   expect(broken).toEqual([expect.any(TypeError)]);
   expect(ids.map((id) => runner.get(id)?.status)).not.toContain('done');
+});
+
+test('one that its kind cannot name is refused, and the manager goes on', async () => {
+  const runner = await managerStarts();
+  await expect(runner.submit('walk', { to: 'nowhere' })).rejects.toThrow('nowhere is missing');
+  const { id } = await runner.submit('walk', {});
+  await seconds(10);
+  expect([runner.get(id)?.status, broken]).toEqual(['done', []]);
 });
 
 test('a manager that is told to stop meanwhile is not broken by what comes after', async () => {

@@ -6,9 +6,15 @@ import { MemoryStore } from '../../../../src/store/memory-store.ts';
 import { META_FORMAT } from '../../../../src/store/meta-store.ts';
 
 /** A whole manager of cluster `test` in node 1, in its start `s1` after `s0`, beside servers that do nothing. */
-export async function startedManager(): Promise<{ manager: Manager; store: MemoryStore; overtaken: Error[] }> {
+export async function startedManager(): Promise<{
+  manager: Manager;
+  store: MemoryStore;
+  overtaken: Error[];
+  broken: unknown[];
+}> {
   const store = new MemoryStore();
   const overtaken: Error[] = [];
+  const broken: unknown[] = [];
   await CatalogStore.initialise(store, { clusterId: 'test', startMode: 'start' });
   const nothing = new Proxy({}, { get: () => async () => [] });
   const servers = { plane: nothing, inspector: nothing, close: async () => {}, cut: () => {} };
@@ -18,12 +24,13 @@ export async function startedManager(): Promise<{ manager: Manager; store: Memor
     start: { id: 's1', after: ['s0'], ended: ['s0'] },
     whoIs: async () => null,
     overtaken: (error) => void overtaken.push(error),
+    broken: (error) => void broken.push(error),
     clock: systemClock,
     random: Math.random,
     log: () => {},
     servers: () => servers as unknown as ReturnType<ManagerPorts['servers']>,
   });
-  return { manager, store, overtaken };
+  return { manager, store, overtaken, broken };
 }
 
 /** What a node says when it joins; its address is `h<n>:26257`. */
