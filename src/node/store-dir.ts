@@ -119,7 +119,7 @@ async function makeDir(dir: string): Promise<void> {
     if (code === 'EEXIST') return;
     if (code !== 'ENOENT') throw error;
     await makeDir(dirname(dir));
-    await mkdir(dir);
+    await makeDir(dir);
   }
 }
 

@@ -20,11 +20,26 @@ export function handOver(store: string, user: ServiceUser): void {
   if (!isRoots(lstatSync(at))) return;
   for (const name of place.missing) {
     at = join(at, name);
-    mkdirSync(at);
+    // Another start has made it meanwhile: what is there now is looked at anew.
+    if (!make(at)) {
+      handOver(store, user);
+      return;
+    }
     chmodSync(at, 0o755);
   }
   if (place.missing.length > 0) give(at, user);
   else if (place.isStore) handOverStore(at, user);
+}
+
+/** False where somebody else has. */
+function make(dir: string): boolean {
+  try {
+    mkdirSync(dir);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    throw error;
+  }
 }
 
 /** How far root may go on the way to `path`: to `at`, from where the directories of `missing` are not there yet. */

@@ -146,7 +146,7 @@ test('a store that a running node has, and two starts on one new store at once',
   });
   expect(cluster.isRunning(first.id)).toBe(true);
 
-  const store = newStore();
+  const store = join(newStore(), 'below', 'others');
   const both = await Promise.all([1, 2].map(() => start({ store, more: ['--background'] })));
   const [winner, loser] = both.sort((a, b) => (a.status ?? 9) - (b.status ?? 9));
   expect(winner?.status).toBe(0);
