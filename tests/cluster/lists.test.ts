@@ -125,6 +125,9 @@ describe('while a client has a table locked against everybody, under write traff
 
   it('an imbalance is planned away', async () => {
     await cluster.admin({ do: 'setting-set', key: 'rebalance.auto', value: 'off' });
+    // One that began before balancing was switched off goes on to its end.
+    const underWay = async () => (await cluster.admin({ do: 'op-ls', all: true })).filter((o) => o.endedAt === null);
+    await eventually(async () => expect(await underWay()).toEqual([]));
     const rows = await partitions('free');
     const [full = 0] = nodes;
     for (let pid = 0; pid < PARTITIONS; pid++) {
@@ -137,9 +140,6 @@ describe('while a client has a table locked against everybody, under write traff
       const moved = await cluster.admin({ do: 'partition-migrate', table: 'free', pids: [pid], from, to: full });
       await waitForAll(cluster, moved.operations);
     }
-    // One that began before balancing was switched off goes on to its end.
-    const underWay = async () => (await cluster.admin({ do: 'op-ls', all: true })).filter((o) => o.endedAt === null);
-    await eventually(async () => expect(await underWay()).toEqual([]));
     const known = (await cluster.admin({ do: 'op-ls', all: true })).map((o) => o.id);
     const begun = async () => (await cluster.admin({ do: 'op-ls', all: true })).filter((o) => !known.includes(o.id));
     await whileHeld(full, async () => {
