@@ -34,13 +34,6 @@ export async function findCluster(
   const told = options.join.filter((a) => a !== own).map(full);
   const addresses = [...told, ...known.filter((a) => a !== own).map(full)];
   if (addresses.length === 0) return null;
-  /** Whoever answers may have heard less than this node has noted: that it gave the meta store away, and to whom. */
-  const corrected = async (found: WhoAmI): Promise<WhoAmI> => {
-    const { clusterId } = found;
-    const noted = identity?.manager ?? found.manager;
-    const manager = await findManager([noted, found.manager, ...addresses], { clusterId, own });
-    return { ...found, manager: manager ?? (found.manager === own ? noted : found.manager) };
-  };
   const untilMs = performance.now() + (identity ? 0 : JOIN_TRIES_MS);
   for (;;) {
     let stranger: WhoAmI | null = null;
@@ -52,7 +45,8 @@ export async function findCluster(
         return false;
       });
       check(found.clusterId);
-      return identity === null || identity.metaHome || found.meta !== null ? found : await corrected(found);
+      if (identity === null || identity.metaHome || found.meta !== null) return found;
+      return { ...found, manager: await managerBehind(found, identity, addresses, own) };
     } catch (error) {
       if (stranger !== null) check((stranger as WhoAmI).clusterId);
       if (error instanceof TideError && error.code !== 'UNREACHABLE') throw error;
@@ -64,6 +58,17 @@ export async function findCluster(
       throw tideError('JOIN_UNREACHABLE', { addresses: options.join.join(', '), why: messageOf(error) }, error);
     }
   }
+}
+
+/** Whoever answers may have heard less than this node has noted: that it gave the meta store away, and to whom. */
+async function managerBehind(
+  { manager: told, clusterId }: WhoAmI,
+  { manager: noted }: NodeIdentity,
+  addresses: readonly string[],
+  own: string,
+): Promise<string> {
+  const manager = await findManager([noted, told, ...addresses], { clusterId, own });
+  return manager ?? (told === own ? noted : told);
 }
 
 /** What a cluster that `--join` reaches has to be: the node's own, and what `--meta` names. */

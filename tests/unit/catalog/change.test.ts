@@ -1,22 +1,14 @@
 import { expect, test } from 'vitest';
 import { applyChange, type CatalogChange } from '../../../src/catalog/change.ts';
 import type { ClusterView } from '../../../src/catalog/model.ts';
-import { defaultSettings } from '../../../src/catalog/settings.ts';
 import { partitionOf } from '../../../src/catalog/view.ts';
+import { EMPTY_VIEW } from '../operations/support/empty-view.ts';
 import { nodeRecord, tableRecord } from '../operations/support/world.ts';
 
 const REF = { tid: 1, pid: 0 };
 
 function after(...changes: CatalogChange[]): ClusterView {
-  const empty: ClusterView = {
-    revision: 0,
-    clusterId: 'test',
-    startMode: 'start',
-    nodes: new Map(),
-    tables: new Map(),
-    settings: defaultSettings(),
-  };
-  return changes.reduce((view, change) => applyChange(view, change).view, empty);
+  return changes.reduce((view, change) => applyChange(view, change).view, EMPTY_VIEW);
 }
 
 const base: CatalogChange[] = [

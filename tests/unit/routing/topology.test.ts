@@ -2,7 +2,6 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { applyChange, type CatalogChange } from '../../../src/catalog/change.ts';
 import type { ClusterView } from '../../../src/catalog/model.ts';
-import { defaultSettings } from '../../../src/catalog/settings.ts';
 import { replicaOn } from '../../../src/catalog/view.ts';
 import { must } from '../../../src/core/assert.ts';
 import {
@@ -13,16 +12,8 @@ import {
   topologyOf,
   wholeTopology,
 } from '../../../src/routing/topology.ts';
+import { EMPTY_VIEW } from '../operations/support/empty-view.ts';
 import { nodeRecord, tableRecord } from '../operations/support/world.ts';
-
-const EMPTY: ClusterView = {
-  revision: 0,
-  clusterId: 'test',
-  startMode: 'start',
-  nodes: new Map(),
-  tables: new Map(),
-  settings: defaultSettings(),
-};
 
 function after(view: ClusterView, ...changes: CatalogChange[]): ClusterView {
   return changes.reduce((v, change) => ({ ...applyChange(v, change).view, revision: v.revision + 1 }), view);
@@ -33,7 +24,7 @@ const tablePut = (tid: number): CatalogChange => ({
   kind: 'table-put',
   table: tableRecord(tid, `t${tid}`, 2, [[1, 2], [2, 3], [3, 1]]), // biome-ignore format: short
 });
-const SETTLED = after(EMPTY, ...NODES, tablePut(1), tablePut(2));
+const SETTLED = after(EMPTY_VIEW, ...NODES, tablePut(1), tablePut(2));
 
 test('what a router needs is there, and nothing that is the manager’s', () => {
   const stale: CatalogChange = { kind: 'replica-put', tid: 1, pid: 0, node: 2, state: 'stale', why: 'it was cut' };
