@@ -112,14 +112,13 @@ export function streamConnection({ host, port }: Address, stream: string): strin
   return conninfo({ ...to, ...PEER, options: SENDER_OPTIONS });
 }
 
-/** For a server of postgres_fdw, and for the mapping of whoever comes through it: their options. */
-export function foreignConnection({ host, port }: Address, name: string): { server: Keywords; mapping: Keywords } {
-  const to = { host, port: String(port), dbname: TIDE_DATABASE, application_name: name };
-  return {
-    server: { ...to, ...PEER, options: FOREIGN_OPTIONS },
-    mapping: { user: TIDE_PEER, password_required: 'false' },
-  };
+/** For a server of postgres_fdw: its options. */
+export function foreignConnection({ host, port }: Address, name: string): Keywords {
+  return { host, port: String(port), dbname: TIDE_DATABASE, application_name: name, ...PEER, options: FOREIGN_OPTIONS };
 }
+
+/** The options of the mapping of whoever comes through such a server. */
+export const FOREIGN_USER: Keywords = { user: TIDE_PEER, password_required: 'false' };
 
 /**
  * A connection string of libpq (PostgreSQL manual, 34.1.1.1): in quotes, with a backslash before quotes and

@@ -102,6 +102,8 @@ export class PostgresDataPlane implements DataPlane {
         await mesh.createSlot(this.#on(from), from, to);
       }
       await mesh.ensureSubscription(this.#on(to), from, to, this.#addressOf(from));
+      // Of a renewal that was cut off.
+      await forgetRenewal(this.#on(to), from, to);
       return true;
     });
   }

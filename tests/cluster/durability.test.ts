@@ -170,7 +170,7 @@ describe('the quorum under load', () => {
     await expectListsAsWanted();
   });
 
-  it('goes on where somebody has disabled a stream, and copies nothing again', async () => {
+  it('goes on where somebody has disabled a stream, copies nothing again, and clears a renewal that was cut off', async () => {
     const [from = 0, receiver = 0] = nodes;
     const rows = await partitions();
     expect(rows.some((r) => r.role === 'leader' && r.node === from && followersIn(rows, r).includes(receiver))).toBe(
@@ -179,8 +179,12 @@ describe('the quorum under load', () => {
     const stream = subscriptionName(from, receiver);
     const sql = cluster.manager(receiver);
     const enabled = `SELECT FROM pg_subscription WHERE subname = '${stream}' AND subenabled`;
+    await sql.query(
+      `CREATE SUBSCRIPTION ${stream}_next CONNECTION '' PUBLICATION none WITH (connect = false, slot_name = NONE)`,
+    );
     await sql.query(`ALTER SUBSCRIPTION ${stream} DISABLE`);
     await eventually(async () => expect((await sql.query(enabled)).rowCount).toBe(1));
+    await eventually(async () => expect((await cluster.admin({ do: 'doctor' })).findings).toEqual([]));
     await expectListsAsWanted();
     const operations = await cluster.admin({ do: 'op-ls', all: true });
     expect(operations.filter((o) => o.kind === 'resync-replica')).toEqual([]);

@@ -3,7 +3,7 @@ import { forwardName, partitionTable, remoteTable, SCHEMAS, serverName } from '.
 import { tideError } from '../../core/errors.ts';
 import type { HingeTarget, SwingAttempt } from '../../operations/ports.ts';
 import { TIDE_OWNER } from '../config.ts';
-import { type Address, foreignConnection } from '../connect.ts';
+import { type Address, FOREIGN_USER, foreignConnection } from '../connect.ts';
 import { ident, isLockFailure, literal, qualified, type Sql, sqlstateOf } from './client.ts';
 import { columnsSql } from './columns.ts';
 
@@ -61,9 +61,8 @@ export async function ensureServer(sql: Sql, from: NodeId, to: NodeId, address: 
 }
 
 async function ensureServerNamed(sql: Sql, name: string, from: NodeId, address: Address): Promise<void> {
-  const { server, mapping } = foreignConnection(address, `tide n${from} pid %p`);
   const wanted: Record<string, string> = {
-    ...server,
+    ...foreignConnection(address, `tide n${from} pid %p`),
     async_capable: 'true',
     fetch_size: '1000',
     batch_size: '100',
@@ -75,12 +74,10 @@ async function ensureServerNamed(sql: Sql, name: string, from: NodeId, address: 
   if (!found) {
     await sql.query(
       `CREATE SERVER ${ident(name)} FOREIGN DATA WRAPPER postgres_fdw OPTIONS (${optionsSql(wanted)});
-       ${mappingSql(name, mapping)}`,
+       ${mappingSql(name)}`,
     );
     return;
   }
-  // One of version 0.1.0 has none for everybody.
-  await sql.query(mappingSql(name, mapping));
   const have = found.options ?? [];
   const stale = Object.entries(wanted).filter(([k, v]) => !have.includes(`${k}=${v}`));
   if (stale.length === 0) return;
@@ -94,8 +91,8 @@ async function ensureServerNamed(sql: Sql, name: string, from: NodeId, address: 
  * Whoever may use a table here gets to its rows there: his rights were looked at here. Nobody else has USAGE on the server, so that no foreign table
  * of his own leads there.
  */
-function mappingSql(server: string, mapping: Readonly<Record<string, string>>): string {
-  return `CREATE USER MAPPING IF NOT EXISTS FOR PUBLIC SERVER ${ident(server)} OPTIONS (${optionsSql(mapping)})`;
+export function mappingSql(server: string): string {
+  return `CREATE USER MAPPING IF NOT EXISTS FOR PUBLIC SERVER ${ident(server)} OPTIONS (${optionsSql(FOREIGN_USER)})`;
 }
 
 function optionsSql(options: Readonly<Record<string, string>>): string {

@@ -1,6 +1,7 @@
 import { must } from '../../core/assert.ts';
 import { TIDE_BOOTSTRAP, TIDE_MANAGER, TIDE_OWNER, TIDE_PEER, TIDE_STREAM, TIDE_USER } from '../config.ts';
 import { ident, literal, type Sql } from './client.ts';
+import { mappingSql } from './hinge.ts';
 import { BOOTSTRAP_OID, giveToOwners } from './ownership.ts';
 import { inTurn } from './roles.ts';
 
@@ -13,11 +14,23 @@ import { inTurn } from './roles.ts';
 /** Who gets the name, as a superuser until then: what has changed hands may be used as before. */
 const NEXT = 'tide_next';
 
-/** Other nodes are reached, and send, as the roles that are made for it; nobody is kept out yet. Idempotent. */
+/** Servers that lead to other nodes, and to the rows there past their hinges. */
+const LEADS_TO_NODES = `srvname ~ '^(tide_n|t[0-9]+_p[0-9]+_fwd_e)[0-9]+$'`;
+
+/**
+ * Other nodes are reached, by whoever it is, and send, as the roles that are made for it; nobody is kept out yet.
+ * Idempotent.
+ */
 export async function useOwnRoles(sql: Sql): Promise<void> {
+  // Who gets the clients' name is not who has it now, and finds no mapping of that one.
+  const closed = await sql.query<{ server: string }>(
+    `select srvname as server from pg_foreign_server s where ${LEADS_TO_NODES}
+        and not exists (select from pg_user_mapping m where m.umserver = s.oid and m.umuser = 0)`,
+  );
+  for (const { server } of closed) await sql.query(mappingSql(server));
   const mappings = await sql.query<{ server: string }>(
     `select srvname as server from pg_user_mappings
-      where usename = $1 and srvname ~ '^(tide_n|t[0-9]+_p[0-9]+_fwd_e)[0-9]+$' and not ('user=${TIDE_PEER}' = any (umoptions))`,
+      where usename = $1 and ${LEADS_TO_NODES} and not ('user=${TIDE_PEER}' = any (umoptions))`,
     [TIDE_USER],
   );
   for (const { server } of mappings) {

@@ -76,12 +76,14 @@ export class Load {
     return load;
   }
 
-  /** Works until `stop`, through the nodes given. */
+  /** Works until `stop`, through the nodes given, and no more through those that it worked through before: a test that failed may have left it at work. */
   start(nodes: readonly number[]): void {
+    const before = this.stop();
     const stopping = new AbortController();
     this.#stopping = stopping;
     for (const node of nodes) if (!this.#pools.has(node)) this.#pools.set(node, this.#openPool(node));
     this.#workers = [
+      before,
       ...Array.from({ length: WRITERS }, (_, writer) => this.#write(writer, nodes, stopping.signal)),
       this.#count(nodes, stopping.signal),
     ];

@@ -147,18 +147,15 @@ describe('what is written into servers', () => {
 
   it('for foreign tables', () => {
     expect(foreignConnection({ host: 'db1', port: 5432 }, 'tide n1 pid %p')).toEqual({
-      server: {
-        host: 'db1',
-        port: '5432',
-        dbname: 'tide',
-        application_name: 'tide n1 pid %p',
-        ...PEER,
-        tcp_user_timeout: '20000',
-        options:
-          '-c statement_timeout=0 -c transaction_timeout=0 -c idle_in_transaction_session_timeout=0 ' +
-          '-c idle_session_timeout=0 -c default_transaction_read_only=off',
-      },
-      mapping: { user: 'tide_peer', password_required: 'false' },
+      host: 'db1',
+      port: '5432',
+      dbname: 'tide',
+      application_name: 'tide n1 pid %p',
+      ...PEER,
+      tcp_user_timeout: '20000',
+      options:
+        '-c statement_timeout=0 -c transaction_timeout=0 -c idle_in_transaction_session_timeout=0 ' +
+        '-c idle_session_timeout=0 -c default_transaction_read_only=off',
     });
   });
 });
