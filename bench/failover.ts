@@ -27,7 +27,9 @@ const KILLS = [
 ] as const;
 type Kill = (typeof KILLS)[number];
 
-/** How long writers wait when the leader of their partition dies, and whether anything acknowledged is lost. */
+/**
+ * How long writers wait when the leader of their partition dies, and whether anything acknowledged is lost.
+ */
 export const failover: Benchmark = {
   name: 'failover',
   about: `kill -9 of a node that leads, under one writer per partition through the other nodes; ${NODES} nodes, ${PARTITIONS} partitions × ${REPLICAS} replicas, durability quorum; from the kill to the first write that began when the server was gone and was acknowledged, on the last of the partitions that the node led`,
@@ -146,7 +148,10 @@ interface Acknowledged {
   readonly atMs: number;
 }
 
-/** One per partition, each on new keys of its own, through all nodes it is given. What was acknowledged is kept. */
+/**
+ * One per partition, each on new keys of its own, through all nodes it is given. What was acknowledged is
+ * kept.
+ */
 class Writers {
   readonly #cluster: LocalCluster;
   readonly #keys: ReadonlyMap<number, number[]>;

@@ -16,7 +16,10 @@ export interface Primary {
   waitForNobody(): Promise<void>;
 }
 
-/** Plain PostgreSQL, as pgtide configures it, with two physical standbys of which any one has to flush a commit; nothing is left behind. */
+/**
+ * Plain PostgreSQL, as pgtide configures it, with two physical standbys of which any one has to flush a
+ * commit; nothing is left behind.
+ */
 export async function onPhysicalStandby<T>(body: (primary: Primary) => Promise<T>): Promise<T> {
   const dir = await mkdtemp(join(tmpdir(), 'pgtide-bench-'));
   const servers: PostgresServer[] = [];

@@ -5,7 +5,10 @@ import { plan } from '../src/placement/plan.ts';
 import { withAddedNodes, withDecommissioning } from '../src/placement/whatif.ts';
 import { type Benchmark, type Figure, mib, seconds } from './benchmark.ts';
 
-/** The planner at the size it has to reach: 1,000 nodes, 100,000 partitions x 3, ten nodes more and ten nodes fewer. */
+/**
+ * The planner at the size it has to reach: 1,000 nodes, 100,000 partitions x 3, ten nodes more and ten nodes
+ * fewer.
+ */
 const SIZES = { nodes: 1_000, tables: 100, partitionsPerTable: 1_000, replicas: 3, change: 10 };
 
 export const planner: Benchmark = {
@@ -39,7 +42,9 @@ function measure(scenario: string, view: ClusterView, load: LoadView): Figure[] 
   ];
 }
 
-/** Tables of very different sizes, partitions of one table within a factor of two, replicas dealt out in turn. */
+/**
+ * Tables of very different sizes, partitions of one table within a factor of two, replicas dealt out in turn.
+ */
 function evenCluster(): { view: ClusterView; load: LoadView } {
   const nodes = new Map<number, NodeRecord>();
   const loads = new Map<number, NodeLoad>();

@@ -1,4 +1,5 @@
-// Builds the crash matrix and runs it: npm run test:crash [-- --kind=K --step=S --moment=M --victim=V --minutes=N --skip=N]
+// Builds the crash matrix and runs it: npm run test:crash [-- --kind=K --step=S --moment=M --victim=V
+// --minutes=N --skip=N]
 import { spawn, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import process from 'node:process';

@@ -1,4 +1,5 @@
-// Gets a program or library of a Debian package: it is unpacked into tmp/, nothing is installed and no service begins.
+// Gets a program or library of a Debian package: it is unpacked into tmp/, nothing is installed and no
+// service begins.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,6 +1,7 @@
 /**
- * Writes what a real cluster of this version keeps on disk, with operations of several kinds under way, as JSON: a fixture that every later
- * version has to read (tests/unit/formats.test.ts). `node scripts/format-fixture.mjs FILE [DIST]`; DIST is the build to run, default dist.
+ * Writes what a real cluster of this version keeps on disk, with operations of several kinds under way, as
+ * JSON: a fixture that every later version has to read (tests/unit/formats.test.ts). `node
+ * scripts/format-fixture.mjs FILE [DIST]`; DIST is the build to run, default dist.
  */
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';

@@ -1,5 +1,6 @@
-// `npm pack` and `npm publish`: the package is built, and whoever installs it gets the versions it was tested with. npm takes those from npm-shrinkwrap.json,
-// also in a checkout, where package-lock.json is what counts: so it is made for the package and removed again (--clear).
+// `npm pack` and `npm publish`: the package is built, and whoever installs it gets the versions it was tested
+// with. npm takes those from npm-shrinkwrap.json, also in a checkout, where package-lock.json is what counts:
+// so it is made for the package and removed again (--clear).
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import process from 'node:process';
 import { setUp } from './setup.mjs';
@@ -12,7 +13,10 @@ else {
   writeFileSync(shrinkwrap, `${JSON.stringify(locked(), null, 2)}\n`);
 }
 
-/** Without what only a checkout needs. One that leaves out a platform would keep that platform from installing its PostgreSQL. */
+/**
+ * Without what only a checkout needs. One that leaves out a platform would keep that platform from installing
+ * its PostgreSQL.
+ */
 function locked() {
   const lock = JSON.parse(readFileSync(new URL('../package-lock.json', import.meta.url), 'utf8'));
   const packages = Object.entries(lock.packages).filter(([, { dev, devOptional }]) => !dev && !devOptional);

@@ -1,4 +1,5 @@
-// Makes a checkout ready to run: dependencies installed, sources built. Does nothing where both are so already.
+// Makes a checkout ready to run: dependencies installed, sources built. Does nothing where both are so
+// already.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
@@ -28,7 +29,10 @@ const tsc = path('node_modules', 'typescript', 'bin', 'tsc');
 const LOCK_WAIT_MAX_MS = 300_000;
 const LOCK_POLL_MS = 200;
 
-/** Installs and builds what is missing or old, and says so on standard error. Ends the process where that fails. */
+/**
+ * Installs and builds what is missing or old, and says so on standard error. Ends the process where that
+ * fails.
+ */
 export function setUp() {
   if (isInstalled() && isBuilt()) return;
   mkdirSync(path('dist'), { recursive: true });
@@ -46,8 +50,9 @@ export function setUp() {
 }
 
 /**
- * For `tide` itself: a checkout that was never built is, but one that was runs as it is, and whoever may build is told that its sources have changed. Nodes
- * that run load some of it late, and would get the other build.
+ * For `tide` itself: a checkout that was never built is, but one that was runs as it is, and whoever may
+ * build is told that its sources have changed. Nodes that run load some of it late, and would get the other
+ * build.
  */
 export function setUpOnce() {
   if (!existsSync(path('dist', 'main.js')) || !existsSync(installedList)) setUp();
@@ -66,15 +71,19 @@ function mayBuild() {
   }
 }
 
-/** npm keeps a list of what it installed; `install` sets its time, which npm itself leaves alone when nothing changed. */
+/**
+ * npm keeps a list of what it installed; `install` sets its time, which npm itself leaves alone when nothing
+ * changed.
+ */
 function isInstalled() {
   const installed = modifiedMs(installedList);
   return installed !== null && installed >= (modifiedMs(path('package-lock.json')) ?? 0);
 }
 
 /**
- * `npm ci` refuses a lock file that leaves out another platform's optional packages (one written where the registry did not
- * have them); `npm install` takes it, installs the same versions, and with --no-save leaves the lock file as it is.
+ * `npm ci` refuses a lock file that leaves out another platform's optional packages (one written where the
+ * registry did not have them); `npm install` takes it, installs the same versions, and with --no-save leaves
+ * the lock file as it is.
  */
 function install() {
   process.stderr.write('pgtide: installing dependencies …\n');
@@ -87,7 +96,10 @@ function isBuilt() {
   return existsSync(path('dist', 'main.js')) && existsSync(stamp) && readFileSync(stamp, 'utf8') === sourcesHash();
 }
 
-/** Builds, and notes from what. The hash is taken first: what changes during the build is built the next time. Throws where it fails. */
+/**
+ * Builds, and notes from what. The hash is taken first: what changes during the build is built the next time.
+ * Throws where it fails.
+ */
 export function build() {
   const hash = sourcesHash();
   mkdirSync(path('dist'), { recursive: true });

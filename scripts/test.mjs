@@ -1,4 +1,5 @@
-// `npm test`: set up, check types and style, run the tests. Arguments go to vitest. The last line counts the tests.
+// `npm test`: set up, check types and style, run the tests. Arguments go to vitest. The last line counts the
+// tests.
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,5 @@
-// Root's nodes run as a user of their own: on a machine that has none, `npm start` and `npm test` make one, and say so.
+// Root's nodes run as a user of their own: on a machine that has none, `npm start` and `npm test` make one,
+// and say so.
 import { spawnSync } from 'node:child_process';
 import process from 'node:process';
 

@@ -3,7 +3,10 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { readableProgram } from './root/program.ts';
 import { chooseUser } from './root/user.ts';
 
-/** What root starts becomes somebody else (`node/daemon.ts`, `demo/demo.ts`): all of the program is loaded from where he can read it. */
+/**
+ * What root starts becomes somebody else (`node/daemon.ts`, `demo/demo.ts`): all of the program is loaded
+ * from where he can read it.
+ */
 const BECOME_SOMEBODY_ELSE = ['start', 'demo'];
 
 async function programFor(dist: string): Promise<string> {

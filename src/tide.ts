@@ -1,7 +1,10 @@
 import { exitWhenWritten, processHost } from './cli/host.ts';
 import { runCli } from './cli/main.ts';
 
-/** The command line. What runs a node or the demo is loaded for these commands only: all others are to answer at once. */
+/**
+ * The command line. What runs a node or the demo is loaded for these commands only: all others are to answer
+ * at once.
+ */
 const host = processHost({
   startNode: async (options) => (await import('./adapters.ts')).startNode(options),
   runDemo: async (options) => (await import('./demo/demo.ts')).runDemo(options),

@@ -1,8 +1,9 @@
 import * as z from 'zod';
 
 /**
- * The one vocabulary of administration: CLI, dashboard, dialects and tests all send these to `POST /api/v1/admin` of any node,
- * which hands them on to the manager. Names of nodes: a numeric id; endpoints are HOST:PORT of `--advertise-addr`.
+ * The one vocabulary of administration: CLI, dashboard, dialects and tests all send these to `POST
+ * /api/v1/admin` of any node, which hands them on to the manager. Names of nodes: a numeric id; endpoints are
+ * HOST:PORT of `--advertise-addr`.
  */
 
 const nodeId = z.int().positive();

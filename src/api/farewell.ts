@@ -3,12 +3,15 @@ import type { Socket } from 'node:net';
 import { OWN_CALL } from './headers.ts';
 
 /**
- * What CONNECT asks for. Not an upgrade: whoever takes those takes every request that offers one, and clients offer HTTP/2 with any. No browser
- * lets a page send CONNECT.
+ * What CONNECT asks for. Not an upgrade: whoever takes those takes every request that offers one, and clients
+ * offer HTTP/2 with any. No browser lets a page send CONNECT.
  */
 export const FAREWELL_TARGET = 'pgtide-farewell:0';
 
-/** One line of JSON. `ended`: all is done but the exit of the process; `postgres`: whether its PostgreSQL is gone. */
+/**
+ * One line of JSON. `ended`: all is done but the exit of the process; `postgres`: whether its PostgreSQL is
+ * gone.
+ */
 export type FarewellWord = { says: string } | { ended: true; postgres: 'stopped' | 'runs' };
 
 /** A node that is watched to its end. */
@@ -23,8 +26,8 @@ export interface Watch {
 const KEEPALIVE_MS = 5_000;
 
 /**
- * Opens a connection to the node at `address` (HOST:PORT) that ends with its process. Null where nobody answers within `timeoutMs`, or the node is of a
- * version that does not know this.
+ * Opens a connection to the node at `address` (HOST:PORT) that ends with its process. Null where nobody
+ * answers within `timeoutMs`, or the node is of a version that does not know this.
  */
 export function watchEnd(address: string, timeoutMs: number): Promise<Watch | null> {
   return new Promise((resolve) => {

@@ -3,8 +3,9 @@ import type { ApplyError } from '../core/apply-error.ts';
 import { tideError } from '../core/errors.ts';
 
 /**
- * What nodes and the manager say to each other: joining and beating. A field that one side does not know is left out of account, so that nodes
- * of two versions can be in one cluster while it is upgraded; what an older side would misunderstand raises API_VERSION.
+ * What nodes and the manager say to each other: joining and beating. A field that one side does not know is
+ * left out of account, so that nodes of two versions can be in one cluster while it is upgraded; what an
+ * older side would misunderstand raises API_VERSION.
  */
 export const API_VERSION = 2;
 /** Of nodes that a manager of this version still understands. */
@@ -12,7 +13,10 @@ const OLDEST_API = 2;
 
 const tier = z.strictObject({ key: z.string().min(1), value: z.string().min(1) });
 
-/** What ends up in connection strings and addresses of the whole cluster: the names of hosts and the numbers of IP addresses need no more. */
+/**
+ * What ends up in connection strings and addresses of the whole cluster: the names of hosts and the numbers
+ * of IP addresses need no more.
+ */
 const HOST = /^[A-Za-z0-9_.-]{1,253}$|^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?$/;
 const host = z.string().regex(HOST, 'not the name or the address of a host');
 const port = z.int().positive().max(65_535);
@@ -40,7 +44,10 @@ const nodeFacts = z.object({
 });
 export type NodeFacts = z.infer<typeof nodeFacts>;
 
-/** Looks at nothing but the version of a join request or a beat, whatever else is in it. Throws NODE_INCOMPATIBLE. */
+/**
+ * Looks at nothing but the version of a join request or a beat, whatever else is in it. Throws
+ * NODE_INCOMPATIBLE.
+ */
 export function requireCompatible(message: unknown): void {
   const { facts, ...own } = (message ?? {}) as { facts?: object };
   // The first version did not say so.
@@ -64,8 +71,9 @@ export interface JoinAnswer {
 const startId = z.string().min(1).max(64);
 
 /**
- * A start of a node's process asks whether it may be that node, before it does anything as such: `POST /api/v1/start`. Any node passes it on
- * to the manager. Nodes of version 0.1 do not ask, and do not know the route.
+ * A start of a node's process asks whether it may be that node, before it does anything as such: `POST
+ * /api/v1/start`. Any node passes it on to the manager. Nodes of version 0.1 do not ask, and do not know the
+ * route.
  */
 export const startRequest = z.object({
   node: z.int().positive(),
@@ -83,7 +91,10 @@ export type StartRequest = z.infer<typeof startRequest>;
 /** The start of a node that ran the manager with an embedded meta store. */
 const managedBy = z.object({ node: z.int().positive(), start: startId });
 
-/** A client's session, or another node's, that has had a transaction open for a moment, by what PostgreSQL says of it. */
+/**
+ * A client's session, or another node's, that has had a transaction open for a moment, by what PostgreSQL
+ * says of it.
+ */
 const openSession = z.object({
   pid: z.int().positive(),
   /** Start of the session and of its transaction: the same as long as it is the same transaction. */
@@ -115,23 +126,33 @@ export const beatReport = z.object({
   node: z.int().positive(),
   clusterId: z.string(),
   postgresUp: z.boolean(),
-  /** No client and no replication gets in: it is fenced, or it does not run and will be fenced when it starts. */
+  /**
+   * No client and no replication gets in: it is fenced, or it does not run and will be fenced when it starts.
+   */
   fenced: z.boolean(),
   /** It has a lease of the shared meta store; false also where that is embedded. */
   leased: z.boolean(),
-  /** Format of the meta store that its program writes: with a newer store it cannot manage. Older programs do not say so. */
+  /**
+   * Format of the meta store that its program writes: with a newer store it cannot manage. Older programs do
+   * not say so.
+   */
   metaFormat: z.int().positive().default(1),
   diskTotalBytes: z.number().nonnegative(),
   diskFreeBytes: z.number().nonnegative(),
   facts: nodeFacts,
   /** Who may be waiting for whom; null where that could not be seen. Older programs do not look. */
   sessions: z.array(openSession).nullable().default(null),
-  /** Which start of the node this is, and whose answers it has heard last. Older programs have no such ids. */
+  /**
+   * Which start of the node this is, and whose answers it has heard last. Older programs have no such ids.
+   */
   start: startId.nullable().default(null),
   managedBy: managedBy.nullable().default(null),
   /** `heardAtMs` of the manager's last answer before the sessions were looked at. */
   answeredMs: z.number().nullable().default(null),
-  /** What its workers of replication fail at. Older programs do not look. What cannot be understood costs no beat: the node would be taken for dead. */
+  /**
+   * What its workers of replication fail at. Older programs do not look. What cannot be understood costs no
+   * beat: the node would be taken for dead.
+   */
   applyErrors: z.array(applyError).default([]).catch([]),
 });
 export type BeatReport = z.infer<typeof beatReport>;
@@ -141,8 +162,8 @@ export interface BeatAnswer {
   /** Everything the node missed while it was away has been made up for. */
   upToDate: boolean;
   /**
-   * `down`: its PostgreSQL may let clients in. `up`: somebody else leads what it led, or will; nobody gets in until it has been cleaned up.
-   * `keep`: nothing can be said of a server that does not answer.
+   * `down`: its PostgreSQL may let clients in. `up`: somebody else leads what it led, or will; nobody gets in
+   * until it has been cleaned up. `keep`: nothing can be said of a server that does not answer.
    */
   fence: 'up' | 'down' | 'keep';
   /** HOST:PORT of the manager, and of every member: whom to ask when the manager has moved. */
@@ -152,9 +173,14 @@ export interface BeatAnswer {
   meta: string | null;
   /** How long the node's lease is to be. */
   leaseSeconds: number;
-  /** The format that `node.json` is to have from now on: programs that do not know it cannot work in the cluster any more. Older managers do not say. */
+  /**
+   * The format that `node.json` is to have from now on: programs that do not know it cannot work in the
+   * cluster any more. Older managers do not say.
+   */
   storeFormat?: number;
-  /** When this beat was heard, by the manager's clock. This and what follows an older manager does not say. */
+  /**
+   * When this beat was heard, by the manager's clock. This and what follows an older manager does not say.
+   */
   heardAtMs?: number;
   /** Transactions of this node's clients that are to be ended: they and others wait for each other. */
   deadlocks?: Victim[];
@@ -174,14 +200,17 @@ export interface Victim {
   detail: string;
 }
 
-/** Longest body of either of the next two: one entry, or a whole store as version 0.1 sent it. Some 100,000 partitions. */
+/**
+ * Longest body of either of the next two: one entry, or a whole store as version 0.1 sent it. Some 100,000
+ * partitions.
+ */
 export const META_BYTES_MAX = 32 << 20;
 
 const metaEntries = z.array(z.strictObject({ key: z.string(), value: z.unknown() }));
 
 /**
- * The meta store on its way to another node, part after part: `POST /api/v1/meta/part`. It runs there only after the last part and
- * `/api/v1/meta/activate`.
+ * The meta store on its way to another node, part after part: `POST /api/v1/meta/part`. It runs there only
+ * after the last part and `/api/v1/meta/activate`.
  */
 export const metaPart = z.strictObject({
   clusterId: z.string(),
@@ -208,6 +237,9 @@ export interface WhoAmI {
   meta: string | null;
   /** Which start of the node answers. This and what follows older programs do not say. */
   start?: string;
-  /** Whose answers it has heard last, with an embedded meta store, and how long ago; null: none since it was started. */
+  /**
+   * Whose answers it has heard last, with an embedded meta store, and how long ago; null: none since it was
+   * started.
+   */
   managedBy?: { node: number; start: string; agoMs: number | null } | null;
 }

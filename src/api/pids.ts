@@ -4,8 +4,9 @@ import { tideError } from '../core/errors.ts';
 const PID_MAX = 4095;
 
 /**
- * Reads a group of partition ids: `3`, `1,3,5` or `1-5` (both ends included). OpenMLDB's grammar: the two forms do not mix.
- * Throws PIDS_INVALID, which names the value. A range that runs backwards is refused; there it silently meant nothing.
+ * Reads a group of partition ids: `3`, `1,3,5` or `1-5` (both ends included). OpenMLDB's grammar: the two
+ * forms do not mix. Throws PIDS_INVALID, which names the value. A range that runs backwards is refused; there
+ * it silently meant nothing.
  */
 export function parsePids(text: string): number[] {
   const range = /^(\d+)-(\d+)$/.exec(text);

@@ -2,7 +2,10 @@ import type { LocalData } from '../core/local-data.ts';
 import type { WaitReason } from '../core/wait-reason.ts';
 import type { AdminVerb } from './commands.ts';
 
-/** What each admin command answers. Bytes are bytes, times are ISO 8601 UTC, durations say their unit in their name. */
+/**
+ * What each admin command answers. Bytes are bytes, times are ISO 8601 UTC, durations say their unit in their
+ * name.
+ */
 
 export interface NodeStatusRow {
   id: number;
@@ -21,8 +24,9 @@ export interface NodeStatusRow {
   isManager: boolean;
   state: string;
   /**
-   * `live`; `starting`: not let in yet; `silent`: no word from it, and no proof that it is down; `down`: proved; `out`: others lead in its
-   * place; `fenced`: back, and being cleaned up; `offline`: somebody said so; `gone`: for good.
+   * `live`; `starting`: not let in yet; `silent`: no word from it, and no proof that it is down; `down`:
+   * proved; `out`: others lead in its place; `fenced`: back, and being cleaned up; `offline`: somebody said
+   * so; `gone`: for good.
    */
   condition: 'live' | 'starting' | 'silent' | 'down' | 'out' | 'fenced' | 'offline' | 'gone';
   /** Replicas on it, whatever their state; from the catalog. */
@@ -40,7 +44,10 @@ export interface NodeStatusRow {
   diskFreeBytes: number | null;
   /** What it is sent by others and cannot apply, with PostgreSQL's own message; null where nothing fails. */
   replication: string | null;
-  /** `low`: less than `disk.margin` is free, it takes no replica. `full`: nothing is copied there any more. null: not known yet. */
+  /**
+   * `low`: less than `disk.margin` is free, it takes no replica. `full`: nothing is copied there any more.
+   * null: not known yet.
+   */
   disk: 'ok' | 'low' | 'full' | null;
 }
 
@@ -86,7 +93,9 @@ export interface PlanResult {
   bytesMinimal: number;
   /** Replicas for which no target exists, each with why. */
   blocked: { table: string; pid: number; node: number | null; why: string }[];
-  /** What no other node has and would leave with the nodes, where that was accepted; absent: no node leaves. */
+  /**
+   * What no other node has and would leave with the nodes, where that was accepted; absent: no node leaves.
+   */
   localData?: LocalDataRow[];
 }
 
@@ -131,8 +140,9 @@ export interface PartitionRow {
   state: string;
   isAlive: boolean;
   /**
-   * Of the leader's acknowledged commits; null for a follower. quorum: on a live follower too. waits: writes wait for followers that are
-   * not alive. refuses: writes fail, for the same reason. leader: on the leader only, for want of a follower. async: the setting.
+   * Of the leader's acknowledged commits; null for a follower. quorum: on a live follower too. waits: writes
+   * wait for followers that are not alive. refuses: writes fail, for the same reason. leader: on the leader
+   * only, for want of a follower. async: the setting.
    */
   durability: 'quorum' | 'waits' | 'refuses' | 'leader' | 'async' | null;
   /** Of a replica that is stale, or whose rows cannot be applied: why. */
@@ -143,7 +153,9 @@ export interface PartitionRow {
   lagBytes: number | null;
   rows: number | null;
   bytes: number | null;
-  /** How long ago the oldest figure of this row was measured (size, position, lag); null: not measured yet. */
+  /**
+   * How long ago the oldest figure of this row was measured (size, position, lag); null: not measured yet.
+   */
   measuredAgeMs: number | null;
 }
 
@@ -223,7 +235,10 @@ export interface DoctorResult {
   findings: DoctorRow[];
   /** Nodes that could not be asked, with the reason: what is on them is not known. */
   unreachable: { node: number; why: string }[];
-  /** Nodes that were started a second time in the last minutes, from a copy of their store, and where; it was refused. Older managers do not look. */
+  /**
+   * Nodes that were started a second time in the last minutes, from a copy of their store, and where; it was
+   * refused. Older managers do not look.
+   */
   twins?: { node: number; address: string }[];
 }
 

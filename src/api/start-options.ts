@@ -1,4 +1,7 @@
-/** What `tide start` and `tide demo` were asked for: flags as parsed and checked for form, before anything is opened. */
+/**
+ * What `tide start` and `tide demo` were asked for: flags as parsed and checked for form, before anything is
+ * opened.
+ */
 
 /** One node. Addresses are HOST:PORT; `store` is a directory. */
 export interface StartOptions {
@@ -12,7 +15,9 @@ export interface StartOptions {
   /** Addresses of live nodes; empty starts a new cluster. */
   join: string[];
   insecure: boolean;
-  /** `etcd://…` where the cluster's facts are to be; where absent a new cluster keeps them in its first node. */
+  /**
+   * `etcd://…` where the cluster's facts are to be; where absent a new cluster keeps them in its first node.
+   */
   meta?: string;
   /** `key=value,…`, most general first. */
   locality?: string;

@@ -4,8 +4,9 @@ import { parsePartitionTable, partitionTable } from './names.ts';
 import { partitionOf, replicaOn } from './view.ts';
 
 /**
- * What is to be done about a stream that fails again and again at the same place: PostgreSQL tries five times a second, for ever, and
- * nothing that the pair of nodes shares goes on. Everything here is a decision; `manager/apply-keeper.ts` carries it out.
+ * What is to be done about a stream that fails again and again at the same place: PostgreSQL tries five times
+ * a second, for ever, and nothing that the pair of nodes shares goes on. Everything here is a decision;
+ * `manager/apply-keeper.ts` carries it out.
  */
 
 /** What the node `to` fails at in what it is sent by `from`. */
@@ -14,21 +15,32 @@ export interface ApplyFailure extends ApplyError {
   to: NodeId;
 }
 
-/** Fewer, or within less time, may be chance: a deadlock with somebody who looks, a server that is being stopped. */
+/**
+ * Fewer, or within less time, may be chance: a deadlock with somebody who looks, a server that is being
+ * stopped.
+ */
 const TRIES = 4;
 const LASTS_MS = 2_500;
 /** One that has not come back for as long is over. */
 const RECENT_MS = 3_000;
-/** A sender that is not reached, though it lives: for some seconds, one of the two is starting or stopping. */
+/**
+ * A sender that is not reached, though it lives: for some seconds, one of the two is starting or stopping.
+ */
 const LINK_LASTS_MS = 10_000;
 const LINK_RECENT_MS = 1_500;
 
-/** The state of a server, not of a row: every other row would fail like this one, and its copy, too. It goes on where there is room. */
+/**
+ * The state of a server, not of a row: every other row would fail like this one, and its copy, too. It goes
+ * on where there is room.
+ */
 const OF_SERVER =
   /No space left on device|[Dd]isk quota exceeded|^out of (?:shared )?memory|^too many|^canceling statement|^terminating |^deadlock detected/;
 /** The sender, or the way to it. */
 const OF_LINK = /could not connect to the publisher|^could not (?:receive|send|start) |on publisher/;
-/** The table itself does not fit, which PostgreSQL finds before it asks whether it has to apply anything to it. */
+/**
+ * The table itself does not fit, which PostgreSQL finds before it asks whether it has to apply anything to
+ * it.
+ */
 const UNFIT = /^(?:logical replication target relation|cannot use relation) "/;
 
 /** Sender and receiver of a stream; null for a subscription that is not pgtide's. */
@@ -61,8 +73,9 @@ export function partitionIn({ table }: Pick<ApplyError, 'table'>): { tid: number
 }
 
 /**
- * `take-out`: the partition leaves the stream, and what else is in it goes on. `renew`: it does, and gets an empty table in place of one that does
- * not fit. `cut`: the stream is given up, with all that came through it. `none`: it is only told of.
+ * `take-out`: the partition leaves the stream, and what else is in it goes on. `renew`: it does, and gets an
+ * empty table in place of one that does not fit. `cut`: the stream is given up, with all that came through
+ * it. `none`: it is only told of.
  */
 export type Remedy = 'none' | 'take-out' | 'renew' | 'cut';
 
@@ -89,7 +102,10 @@ function pauseMs(times: number): number {
   return times === 0 ? 0 : Math.min(HOLD_MS_MAX, HOLD_MS * 2 ** (times - 1));
 }
 
-/** How long after the last remedy the next one may come. A stream that is made anew and fails again would be copied all the time. */
+/**
+ * How long after the last remedy the next one may come. A stream that is made anew and fails again would be
+ * copied all the time.
+ */
 export function remedyPauseMs(remedy: Remedy, cuts: number): number {
   return remedy === 'cut' ? pauseMs(cuts) : 0;
 }

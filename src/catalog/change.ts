@@ -13,11 +13,16 @@ import type {
 } from './model.ts';
 import { partitionKey, replicaOn } from './view.ts';
 
-/** Every way the catalog can change. The manager journals the result; the planner and the tests apply the same function. */
+/**
+ * Every way the catalog can change. The manager journals the result; the planner and the tests apply the same
+ * function.
+ */
 export type CatalogChange =
   | { kind: 'node-put'; node: NodeRecord }
   | { kind: 'quorums-put'; node: NodeId; quorums: readonly Quorum[] }
-  /** Of a known node, whatever else has changed about it meanwhile; a value of undefined takes the field away. */
+  /**
+   * Of a known node, whatever else has changed about it meanwhile; a value of undefined takes the field away.
+   */
   | { kind: 'node-changed'; id: NodeId; change: { [K in keyof NodeRecord]?: NodeRecord[K] | undefined } }
   | { kind: 'table-put'; table: TableRecord }
   | { kind: 'table-state'; tid: number; state: TableState }
@@ -45,7 +50,10 @@ export interface Touched {
   settings: boolean;
 }
 
-/** Applies one change and checks the invariants of what it touched. Throws on a broken one: the caller's decision was wrong. */
+/**
+ * Applies one change and checks the invariants of what it touched. Throws on a broken one: the caller's
+ * decision was wrong.
+ */
 export function applyChange(view: ClusterView, change: CatalogChange): { view: ClusterView; touched: Touched } {
   const touched: Touched = { nodes: new Set(), tables: new Set(), partitions: new Set(), settings: false };
   switch (change.kind) {

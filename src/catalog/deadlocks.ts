@@ -1,16 +1,19 @@
 import type { NodeId } from './model.ts';
 
 /**
- * Finds deadlocks over several servers in what their nodes report: PostgreSQL's own detector sees the locks of one server, and a transaction
- * that waits in `postgres_fdw` waits for nothing there.
+ * Finds deadlocks over several servers in what their nodes report: PostgreSQL's own detector sees the locks
+ * of one server, and a transaction that waits in `postgres_fdw` waits for nothing there.
  *
- * A commit that waits for its followers is no edge: an apply worker takes locks on followers' tables only, which no client's transaction holds.
+ * A commit that waits for its followers is no edge: an apply worker takes locks on followers' tables only,
+ * which no client's transaction holds.
  */
 
 /** A client's session, or one that came from another node, with a transaction open on a server. */
 export interface OpenSession {
   pid: number;
-  /** Start of the session and of its transaction: with the pid, the identity of the transaction on its server. */
+  /**
+   * Start of the session and of its transaction: with the pid, the identity of the transaction on its server.
+   */
   xact: string;
   /** When the transaction began, by the clock of whoever compares the reports, milliseconds. */
   startMs: number;
@@ -32,7 +35,10 @@ export interface LockWait {
   relation: string | null;
 }
 
-/** One transaction waits for another: seen on `node`, where process `pid` of the first waits for process `blocker` of the second. */
+/**
+ * One transaction waits for another: seen on `node`, where process `pid` of the first waits for process
+ * `blocker` of the second.
+ */
 export interface WaitEdge {
   from: Transaction;
   to: Transaction;
@@ -52,7 +58,10 @@ export interface Transaction {
   startMs: number;
 }
 
-/** A wait that has lasted over several reports: there without a break from `firstMs` on, and still there at `lastMs`, if that is not before. */
+/**
+ * A wait that has lasted over several reports: there without a break from `firstMs` on, and still there at
+ * `lastMs`, if that is not before.
+ */
 export interface SeenEdge extends WaitEdge {
   firstMs: number;
   lastMs: number;
@@ -64,14 +73,23 @@ export interface Deadlock {
   cycle: SeenEdge[];
 }
 
-/** A remote transaction cannot be older than the one that opened it, but reports of two nodes are made at different moments. */
+/**
+ * A remote transaction cannot be older than the one that opened it, but reports of two nodes are made at
+ * different moments.
+ */
 const SLACK_MS = 1_500;
-/** PostgreSQL ends a deadlock within one server after `deadlock_timeout`, 1 s; one that outlives this is treated like any other. */
+/**
+ * PostgreSQL ends a deadlock within one server after `deadlock_timeout`, 1 s; one that outlives this is
+ * treated like any other.
+ */
 const LOCAL_MS = 3_000;
 /** Longer ways lead in a circle. */
 const HOPS_MAX = 16;
 
-/** Who waits for whom, by the last report of every node. What is not known to be a client's transaction neither waits nor blocks. */
+/**
+ * Who waits for whom, by the last report of every node. What is not known to be a client's transaction
+ * neither waits nor blocks.
+ */
 export function waitEdges(reports: ReadonlyMap<NodeId, readonly OpenSession[]>): WaitEdge[] {
   const sessions = new Map<string, OpenSession>();
   for (const [node, open] of reports) for (const session of open) sessions.set(`${node}/${session.pid}`, session);
@@ -89,7 +107,10 @@ export function waitEdges(reports: ReadonlyMap<NodeId, readonly OpenSession[]>):
   return edges;
 }
 
-/** The transaction of the client behind a session, however many nodes it came through; null where one of them does not tell of it. */
+/**
+ * The transaction of the client behind a session, however many nodes it came through; null where one of them
+ * does not tell of it.
+ */
 function clientOf(sessions: ReadonlyMap<string, OpenSession>, node: NodeId, pid: number): Transaction | null {
   const first = sessions.get(`${node}/${pid}`);
   let at = { node, session: first };
@@ -114,8 +135,9 @@ export function edgeKey(edge: WaitEdge): string {
 }
 
 /**
- * Deadlocks that surely are some, and the nodes that have to report again before others can be told from waits of different moments. Waits that
- * all existed at one moment, in a circle, end by themselves never. The victims are enough to leave no circle, each the youngest of its own.
+ * Deadlocks that surely are some, and the nodes that have to report again before others can be told from
+ * waits of different moments. Waits that all existed at one moment, in a circle, end by themselves never. The
+ * victims are enough to leave no circle, each the youngest of its own.
  */
 export function findDeadlocks(
   edges: readonly SeenEdge[],
@@ -205,7 +227,10 @@ function backwards(reachedBy: ReadonlyMap<string, SeenEdge>, start: string): See
   return way;
 }
 
-/** Edges that lie on some circle, in groups that have no vertex in common: the strongly connected components (Kosaraju). */
+/**
+ * Edges that lie on some circle, in groups that have no vertex in common: the strongly connected components
+ * (Kosaraju).
+ */
 function entangled<E extends WaitEdge>(edges: readonly E[], endsOf: (edge: E) => Ends): E[][] {
   const ends = edges.map((edge) => ({ edge, ...endsOf(edge) }));
   const forth = groupBy(ends, (e) => e.from);

@@ -5,8 +5,8 @@ export type TableId = number;
 export type OperationId = number;
 
 /**
- * joining → active ⇄ decommissioning → decommissioned. Ids are never used again.
- * `draining` (leaders away, still a member) is a flag beside it; what it took away is in `drained` until it has been given back.
+ * joining → active ⇄ decommissioning → decommissioned. Ids are never used again. `draining` (leaders away,
+ * still a member) is a flag beside it; what it took away is in `drained` until it has been given back.
  */
 export type NodeState = 'joining' | 'active' | 'decommissioning' | 'decommissioned';
 
@@ -33,23 +33,30 @@ export interface NodeRecord {
   readonly startMode: StartMode;
   /** ISO 8601, UTC. */
   readonly startedAt: string;
-  /** Since it was found, or said, to be down: nothing is led from there, and it serves nobody until it has been cleaned up. */
+  /**
+   * Since it was found, or said, to be down: nothing is led from there, and it serves nobody until it has
+   * been cleaned up.
+   */
   readonly outage?: Outage;
   /**
-   * Every quorum that a commit of its PostgreSQL may have been acknowledged under and that newer ones do not cover yet: whoever leads in its
-   * place has to have seen what each of them let through. Absent: nothing was ever waited for.
+   * Every quorum that a commit of its PostgreSQL may have been acknowledged under and that newer ones do not
+   * cover yet: whoever leads in its place has to have seen what each of them let through. Absent: nothing was
+   * ever waited for.
    */
   readonly quorums?: readonly Quorum[];
   readonly drained?: Drained;
-  /** Which start of its process it is: only what comes from that one is its word. Absent: it was last started by version 0.1. */
+  /**
+   * Which start of its process it is: only what comes from that one is its word. Absent: it was last started
+   * by version 0.1.
+   */
   readonly start?: string;
   /** Somebody has said that what it alone holds, ordinary tables for example, may leave with it. */
   readonly mayTakeLocalTables?: true;
 }
 
 /**
- * What a node's commits wait for before they are acknowledged: a flush on any `count` of `nodes` (`ANY count (…)` in
- * `synchronous_standby_names`). A count of 0 waits for nobody.
+ * What a node's commits wait for before they are acknowledged: a flush on any `count` of `nodes` (`ANY count
+ * (…)` in `synchronous_standby_names`). A count of 0 waits for nobody.
  */
 export interface Quorum {
   readonly count: number;
@@ -59,7 +66,10 @@ export interface Quorum {
 
 /** What a drain took from a node, for a planned stop, and brings back after it. */
 export interface Drained {
-  /** Partitions that have no other replica to lead or to follow are left as they are: nobody waits for the node while it is away. */
+  /**
+   * Partitions that have no other replica to lead or to follow are left as they are: nobody waits for the
+   * node while it is away.
+   */
   readonly alone: boolean;
   /** What it led, as partitionKey. */
   readonly leaders: readonly string[];
@@ -67,7 +77,10 @@ export interface Drained {
   readonly copies: readonly { readonly tid: TableId; readonly pid: number; readonly node: NodeId }[];
 }
 
-/** `operator`: somebody said so, and it comes back when somebody says so (`tide node offline`, `tide node recover`). */
+/**
+ * `operator`: somebody said so, and it comes back when somebody says so (`tide node offline`, `tide node
+ * recover`).
+ */
 export interface Outage {
   readonly by: 'manager' | 'operator';
   /** Milliseconds since 1970. */
@@ -76,7 +89,10 @@ export interface Outage {
 
 export type StartMode = 'start' | 'start-single-replica';
 
-/** joining: being copied. ready: follows (or is) the leader. stale: missed rows, has to be copied again. leaving: being removed. */
+/**
+ * joining: being copied. ready: follows (or is) the leader. stale: missed rows, has to be copied again.
+ * leaving: being removed.
+ */
 export type ReplicaState = 'joining' | 'ready' | 'stale' | 'leaving';
 
 export interface Replica {
@@ -121,7 +137,10 @@ export interface TableDefinition {
   readonly primaryKey: readonly string[];
   /** Name and `pg_get_constraintdef()` of CHECK constraints. */
   readonly checks: readonly { readonly name: string; readonly definition: string }[];
-  /** Secondary indexes and UNIQUE constraints, as what follows `CREATE [UNIQUE] INDEX name ON table`: `USING btree (city)`. */
+  /**
+   * Secondary indexes and UNIQUE constraints, as what follows `CREATE [UNIQUE] INDEX name ON table`: `USING
+   * btree (city)`.
+   */
   readonly indexes: readonly {
     readonly unique: boolean;
     readonly definition: string;
@@ -138,15 +157,23 @@ export interface ColumnDefinition {
 }
 
 export interface Settings {
-  /** `quorum`: an acknowledged commit is on disk on the leader and on a follower of its partition. `async`: on the leader. */
+  /**
+   * `quorum`: an acknowledged commit is on disk on the leader and on a follower of its partition. `async`: on
+   * the leader.
+   */
   readonly durability: 'quorum' | 'async';
-  /** What writes do where a partition has followers and none of them is alive: wait for one, go on without, or fail. */
+  /**
+   * What writes do where a partition has followers and none of them is alive: wait for one, go on without, or
+   * fail.
+   */
   readonly quorum_lost: 'wait' | 'allow' | 'fail';
   /** Data comes by itself to a node that joins, and imbalance is repaired. */
   readonly 'rebalance.auto': boolean;
   /** Budget for one swing: lock and catch-up, milliseconds. */
   readonly 'move.max_pause': number;
-  /** What that grows to where swings fail again and again, milliseconds; where it is less, it does not grow. */
+  /**
+   * What that grows to where swings fail again and again, milliseconds; where it is less, it does not grow.
+   */
   readonly 'move.max_pause_limit': number;
   /** Fewest nodes a scale-in may leave. */
   readonly min_nodes: number;
@@ -186,7 +213,10 @@ export interface ClusterView {
   readonly nodes: ReadonlyMap<NodeId, NodeRecord>;
   readonly tables: ReadonlyMap<TableId, TableRecord>;
   readonly settings: Settings;
-  /** Clients are no superusers, on no node or not for long: pgtide works as roles of its own. Absent while a node may run a program before that. */
+  /**
+   * Clients are no superusers, on no node or not for long: pgtide works as roles of its own. Absent while a
+   * node may run a program before that.
+   */
   readonly ownRoles?: true;
 }
 
@@ -203,6 +233,9 @@ export interface LoadView {
   readonly nodes: ReadonlyMap<NodeId, NodeLoad>;
   /** Bytes of one copy of a partition, by `partitionKey(tid, pid)`; absent means unknown: taken as 0. */
   readonly partitionBytes: ReadonlyMap<string, number>;
-  /** Replicas that are not to be copied again yet, by `replicaKey`, and why: what was copied there before could not be kept up. */
+  /**
+   * Replicas that are not to be copied again yet, by `replicaKey`, and why: what was copied there before
+   * could not be kept up.
+   */
   readonly heldBack?: ReadonlyMap<string, string>;
 }

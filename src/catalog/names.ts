@@ -1,6 +1,9 @@
 import type { NodeId } from './model.ts';
 
-/** Names of everything pgtide makes inside a PostgreSQL server. One place, so that `tide doctor` can tell ours from the user's. */
+/**
+ * Names of everything pgtide makes inside a PostgreSQL server. One place, so that `tide doctor` can tell ours
+ * from the user's.
+ */
 
 export const SCHEMAS = { own: 'tide', hinge: 'tide_hinge', data: 'tide_data', remote: 'tide_remote' } as const;
 
@@ -21,8 +24,9 @@ export function remoteTable(tid: number, pid: number, node: NodeId): string {
 }
 
 /**
- * Foreign table and server that lead from the old leader to the new leader's replica table while a swing settles. A server of its own, because
- * postgres_fdw keeps one REPEATABLE READ transaction per server: statements through this one see the new leader as it is after the swing.
+ * Foreign table and server that lead from the old leader to the new leader's replica table while a swing
+ * settles. A server of its own, because postgres_fdw keeps one REPEATABLE READ transaction per server:
+ * statements through this one see the new leader as it is after the swing.
  */
 export function forwardName(tid: number, pid: number, epoch: number): string {
   return `${partitionTable(tid, pid)}_fwd_e${epoch}`;

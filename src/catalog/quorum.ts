@@ -17,16 +17,18 @@ export interface QuorumDemand {
 }
 
 /**
- * Whether every commit that this quorum lets through has reached at least one of `followers`: fewer than `count` nodes of the list are not
- * among them. Whoever promotes a follower has seen the newest commit if this holds for the followers that it has compared.
+ * Whether every commit that this quorum lets through has reached at least one of `followers`: fewer than
+ * `count` nodes of the list are not among them. Whoever promotes a follower has seen the newest commit if
+ * this holds for the followers that it has compared.
  */
 export function protects(quorum: Quorum, followers: readonly NodeId[]): boolean {
   return quorum.nodes.filter((n) => !followers.includes(n)).length < quorum.count;
 }
 
 /**
- * Whether one of `followers`, all of them compared, has every commit of the partition that its dead leader acknowledged. Without that
- * a failover could lose some of them. With `durability` async nobody was promised more.
+ * Whether one of `followers`, all of them compared, has every commit of the partition that its dead leader
+ * acknowledged. Without that a failover could lose some of them. With `durability` async nobody was promised
+ * more.
  */
 export function haveAllBetween(view: ClusterView, leader: NodeId, followers: readonly NodeId[]): boolean {
   if (followers.length === 0) return false;
@@ -40,10 +42,11 @@ export function quorumsOf(view: ClusterView, node: NodeId): readonly Quorum[] {
 }
 
 /**
- * The quorum that protects every partition of a ready table that `node` leads, and those that running operations demand (DESIGN 3). A follower that is
- * not alive is left out where its partition has another that is; where it has none, `quorum_lost` decides. A partition without a follower
- * in step with its leader has nobody to protect it, and takes no part; nor does one that has `refused` all writes, whoever it waits for: there
- * is nothing to protect.
+ * The quorum that protects every partition of a ready table that `node` leads, and those that running
+ * operations demand (DESIGN 3). A follower that is not alive is left out where its partition has another that
+ * is; where it has none, `quorum_lost` decides. A partition without a follower in step with its leader has
+ * nobody to protect it, and takes no part; nor does one that has `refused` all writes, whoever it waits for:
+ * there is nothing to protect.
  */
 export function wantedQuorum(
   view: ClusterView,
@@ -61,7 +64,9 @@ export function wantedQuorum(
 
 const NOTHING: ReadonlySet<string> = new Set();
 
-/** What commits on the node have to be protected for, each partition with what a demand says of its followers. */
+/**
+ * What commits on the node have to be protected for, each partition with what a demand says of its followers.
+ */
 function protectedOn(
   view: ClusterView,
   node: NodeId,
@@ -80,8 +85,9 @@ function protectedOn(
 }
 
 /**
- * Partitions that `node` leads, or is about to, and that have lost every live follower while `quorum_lost` is `fail`: they are to refuse writes.
- * Those for which it would wait under `wait`, but for tables that want one replica: what follows there does so for a move.
+ * Partitions that `node` leads, or is about to, and that have lost every live follower while `quorum_lost` is
+ * `fail`: they are to refuse writes. Those for which it would wait under `wait`, but for tables that want one
+ * replica: what follows there does so for a move.
  */
 export function lostOn(
   view: ClusterView,
@@ -98,9 +104,10 @@ export function lostOn(
 }
 
 /**
- * A quorum that contains one of each group, whoever answers. Any L - f + 1 of the L nodes in all groups do, where the smallest group has f:
- * with two or more in each, a node that does not answer holds up nobody. Where a group has one node only, that would be all L; the fewest that
- * are in every group are better. A group that has another one within it is contained with that one.
+ * A quorum that contains one of each group, whoever answers. Any L - f + 1 of the L nodes in all groups do,
+ * where the smallest group has f: with two or more in each, a node that does not answer holds up nobody.
+ * Where a group has one node only, that would be all L; the fewest that are in every group are better. A
+ * group that has another one within it is contained with that one.
  */
 export function quorumFor(groups: readonly (readonly NodeId[])[]): Quorum {
   const distinct = new Map(groups.filter((g) => g.length > 0).map((g) => [[...g].sort().join(), new Set(g)]));
@@ -157,7 +164,10 @@ function goesOnAlone({ settings, tables }: ClusterView, { tid }: Partition): boo
   return settings.quorum_lost === 'allow';
 }
 
-/** Drained for a stop that holds up nobody: its table wants one replica, or the operator has accepted for this partition that its leader is alone. */
+/**
+ * Drained for a stop that holds up nobody: its table wants one replica, or the operator has accepted for this
+ * partition that its leader is alone.
+ */
 export function mayBeAway(view: ClusterView, partition: Partition, node: NodeId): boolean {
   if (view.nodes.get(node)?.draining !== true) return false;
   const isAccepted = partition.replicas.some((r) => view.nodes.get(r.node)?.drained?.alone === true);
@@ -165,13 +175,16 @@ export function mayBeAway(view: ClusterView, partition: Partition, node: NodeId)
 }
 
 /**
- * How safe an acknowledged commit on a partition is. `quorum`: on the leader and on a live follower. `waits`: its leader's node waits for
- * followers that are not alive, and so do writes. `refuses`: its followers are not alive, and no write is taken. `leader`: on the leader only, for
- * want of a follower. `async`: asked for.
+ * How safe an acknowledged commit on a partition is. `quorum`: on the leader and on a live follower. `waits`:
+ * its leader's node waits for followers that are not alive, and so do writes. `refuses`: its followers are
+ * not alive, and no write is taken. `leader`: on the leader only, for want of a follower. `async`: asked for.
  */
 export type Durability = 'quorum' | 'waits' | 'refuses' | 'leader' | 'async';
 
-/** One server has one list: where one partition of a node waits, all that the node leads wait with it. `quorum`: its leader's. */
+/**
+ * One server has one list: where one partition of a node waits, all that the node leads wait with it.
+ * `quorum`: its leader's.
+ */
 export function durabilityOf(
   view: ClusterView,
   partition: Partition,
@@ -186,10 +199,12 @@ export function durabilityOf(
 }
 
 /**
- * The changes that lead from one quorum to another, one or two at a time. Each is taken up by every walsender for itself, at a moment of its
- * own, and until the last one has, one may count the old number over the new names: so a change is of the count alone, of names that come
- * alone, or of names that go alone. Whatever `wanted` protects is protected from the first change on: the count grows before names come and
- * shrinks after they have gone. Begun anew after any of its changes, it goes on with the rest (the model is Patroni's quorum.py).
+ * The changes that lead from one quorum to another, one or two at a time. Each is taken up by every walsender
+ * for itself, at a moment of its own, and until the last one has, one may count the old number over the new
+ * names: so a change is of the count alone, of names that come alone, or of names that go alone. Whatever
+ * `wanted` protects is protected from the first change on: the count grows before names come and shrinks
+ * after they have gone. Begun anew after any of its changes, it goes on with the rest (the model is Patroni's
+ * quorum.py).
  */
 export function* syncTransitions(observed: Quorum, wanted: Quorum): Generator<Quorum> {
   // From nothing, nothing is protected meanwhile; to nothing, nothing has to be.

@@ -20,7 +20,9 @@ export function connectedNodes(view: ClusterView): NodeRecord[] {
   return [...view.nodes.values()].filter((n) => n.state !== 'decommissioned').sort((a, b) => a.id - b.id);
 }
 
-/** Found or said to be down: it is not asked for anything, and what is left there is removed when it returns. */
+/**
+ * Found or said to be down: it is not asked for anything, and what is left there is removed when it returns.
+ */
 export function isOut(view: ClusterView, node: NodeId): boolean {
   return view.nodes.get(node)?.outage !== undefined;
 }
@@ -41,7 +43,10 @@ export function* allPartitions(view: ClusterView): Generator<{ table: TableRecor
   for (const table of view.tables.values()) for (const partition of table.partitions) yield { table, partition };
 }
 
-/** Those of tables that clients can use. One that is being made or dropped is its operation's alone, through every outage. */
+/**
+ * Those of tables that clients can use. One that is being made or dropped is its operation's alone, through
+ * every outage.
+ */
 export function* servedPartitions(view: ClusterView): Generator<{ table: TableRecord; partition: Partition }> {
   for (const found of allPartitions(view)) if (found.table.state === 'ready') yield found;
 }
@@ -67,7 +72,10 @@ export function servedBy(view: ClusterView, node: NodeId): Partition[] {
   return (ledPartitions(view).get(node) ?? []).filter(({ tid }) => view.tables.get(tid)?.state === 'ready');
 }
 
-/** What `from` leads and `to` follows in step: what is lost where the stream between them is. A table that is being made has none yet. */
+/**
+ * What `from` leads and `to` follows in step: what is lost where the stream between them is. A table that is
+ * being made has none yet.
+ */
 export function fedThrough(view: ClusterView, from: NodeId, to: NodeId): Partition[] {
   return servedBy(view, from).filter((p) => replicaOn(p, to)?.state === 'ready');
 }

@@ -9,8 +9,8 @@ const LINES_MAX = 12;
 const COLUMNS_DEFAULT = 80;
 
 /**
- * Shows running operations on standard error: on a terminal lines that are rewritten in place, elsewhere a line for each
- * milestone and, when nothing happens, one every 10 s.
+ * Shows running operations on standard error: on a terminal lines that are rewritten in place, elsewhere a
+ * line for each milestone and, when nothing happens, one every 10 s.
  */
 export class Display {
   readonly #host: CliHost;

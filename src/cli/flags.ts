@@ -15,8 +15,8 @@ export function integer(min: number, max: number): (text: string) => number {
 export const positive = integer(1, Number.MAX_SAFE_INTEGER);
 
 /**
- * HOST:PORT with what was left out filled in: `:7000` and `10.0.0.1` are addresses too. A missing host is 127.0.0.1:
- * an insecure cluster on every interface has to be asked for (`0.0.0.0:7000`).
+ * HOST:PORT with what was left out filled in: `:7000` and `10.0.0.1` are addresses too. A missing host is
+ * 127.0.0.1: an insecure cluster on every interface has to be asked for (`0.0.0.0:7000`).
  */
 export function address(defaultPort: number): (text: string) => string {
   return (text) => {

@@ -1,8 +1,9 @@
 import type { CliHost, CliStream } from './host.ts';
 
 /**
- * What a terminal would act on instead of showing it: control characters, but for the end of a line and the tabulator, and those that turn the
- * direction of writing. Names, statements and messages that others have chosen may hold them.
+ * What a terminal would act on instead of showing it: control characters, but for the end of a line and the
+ * tabulator, and those that turn the direction of writing. Names, statements and messages that others have
+ * chosen may hold them.
  */
 const CONTROL =
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what it looks for.

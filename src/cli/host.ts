@@ -11,7 +11,10 @@ export interface CliStream {
   columns?: number | undefined;
 }
 
-/** Everything the CLI touches outside itself, so that a test can run it without processes, terminals or waiting. */
+/**
+ * Everything the CLI touches outside itself, so that a test can run it without processes, terminals or
+ * waiting.
+ */
 export interface CliHost {
   /** Runs a node until it ends (with `background`: until it is ready); resolves with the exit status. */
   startNode(options: StartOptions): Promise<number>;
@@ -34,7 +37,8 @@ export interface CliHost {
 
 /** The host of a real process. */
 export function processHost(parts: Pick<CliHost, 'startNode' | 'runDemo'>): CliHost {
-  // `tide events | head` closes the pipe when it has seen enough: nobody reads any more, so there is nothing left to do.
+  // `tide events | head` closes the pipe when it has seen enough: nobody reads any more, so there is nothing
+  // left to do.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') process.exit(0);
     throw error;
@@ -71,8 +75,9 @@ export function processHost(parts: Pick<CliHost, 'startNode' | 'runDemo'>): CliH
 }
 
 /**
- * Ends the process once everything is written: a pipe takes more than it can hold only while the process lives. Not left to
- * the event loop, because after Ctrl-C an unanswered request would keep it for the rest of its time.
+ * Ends the process once everything is written: a pipe takes more than it can hold only while the process
+ * lives. Not left to the event loop, because after Ctrl-C an unanswered request would keep it for the rest of
+ * its time.
  */
 export function exitWhenWritten(status: number): void {
   process.stdout.write('', () => process.stderr.write('', () => process.exit(status)));

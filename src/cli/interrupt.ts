@@ -6,7 +6,10 @@ export class Interrupted extends Error {
   readonly status = 130;
 }
 
-/** Lets waiting end at Ctrl-C: `orInterrupted` gives the promise's value, or throws `Interrupted` as soon as it comes. */
+/**
+ * Lets waiting end at Ctrl-C: `orInterrupted` gives the promise's value, or throws `Interrupted` as soon as
+ * it comes.
+ */
 export function catchInterrupt(host: CliHost): {
   orInterrupted: <T>(promise: Promise<T>) => Promise<T>;
   release: () => void;

@@ -11,8 +11,8 @@ const USAGE_STATUS = 2;
 const USAGE_CODES: readonly ErrorCode[] = ['USAGE', 'PIDS_INVALID', 'INSECURE_REQUIRED'];
 
 /**
- * Runs one command line (`argv` without node and script) and resolves with its exit status: 0 done, 1 refused or failed,
- * 2 not understood, 130 interrupted. Never throws; errors are printed to `host.stderr`.
+ * Runs one command line (`argv` without node and script) and resolves with its exit status: 0 done, 1 refused
+ * or failed, 2 not understood, 130 interrupted. Never throws; errors are printed to `host.stderr`.
  */
 export async function runCli(argv: string[], plain: CliHost): Promise<number> {
   const host = guarded(plain);

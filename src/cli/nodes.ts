@@ -3,7 +3,10 @@ import { tideError } from '../core/errors.ts';
 import { few } from '../core/lists.ts';
 import type { Session } from './session.ts';
 
-/** Ids of the nodes a user named, each by id (`4`, or `n4` as in a move's text) or HOST:PORT. Throws NODE_UNKNOWN. */
+/**
+ * Ids of the nodes a user named, each by id (`4`, or `n4` as in a move's text) or HOST:PORT. Throws
+ * NODE_UNKNOWN.
+ */
 export async function resolveNodes(session: Session, names: readonly string[]): Promise<number[]> {
   if (names.every(isId)) return names.map(idOf);
   const nodes = await session.call({ do: 'node-status' });

@@ -7,8 +7,8 @@ export type Format = (typeof FORMATS)[number];
 
 type Cell = string | number | boolean | null;
 /**
- * What a number means; only the table format shows it, everything else prints the number. `time` is an ISO string; `age`: milliseconds since
- * something was measured, null where it has not been.
+ * What a number means; only the table format shows it, everything else prints the number. `time` is an ISO
+ * string; `age`: milliseconds since something was measured, null where it has not been.
  */
 type Unit = 'bytes' | 'bytesPerSecond' | 'seconds' | 'percent' | 'ms' | 'time' | 'age';
 
@@ -18,7 +18,10 @@ export interface Column<T> {
   unit?: Unit;
 }
 
-/** Columns named after fields, in KWDB's spelling: `isLive` is `is_live`. A field may carry its unit: `bytes:bytes`. */
+/**
+ * Columns named after fields, in KWDB's spelling: `isLive` is `is_live`. A field may carry its unit:
+ * `bytes:bytes`.
+ */
 export function columns<T>(...fields: (Field<T> | `${Field<T>}:${Unit}`)[]): Column<T>[] {
   return fields.map((field) => {
     const [key, unit] = field.split(':') as [Field<T>, Unit | undefined];
@@ -90,7 +93,10 @@ function padded(text: string, width: number, right: boolean): string {
   return right ? gap + text : text + gap;
 }
 
-/** Columns a text takes on a terminal: East Asian wide characters take two (Unicode TR 11, the blocks in daily use). */
+/**
+ * Columns a text takes on a terminal: East Asian wide characters take two (Unicode TR 11, the blocks in daily
+ * use).
+ */
 function displayWidth(text: string): number {
   return [...text].reduce((sum, char) => sum + (WIDE.test(char) ? 2 : 1), 0);
 }

@@ -5,14 +5,20 @@ import { humanBytes, humanSeconds, secondsBetween } from '../core/units.ts';
 
 const BAR_CELLS = 20;
 
-/** `operation 12 migrate acct 3: n1 → n4: copy, 43 %, 1.20 GiB of 2.80 GiB, 84.0 MiB/s, 19 s left; waits for …` */
+/**
+ * `operation 12 migrate acct 3: n1 → n4: copy, 43 %, 1.20 GiB of 2.80 GiB, 84.0 MiB/s, 19 s left; waits for
+ * …`
+ */
 export function progressLine(op: OperationRow): string {
   if (isEnded(op)) return `${nameOf(op)}: ${ending(op)}`;
   const waits = op.waitsFor === null ? '' : `; waits for ${op.waitsFor.text}`;
   return `${nameOf(op)}: ${[phase(op), percent(op.percent), ...amounts(op)].join(', ')}${waits}`;
 }
 
-/** The same for a terminal, where lines are short: what it is, a bar, and what it waits for, each on its own line. */
+/**
+ * The same for a terminal, where lines are short: what it is, a bar, and what it waits for, each on its own
+ * line.
+ */
 export function progressLines(op: OperationRow): string[] {
   const lines = [`${nameOf(op)}: ${phase(op)}`, `  ${[bar(op.percent), ...amounts(op)].join(', ')}`];
   return op.waitsFor === null ? lines : [...lines, `  waits for ${op.waitsFor.text}`];

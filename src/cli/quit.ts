@@ -12,8 +12,8 @@ const QUIT_MAX_MS = 180_000;
 const PROBE_TIMEOUT_MS = 2_000;
 
 /**
- * Tells the node at `address` to end, and waits until its process and its PostgreSQL are gone, wherever they run: on what ends with the process, a
- * connection. Throws QUIT_UNFINISHED after 3 min.
+ * Tells the node at `address` to end, and waits until its process and its PostgreSQL are gone, wherever they
+ * run: on what ends with the process, a connection. Throws QUIT_UNFINISHED after 3 min.
  */
 export async function quitNode(session: Session, address: string): Promise<void> {
   const watch = await watchEnd(address, PROBE_TIMEOUT_MS);
@@ -21,7 +21,10 @@ export async function quitNode(session: Session, address: string): Promise<void>
   await untilGone(session, address, watch);
 }
 
-/** For a node that has been told to end already: true once it is gone, false where nobody was there to wait for. */
+/**
+ * For a node that has been told to end already: true once it is gone, false where nobody was there to wait
+ * for.
+ */
 export async function awaitGone(session: Session, address: string): Promise<boolean> {
   const watch = await watchEnd(address, PROBE_TIMEOUT_MS);
   if (watch === null) return false;

@@ -4,7 +4,10 @@ import type { Session } from './session.ts';
 /** So many of a kind are named; `--format=json` of the commands behind them has all. */
 const NAMED_MAX = 10;
 
-/** Warns of what cannot be replicated, of partitions that nobody leads and of replicas that are missing, and says what keeps them from being made. */
+/**
+ * Warns of what cannot be replicated, of partitions that nobody leads and of replicas that are missing, and
+ * says what keeps them from being made.
+ */
 export async function warnOfShortages(session: Session, nodes: readonly NodeStatusRow[]): Promise<void> {
   for (const { replication } of nodes) if (replication) session.warn(replication);
   if (!nodes.some((n) => n.partitionsUnavailable > 0 || n.partitionsUnderReplicated > 0)) return;

@@ -10,9 +10,9 @@ const POLL_MS = 300;
 export const NO_ANSWER_MAX_MS = 60_000;
 
 /**
- * Polls operations until all have ended, showing their progress, and gives back how they ended. `eachPoll` runs after every
- * answer; it gets the display, to clear it before printing. Faults in between (nobody answers, no manager) are outlived for
- * 60 s, then WAIT_LOST; Ctrl-C throws `Interrupted` with how to go on.
+ * Polls operations until all have ended, showing their progress, and gives back how they ended. `eachPoll`
+ * runs after every answer; it gets the display, to clear it before printing. Faults in between (nobody
+ * answers, no manager) are outlived for 60 s, then WAIT_LOST; Ctrl-C throws `Interrupted` with how to go on.
  */
 export async function waitForOperations(
   session: Session,

@@ -18,8 +18,8 @@ export const operationColumns: Column<OperationRow>[] = [
 const endedColumns = columns<OperationRow>('id', 'kind', 'subject', 'status', 'bytesDone:bytes', 'endedAt:time');
 
 /**
- * Follows started operations to their end (`wait` all) or shows them as they are (none), and prints them. Throws OP_NOT_DONE where one does not
- * end as `wanted`: who asked for a cancel wants it cancelled.
+ * Follows started operations to their end (`wait` all) or shows them as they are (none), and prints them.
+ * Throws OP_NOT_DONE where one does not end as `wanted`: who asked for a cancel wants it cancelled.
  */
 export async function finishWork(
   session: Session,
@@ -48,7 +48,10 @@ export async function finishStarted(
   else showNoOperation(session, started);
 }
 
-/** As `finishStarted`, for the verbs that end with a word: gives the exit status. `look` is asked once it is done, and may throw. */
+/**
+ * As `finishStarted`, for the verbs that end with a word: gives the exit status. `look` is asked once it is
+ * done, and may throw.
+ */
 export async function finishWithOk(
   session: Session,
   started: StartedResult,

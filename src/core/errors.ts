@@ -21,7 +21,10 @@ export const CATALOGUE = {
 export type ErrorCode = keyof typeof CATALOGUE;
 export type ErrorDetails<C extends ErrorCode> = (typeof CATALOGUE)[C] extends ErrorEntry<infer D> ? D : never;
 
-/** An error with a stable code. It travels over the API as `ErrorBody` and is the only kind of error shown to users. */
+/**
+ * An error with a stable code. It travels over the API as `ErrorBody` and is the only kind of error shown to
+ * users.
+ */
 export class TideError extends Error {
   readonly code: ErrorCode;
   readonly details: Readonly<Record<string, unknown>>;
@@ -69,8 +72,8 @@ export function tideError<C extends ErrorCode>(code: C, details: ErrorDetails<C>
 }
 
 /**
- * What an error's sentence names only the first few of, in lines; also of the further reasons that it stands for. Empty where the sentence says all,
- * or this program does not know the code.
+ * What an error's sentence names only the first few of, in lines; also of the further reasons that it stands
+ * for. Empty where the sentence says all, or this program does not know the code.
  */
 export function listOf(error: Pick<TideError, 'code' | 'message' | 'details'>): string[] {
   const { list } = (CATALOGUE[error.code] ?? {}) as { list?: string };
@@ -91,7 +94,10 @@ function arrayIn(details: TideError['details'], key: string): unknown[] {
   return Array.isArray(found) ? found : [];
 }
 
-/** The message of anything that was thrown; a connection refused on several addresses has an empty message of its own. */
+/**
+ * The message of anything that was thrown; a connection refused on several addresses has an empty message of
+ * its own.
+ */
 export function messageOf(error: unknown): string {
   if (error instanceof AggregateError && error.errors.length > 0) return messageOf(error.errors[0]);
   if (error instanceof Error) return error.message || error.name;

@@ -1,13 +1,18 @@
 import { humanBytes } from './units.ts';
 
-/** Data that exists on one server only, because no operation of the cluster ever copies it: it leaves with its node. */
+/**
+ * Data that exists on one server only, because no operation of the cluster ever copies it: it leaves with its
+ * node.
+ */
 export interface LocalData {
   readonly database: string;
   readonly schema: string;
   /** Empty for large objects, which have no names. */
   readonly name: string;
   readonly kind: 'table' | 'materialized view' | 'sequence' | 'large objects';
-  /** null where it could not be looked at: somebody has locked it, or the time was up. A sequence has none. */
+  /**
+   * null where it could not be looked at: somebody has locked it, or the time was up. A sequence has none.
+   */
   readonly rows: number | null;
   /** `rows` is the planner's estimate, because there are many. */
   readonly estimated: boolean;
@@ -15,7 +20,10 @@ export interface LocalData {
   readonly bytes: number | null;
 }
 
-/** `notes (3 rows, 16.0 KiB), old.log (about 120000 rows, 9.00 MiB) and 2 more`, where there are `count` of them. */
+/**
+ * `notes (3 rows, 16.0 KiB), old.log (about 120000 rows, 9.00 MiB) and 2 more`, where there are `count` of
+ * them.
+ */
 export function describeLocalData(found: readonly LocalData[], namedMax: number, count = found.length): string {
   const named = found.slice(0, namedMax);
   const more = count - named.length;

@@ -2,8 +2,9 @@
 const SHOWN_MAX = 160;
 
 /**
- * The tokens that PostgreSQL's scanner tells apart (its manual, 4.1). One that has no end, because the server keeps only the beginning of a long
- * statement, goes to the end. Without `E` a backslash is a character as any other, as `standard_conforming_strings` has it by default.
+ * The tokens that PostgreSQL's scanner tells apart (its manual, 4.1). One that has no end, because the server
+ * keeps only the beginning of a long statement, goes to the end. Without `E` a backslash is a character as
+ * any other, as `standard_conforming_strings` has it by default.
  */
 const LITERAL =
   /[eE]'(?:[^'\\]|''|\\[\s\S])*(?:'|\\?$)|(?:[bBxXnN]|[uU]&)?'(?:[^']|'')*(?:'|$)|\$((?:[\p{L}_][\p{L}\p{N}_]*)?)\$[\s\S]*?(?:\$\1\$|$)/uy;
@@ -11,7 +12,10 @@ const NAME = /"(?:[^"]|"")*(?:"|$)|[\p{L}_][\p{L}\p{N}_$]*|\$\d+/uy;
 const NUMBER = /\.?\d[\p{L}\p{N}_.]*(?:(?<=[eE])[+-]\d+)?/uy;
 const LINE_COMMENT = /--[^\n]*/y;
 
-/** A statement as others may see it, in one short line: without its literals, unless these may be `shown` (setting `show_query_literals`). */
+/**
+ * A statement as others may see it, in one short line: without its literals, unless these may be `shown`
+ * (setting `show_query_literals`).
+ */
 export function shownSql(sql: string, literals: 'hidden' | 'shown'): string {
   const line = (literals === 'shown' ? sql : redactSql(sql)).replace(/\s+/g, ' ').trim();
   return line.length <= SHOWN_MAX ? line : `${line.slice(0, SHOWN_MAX - 1)}…`;

@@ -1,4 +1,7 @@
-/** Work that is begun again round after round, one piece at a time for every key: one that is still at work is left alone, and holds up no other. */
+/**
+ * Work that is begun again round after round, one piece at a time for every key: one that is still at work is
+ * left alone, and holds up no other.
+ */
 export class Rounds<Key> {
   readonly #failed: (key: Key, error: unknown) => void;
   readonly #atWork = new Map<Key, Promise<void>>();

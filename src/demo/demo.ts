@@ -27,8 +27,9 @@ const SPREAD_MS = 180_000;
 const NEWS_MS = 10_000;
 
 /**
- * The main job: three nodes, real data, live traffic; a fourth node joins and takes its share, then one of the first is decommissioned and stopped,
- * and everything is proven at the end. Returns the exit status: 0 only if every proof holds.
+ * The main job: three nodes, real data, live traffic; a fourth node joins and takes its share, then one of
+ * the first is decommissioned and stopped, and everything is proven at the end. Returns the exit status: 0
+ * only if every proof holds.
  */
 export async function runDemo(options: DemoOptions): Promise<number> {
   const terminal = createTerminal(process.stdout, process.env);

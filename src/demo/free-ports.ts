@@ -1,7 +1,10 @@
 import { createServer, type Server } from 'node:net';
 import { tideError } from '../core/errors.ts';
 
-/** Below the range that systems take ports of outgoing connections from, so that nobody gets them between choice and use. */
+/**
+ * Below the range that systems take ports of outgoing connections from, so that nobody gets them between
+ * choice and use.
+ */
 const FIRST_PORT = 21_000;
 const LAST_PORT = 32_000;
 const BLOCK_PORTS = 50;
@@ -11,8 +14,8 @@ const TRIES_MAX = 500;
 const own: number[] = [];
 
 /**
- * Loopback ports that nobody listens on and that nobody is given twice: not by this process, and not by another that asks here meanwhile, though
- * whoever uses them may stop for a while and start again.
+ * Loopback ports that nobody listens on and that nobody is given twice: not by this process, and not by
+ * another that asks here meanwhile, though whoever uses them may stop for a while and start again.
  */
 export async function freePorts(count: number): Promise<number[]> {
   const ports: number[] = [];

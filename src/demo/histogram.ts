@@ -11,7 +11,9 @@ export class Histogram {
     this.#maxMs = Math.max(this.#maxMs, ms);
   }
 
-  /** Upper edge of the bucket in which the given share (0..1) of all samples is reached; 0 without samples. */
+  /**
+   * Upper edge of the bucket in which the given share (0..1) of all samples is reached; 0 without samples.
+   */
   percentileMs(share: number): number {
     let seen = 0;
     for (const [bucket, count] of this.#counts.entries()) {

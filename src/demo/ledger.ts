@@ -4,7 +4,9 @@ import { must } from '../core/assert.ts';
 export interface LedgerEntry {
   /** Value of the last acknowledged write. */
   readonly value: string;
-  /** Acknowledged writes of this key; the row counts its own, so that a lost one in the middle shows as well. */
+  /**
+   * Acknowledged writes of this key; the row counts its own, so that a lost one in the middle shows as well.
+   */
   readonly writes: number;
   /** A write whose answer never came: it may stand or not. The key is not written again. */
   readonly inDoubt: string | null;

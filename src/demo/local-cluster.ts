@@ -17,8 +17,8 @@ import { freePorts } from './free-ports.ts';
 import { endProcess, isAlive, postmasterPid, removeCluster, trySignal } from './processes.ts';
 
 /**
- * What was built, started without `bin/tide`, which builds anew when a source has changed: a checkout that is edited during a run
- * would mix builds in one cluster.
+ * What was built, started without `bin/tide`, which builds anew when a source has changed: a checkout that is
+ * edited during a run would mix builds in one cluster.
  */
 const DIST = join(packageRoot(fileURLToPath(import.meta.url)), 'dist');
 const MAIN = join(DIST, 'main.js');
@@ -72,8 +72,9 @@ interface Member extends LocalNode {
 }
 
 /**
- * A cluster on this machine, for the demo, tests and benchmarks: free loopback ports, stores in one temporary directory, every node a child
- * process of its own. `close()` ends and removes all of it; when the owner dies first, the reaper does.
+ * A cluster on this machine, for the demo, tests and benchmarks: free loopback ports, stores in one temporary
+ * directory, every node a child process of its own. `close()` ends and removes all of it; when the owner dies
+ * first, the reaper does.
  */
 export class LocalCluster {
   readonly dir: string;
@@ -166,7 +167,10 @@ export class LocalCluster {
     return this.#member(id);
   }
 
-  /** Starts a stopped or killed node again on its store, from now on as `program` where that is given, and waits until it is live. */
+  /**
+   * Starts a stopped or killed node again on its store, from now on as `program` where that is given, and
+   * waits until it is live.
+   */
   async restartNode(id: number, flags: readonly string[] = [], program?: string): Promise<void> {
     const member = this.#member(id);
     if (program !== undefined) {
@@ -216,7 +220,10 @@ export class LocalCluster {
     return await admin(this.#member(id).address, command, options);
   }
 
-  /** Polls an operation until it is done; throws when it fails, is cancelled, or is still running after `timeoutMs`. */
+  /**
+   * Polls an operation until it is done; throws when it fails, is cancelled, or is still running after
+   * `timeoutMs`.
+   */
   async waitForOperation(
     id: number,
     onProgress: (operation: OperationResult) => void = () => {},
@@ -280,7 +287,10 @@ export class LocalCluster {
     return must(this.#members.get(id), `node ${id} of the local cluster`);
   }
 
-  /** In a process group of its own: Ctrl-C on a terminal ends the owner, which then ends the nodes in good order. */
+  /**
+   * In a process group of its own: Ctrl-C on a terminal ends the owner, which then ends the nodes in good
+   * order.
+   */
   #spawn([program = '', ...args]: readonly string[]): { child: ChildProcess; output: string[] } {
     if (this.#closing) throw tideError('INTERNAL', { why: 'the local cluster is being closed' });
     const child = spawn(program, args, { detached: true, stdio: ['ignore', 'pipe', 'pipe'] });

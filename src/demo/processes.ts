@@ -44,8 +44,8 @@ export function trySignal(pid: number, signal: NodeJS.Signals): boolean {
 }
 
 /**
- * The postmaster that serves this data directory, or null. The pid file alone proves nothing, since pids are used again:
- * a postmaster's working directory is its data directory.
+ * The postmaster that serves this data directory, or null. The pid file alone proves nothing, since pids are
+ * used again: a postmaster's working directory is its data directory.
  */
 export function postmasterPid(dataDir: string): number | null {
   const lines = readOrNull(join(dataDir, 'postmaster.pid'))?.split('\n') ?? [];
@@ -58,7 +58,9 @@ export function postmasterPid(dataDir: string): number | null {
   }
 }
 
-/** Ends the node processes with all they have started, their PostgreSQL servers, and removes the directory. */
+/**
+ * Ends the node processes with all they have started, their PostgreSQL servers, and removes the directory.
+ */
 export async function removeCluster(dir: string, nodePids: readonly number[]): Promise<void> {
   await Promise.all(nodePids.map((pid) => endProcess(pid, [['SIGTERM', 10_000]])));
   // Nodes are leaders of their process groups: an initdb that was under way goes with them.

@@ -12,7 +12,10 @@ const DIFFERENCES_SHOWN = 10;
 export interface ProofInput {
   readonly book: CityBook;
   readonly ledger: Ledger;
-  /** Running nodes; `postgres` connects straight to the node's own server, as a superuser: no client sees a follower's rows. */
+  /**
+   * Running nodes; `postgres` connects straight to the node's own server, as a superuser: no client sees a
+   * follower's rows.
+   */
   readonly nodes: readonly { readonly id: number; readonly sql: pg.Pool; readonly postgres: pg.Pool }[];
   readonly partitions: () => Promise<PartitionRow[]>;
   readonly doctor: () => Promise<DoctorResult>;

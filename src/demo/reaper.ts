@@ -2,9 +2,9 @@ import { createInterface } from 'node:readline';
 import { isAlive, removeCluster } from './processes.ts';
 
 /**
- * Stands beside a local cluster and clears it away when its owner dies without doing so itself: even a killed demo or test leaves nothing behind.
- * A process of its own: `reaper.js DIR`. Lines on stdin: `+PID` a node started, `-PID` it ended, `done` nothing is left to do.
- * The end of stdin is the owner's death.
+ * Stands beside a local cluster and clears it away when its owner dies without doing so itself: even a killed
+ * demo or test leaves nothing behind. A process of its own: `reaper.js DIR`. Lines on stdin: `+PID` a node
+ * started, `-PID` it ended, `done` nothing is left to do. The end of stdin is the owner's death.
  */
 async function reap(dir: string): Promise<void> {
   // The owner's Ctrl-C is not for this process.

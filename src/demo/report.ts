@@ -32,7 +32,9 @@ const PHASE_STATEMENTS_MIN = 20;
 const PHASE_ACKNOWLEDGED_MIN = 10;
 const PHASE_COUNTS_MIN = 1;
 
-/** Every attempt to swing a hinge, those that backed off included: writers have waited for them just as long. */
+/**
+ * Every attempt to swing a hinge, those that backed off included: writers have waited for them just as long.
+ */
 export function pauseSummary(operations: readonly OperationResult[]): { p50: number; p99: number; max: number } {
   // A parent may show its children's pauses as its own.
   const byAttempt = new Map<string, number>();

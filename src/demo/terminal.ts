@@ -1,8 +1,8 @@
 import { clock } from './screen.ts';
 
 /**
- * Where the demo speaks. On a terminal, sentences scroll up above a live picture that is drawn again in place;
- * elsewhere there are only the sentences, each with its time.
+ * Where the demo speaks. On a terminal, sentences scroll up above a live picture that is drawn again in
+ * place; elsewhere there are only the sentences, each with its time.
  */
 export interface Terminal {
   readonly isLive: boolean;

@@ -30,7 +30,9 @@ export class TrafficStats {
   /** A transaction counts as one. */
   statements = 0;
   failed = 0;
-  /** Answers that missed rows: a count that is not the loaded number, a city or an own row that was not there. */
+  /**
+   * Answers that missed rows: a count that is not the loaded number, a city or an own row that was not there.
+   */
   incompleteReads = 0;
   readonly failures: Failure[] = [];
   readonly misses: Failure[] = [];

@@ -13,7 +13,10 @@ export const TRAFFIC_SQL = `CREATE TABLE traffic (
   writes integer NOT NULL
 )`;
 
-/** Eight connections: enough to be at work on every node all the time, few enough to leave two cores for the moves. */
+/**
+ * Eight connections: enough to be at work on every node all the time, few enough to leave two cores for the
+ * moves.
+ */
 const CLERKS = 5;
 const CLERK_PAUSE_MS = 20;
 const COUNTER_PAUSE_MS = 800;
@@ -44,9 +47,9 @@ interface Writer {
 }
 
 /**
- * Live traffic through all nodes in turn: point reads checked against the source, inserts and updates kept in the ledger, full counts,
- * and transactions that read, stay open for a while and then write, at both isolation levels that span moves.
- * Every worker waits for each answer before its next statement.
+ * Live traffic through all nodes in turn: point reads checked against the source, inserts and updates kept in
+ * the ledger, full counts, and transactions that read, stay open for a while and then write, at both
+ * isolation levels that span moves. Every worker waits for each answer before its next statement.
  */
 export class Traffic {
   readonly stats = new TrafficStats();
@@ -209,7 +212,10 @@ export class Traffic {
     }
   }
 
-  /** Runs one exchange with the next node in turn; false when it failed. A session in an unknown state is not used again. */
+  /**
+   * Runs one exchange with the next node in turn; false when it failed. A session in an unknown state is not
+   * used again.
+   */
   async #use(kind: StatementKind, exchange: (client: pg.PoolClient) => Promise<void>): Promise<boolean> {
     const target = this.#nextTarget();
     target.inUse += 1;

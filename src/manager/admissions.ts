@@ -31,9 +31,10 @@ const HEARD_MS = 3_000;
 const TWIN_MS = 600_000;
 
 /**
- * Lets one start of a node be that node, and no other beside it: a store that was copied and started twice would be two servers of one name, which
- * take each other's streams, acknowledge commits for each other, and are reached in turns. A start is admitted where its store knows the start
- * that the node has gone by so far, and that one has ended; where that cannot be known, silence alone is no proof, as for a failover.
+ * Lets one start of a node be that node, and no other beside it: a store that was copied and started twice
+ * would be two servers of one name, which take each other's streams, acknowledge commits for each other, and
+ * are reached in turns. A start is admitted where its store knows the start that the node has gone by so far,
+ * and that one has ended; where that cannot be known, silence alone is no proof, as for a failover.
  */
 export class Admissions {
   readonly #ports: AdmissionPorts;
@@ -45,13 +46,19 @@ export class Admissions {
     this.#ports = ports;
   }
 
-  /** Throws CLUSTER_MISMATCH, NODE_UNKNOWN, NODE_TWICE, NODE_OVERTAKEN; NODE_MAY_RUN, after which it is worth asking again. */
+  /**
+   * Throws CLUSTER_MISMATCH, NODE_UNKNOWN, NODE_TWICE, NODE_OVERTAKEN; NODE_MAY_RUN, after which it is worth
+   * asking again.
+   */
   async admit(request: StartRequest): Promise<void> {
     this.#requireOwn(request.clusterId);
     await this.#turns.run(String(request.node), () => this.#judge(request));
   }
 
-  /** The node that a beat is about, if it is of the start that is that node. Throws CLUSTER_MISMATCH, NODE_UNKNOWN, NODE_OVERTAKEN, NODE_NOT_ADMITTED. */
+  /**
+   * The node that a beat is about, if it is of the start that is that node. Throws CLUSTER_MISMATCH,
+   * NODE_UNKNOWN, NODE_OVERTAKEN, NODE_NOT_ADMITTED.
+   */
   hear(report: BeatReport): NodeRecord {
     this.#requireOwn(report.clusterId);
     const node = nodeById(this.#ports.view(), report.node);
@@ -66,7 +73,10 @@ export class Admissions {
     if (caller !== cluster) throw tideError('CLUSTER_MISMATCH', { caller, cluster });
   }
 
-  /** A node that has heard of a start of this manager's node that the store has not seen was with another copy of the store since. */
+  /**
+   * A node that has heard of a start of this manager's node that the store has not seen was with another copy
+   * of the store since.
+   */
   #requireNewest({ managedBy, node }: BeatReport): void {
     const { own, overtaken } = this.#ports;
     if (own === null || managedBy?.node !== own.node || standingOf(managedBy.start, own.start) !== 'stale') return;

@@ -55,8 +55,9 @@ interface Tried {
 const UNTRIED: Omit<Tried, 'seenMs'> = { remedies: 0, cuts: 0, atMs: -Infinity, told: '', toldMs: -Infinity };
 
 /**
- * Looks after streams that fail again and again at the same place: a row, or a table, that cannot be applied. The partition is taken out of the
- * stream, so that the others go on; its replica counts no more, and is to be copied again. `catalog/apply-failures.ts` decides.
+ * Looks after streams that fail again and again at the same place: a row, or a table, that cannot be applied.
+ * The partition is taken out of the stream, so that the others go on; its replica counts no more, and is to
+ * be copied again. `catalog/apply-failures.ts` decides.
  */
 export class ApplyKeeper {
   readonly #ports: ApplyPorts;
@@ -66,7 +67,10 @@ export class ApplyKeeper {
   readonly #aliveMs = new Map<NodeId, number>();
   /** By stream and table. */
   readonly #tried = new Map<string, Tried>();
-  /** `replicaKey` of what is being given up: it is not copied before it is out of the stream, or the copy would be taken out. */
+  /**
+   * `replicaKey` of what is being given up: it is not copied before it is out of the stream, or the copy
+   * would be taken out.
+   */
   readonly #atWork = new Set<string>();
   /** By `replicaKey`. */
   readonly #givenUp = new Map<string, GivenUp>();
@@ -133,7 +137,10 @@ export class ApplyKeeper {
     for (const failure of this.failuresOf(node)) if (this.#mayTouch(failure)) await this.#mend(failure);
   }
 
-  /** How far it has come in the stream of a node that is failed over decides who leads: nobody changes it meanwhile. */
+  /**
+   * How far it has come in the stream of a node that is failed over decides who leads: nobody changes it
+   * meanwhile.
+   */
   #mayTouch({ from, to }: ApplyFailure): boolean {
     const { view, isChoosing } = this.#ports;
     return !isOut(view(), from) && !isOut(view(), to) && !isChoosing(from);
@@ -201,8 +208,8 @@ export class ApplyKeeper {
   }
 
   /**
-   * Whatever counts on the stream counts on it no more, before it is touched, nor does what is still being copied: its operation may be about to count
-   * it, and ends, and whoever wants it begins anew.
+   * Whatever counts on the stream counts on it no more, before it is touched, nor does what is still being
+   * copied: its operation may be about to count it, and ends, and whoever wants it begins anew.
    */
   async #giveUp(remedy: Remedy, failure: ApplyFailure): Promise<readonly Partition[] | null> {
     const { view, clock, commit } = this.#ports;
@@ -238,7 +245,8 @@ export class ApplyKeeper {
     const table = view().tables.get(ref.tid);
     const partition = partitionOf(view(), ref.tid, ref.pid);
     const state = partition && replicaOn(partition, node)?.state;
-    // Asked in the moment in which its rows would go. Made stale before, one that is joining is being copied anew.
+    // Asked in the moment in which its rows would go. Made stale before, one that is joining is being copied
+    // anew.
     if (!table || state === undefined || state === 'ready' || state === 'joining') return;
     await plane.dropReplica(node, ref);
     await plane.createReplica(node, table, ref.pid);

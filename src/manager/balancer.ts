@@ -16,18 +16,26 @@ const PLANNERS = new Set([
   'drop-node',
 ]);
 
-/** A plan has to be wanted this often in a row: sizes are estimates, and a node that joins is not alone yet. */
+/**
+ * A plan has to be wanted this often in a row: sizes are estimates, and a node that joins is not alone yet.
+ */
 const ROUNDS = 2;
-/** While the catalog, the set of live nodes and what is held back stay as they are, only sizes and disks can call for a move: looked at every ten seconds. */
+/**
+ * While the catalog, the set of live nodes and what is held back stay as they are, only sizes and disks can
+ * call for a move: looked at every ten seconds.
+ */
 const QUIET_ROUNDS = 20;
 
 /**
- * Starts a rebalance when the cluster needs one and nobody else moves data: missing or stale replicas are repaired always, data spreads by
- * itself where `rebalance.auto` is on.
+ * Starts a rebalance when the cluster needs one and nobody else moves data: missing or stale replicas are
+ * repaired always, data spreads by itself where `rebalance.auto` is on.
  */
 export class Balancer {
   #wanted = 0;
-  /** The catalog, the live nodes and what is held back, for which there was nothing to do, and how many rounds ago that was. */
+  /**
+   * The catalog, the live nodes and what is held back, for which there was nothing to do, and how many rounds
+   * ago that was.
+   */
   #quiet: { view: ClusterView; load: string; rounds: number } | null = null;
   /** What was last told of replicas that are missing. */
   #missing = '';
@@ -57,7 +65,10 @@ export class Balancer {
     await runner.submit('rebalance', { goal, why: reasonOf(wanted) }, null, planData(wanted));
   }
 
-  /** A partition that stays without a replica for want of a target is worth a word, and another when that changes. */
+  /**
+   * A partition that stays without a replica for want of a target is worth a word, and another when that
+   * changes.
+   */
   async #tellMissing(view: ClusterView, { blocked }: Plan): Promise<void> {
     const missing = blocked.filter((b) => b.node === null);
     const [first] = missing;

@@ -25,7 +25,9 @@ const OVERTAKEN = 'the catalog was written by another manager';
 
 type StoredTable = Omit<TableRecord, 'partitions'>;
 
-/** The catalog in the meta store: one immutable view in memory, written through in one transaction per change. */
+/**
+ * The catalog in the meta store: one immutable view in memory, written through in one transaction per change.
+ */
 export class CatalogStore {
   readonly #store: MetaStore;
   readonly #overtaken: (why: string) => void;
@@ -50,13 +52,17 @@ export class CatalogStore {
     this.#sequence = sequence;
   }
 
-  /** Writes the facts of a cluster that begins, unless there is one. `founder`: HOST:PORT of its first node, where several could be that. */
+  /**
+   * Writes the facts of a cluster that begins, unless there is one. `founder`: HOST:PORT of its first node,
+   * where several could be that.
+   */
   static async initialise(
     store: MetaStore,
     facts: { clusterId: string; startMode: StartMode; minNodes?: number; founder?: string },
   ): Promise<void> {
     const single = facts.startMode === 'start-single-replica';
-    // A single-replica cluster loses data with any node anyway: three nodes would protect nothing, and old data stays where it is.
+    // A single-replica cluster loses data with any node anyway: three nodes would protect nothing, and old
+    // data stays where it is.
     const settings = defaultSettings({
       'rebalance.auto': !single,
       min_nodes: facts.minNodes ?? (single ? 1 : 3),

@@ -17,7 +17,9 @@ export interface Beat {
   diskFreeBytes: number;
 }
 
-/** A node that has not beaten for this long, or whose PostgreSQL does not answer or is fenced, is not alive. */
+/**
+ * A node that has not beaten for this long, or whose PostgreSQL does not answer or is fenced, is not alive.
+ */
 const ALIVE_MS = 3_000;
 /** How long a plan waits for figures from now. */
 const LOOK_MS = 2_000;
@@ -27,7 +29,10 @@ export class ClusterLoad {
   readonly #clock: Clock;
   readonly #isOut: (node: NodeId) => boolean;
   readonly #heldBack: () => ReadonlyMap<string, string>;
-  /** `downSinceMs`: since when it has said without a break that its PostgreSQL neither answers nor could let anybody in. */
+  /**
+   * `downSinceMs`: since when it has said without a break that its PostgreSQL neither answers nor could let
+   * anybody in.
+   */
   readonly #beats = new Map<NodeId, Beat & { atMs: number; servedAtMs: number | null; downSinceMs: number | null }>();
   readonly measurements: Measurements;
 
@@ -52,7 +57,9 @@ export class ClusterLoad {
     this.#beats.set(beat.node, { ...beat, atMs, servedAtMs, downSinceMs });
   }
 
-  /** When it last beat without being barred; one that beats and is barred serves nobody, as if it were silent. */
+  /**
+   * When it last beat without being barred; one that beats and is barred serves nobody, as if it were silent.
+   */
   mayHaveServedAt(node: NodeId): number | null {
     return this.#beats.get(node)?.servedAtMs ?? null;
   }
@@ -85,7 +92,9 @@ export class ClusterLoad {
     return this.#beats.get(node)?.downSinceMs ?? null;
   }
 
-  /** True once every live node has told its sizes: before that a plan would take full nodes for empty ones. */
+  /**
+   * True once every live node has told its sizes: before that a plan would take full nodes for empty ones.
+   */
   measured(view: ClusterView): boolean {
     return connectedNodes(view).every((n) => !this.alive(n.id) || this.measurements.measuredAt(n.id) !== null);
   }
@@ -95,7 +104,10 @@ export class ClusterLoad {
     this.measurements.round(this.#measurable(view));
   }
 
-  /** Looks at all live nodes now, for a plan; one that does not answer in time is planned with as it was last measured. */
+  /**
+   * Looks at all live nodes now, for a plan; one that does not answer in time is planned with as it was last
+   * measured.
+   */
   async measureNow(view: ClusterView): Promise<void> {
     await this.measurements.anew(this.#measurable(view), LOOK_MS);
   }

@@ -43,9 +43,9 @@ interface Condemned {
 }
 
 /**
- * Looks for deadlocks over several nodes at every beat, and has the node of the youngest transaction of each end it. Reports of two nodes are never
- * of the same moment: a circle counts when a moment is known at which all of its waits were there (`SeenEdge`). Until then the nodes in it
- * are asked to beat again at once.
+ * Looks for deadlocks over several nodes at every beat, and has the node of the youngest transaction of each
+ * end it. Reports of two nodes are never of the same moment: a circle counts when a moment is known at which
+ * all of its waits were there (`SeenEdge`). Until then the nodes in it are asked to beat again at once.
  */
 export class DeadlockWatch {
   readonly #ports: DeadlockPorts;
@@ -74,7 +74,8 @@ export class DeadlockWatch {
     if (sessions) {
       const open = sessions.map(({ ageMs, ...session }) => ({ ...session, startMs: nowMs - ageMs }));
       const startsKept = open.map((session) => ({ ...session, startMs: startBefore(before, session) }));
-      // One that has been under way for long was made before the one before it was heard; what another manager answered goes by another clock.
+      // One that has been under way for long was made before the one before it was heard; what another
+      // manager answered goes by another clock.
       const madeAfterMs = Math.min(answeredMs ?? -Infinity, before?.heardMs ?? -Infinity);
       this.#reports.set(node, { sessions: startsKept, heardMs: nowMs, madeAfterMs });
     }
@@ -144,7 +145,10 @@ function startBefore(before: Report | undefined, session: OpenSession): number {
   return before?.sessions.find((s) => s.pid === session.pid && s.xact === session.xact)?.startMs ?? session.startMs;
 }
 
-/** `Process 4711 of node 1 waits on node 3 (process 812 there) for ShareLock on transaction 748, acct partition 2; blocked by process 99 of node 2.` */
+/**
+ * `Process 4711 of node 1 waits on node 3 (process 812 there) for ShareLock on transaction 748, acct
+ * partition 2; blocked by process 99 of node 2.`
+ */
 function describe({ from, to, node, pid, wait }: SeenEdge, view: ClusterView): string {
   const there = from.node === node ? '' : ` on node ${node} (process ${pid} there)`;
   const on = wait.relation === null ? '' : `, ${nameOf(wait.relation, view)}`;

@@ -32,8 +32,8 @@ const WHY: Record<InventoryKind, string> = {
 };
 
 /**
- * Names everything of pgtide's kind on a node that neither the catalog nor a running operation owns. Pure; `claims` are those of operations
- * that have not ended.
+ * Names everything of pgtide's kind on a node that neither the catalog nor a running operation owns. Pure;
+ * `claims` are those of operations that have not ended.
  */
 export function leftovers(
   view: ClusterView,
@@ -73,8 +73,9 @@ function ownedOn(view: ClusterView, node: NodeId): Record<InventoryKind, Set<str
 }
 
 /**
- * Looks at every node, and removes what nobody owns where `fix` is asked for. A node that does not answer is said, not guessed. `view` and
- * `claims` are asked again before every removal: looking may take long, and what an operation has claimed meanwhile is no leftover.
+ * Looks at every node, and removes what nobody owns where `fix` is asked for. A node that does not answer is
+ * said, not guessed. `view` and `claims` are asked again before every removal: looking may take long, and
+ * what an operation has claimed meanwhile is no leftover.
  */
 export async function examine(
   view: () => ClusterView,

@@ -2,8 +2,9 @@ import { tideError } from '../core/errors.ts';
 import type { Condition, Entry, MetaStore, Write } from '../store/meta-store.ts';
 
 /**
- * The meta store of a manager that may end in the middle of a command: what was written before its end is in what is exported, and everything
- * after it is refused with MANAGER_LOST. Otherwise a command could be acknowledged that whoever manages next knows nothing of.
+ * The meta store of a manager that may end in the middle of a command: what was written before its end is in
+ * what is exported, and everything after it is refused with MANAGER_LOST. Otherwise a command could be
+ * acknowledged that whoever manages next knows nothing of.
  */
 export class EndingStore implements MetaStore {
   readonly #store: MetaStore;

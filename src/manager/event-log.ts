@@ -8,8 +8,9 @@ const KEPT = 10_000;
 const keyOf = (seq: number) => `${PREFIX}${String(seq).padStart(12, '0')}`;
 
 /**
- * What happened in the cluster, newest last; older ones than the last 10,000 are forgotten. An event is only told of: where the store has no
- * room it is kept in memory and written with the next one, and nobody fails for it.
+ * What happened in the cluster, newest last; older ones than the last 10,000 are forgotten. An event is only
+ * told of: where the store has no room it is kept in memory and written with the next one, and nobody fails
+ * for it.
  */
 export class EventLog {
   readonly #store: MetaStore;

@@ -10,9 +10,10 @@ export interface GiveUpPorts {
 }
 
 /**
- * A follower that misses rows, or is about to, counts no more and is to be copied again. Nobody makes it the leader meanwhile; the last commit that
- * was acknowledged for its sake alone comes before it counts no more. `of`: what it follows `leader` in, asked anew when all that is so. Gives
- * what was given up; null, and nothing done, where somebody is about to lead by what he has: it is asked to be undone.
+ * A follower that misses rows, or is about to, counts no more and is to be copied again. Nobody makes it the
+ * leader meanwhile; the last commit that was acknowledged for its sake alone comes before it counts no more.
+ * `of`: what it follows `leader` in, asked anew when all that is so. Gives what was given up; null, and
+ * nothing done, where somebody is about to lead by what he has: it is asked to be undone.
  */
 export async function giveUpFollower(
   { quorums, promotions, commit }: GiveUpPorts,

@@ -8,7 +8,10 @@ import type { FailoverInput } from '../operations/steps/failover.ts';
 import type { ClusterLoad } from './cluster-load.ts';
 import type { Inspector } from './ports.ts';
 
-/** A node says this long that its PostgreSQL is down, or is silent this long while its port refuses, before others lead in its place. */
+/**
+ * A node says this long that its PostgreSQL is down, or is silent this long while its port refuses, before
+ * others lead in its place.
+ */
 const DOWN_MS = 1_500;
 const SILENT_MS = 900;
 /** A cluster is started node by node: one that this manager has never heard has longer. */
@@ -26,7 +29,10 @@ export interface GuardianPorts {
   load: ClusterLoad;
   inspector: Inspector;
   view(): ClusterView;
-  /** In a shared meta store. `gone`: the node lets nobody in; it has fenced itself, or does not run. `none`: it needs no lease. */
+  /**
+   * In a shared meta store. `gone`: the node lets nobody in; it has fenced itself, or does not run. `none`:
+   * it needs no lease.
+   */
   leaseOf(node: NodeId): Promise<'held' | 'gone' | 'none'>;
   event(entry: { kind: string; text: string; node?: NodeId }): Promise<void>;
 }
@@ -45,11 +51,14 @@ interface Evidence {
 const NO_EVIDENCE: Evidence = { refusals: 0, wasThere: false, unleased: false, told: 'nothing' };
 
 /**
- * Finds nodes that are down, and says which may serve. A failover needs proof: the node's own process says that its PostgreSQL is gone, its
- * port refuses, or its lease of a shared meta store has run out, before which it has fenced itself. Silence behind a port that accepts is a frozen machine or a cut network, and its server may still take writes.
+ * Finds nodes that are down, and says which may serve. A failover needs proof: the node's own process says
+ * that its PostgreSQL is gone, its port refuses, or its lease of a shared meta store has run out, before
+ * which it has fenced itself. Silence behind a port that accepts is a frozen machine or a cut network, and
+ * its server may still take writes.
  *
- * A PostgreSQL starts behind its fence and serves when this has said so. Permission and failover exclude each other: none is given from the
- * moment a failover is decided, and one is decided only on proof from after the last permission.
+ * A PostgreSQL starts behind its fence and serves when this has said so. Permission and failover exclude each
+ * other: none is given from the moment a failover is decided, and one is decided only on proof from after the
+ * last permission.
  */
 export class Guardian {
   readonly #ports: GuardianPorts;
@@ -91,8 +100,9 @@ export class Guardian {
   }
 
   /**
-   * Whose lease holds as this manager begins. By the time that it has heard everybody out, a short one may have run out, and then nothing would
-   * tell the node that served until now from one that is yet to be started.
+   * Whose lease holds as this manager begins. By the time that it has heard everybody out, a short one may
+   * have run out, and then nothing would tell the node that served until now from one that is yet to be
+   * started.
    */
   async begin(): Promise<void> {
     const members = connectedNodes(this.#ports.view());
@@ -155,7 +165,10 @@ export class Guardian {
     }
   }
 
-  /** It was drained before it was stopped: there is nobody whom another could replace, and it comes back with what it has. */
+  /**
+   * It was drained before it was stopped: there is nobody whom another could replace, and it comes back with
+   * what it has.
+   */
   #isPlanned(node: NodeId): boolean {
     const { view, load } = this.#ports;
     const isDrained = view().nodes.get(node)?.draining === true;
@@ -170,7 +183,10 @@ export class Guardian {
     return saysSo || evidence?.unleased === true || (evidence?.refusals ?? 0) >= REFUSALS;
   }
 
-  /** A node that is out: what it still leads finds a leader, it is taken back when it is there, and given up after `node.dead_after`. */
+  /**
+   * A node that is out: what it still leads finds a leader, it is taken back when it is there, and given up
+   * after `node.dead_after`.
+   */
   async #attend(node: NodeId, outage: { by: 'manager' | 'operator'; sinceMs: number }): Promise<void> {
     const { load, clock, view, runner } = this.#ports;
     const holder = runner.holderOf(outageLock(node));
@@ -182,7 +198,8 @@ export class Guardian {
       return;
     }
     const isLed = leaderless(view(), node, (n) => load.alive(n)).length === 0;
-    // One that has just found nobody who could lead would find nobody again: then the node itself does, if it is there.
+    // One that has just found nobody who could lead would find nobody again: then the node itself does, if it
+    // is there.
     const hasTried = clock.nowMs() - (this.#failoverAtMs.get(node) ?? 0) < AGAIN_MS;
     if (!isLed && !hasTried) return this.#submit('failover', { node, by: outage.by });
     if (outage.by === 'manager' && load.reachable(node) && load.fenced(node))
@@ -193,7 +210,10 @@ export class Guardian {
       await this.#submit('give-up-node', { node });
   }
 
-  /** A manager whose clock is behind that of the one before, who noted when it began, has waited long enough after its own time. */
+  /**
+   * A manager whose clock is behind that of the one before, who noted when it began, has waited long enough
+   * after its own time.
+   */
   #outMs(node: NodeId, sinceMs: number): number {
     const nowMs = this.#ports.clock.nowMs();
     const seenMs = this.#outSeenMs.get(node) ?? nowMs;

@@ -11,7 +11,10 @@ export interface HistoryPorts {
 
 const EVERY_MS = 10_000;
 
-/** Forgets, in the background, the operations that have ended and are to be kept no more: who looks and what it costs waits for nobody. */
+/**
+ * Forgets, in the background, the operations that have ended and are to be kept no more: who looks and what
+ * it costs waits for nobody.
+ */
 export class History {
   readonly #ports: HistoryPorts;
   readonly #rounds: Rounds<'operations'>;

@@ -44,7 +44,10 @@ export interface ManagerPorts {
   whoIs(address: string): Promise<WhoAmI | null>;
   /** The node has managed since, with another copy of this store: to be called when that is seen. */
   overtaken(error: TideError): void;
-  /** It cannot go on, for a defect or because somebody else writes the store: to be abandoned, and another to be started. */
+  /**
+   * It cannot go on, for a defect or because somebody else writes the store: to be abandoned, and another to
+   * be started.
+   */
   broken(why: unknown): void;
   clock: Clock;
   random: () => number;
@@ -73,7 +76,9 @@ const ROLES_MS = 1_000;
 /** Format of `node.json` where clients are no superusers (`node/store-dir.ts`). */
 const ROLES_STORE_FORMAT = 2;
 
-/** The elected process that runs operations. With the embedded meta store it is the node that holds the store. */
+/**
+ * The elected process that runs operations. With the embedded meta store it is the node that holds the store.
+ */
 export class Manager {
   readonly #catalog: CatalogStore;
   readonly #events: EventLog;
@@ -216,7 +221,10 @@ export class Manager {
     return connectedNodes(this.#catalog.view).flatMap((n) => (this.#load.alive(n.id) ? [n.address] : []));
   }
 
-  /** HOST:PORT of a live member that can take the meta store. Throws NODE_UNKNOWN, NODE_NOT_ACTIVE, NODE_NOT_ALIVE. */
+  /**
+   * HOST:PORT of a live member that can take the meta store. Throws NODE_UNKNOWN, NODE_NOT_ACTIVE,
+   * NODE_NOT_ALIVE.
+   */
   successor(node: NodeId): string {
     const record = nodeById(this.#catalog.view, node);
     if (record.state !== 'active') throw tideError('NODE_NOT_ACTIVE', { node, state: record.state });
@@ -296,7 +304,10 @@ export class Manager {
     return { nodeId: id, clusterId: view.clusterId, manager, meta: this.#meta };
   }
 
-  /** Lets a start of a node be that node. Throws CLUSTER_MISMATCH, NODE_UNKNOWN, NODE_TWICE, NODE_OVERTAKEN, NODE_MAY_RUN. */
+  /**
+   * Lets a start of a node be that node. Throws CLUSTER_MISMATCH, NODE_UNKNOWN, NODE_TWICE, NODE_OVERTAKEN,
+   * NODE_MAY_RUN.
+   */
   async admit(request: StartRequest): Promise<void> {
     await this.#admissions.admit(request);
   }
@@ -333,8 +344,9 @@ export class Manager {
   }
 
   /**
-   * Where the meta store is shared, permission to serve is for a node that has a lease, and given by a manager that is surely the only one. The
-   * next one judges nobody before it has heard everybody out (HEAR_MS), which is longer than an answer may be under way.
+   * Where the meta store is shared, permission to serve is for a node that has a lease, and given by a
+   * manager that is surely the only one. The next one judges nobody before it has heard everybody out
+   * (HEAR_MS), which is longer than an answer may be under way.
    */
   #fenceOf({ node, leased }: BeatReport): BeatAnswer['fence'] {
     const fence = this.#guardian.fenceOf(node);
@@ -343,7 +355,10 @@ export class Manager {
     return leased && shared.leftMs() > 0 ? 'down' : 'keep';
   }
 
-  /** A manager that has just started knows nobody to be alive: before it judges, everybody had the time to beat. */
+  /**
+   * A manager that has just started knows nobody to be alive: before it judges, everybody had the time to
+   * beat.
+   */
   async #hearEverybody(): Promise<void> {
     // A store that does not answer now is asked again in every round.
     const begun = this.#guardian.begin().catch(() => {});
@@ -397,7 +412,10 @@ export class Manager {
     }
   }
 
-  /** Beside the other rounds, which a slow node may hold up: what a dead one was waited for must not wait for them. */
+  /**
+   * Beside the other rounds, which a slow node may hold up: what a dead one was waited for must not wait for
+   * them.
+   */
   async #keepQuorums(): Promise<void> {
     await this.#informed;
     while (!this.#ending.signal.aborted) {
@@ -407,7 +425,10 @@ export class Manager {
     await this.#runner.quorums.idle();
   }
 
-  /** Beside the other rounds for the same reason: a slow node fills the disks of others, and stands in nobody's way. */
+  /**
+   * Beside the other rounds for the same reason: a slow node fills the disks of others, and stands in
+   * nobody's way.
+   */
   async #keepStreams(): Promise<void> {
     await this.#informed;
     let wasFull = false;
@@ -438,7 +459,9 @@ export class Manager {
     await this.#roleKeeper.idle();
   }
 
-  /** Tells of a meta store without room, which nobody else may be writing to, and whether it has some again. */
+  /**
+   * Tells of a meta store without room, which nobody else may be writing to, and whether it has some again.
+   */
   async #watchStore(wasFull: boolean): Promise<boolean> {
     await this.#events.flush();
     const { isFull } = this.#ports.store;
@@ -455,8 +478,9 @@ export class Manager {
   }
 
   /**
-   * A node that nobody makes a member: its operation was cancelled before it began, or the manager that had given it its id died before it
-   * could journal one. The node has not got that id, or will hear that it is spent.
+   * A node that nobody makes a member: its operation was cancelled before it began, or the manager that had
+   * given it its id died before it could journal one. The node has not got that id, or will hear that it is
+   * spent.
    */
   async #forgetUnjoined(): Promise<void> {
     for (const node of this.#catalog.view.nodes.values()) {

@@ -27,8 +27,9 @@ export interface MeasurementPorts {
 const EVERY_MS = 2_000;
 
 /**
- * The sizes of replicas and the lag of streams, as each node's server last said: looked at in the background, node by node, so that nobody who
- * wants to know waits for a server. What could not be measured keeps its last figure, which grows old; every figure has its time.
+ * The sizes of replicas and the lag of streams, as each node's server last said: looked at in the background,
+ * node by node, so that nobody who wants to know waits for a server. What could not be measured keeps its
+ * last figure, which grows old; every figure has its time.
  */
 export class Measurements {
   readonly #ports: MeasurementPorts;
@@ -62,7 +63,10 @@ export class Measurements {
     for (const node of nodes) if (!this.#atWork.has(node) && isDue(node)) void this.#begin(node);
   }
 
-  /** Looks anew at all of the nodes, and waits no longer for them than `boundMs`: then whoever has not answered keeps what it last said. */
+  /**
+   * Looks anew at all of the nodes, and waits no longer for them than `boundMs`: then whoever has not
+   * answered keeps what it last said.
+   */
   async anew(nodes: readonly NodeId[], boundMs: number): Promise<void> {
     const over = new AbortController();
     // Who is being looked at already may have said its sizes before we were asked.

@@ -15,7 +15,10 @@ export interface SharedAuthority {
   leased(): Promise<NodeId[]>;
 }
 
-/** What the manager reads from the servers beside what operations do there. `postgres/inspector.ts` does it on real ones. */
+/**
+ * What the manager reads from the servers beside what operations do there. `postgres/inspector.ts` does it on
+ * real ones.
+ */
 export interface Inspector {
   /** Waits for no lock that anybody holds: what is locked is estimated (`isExact` false). Bounded. */
   sizes(node: NodeId): Promise<{ tid: number; pid: number; bytes: number; rows: number; isExact: boolean }[]>;
@@ -31,18 +34,27 @@ export interface Inspector {
   inventory(node: NodeId): Promise<Inventory>;
   /** What it holds that no other node has. Throws NODE_UNREACHABLE. */
   localData(node: NodeId): Promise<LocalData[]>;
-  /** What a TCP connection to its PostgreSQL meets: `refused` proves that nothing listens there, `silent` proves nothing. */
+  /**
+   * What a TCP connection to its PostgreSQL meets: `refused` proves that nothing listens there, `silent`
+   * proves nothing.
+   */
   knock(node: NodeId): Promise<'accepts' | 'refused' | 'silent'>;
   remove(node: NodeId, kind: InventoryKind, name: string): Promise<void>;
 }
 
-/** A stream as its receiver sees it: whether PostgreSQL runs it now, and how often applying or copying has failed. */
+/**
+ * A stream as its receiver sees it: whether PostgreSQL runs it now, and how often applying or copying has
+ * failed.
+ */
 export interface ReceivedStream {
   runs: boolean;
   failures: number;
 }
 
-/** A table as pgtide will make it on every node, read back from PostgreSQL after it has understood the user's statement. */
+/**
+ * A table as pgtide will make it on every node, read back from PostgreSQL after it has understood the user's
+ * statement.
+ */
 export interface InspectedTable {
   schema: string;
   name: string;
@@ -61,5 +73,8 @@ export type InventoryKind =
   | 'server'
   | 'parent';
 
-/** Everything of pgtide's kind on a server, by name; `published-table` is `publication.table`, `parent` is the tid. */
+/**
+ * Everything of pgtide's kind on a server, by name; `published-table` is `publication.table`, `parent` is the
+ * tid.
+ */
 export type Inventory = Record<InventoryKind, string[]>;

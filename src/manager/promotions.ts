@@ -8,7 +8,10 @@ export interface PromotionPorts {
   view(): ClusterView;
 }
 
-/** Operations that are about to make a follower the leader: it cannot be made stale under them. Everything else that needs its stream finds it gone, and gives up. */
+/**
+ * Operations that are about to make a follower the leader: it cannot be made stale under them. Everything
+ * else that needs its stream finds it gone, and gives up.
+ */
 export class Promotions {
   readonly #ports: PromotionPorts;
 
@@ -16,7 +19,10 @@ export class Promotions {
     this.#ports = ports;
   }
 
-  /** True where `to` is about to lead none of `partitions`, which `from` leads; else those that still can be are cancelled. */
+  /**
+   * True where `to` is about to lead none of `partitions`, which `from` leads; else those that still can be
+   * are cancelled.
+   */
   async end(from: NodeId, to: NodeId, partitions: readonly Partition[]): Promise<boolean> {
     const keys = new Set(partitions.map((p) => partitionKey(p.tid, p.pid)));
     const promoting = this.#of(from, to).filter(({ input }) =>

@@ -31,8 +31,9 @@ export interface ReconcilePorts extends GiveUpPorts {
 }
 
 /**
- * Brings nodes up to what the catalog says, each at its own pace: hinges of nodes that took no part in a change of leader, and everything
- * a node missed while it was away. Until then statements are forwarded from node to node: slower, never wrong (DESIGN 4.2).
+ * Brings nodes up to what the catalog says, each at its own pace: hinges of nodes that took no part in a
+ * change of leader, and everything a node missed while it was away. Until then statements are forwarded from
+ * node to node: slower, never wrong (DESIGN 4.2).
  */
 export class Reconciler {
   readonly #ports: ReconcilePorts;
@@ -49,7 +50,10 @@ export class Reconciler {
     this.#ports = ports;
   }
 
-  /** A leader has changed, or a node has left: every node may have a hinge to point elsewhere, or a server to drop. */
+  /**
+   * A leader has changed, or a node has left: every node may have a hinge to point elsewhere, or a server to
+   * drop.
+   */
   hingesChanged(): void {
     for (const node of connectedNodes(this.#ports.view())) this.#hingesDue.add(node.id);
   }
@@ -128,15 +132,17 @@ export class Reconciler {
         if (alive(other)) await plane.ensureServer(other, node);
       }
     } finally {
-      // The server of a node that has left meanwhile was dropped before it was made again here: every node looks once more.
+      // The server of a node that has left meanwhile was dropped before it was made again here: every node
+      // looks once more.
       const here = new Set(connectedNodes(view()).map((n) => n.id));
       if (ids.some((id) => !here.has(id))) this.hingesChanged();
     }
   }
 
   /**
-   * What it sends of replicas that were removed while it was away: a row would come to a table that is gone, and stop the stream for good.
-   * One that is being removed is looked at again when it is. A stream between nodes that share nothing any more goes.
+   * What it sends of replicas that were removed while it was away: a row would come to a table that is gone,
+   * and stop the stream for good. One that is being removed is looked at again when it is. A stream between
+   * nodes that share nothing any more goes.
    */
   async #endStrayStreams(node: NodeId): Promise<boolean> {
     const { plane, alive, view } = this.#ports;
@@ -160,8 +166,8 @@ export class Reconciler {
   }
 
   /**
-   * Streams between replicas that count. One from the leader that is not there means missed rows: that replica is stale. Others carry
-   * nothing now and are just started.
+   * Streams between replicas that count. One from the leader that is not there means missed rows: that
+   * replica is stale. Others carry nothing now and are just started.
    */
   async #resumeStreams(node: NodeId): Promise<boolean> {
     const { alive } = this.#ports;
@@ -174,7 +180,8 @@ export class Reconciler {
         complete = false;
         continue;
       }
-      // Asked and queued for in one moment: whoever takes the last that they share from one of them disconnects after this.
+      // Asked and queued for in one moment: whoever takes the last that they share from one of them
+      // disconnects after this.
       if (this.#shared(node, other).length === 0) continue;
       const made = await Promise.all([this.#connect(node, other), this.#connect(other, node)]);
       if (!made.every(Boolean)) {
@@ -206,9 +213,10 @@ export class Reconciler {
   }
 
   /**
-   * A stream that was only disabled, as by a manager that was killed at the wrong moment, goes on. A broken one has lost rows: whom its leader fed
-   * through it is stale, and waited for no more, before it is made anew. The other way round the new one, which does not carry those partitions,
-   * would acknowledge their commits. False where somebody is about to lead by what he has of it.
+   * A stream that was only disabled, as by a manager that was killed at the wrong moment, goes on. A broken
+   * one has lost rows: whom its leader fed through it is stale, and waited for no more, before it is made
+   * anew. The other way round the new one, which does not carry those partitions, would acknowledge their
+   * commits. False where somebody is about to lead by what he has of it.
    */
   async #giveUpBroken(from: NodeId, to: NodeId): Promise<boolean> {
     const { plane, view, isChoosing, log } = this.#ports;
@@ -259,15 +267,18 @@ export class Reconciler {
     for (const { table, partition: seen } of servedPartitions(this.#ports.view())) {
       const target = hinges.get(partitionTable(seen.tid, seen.pid));
       if (!target) continue;
-      // The hinges before took their time: asked in the moment in which this one is turned. Its leader may be this node by now.
+      // The hinges before took their time: asked in the moment in which this one is turned. Its leader may be
+      // this node by now.
       const partition = partitionOf(this.#ports.view(), seen.tid, seen.pid);
       // Where the leader itself stands, only the operation that made it the leader may turn the hinge.
       if (!partition || partition.leader === node) continue;
       if (target.kind === 'node' && target.node === partition.leader) continue;
-      // Sessions on a hinge that leads to a node that is out wait for a server that may be frozen or cut off, and hold the hinge as long.
+      // Sessions on a hinge that leads to a node that is out wait for a server that may be frozen or cut off,
+      // and hold the hinge as long.
       const isOfOut = target.kind === 'node' && isOut(this.#ports.view(), target.node);
       const holder = holderOf(partition.tid, partition.pid);
-      // An operation turns the hinge of the node that is to lead. Through the others nobody gets anywhere until it ends, if they are left alone.
+      // An operation turns the hinge of the node that is to lead. Through the others nobody gets anywhere
+      // until it ends, if they are left alone.
       if (holder && (!isOfOut || mayLead(holder, node))) {
         complete = false;
         continue;

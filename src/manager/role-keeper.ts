@@ -18,9 +18,11 @@ export interface RolePorts {
 }
 
 /**
- * Takes clients of a cluster that began with version 0.1.0 the rights of superusers, which pgtide itself had used there (ADR 0012). Not before every
- * node is there and runs a program that does without: until then each may go back to the old one. Then nodes reach each other as roles of their own,
- * the store is closed to old programs, and node after node is changed, beside its traffic. A node that is away is changed when it is back.
+ * Takes clients of a cluster that began with version 0.1.0 the rights of superusers, which pgtide itself had
+ * used there (ADR 0012). Not before every node is there and runs a program that does without: until then each
+ * may go back to the old one. Then nodes reach each other as roles of their own, the store is closed to old
+ * programs, and node after node is changed, beside its traffic. A node that is away is changed when it is
+ * back.
  */
 export class RoleKeeper {
   readonly #ports: RolePorts;

@@ -88,8 +88,8 @@ function secondsOf(bytesLeft: number, speed: number | null): number | null {
 }
 
 /**
- * Of an operation that moves by a plan: what has been journaled of it, so that it never goes backwards, under whichever manager; of one that is
- * being undone how far that has come.
+ * Of an operation that moves by a plan: what has been journaled of it, so that it never goes backwards, under
+ * whichever manager; of one that is being undone how far that has come.
  */
 function plannedPercent(record: OperationRecord, steps: number, live: Live | undefined): number {
   if (record.status === 'done') return 100;

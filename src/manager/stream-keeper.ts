@@ -20,9 +20,15 @@ export interface StreamPorts {
 
 /** PostgreSQL begins a stream that has ended again after a fifth of a second. */
 const IDLE_MS = 3_000;
-/** One that stands still though it was renewed lacks something else, e.g. a worker that is free: tried again after twice the time. */
+/**
+ * One that stands still though it was renewed lacks something else, e.g. a worker that is free: tried again
+ * after twice the time.
+ */
 const IDLE_MS_MAX = 300_000;
-/** Between two looks, at the most; what was in between longer, e.g. while its sender was away, may have been anything. */
+/**
+ * Between two looks, at the most; what was in between longer, e.g. while its sender was away, may have been
+ * anything.
+ */
 const GAP_MS = 2_500;
 
 /** What replicas count on and nobody receives: somebody has taken it away or disabled it by hand. */
@@ -37,9 +43,10 @@ interface Idle {
 }
 
 /**
- * Gives streams that their receivers do not begin again a new start. PostgreSQL waits for its clock to pass the last one, for hours where that has been
- * set back (`postgres/sql/renewal.ts`): without the follower's answers the leader's commits would wait as long. A stream that fails at
- * what it receives has begun, and is none of these. One that is not there at all has lost rows: the reconciler gives up what it fed.
+ * Gives streams that their receivers do not begin again a new start. PostgreSQL waits for its clock to pass
+ * the last one, for hours where that has been set back (`postgres/sql/renewal.ts`): without the follower's
+ * answers the leader's commits would wait as long. A stream that fails at what it receives has begun, and is
+ * none of these. One that is not there at all has lost rows: the reconciler gives up what it fed.
  */
 export class StreamKeeper {
   readonly #ports: StreamPorts;

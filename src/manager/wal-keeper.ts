@@ -32,9 +32,10 @@ export interface WalPorts extends GiveUpPorts {
 }
 
 /**
- * Keeps the WAL that nodes hold for others from filling their disks. A receiver that is too far behind, or behind on a full disk, is cut: what it
- * follows there is stale and will be copied again, no commit waits for it any more, and its slot goes. So are followers whose slot is gone
- * or given up by PostgreSQL, which would otherwise look in step for ever. `catalog/retention.ts` decides.
+ * Keeps the WAL that nodes hold for others from filling their disks. A receiver that is too far behind, or
+ * behind on a full disk, is cut: what it follows there is stale and will be copied again, no commit waits for
+ * it any more, and its slot goes. So are followers whose slot is gone or given up by PostgreSQL, which would
+ * otherwise look in step for ever. `catalog/retention.ts` decides.
  */
 export class WalKeeper {
   readonly #ports: WalPorts;

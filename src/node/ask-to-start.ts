@@ -18,7 +18,10 @@ export interface AskOptions {
   starts: Starts;
   /** HOST:PORT of the other members, as last heard. */
   peers: readonly string[];
-  /** Where the manager is: in this node, with an embedded meta store; at an address; or wherever the shared store says. */
+  /**
+   * Where the manager is: in this node, with an embedded meta store; at an address; or wherever the shared
+   * store says.
+   */
   manager: 'here' | { at: string } | { in: SharedStore };
   /** It was told to end. */
   ended(): boolean;
@@ -30,7 +33,10 @@ const WHO_MS = 1_000;
 export const ASK_MS = 5_000;
 const AGAIN_MS = 250;
 const SAY_MS = 5_000;
-/** A start that cannot be known to have ended is waited for so long: until leases have run out, and silent ports were looked at. */
+/**
+ * A start that cannot be known to have ended is waited for so long: until leases have run out, and silent
+ * ports were looked at.
+ */
 const PATIENCE_MS = 30_000;
 /** A peer that has heard somebody so lately may be hearing him still. */
 const HEARD_MS = 3_000;
@@ -46,9 +52,9 @@ export function startRequestOf(of: Pick<AskOptions, 'node' | 'clusterId' | 'addr
 }
 
 /**
- * Whether this start of a member may be that member. Asked before its PostgreSQL runs: a second one of the same name would take the streams of the
- * first. Where nobody can be asked it goes on, behind its fence, and asks with its first heartbeat. Throws NODE_TWICE, NODE_OVERTAKEN,
- * NODE_MAY_RUN, JOIN_STOPPED.
+ * Whether this start of a member may be that member. Asked before its PostgreSQL runs: a second one of the
+ * same name would take the streams of the first. Where nobody can be asked it goes on, behind its fence, and
+ * asks with its first heartbeat. Throws NODE_TWICE, NODE_OVERTAKEN, NODE_MAY_RUN, JOIN_STOPPED.
  */
 export async function askToStart(options: AskOptions): Promise<void> {
   if (options.manager === 'here') return askPeers(options);
@@ -83,8 +89,9 @@ async function requireAlone(options: AskOptions, addresses: readonly string[]): 
 }
 
 /**
- * The node with the embedded meta store would be told by its own manager. So its peers are asked whom they have heard: they may be with another
- * start of this node, or of the node that the store has moved to. If nobody answers it goes on: somebody has to be the first.
+ * The node with the embedded meta store would be told by its own manager. So its peers are asked whom they
+ * have heard: they may be with another start of this node, or of the node that the store has moved to. If
+ * nobody answers it goes on: somebody has to be the first.
  */
 async function askPeers(options: AskOptions): Promise<void> {
   const { node, address, lastAddress, peers, starts, say } = options;
@@ -136,7 +143,10 @@ async function askManager(options: AskOptions): Promise<void> {
   }
 }
 
-/** `unknown`: nobody can say, now or in a moment. `nobody`: nobody has answered who will. `why`: it may still run. */
+/**
+ * `unknown`: nobody can say, now or in a moment. `nobody`: nobody has answered who will. `why`: it may still
+ * run.
+ */
 type Answer = 'admitted' | 'unknown' | 'nobody' | { why: string };
 
 async function askOnce(options: AskOptions): Promise<Answer> {
@@ -158,7 +168,10 @@ async function askOnce(options: AskOptions): Promise<Answer> {
   }
 }
 
-/** Where nobody manages, the shared store still says whether a start of this node may be serving. Throws NODE_TWICE. */
+/**
+ * Where nobody manages, the shared store still says whether a start of this node may be serving. Throws
+ * NODE_TWICE.
+ */
 async function askLease({ node, lastAddress: address, starts }: AskOptions, store: SharedStore): Promise<Answer> {
   const holder = await leaseHolder(store, node);
   if (holder === null) return 'admitted';

@@ -4,7 +4,10 @@ import { type TideError, tideError } from '../core/errors.ts';
 import type { PostgresServer } from '../postgres/server.ts';
 import { waitText } from './fence-keeper.ts';
 
-/** A restarted node waits this long to make up for what it missed; then it serves what it has, which forwards and is never wrong. */
+/**
+ * A restarted node waits this long to make up for what it missed; then it serves what it has, which forwards
+ * and is never wrong.
+ */
 const CATCH_UP_MS = 15_000;
 const WAIT_REPORT_MS = 5_000;
 const LOOK_MS = 50;
@@ -26,7 +29,10 @@ export interface Membership {
   say(text: string): void;
 }
 
-/** Until the cluster has taken a new node in, or one that was away has caught up. Throws what keeps it out, JOIN_STOPPED. */
+/**
+ * Until the cluster has taken a new node in, or one that was away has caught up. Throws what keeps it out,
+ * JOIN_STOPPED.
+ */
 export async function awaitMembership(m: Membership): Promise<void> {
   const { nodeId, isNew, server, say } = m;
   const beganMs = performance.now();

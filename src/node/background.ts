@@ -24,9 +24,10 @@ function isBackgroundChild(): boolean {
 }
 
 /**
- * Runs this program again with `args` as a process of its own session, its output appended to `logFile`, and returns when it calls
- * `reportReady`. Throws the error it hands to `reportFailed`, or BACKGROUND_FAILED with the end of its log where it just ends. `onWait`
- * hears what it hands to `reportWait`: a start may wait for others without a bound.
+ * Runs this program again with `args` as a process of its own session, its output appended to `logFile`, and
+ * returns when it calls `reportReady`. Throws the error it hands to `reportFailed`, or BACKGROUND_FAILED with
+ * the end of its log where it just ends. `onWait` hears what it hands to `reportWait`: a start may wait for
+ * others without a bound.
  */
 export async function startInBackground(
   args: readonly string[],
@@ -72,17 +73,25 @@ function firstWord(
   });
 }
 
-/** Tells the process that started this one in the background what the start waits for; nothing where there is none. */
+/**
+ * Tells the process that started this one in the background what the start waits for; nothing where there is
+ * none.
+ */
 export function reportWait(text: string): void {
   if (isBackgroundChild() && process.connected) process.send?.({ pgtide: 'waits', text } satisfies Message, () => {});
 }
 
-/** Tells the process that started this one in the background that it may return; nothing where there is none. */
+/**
+ * Tells the process that started this one in the background that it may return; nothing where there is none.
+ */
 export function reportReady(text: string): Promise<void> {
   return tell({ pgtide: 'ready', text });
 }
 
-/** Tells the process that started this one in the background why it fails. The caller then exits with a status other than 0. */
+/**
+ * Tells the process that started this one in the background why it fails. The caller then exits with a status
+ * other than 0.
+ */
 export function reportFailed(error: TideError): Promise<void> {
   return tell({ pgtide: 'failed', error: error.toBody() });
 }

@@ -17,9 +17,10 @@ const JOIN_TRIES_MS = 10_000;
 type Place = Pick<NodeIdentity, 'nodeId' | 'clusterId' | 'manager' | 'meta'>;
 
 /**
- * Whom `--join` reaches. A new node needs one, unless `--meta` says where the cluster is; a restarted one only has to be told where the manager
- * is now. Addresses that nodes of its cluster have given up may be another cluster's by now: they are passed over, unless `--join` leads to
- * nothing else. What `--meta` names has to be the same cluster. `own`: HOST:PORT of this node, which is not asked.
+ * Whom `--join` reaches. A new node needs one, unless `--meta` says where the cluster is; a restarted one
+ * only has to be told where the manager is now. Addresses that nodes of its cluster have given up may be
+ * another cluster's by now: they are passed over, unless `--join` leads to nothing else. What `--meta` names
+ * has to be the same cluster. `own`: HOST:PORT of this node, which is not asked.
  */
 export async function findCluster(
   store: StoreDir,
@@ -60,7 +61,10 @@ export async function findCluster(
   }
 }
 
-/** Whoever answers may have heard less than this node has noted: that it gave the meta store away, and to whom. */
+/**
+ * Whoever answers may have heard less than this node has noted: that it gave the meta store away, and to
+ * whom.
+ */
 async function managerBehind(
   { manager: told, clusterId }: WhoAmI,
   { manager: noted }: NodeIdentity,
@@ -130,8 +134,9 @@ async function joinCluster(
 }
 
 /**
- * A new node's place in the cluster that `--meta` leads to: the first in one that it founds there, else given by the manager. Null without
- * `--meta`. Throws META_NOT_FOUNDED where another node has begun to found it, NO_MANAGER_ELECTED where nobody lets it in.
+ * A new node's place in the cluster that `--meta` leads to: the first in one that it founds there, else given
+ * by the manager. Null without `--meta`. Throws META_NOT_FOUNDED where another node has begun to found it,
+ * NO_MANAGER_ELECTED where nobody lets it in.
  */
 async function placeInShared(
   facts: NodeFacts,

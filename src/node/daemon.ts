@@ -53,7 +53,10 @@ export interface DaemonPorts {
 const MIB = 1 << 20;
 const DRAIN_MS = 10_000;
 
-/** Runs a node until it is told to end. Resolves with the exit status; with `background`, as soon as the node in the background is ready. */
+/**
+ * Runs a node until it is told to end. Resolves with the exit status; with `background`, as soon as the node
+ * in the background is ready.
+ */
 export async function runNode(options: StartOptions, ports: DaemonPorts): Promise<number> {
   try {
     const addresses = readAddresses(options);
@@ -182,7 +185,10 @@ class Daemon {
     }
   }
 
-  /** A PostgreSQL that was left running is taken over by nobody but this store: as long as it runs this start has not ended. */
+  /**
+   * A PostgreSQL that was left running is taken over by nobody but this store: as long as it runs this start
+   * has not ended.
+   */
   async #noteEnd(): Promise<void> {
     if (!this.#server?.isRunning()) await this.#own.starts.end();
   }
@@ -322,7 +328,10 @@ class Daemon {
     };
   }
 
-  /** No new sessions, and time for those that are at work to finish; PostgreSQL then tells the idle ones that it ends (57P01). */
+  /**
+   * No new sessions, and time for those that are at work to finish; PostgreSQL then tells the idle ones that
+   * it ends (57P01).
+   */
   async #drain(): Promise<void> {
     this.#farewell.say({ says: 'ends its sessions and its PostgreSQL, which goes on' });
     this.#stopAccepting();
@@ -381,7 +390,10 @@ class Daemon {
     return manager;
   }
 
-  /** Takes part in the election, and keeps a lease from now on. `serving`: the node has served without one so far. */
+  /**
+   * Takes part in the election, and keeps a lease from now on. `serving`: the node has served without one so
+   * far.
+   */
   async #share(url: string, serving: boolean): Promise<void> {
     if (this.#shared !== null) return;
     const { nodeId, advertiseAddress } = this.#known.required;

@@ -1,7 +1,10 @@
 import { open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
-/** Writes a file so that a crash leaves the old or the new one, whole and on disk. Follows no link that lies there. */
+/**
+ * Writes a file so that a crash leaves the old or the new one, whole and on disk. Follows no link that lies
+ * there.
+ */
 export async function writeDurably(file: string, text: string): Promise<void> {
   const fresh = `${file}.new`;
   try {

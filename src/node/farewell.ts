@@ -9,8 +9,9 @@ const WATCHERS_MAX = 32;
 const CLOSE_MS = 500;
 
 /**
- * Who wants to see this node's end has a connection that nobody here ever closes: the operating system does, when the process is gone, however it
- * went. What the node has to say until then goes over it. Watching ends nothing, so it needs no more right than reaching the port.
+ * Who wants to see this node's end has a connection that nobody here ever closes: the operating system does,
+ * when the process is gone, however it went. What the node has to say until then goes over it. Watching ends
+ * nothing, so it needs no more right than reaching the port.
  */
 export class Farewell {
   readonly #watchers = new Set<Duplex>();

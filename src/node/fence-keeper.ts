@@ -11,7 +11,10 @@ export type FencedServer = Pick<
 
 export interface FenceKeeperOptions {
   server: FencedServer;
-  /** The right to let anybody in, where the meta store is shared; null where it is embedded, and no lease is needed. */
+  /**
+   * The right to let anybody in, where the meta store is shared; null where it is embedded, and no lease is
+   * needed.
+   */
   lease(): { leftMs: number; graceMs: number } | null;
   /** The fence has been raised or lowered, which the manager waits to hear. */
   onChange(): void;
@@ -20,7 +23,10 @@ export interface FenceKeeperOptions {
 
 const LOOK_MS = 100;
 
-/** Raises and lowers the fence of a node's PostgreSQL as the manager says, and as its lease allows (DESIGN 4.4). */
+/**
+ * Raises and lowers the fence of a node's PostgreSQL as the manager says, and as its lease allows (DESIGN
+ * 4.4).
+ */
 export class FenceKeeper {
   readonly #options: FenceKeeperOptions;
   readonly #ending = new AbortController();
@@ -41,7 +47,10 @@ export class FenceKeeper {
     await this.#changing;
   }
 
-  /** `pid`: the server that the answer is about; a permission is nobody else's, least of all that of a server started since. */
+  /**
+   * `pid`: the server that the answer is about; a permission is nobody else's, least of all that of a server
+   * started since.
+   */
   obey(answer: BeatAnswer, pid: number | null): void {
     const { server, lease } = this.#options;
     if (pid === null || answer.fence === 'keep' || this.#ending.signal.aborted) return;
@@ -51,14 +60,18 @@ export class FenceKeeper {
     this.#change(wanted, pid);
   }
 
-  /** The fence goes up by itself when the lease has run out; the manager may have others lead by the time it hears of it. */
+  /**
+   * The fence goes up by itself when the lease has run out; the manager may have others lead by the time it
+   * hears of it.
+   */
   async #watch(): Promise<void> {
     const { server, lease } = this.#options;
     while (!this.#ending.signal.aborted) {
       const { pid } = server;
       const right = lease();
       if (right !== null && pid !== null && this.#changing === null) {
-        // Raised by the watchdog, when this process could not: what that began is seen through, and told, as if it were this process's own.
+        // Raised by the watchdog, when this process could not: what that began is seen through, and told, as
+        // if it were this process's own.
         const isRaised = await server.isFenceRaised();
         if (!server.fenced && (isRaised || right.graceMs === 0)) this.#change(true, pid);
       }
@@ -74,7 +87,8 @@ export class FenceKeeper {
       .then(() => log(wanted ? 'warn' : 'info', wanted ? 'PostgreSQL is fenced' : 'PostgreSQL serves', { pid }))
       .catch((error) => {
         log('error', 'the fence could not be changed', { error: messageOf(error) });
-        // Others may lead from now on: a server that cannot be fenced, as on a full disk, must not serve. One that has been started since is behind its fence.
+        // Others may lead from now on: a server that cannot be fenced, as on a full disk, must not serve. One
+        // that has been started since is behind its fence.
         if (wanted && server.pid === pid) server.crash();
       })
       .finally(() => {
@@ -84,7 +98,10 @@ export class FenceKeeper {
   }
 }
 
-/** What a node that does not serve yet waits for. A fenced one may have lost its partitions to others: it serves when it knows. */
+/**
+ * What a node that does not serve yet waits for. A fenced one may have lost its partitions to others: it
+ * serves when it knows.
+ */
 export function waitText(
   answer: BeatAnswer | null,
   fenced: boolean,

@@ -5,8 +5,9 @@ const ANSWER_MS = 1_000;
 const SEARCH_MS = 5_000;
 
 /**
- * HOST:PORT of the node that says of itself that it manages; null where none of this cluster does. What others say of it is only where to ask
- * next: who has given the meta store away, and who has been away, may have heard of nothing newer. `own`: this node, which is not asked.
+ * HOST:PORT of the node that says of itself that it manages; null where none of this cluster does. What
+ * others say of it is only where to ask next: who has given the meta store away, and who has been away, may
+ * have heard of nothing newer. `own`: this node, which is not asked.
  */
 export async function findManager(
   addresses: readonly string[],
@@ -28,7 +29,10 @@ export async function findManager(
   return null;
 }
 
-/** Looks for the manager of the embedded meta store that this node has lost sight of, and remembers where it is. */
+/**
+ * Looks for the manager of the embedded meta store that this node has lost sight of, and remembers where it
+ * is.
+ */
 export async function seekManager(known: Identity, isSettled: () => boolean): Promise<void> {
   const isLooking = () => isSettled() && known.required.meta === null && known.required.metaFrom === null;
   if (!isLooking()) return;

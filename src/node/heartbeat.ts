@@ -152,7 +152,8 @@ export class Heartbeat {
       const postgresUp = await this.#postgresUp();
       const sentMs = performance.now();
       const answer = await this.#tell(postgresUp);
-      // A process that was frozen meanwhile must not act on what a manager said that may have been replaced since.
+      // A process that was frozen meanwhile must not act on what a manager said that may have been replaced
+      // since.
       if (performance.now() - sentMs > CALL_MS)
         throw tideError('UNREACHABLE', { address: 'manager', why: 'its answer is old' });
       if (this.#failing) log('info', 'the manager answers again', { manager: answer.manager });
@@ -209,8 +210,9 @@ export async function askAny(
 const JOIN_AGAIN_MS = 500;
 
 /**
- * Asks the manager to take a new node in. It may be on its way to another node, or starting again: for `triesMs` it is asked once more,
- * wherever `findManager` (HOST:PORT) then says it is. Throws the last failure.
+ * Asks the manager to take a new node in. It may be on its way to another node, or starting again: for
+ * `triesMs` it is asked once more, wherever `findManager` (HOST:PORT) then says it is. Throws the last
+ * failure.
  */
 export async function join(
   facts: NodeFacts,

@@ -3,14 +3,19 @@ import { isIP } from 'node:net';
 import { OWN_CALL } from '../api/headers.ts';
 import { type TideError, tideError } from '../core/errors.ts';
 
-/** What a browser says of a request that no other site has caused; most requests come from none and say nothing. */
+/**
+ * What a browser says of a request that no other site has caused; most requests come from none and say
+ * nothing.
+ */
 const OWN_SITES: readonly unknown[] = [undefined, 'same-origin', 'none'];
 
 /**
- * Why a request must not be answered: it may come from a web page of a stranger, which the browser of somebody who can reach this node has loaded.
- * Such a page can send requests to any address (then they carry its Origin, and no JSON unless it was allowed to), and it can have its own name
- * lead to this node's address (DNS rebinding: then Host is that name). A Host that is an address cannot have been rebound.
- * `names`: in small letters, under which this node is reached. Null: nothing speaks against it. FOREIGN_HOST, FOREIGN_ORIGIN, NOT_JSON.
+ * Why a request must not be answered: it may come from a web page of a stranger, which the browser of
+ * somebody who can reach this node has loaded. Such a page can send requests to any address (then they carry
+ * its Origin, and no JSON unless it was allowed to), and it can have its own name lead to this node's address
+ * (DNS rebinding: then Host is that name). A Host that is an address cannot have been rebound. `names`: in
+ * small letters, under which this node is reached. Null: nothing speaks against it. FOREIGN_HOST,
+ * FOREIGN_ORIGIN, NOT_JSON.
  */
 export function refusalOf(method: string, headers: IncomingHttpHeaders, names: ReadonlySet<string>): TideError | null {
   const { host, origin } = headers;
@@ -30,7 +35,10 @@ function isKnown(host: string, names: ReadonlySet<string>): boolean {
   return name !== null && (isIP(name) !== 0 || names.has(name));
 }
 
-/** The host of `HOST[:PORT]`, in small letters, without brackets and the dot that a full name may end with; null: it is none. */
+/**
+ * The host of `HOST[:PORT]`, in small letters, without brackets and the dot that a full name may end with;
+ * null: it is none.
+ */
 function hostName(host: string): string | null {
   const parts = /^(?:\[(?<v6>[0-9a-f:.]+)\]|(?<name>[^\s:/@[\]]+))(?::\d*)?$/i.exec(host);
   return (parts?.groups?.v6 ?? parts?.groups?.name)?.toLowerCase().replace(/\.$/, '') ?? null;

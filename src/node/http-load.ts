@@ -4,8 +4,9 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { tideError } from '../core/errors.ts';
 
 /**
- * So that a node whose HTTP is flooded goes on beating and answering beats: what may be had of it at once is bounded, and the longest parts of
- * its work are done one in a turn of the event loop, so that whatever else has arrived comes between.
+ * So that a node whose HTTP is flooded goes on beating and answering beats: what may be had of it at once is
+ * bounded, and the longest parts of its work are done one in a turn of the event loop, so that whatever else
+ * has arrived comes between.
  */
 
 /** Work of which only so much is done at once. */
@@ -40,8 +41,8 @@ export class Turns {
 }
 
 /**
- * Bodies that are on their way, of which only so many are kept at once. One more pushes out the one that began first: what comes in good time is
- * there after moments, so the oldest is the slowest.
+ * Bodies that are on their way, of which only so many are kept at once. One more pushes out the one that
+ * began first: what comes in good time is there after moments, so the oldest is the slowest.
  */
 export class Arriving {
   readonly #max: number;
@@ -64,8 +65,8 @@ export class Arriving {
 }
 
 /**
- * The open HTTP connections. One too many closes another: first of those that ask nothing, or have not said all that they ask, the one that has
- * been so for longest; where all wait for their answers, the new one.
+ * The open HTTP connections. One too many closes another: first of those that ask nothing, or have not said
+ * all that they ask, the one that has been so for longest; where all wait for their answers, the new one.
  */
 export class Connections {
   readonly #max: number;
@@ -109,7 +110,10 @@ export class Connections {
 const DEPTH_MAX = 100;
 const [QUOTE, BACKSLASH] = [0x22, 0x5c];
 
-/** JSON that is nested deeper than anything we send: what walks through it could run out of stack. Looks at bytes, before any is parsed. */
+/**
+ * JSON that is nested deeper than anything we send: what walks through it could run out of stack. Looks at
+ * bytes, before any is parsed.
+ */
 export function isTooDeep(json: Uint8Array): boolean {
   let depth = 0;
   let isText = false;

@@ -13,7 +13,9 @@ export interface HttpServerOptions {
   /** In small letters: the names under which this node is reached, beside addresses. */
   names: ReadonlySet<string>;
   log(level: 'error', message: string, facts: object): void;
-  /** Takes connections that came with CONNECT, by the same rules as every request. Without it they are closed. */
+  /**
+   * Takes connections that came with CONNECT, by the same rules as every request. Without it they are closed.
+   */
   onConnect?(request: IncomingMessage, socket: Duplex): void;
 }
 
@@ -50,8 +52,9 @@ interface RouteConfig {
 }
 
 /**
- * An HTTP server without routes: it answers no web page of a stranger, reads no body that is longer than its route takes, gives nobody for ever to
- * say what they want, and answers every failure with an error of the catalogue. `config` of its routes: `RouteConfig`.
+ * An HTTP server without routes: it answers no web page of a stranger, reads no body that is longer than its
+ * route takes, gives nobody for ever to say what they want, and answers every failure with an error of the
+ * catalogue. `config` of its routes: `RouteConfig`.
  */
 export function createHttpServer({ names, log, onConnect }: HttpServerOptions): { app: FastifyInstance; turns: Turns } {
   const app = Fastify({
@@ -106,7 +109,10 @@ export function createHttpServer({ names, log, onConnect }: HttpServerOptions): 
   return { app, turns };
 }
 
-/** No hook sees CONNECT. The connection goes on to count, and is not closed for others: who has it asks something. */
+/**
+ * No hook sees CONNECT. The connection goes on to count, and is not closed for others: who has it asks
+ * something.
+ */
 function takeConnects(
   app: FastifyInstance,
   names: ReadonlySet<string>,
@@ -136,8 +142,8 @@ function configOf(request: FastifyRequest): RouteConfig {
 }
 
 /**
- * An answer to somebody who still speaks. Were the connection closed at once, what has not been read would have the system tear it down, and them
- * miss the answer; so what they say is thrown away for a moment.
+ * An answer to somebody who still speaks. Were the connection closed at once, what has not been read would
+ * have the system tear it down, and them miss the answer; so what they say is thrown away for a moment.
  */
 async function* untilSaid(body: string, request: IncomingMessage): AsyncGenerator<string> {
   yield body;

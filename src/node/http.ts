@@ -46,7 +46,10 @@ export interface HttpPorts extends HttpServerOptions {
 
 /** An operation may be started by a call, never awaited: what takes longer has failed. */
 const FORWARD_MS = 60_000;
-/** Commands that are carried out at once: more than people and programs have under way, fewer than would stop everything else. */
+/**
+ * Commands that are carried out at once: more than people and programs have under way, fewer than would stop
+ * everything else.
+ */
 const COMMANDS_MAX = 64;
 const metaCheck = z.strictObject({ url: z.string().min(1) });
 const FIRST = { config: { first: true } };
@@ -54,8 +57,8 @@ const LARGE = { bodyLimit: META_BYTES_MAX, config: { large: true } };
 const activation = z.strictObject({ from: z.int().positive() });
 
 /**
- * The admin API, the same on the listen port and the HTTP port. Any node takes any command and hands it to the manager.
- * Beats go before everything else; of the rest so much is done at once that they can.
+ * The admin API, the same on the listen port and the HTTP port. Any node takes any command and hands it to
+ * the manager. Beats go before everything else; of the rest so much is done at once that they can.
  */
 export function createHttp(ports: HttpPorts): FastifyInstance {
   const { app, turns } = createHttpServer(ports);
@@ -103,7 +106,10 @@ export function createHttp(ports: HttpPorts): FastifyInstance {
   return app;
 }
 
-/** An address outlives who had it: what a node of another cluster wants is not for this one. Throws CLUSTER_MISMATCH. */
+/**
+ * An address outlives who had it: what a node of another cluster wants is not for this one. Throws
+ * CLUSTER_MISMATCH.
+ */
 function requireOwnCluster(cluster: string | null, { headers }: FastifyRequest): void {
   const caller = headers[CALLER_CLUSTER];
   if (caller === undefined || cluster === null || caller === cluster) return;
@@ -120,7 +126,8 @@ async function carryOut(ports: HttpPorts, request: FastifyRequest): Promise<{ re
     return { result: await manager.run(command) };
   } catch (error) {
     if (!(error instanceof TideError) || error.code !== 'META_HOME') throw error;
-    // The node that is to go holds the meta store: its successor takes that over and then carries the command out.
+    // The node that is to go holds the meta store: its successor takes that over and then carries the command
+    // out.
     await ports.mover.handOver(error.details.successor as number);
     return { result: await forward(ports, request, '/api/v1/admin') };
   }
@@ -149,12 +156,16 @@ async function beat(ports: HttpPorts, request: FastifyRequest): Promise<{ result
   if (manager) requireCompatible(request.body);
   const report = parse(beatReport, request.body, 'beat');
   if (manager) return { result: await manager.beat(report) };
-  // The old home of the meta store beats here only after it has let go: a crash may have cut off its word to go on.
+  // The old home of the meta store beats here only after it has let go: a crash may have cut off its word to
+  // go on.
   await ports.mover.activate(report.node);
   return { result: await (ports.manager()?.beat(report) ?? forward(ports, request, '/api/v1/beat')) };
 }
 
-/** What another node has passed on is not passed on once more: its view and this one's differ, and neither may be right yet. */
+/**
+ * What another node has passed on is not passed on once more: its view and this one's differ, and neither may
+ * be right yet.
+ */
 async function forward(ports: HttpPorts, request: FastifyRequest, path: string): Promise<unknown> {
   const isForwarded = request.headers[FORWARDED] !== undefined;
   if (isForwarded && ports.isShared()) throw tideError('NO_MANAGER_ELECTED', { why: 'it changes at this moment' });

@@ -5,9 +5,10 @@ import { messageOf } from '../core/errors.ts';
 const LET_GO_MS = 2_000;
 
 /**
- * Does `work` as long as no error comes up that nobody catches. Such a one leaves the process in a state that nobody knows: it is logged, `letGo`
- * gives back what others would wait for, and the error is thrown, whatever `work` is at. Whoever called ends the process then, as a crash would:
- * its store is free, and its PostgreSQL goes on until the next process adopts it, or until its lease has run out.
+ * Does `work` as long as no error comes up that nobody catches. Such a one leaves the process in a state that
+ * nobody knows: it is logged, `letGo` gives back what others would wait for, and the error is thrown,
+ * whatever `work` is at. Whoever called ends the process then, as a crash would: its store is free, and its
+ * PostgreSQL goes on until the next process adopts it, or until its lease has run out.
  */
 export async function untilUncaught<T>(
   work: () => Promise<T>,
@@ -18,7 +19,8 @@ export async function untilUncaught<T>(
   const uncaught = new Promise<unknown>((resolve) => {
     caught = resolve;
   });
-  // An unhandled rejection comes here, too. One error makes others: they are logged and change nothing any more.
+  // An unhandled rejection comes here, too. One error makes others: they are logged and change nothing any
+  // more.
   const notice = (error: unknown, from: string) => {
     log('an error that nobody has caught: the process ends', {
       from,

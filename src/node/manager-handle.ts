@@ -57,7 +57,10 @@ export interface SeatGrant {
   giveUp(why: string): void;
 }
 
-/** Where the manager finds the cluster's facts: in a store of its own, which begins the cluster where it is new, or in the shared one. */
+/**
+ * Where the manager finds the cluster's facts: in a store of its own, which begins the cluster where it is
+ * new, or in the shared one.
+ */
 export type MetaPlace = { directory: string } | (SeatGrant & { url: string });
 
 export type StartManager = (facts: {

@@ -33,7 +33,10 @@ export interface MetaMoverPorts {
 /** Moves the embedded meta store: to another node, or into etcd. */
 export class MetaMover {
   readonly #ports: MetaMoverPorts;
-  /** The word to take a store up comes more than once, and at once: from who gave it, and with that node's next beat. */
+  /**
+   * The word to take a store up comes more than once, and at once: from who gave it, and with that node's
+   * next beat.
+   */
   readonly #turns = new KeyedMutex();
   /** Where the meta store is on its way to. */
   #movingTo: string | null = null;
@@ -50,8 +53,9 @@ export class MetaMover {
   }
 
   /**
-   * Hands the meta store and the manager to another node. The turning point is this node's own note that it is not the home any more: before
-   * it, a crash leaves the manager here and a copy there that never runs; after it, the copy runs at the first word from here.
+   * Hands the meta store and the manager to another node. The turning point is this node's own note that it
+   * is not the home any more: before it, a crash leaves the manager here and a copy there that never runs;
+   * after it, the copy runs at the first word from here.
    */
   async handOver(node: number): Promise<{ node: number; address: string }> {
     const { nodeId, clusterId } = this.#ports.identity();
@@ -68,9 +72,10 @@ export class MetaMover {
   }
 
   /**
-   * Takes the cluster's facts from the embedded store into etcd. The turning point is again this node's own note. Before it, what lies in etcd is a
-   * copy that nobody takes for a cluster; after it, nothing opens the embedded store any more, and whoever is elected first makes the copy the
-   * cluster. The other nodes hear of it with their next beat, or from each other when they start.
+   * Takes the cluster's facts from the embedded store into etcd. The turning point is again this node's own
+   * note. Before it, what lies in etcd is a copy that nobody takes for a cluster; after it, nothing opens the
+   * embedded store any more, and whoever is elected first makes the copy the cluster. The other nodes hear of
+   * it with their next beat, or from each other when they start.
    */
   async migrate(url: string): Promise<{ meta: string }> {
     const { clusterId } = this.#ports.identity();
@@ -117,7 +122,10 @@ export class MetaMover {
     return manager;
   }
 
-  /** The next part of a meta store that another node gives to this one. Throws CLUSTER_MISMATCH, BAD_REQUEST, STORE_TOO_NEW, META_FULL. */
+  /**
+   * The next part of a meta store that another node gives to this one. Throws CLUSTER_MISMATCH, BAD_REQUEST,
+   * STORE_TOO_NEW, META_FULL.
+   */
   async receive(part: MetaPart): Promise<void> {
     await this.#turns.run('store', async () => {
       this.#requireWanted(part.clusterId);

@@ -10,7 +10,10 @@ const PART_MS = 60_000;
 
 type Entries = MetaTransfer['entries'];
 
-/** In their order, as many in each as `bytes` take; one that is larger by itself is a part of its own. Nothing at all is one part, too. */
+/**
+ * In their order, as many in each as `bytes` take; one that is larger by itself is a part of its own. Nothing
+ * at all is one part, too.
+ */
 export function* partsOf(entries: Entries, bytes = PART_BYTES): Generator<Entries> {
   let part: Entries = [];
   let size = 0;
@@ -28,8 +31,9 @@ export function* partsOf(entries: Entries, bytes = PART_BYTES): Generator<Entrie
 }
 
 /**
- * Sends a whole meta store to the node at `address` (HOST:PORT), where it waits to be taken up: part after part, the next when the last one is on
- * its disk there. A node of version 0.1 takes it in one piece only. Throws BODY_TOO_LARGE where that piece is more than such a node could bear.
+ * Sends a whole meta store to the node at `address` (HOST:PORT), where it waits to be taken up: part after
+ * part, the next when the last one is on its disk there. A node of version 0.1 takes it in one piece only.
+ * Throws BODY_TOO_LARGE where that piece is more than such a node could bear.
  */
 export async function sendMeta(address: string, from: number, clusterId: string, entries: Entries): Promise<void> {
   const transfer = randomUUID();
@@ -63,7 +67,10 @@ export interface MetaSink {
 /** What comes of one sender that has begun and then falls silent is let go after this time. */
 const SILENT_MS = 120_000;
 
-/** The parts of one transfer at a time, in their order. Whoever begins anew takes the place of whoever was before. */
+/**
+ * The parts of one transfer at a time, in their order. Whoever begins anew takes the place of whoever was
+ * before.
+ */
 export class MetaArrival {
   readonly #begin: () => Promise<MetaSink>;
   #now: { transfer: string; next: number; sink: MetaSink; timer: NodeJS.Timeout } | null = null;
@@ -72,7 +79,10 @@ export class MetaArrival {
     this.#begin = begin;
   }
 
-  /** Not to be called before the last call has returned. Throws BAD_REQUEST for a part that is not the next one. */
+  /**
+   * Not to be called before the last call has returned. Throws BAD_REQUEST for a part that is not the next
+   * one.
+   */
   async take({ transfer, number, isLast, entries }: Omit<MetaPart, 'clusterId' | 'from'>): Promise<void> {
     if (number === 0) await this.#start(transfer);
     const now = this.#now;

@@ -8,7 +8,10 @@ import type { StartHolder } from './starts.ts';
 
 /** Before the manager has said how long it is to be (`node.lease`). */
 const FIRST_SECONDS = 10;
-/** By when before its end in the store nobody may be let in any more: what it takes to raise the fence and end all sessions, and twice that. */
+/**
+ * By when before its end in the store nobody may be let in any more: what it takes to raise the fence and end
+ * all sessions, and twice that.
+ */
 const FENCE_MS = 3_000;
 const AGAIN_MS = 300;
 const LOOK_MS = 50;
@@ -38,7 +41,10 @@ export interface NodeLeaseOptions {
   start: StartHolder;
   /** Where the watchdog looks. */
   file: string;
-  /** The node has served without a lease so far, from an embedded store: nobody expects one of it before it has had its first. */
+  /**
+   * The node has served without a lease so far, from an embedded store: nobody expects one of it before it
+   * has had its first.
+   */
   serving: boolean;
   /** Nobody is let into its PostgreSQL, or it does not run. */
   isFenced(): boolean;
@@ -46,8 +52,9 @@ export interface NodeLeaseOptions {
 }
 
 /**
- * A node's right to let anybody into its PostgreSQL, where the meta store is shared (DESIGN 4.4): another node may lead in its place once the
- * store has seen its lease run out. It is kept alive by the process, and noted for the watchdog, which acts when the process cannot.
+ * A node's right to let anybody into its PostgreSQL, where the meta store is shared (DESIGN 4.4): another
+ * node may lead in its place once the store has seen its lease run out. It is kept alive by the process, and
+ * noted for the watchdog, which acts when the process cannot.
  */
 export class NodeLease {
   readonly #options: NodeLeaseOptions;
@@ -74,7 +81,10 @@ export class NodeLease {
     return this.#held?.leftMs ?? 0;
   }
 
-  /** Milliseconds for which those who were let in may stay: a restarted process has what is left of the lease of the one before. */
+  /**
+   * Milliseconds for which those who were let in may stay: a restarted process has what is left of the lease
+   * of the one before.
+   */
   get graceMs(): number {
     if (this.#options.serving && this.#held === null) return Number.POSITIVE_INFINITY;
     return Math.max(this.leftMs, this.#inheritedUntilMs - monotonicMs(), 0);
@@ -122,8 +132,8 @@ export class NodeLease {
   }
 
   /**
-   * A right that has lapsed is not followed by a new one while anybody is let in: others may lead in the node's place, and whoever woke up just now
-   * would go on being served without ever having been fenced.
+   * A right that has lapsed is not followed by a new one while anybody is let in: others may lead in the
+   * node's place, and whoever woke up just now would go on being served without ever having been fenced.
    */
   async #fenced(): Promise<void> {
     const { isFenced } = this.#options;

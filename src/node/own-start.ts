@@ -50,7 +50,10 @@ export class OwnStart {
     return { start: id, managedBy: managedBy && { ...managedBy, agoMs } };
   }
 
-  /** A member asks whether it is the only one of its name; what its store has left running is no member where it is not. */
+  /**
+   * A member asks whether it is the only one of its name; what its store has left running is no member where
+   * it is not.
+   */
   async ask(peer: WhoAmI | null, meta: string | null): Promise<void> {
     const { identity, openShared, ended, say, store } = this.#ports;
     const known = identity();

@@ -9,13 +9,16 @@ export interface Address {
 }
 
 const PORT_MAX = 65_535;
-/** Below the range from which systems take ports for outgoing connections (32768 and up on Linux), which come and go. */
+/**
+ * Below the range from which systems take ports for outgoing connections (32768 and up on Linux), which come
+ * and go.
+ */
 const FREE_PORTS = { from: 15_000, to: 31_999 };
 const FREE_PORT_ATTEMPTS = 50;
 
 /**
- * Reads the HOST:PORT that `flag` was given: `10.0.0.5:26257`, `:26257` (all interfaces), `[::1]:26257`, or a host alone where there is a
- * `defaultPort`. Throws BAD_ADDRESS.
+ * Reads the HOST:PORT that `flag` was given: `10.0.0.5:26257`, `:26257` (all interfaces), `[::1]:26257`, or a
+ * host alone where there is a `defaultPort`. Throws BAD_ADDRESS.
  */
 export function parseAddress(flag: string, value: string, defaultPort?: number): Address {
   const bad = (why: string) => tideError('BAD_ADDRESS', { flag, value, why });
@@ -44,18 +47,26 @@ export function formatAddress({ host, port }: Address): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
-/** The address other nodes are told where none is named: the listen address, or this machine's name where that means all interfaces. */
+/**
+ * The address other nodes are told where none is named: the listen address, or this machine's name where that
+ * means all interfaces.
+ */
 export function advertisedAddress(listen: Address): Address {
   const isAll = listen.host === '' || listen.host === '0.0.0.0' || listen.host === '::';
   return isAll ? { host: hostname(), port: listen.port } : listen;
 }
 
-/** Where PostgreSQL itself listens unless `--postgres-port` says otherwise: a thousand above the listen port, or below near the end. */
+/**
+ * Where PostgreSQL itself listens unless `--postgres-port` says otherwise: a thousand above the listen port,
+ * or below near the end.
+ */
 export function defaultPostgresPort(listenPort: number): number {
   return listenPort + 1_000 <= PORT_MAX ? listenPort + 1_000 : listenPort - 1_000;
 }
 
-/** Throws PORT_IN_USE or ADDRESS_UNAVAILABLE, naming `flag`, where a server could not listen on `address` now. */
+/**
+ * Throws PORT_IN_USE or ADDRESS_UNAVAILABLE, naming `flag`, where a server could not listen on `address` now.
+ */
 export async function requirePortFree(flag: string, address: Address): Promise<void> {
   const error = await tryListen(address);
   if (error !== null) throw listenError(flag, address, error);

@@ -6,11 +6,15 @@ import type { SharedStore } from '../store/meta-store.ts';
 import type { ManagerHandle, SeatGrant } from './manager-handle.ts';
 import type { StartHolder } from './starts.ts';
 
-/** The key whose holder manages: made under a lease, and only where it does not exist. Its revision is the manager's term. */
+/**
+ * The key whose holder manages: made under a lease, and only where it does not exist. Its revision is the
+ * manager's term.
+ */
 const SEAT = '/manager';
 /**
- * How long the seat stays taken when its manager is gone, and so most of the time of a take-over. etcd gives no lease below one and a half of
- * its election timeouts (1.5 s by default), and a manager has to outlast an election there.
+ * How long the seat stays taken when its manager is gone, and so most of the time of a take-over. etcd gives
+ * no lease below one and a half of its election timeouts (1.5 s by default), and a manager has to outlast an
+ * election there.
  */
 const SEAT_MS = 4_000;
 /** Clocks of two machines run differently fast; nobody's by this much in four seconds. */
@@ -42,8 +46,9 @@ interface SeatRecord {
 }
 
 /**
- * The election, as one node takes part in it: it looks who has the seat, takes it where nobody has, and runs the manager for as long as its lease
- * holds. Whoever loses the lease lets go at once; operations are in the journal, and the next manager goes on with them.
+ * The election, as one node takes part in it: it looks who has the seat, takes it where nobody has, and runs
+ * the manager for as long as its lease holds. Whoever loses the lease lets go at once; operations are in the
+ * journal, and the next manager goes on with them.
  */
 export class Seat {
   readonly #ports: SeatPorts;
@@ -87,7 +92,10 @@ export class Seat {
     });
   }
 
-  /** Gives the seat back and does not take it any more: the next manager need not wait for the lease to run out. */
+  /**
+   * Gives the seat back and does not take it any more: the next manager need not wait for the lease to run
+   * out.
+   */
   resign(): void {
     this.#resigning.abort();
   }
@@ -125,7 +133,8 @@ export class Seat {
     this.#say('info', null);
     this.#leader = (found?.value as SeatRecord | undefined) ?? null;
     if (found === null && !this.#resigning.signal.aborted) return this.#campaign();
-    // Left behind by an earlier process of this node. What may be another copy's, alive, runs out by itself if it is not.
+    // Left behind by an earlier process of this node. What may be another copy's, alive, runs out by itself
+    // if it is not.
     const start = this.#leader?.start;
     if (found !== null && this.#leader?.node === node && start !== undefined && own.mayHave(start))
       await store.txn({ when: [{ key: SEAT, revision: found.revision }], write: [{ delete: SEAT }] });

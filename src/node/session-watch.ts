@@ -15,7 +15,10 @@ export interface SessionWatchOptions {
   log(level: 'info' | 'warn', message: string, facts: object): void;
 }
 
-/** Looks at who waits for whom in this node's PostgreSQL, and ends what the manager has found to be in a deadlock. */
+/**
+ * Looks at who waits for whom in this node's PostgreSQL, and ends what the manager has found to be in a
+ * deadlock.
+ */
 export class SessionWatch {
   readonly #options: SessionWatchOptions;
   /** When each was cancelled, by pid and transaction. */

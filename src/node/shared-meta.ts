@@ -26,12 +26,17 @@ export interface SharedMetaOptions {
   log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
 }
 
-/** A command waits this long for a manager to be there: a take-over takes no longer while a majority of the store is up. */
+/**
+ * A command waits this long for a manager to be there: a take-over takes no longer while a majority of the
+ * store is up.
+ */
 const NO_MANAGER_MS = 10_000;
 const LOOK_AGAIN_MS = 100;
 const WATCHDOG_AGAIN_MS = 500;
 
-/** A node's part in a meta store that is shared: its lease with the watchdog, and its seat in the election. */
+/**
+ * A node's part in a meta store that is shared: its lease with the watchdog, and its seat in the election.
+ */
 export class SharedMeta {
   readonly url: string;
   readonly seat: Seat;
@@ -86,8 +91,8 @@ export class SharedMeta {
   }
 
   /**
-   * Sends to the manager, wherever that is, and waits where there is none. Only what has surely not been done yet is sent again.
-   * Throws what the manager answers; NO_MANAGER_ELECTED when the time is up.
+   * Sends to the manager, wherever that is, and waits where there is none. Only what has surely not been done
+   * yet is sent again. Throws what the manager answers; NO_MANAGER_ELECTED when the time is up.
    */
   async withManager<T>(send: (address: string) => Promise<T>): Promise<T> {
     const untilMs = performance.now() + NO_MANAGER_MS;

@@ -11,11 +11,15 @@ import { storeError } from '../postgres/failures.ts';
 import { writeDurably } from './durable-file.ts';
 import type { StoreDir } from './store-dir.ts';
 
-/** A file of its own, under a name that version 0.1 leaves alone: what that does not know in `node.json` it refuses. */
+/**
+ * A file of its own, under a name that version 0.1 leaves alone: what that does not know in `node.json` it
+ * refuses.
+ */
 const FILE = 'node.lock.starts';
 /**
- * Of those that were the node, and of the others, which may have been without having heard it: more than anybody has missed who compares, and few
- * enough to be told. A start that fails again and again pushes out its own kind only.
+ * Of those that were the node, and of the others, which may have been without having heard it: more than
+ * anybody has missed who compares, and few enough to be told. A start that fails again and again pushes out
+ * its own kind only.
  */
 const KEPT = 250;
 
@@ -24,7 +28,10 @@ const note = z.object({
   starts: z.array(
     z.object({
       id: z.string().min(1),
-      /** Which directory it was started on, on which machine since which boot; null where the system does not say. */
+      /**
+       * Which directory it was started on, on which machine since which boot; null where the system does not
+       * say.
+       */
       place: z.string().nullable(),
       /** It has been the node. */
       admitted: z.boolean(),
@@ -46,8 +53,9 @@ export interface StartHolder {
 }
 
 /**
- * The starts that a store has seen, this one last. Each has a random id: of two copies of a store that are both started, neither knows the id of
- * the other, where a counter would be equal. On disk before anybody hears of it, so that a crash at any moment leaves it in the past of the next.
+ * The starts that a store has seen, this one last. Each has a random id: of two copies of a store that are
+ * both started, neither knows the id of the other, where a counter would be equal. On disk before anybody
+ * hears of it, so that a crash at any moment leaves it in the past of the next.
  */
 export class Starts implements StartHolder {
   readonly #file: string;
@@ -143,8 +151,9 @@ async function read(file: string): Promise<Note | null> {
 }
 
 /**
- * Tells a directory from every copy of it: the boot, the processes that see each other (containers do not), and the directory itself, of which the
- * number may be given anew but not with the same birth. Null where the system does not say so.
+ * Tells a directory from every copy of it: the boot, the processes that see each other (containers do not),
+ * and the directory itself, of which the number may be given anew but not with the same birth. Null where the
+ * system does not say so.
  */
 async function placeOf(dir: string): Promise<string | null> {
   try {

@@ -12,7 +12,10 @@ import { isStoreName } from './store-names.ts';
 
 /** Format of the store that this pgtide writes; it refuses to start a newer one. */
 export const STORE_FORMAT = 2;
-/** What a store begins with. Once the cluster's clients are no superusers the manager has it raised: programs before that would need them to be. */
+/**
+ * What a store begins with. Once the cluster's clients are no superusers the manager has it raised: programs
+ * before that would need them to be.
+ */
 export const FIRST_FORMAT = 1;
 
 const identitySchema = z.strictObject({
@@ -42,7 +45,10 @@ const identitySchema = z.strictObject({
 /** Who the node is: what `node.json` keeps. Written only when the cluster has given the node its id. */
 export type NodeIdentity = z.infer<typeof identitySchema>;
 
-/** The directory that `--store` names: `{node.json, node.lock, node.lock.starts, lease, pgdata/, run/, meta/, logs/}`. */
+/**
+ * The directory that `--store` names: `{node.json, node.lock, node.lock.starts, lease, pgdata/, run/, meta/,
+ * logs/}`.
+ */
 export interface StoreDir {
   readonly root: string;
   readonly pgdata: string;
@@ -66,8 +72,9 @@ export function storePaths(dir: string): StoreDir {
 }
 
 /**
- * Makes the store's directories where they are missing, closed to everybody else, and closes what is there. Changes nothing in a directory that holds
- * something else, or something of somebody else. Throws STORE_NOT_EMPTY, STORE_OF_ANOTHER_USER, STORE_READ_ONLY, STORE_FULL, STORE_UNUSABLE.
+ * Makes the store's directories where they are missing, closed to everybody else, and closes what is there.
+ * Changes nothing in a directory that holds something else, or something of somebody else. Throws
+ * STORE_NOT_EMPTY, STORE_OF_ANOTHER_USER, STORE_READ_ONLY, STORE_FULL, STORE_UNUSABLE.
  */
 export async function prepareStore(dir: string): Promise<StoreDir> {
   const store = storePaths(dir);
@@ -84,7 +91,10 @@ export async function prepareStore(dir: string): Promise<StoreDir> {
   return store;
 }
 
-/** What a store keeps beside PostgreSQL's own. Throws STORE_OF_ANOTHER_USER where something of it belongs to somebody else. */
+/**
+ * What a store keeps beside PostgreSQL's own. Throws STORE_OF_ANOTHER_USER where something of it belongs to
+ * somebody else.
+ */
 async function ownedFiles(store: StoreDir, logs: string): Promise<string[]> {
   const names = (await readdir(store.root)).filter((name) => isStoreName(name) && name !== 'lost+found');
   const inside = [store.meta, logs].map(async (at) => {
@@ -103,14 +113,19 @@ async function ownedFiles(store: StoreDir, logs: string): Promise<string[]> {
   return owned;
 }
 
-/** Programs before this one left their files open to be read. The directory itself may be lent by somebody else. */
+/**
+ * Programs before this one left their files open to be read. The directory itself may be lent by somebody
+ * else.
+ */
 async function close(path: string): Promise<void> {
   const found = await stat(path).catch(() => null);
   if (found !== null && found.uid === process.getuid?.() && (found.mode & 0o077) !== 0)
     await chmod(path, found.mode & 0o700).catch(() => {});
 }
 
-/** `mkdir` with its parents. Node's own recursive one says ENOENT where the truth is a read-only file system. */
+/**
+ * `mkdir` with its parents. Node's own recursive one says ENOENT where the truth is a read-only file system.
+ */
 async function makeDir(dir: string): Promise<void> {
   try {
     await mkdir(dir);
@@ -123,7 +138,10 @@ async function makeDir(dir: string): Promise<void> {
   }
 }
 
-/** Holds the store for this process until released (or until it dies). Throws STORE_IN_USE, STORE_READ_ONLY, STORE_FULL. */
+/**
+ * Holds the store for this process until released (or until it dies). Throws STORE_IN_USE, STORE_READ_ONLY,
+ * STORE_FULL.
+ */
 export async function holdStore(store: StoreDir): Promise<StoreLock> {
   return lockStore(join(store.root, 'node.lock')).catch((error) => {
     throw storeError(store.root, error);
@@ -133,7 +151,8 @@ export async function holdStore(store: StoreDir): Promise<StoreLock> {
 async function requireOwnOrEmpty(store: StoreDir): Promise<void> {
   const names = await readdir(store.root);
   const foreign = names.filter((name) => !isStoreName(name));
-  // A data directory without a node.json is ours while a first start was interrupted, and somebody else's without our settings in it.
+  // A data directory without a node.json is ours while a first start was interrupted, and somebody else's
+  // without our settings in it.
   if (names.includes('pgdata') && !names.includes('node.json')) {
     const inside = await readdir(store.pgdata).catch((): string[] => []);
     if (!inside.includes(CONFIG_FILE)) foreign.push('pgdata');
@@ -173,7 +192,10 @@ function parseJson(file: string, text: string): unknown {
   }
 }
 
-/** Writes the identity so that a crash leaves the old or the new one, whole and on disk. Throws STORE_FULL, STORE_READ_ONLY. */
+/**
+ * Writes the identity so that a crash leaves the old or the new one, whole and on disk. Throws STORE_FULL,
+ * STORE_READ_ONLY.
+ */
 export async function writeIdentity(store: StoreDir, identity: NodeIdentity): Promise<void> {
   const file = join(store.root, 'node.json');
   try {

@@ -6,7 +6,10 @@ import { tideError } from '../core/errors.ts';
 import { exec } from '../postgres/exec.ts';
 import { isAlive } from '../postgres/postmaster.ts';
 
-/** The process that holds a store. A pid alone is not one process: pids are given again, at once after a restart of a container. */
+/**
+ * The process that holds a store. A pid alone is not one process: pids are given again, at once after a
+ * restart of a container.
+ */
 interface Holder {
   pid: number;
   /** When the process began, in whatever form the system tells it; only compared. */
@@ -21,9 +24,10 @@ const ATTEMPTS_MAX = 100;
 const TURN_MS = 20;
 
 /**
- * Makes this process the only one on the store with the lock file `file`. The file of a process that was killed does not count.
- * Holds among processes that see each other's pids: not across machines or separate containers on one shared directory.
- * Throws STORE_IN_USE with the pid of the holder; errors of the file system as they are.
+ * Makes this process the only one on the store with the lock file `file`. The file of a process that was
+ * killed does not count. Holds among processes that see each other's pids: not across machines or separate
+ * containers on one shared directory. Throws STORE_IN_USE with the pid of the holder; errors of the file
+ * system as they are.
  */
 export async function lockStore(file: string): Promise<StoreLock> {
   const own = JSON.stringify({ pid: process.pid, begun: await begunAt(process.pid) } satisfies Holder);
@@ -52,8 +56,9 @@ async function linked(from: string, to: string): Promise<boolean> {
 }
 
 /**
- * Removes the lock of a process that is gone. One starter at a time, behind a second lock: of two that judge the same file stale, the slower
- * one would take away what the faster one has put in its place. Another starter at work is waited for by trying again.
+ * Removes the lock of a process that is gone. One starter at a time, behind a second lock: of two that judge
+ * the same file stale, the slower one would take away what the faster one has put in its place. Another
+ * starter at work is waited for by trying again.
  */
 async function removeStale(file: string, draft: string): Promise<void> {
   const turn = `${file}.turn`;
@@ -96,7 +101,10 @@ function parseHolder(text: string): Holder | null {
   }
 }
 
-/** Start of a process: on Linux the boot's id and the clock ticks since then (field 22 of proc(5) stat), elsewhere what ps says. */
+/**
+ * Start of a process: on Linux the boot's id and the clock ticks since then (field 22 of proc(5) stat),
+ * elsewhere what ps says.
+ */
 async function begunAt(pid: number): Promise<string> {
   const [bootId, stat] = await Promise.all([
     readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => null),

@@ -4,9 +4,9 @@ import { findPostmaster, isAlive } from '../postgres/postmaster.ts';
 import { monotonicMs, readLeaseNote } from './node-lease.ts';
 
 /**
- * Stands beside a node process whose meta store is shared, and fences its PostgreSQL when its lease has run out and the process has not done so
- * itself: because it was killed, or frozen, or has more to do than it can. A process of its own, in no group with the other:
- * `watchdog.js LEASE-FILE DATA-DIR NODE-PID`.
+ * Stands beside a node process whose meta store is shared, and fences its PostgreSQL when its lease has run
+ * out and the process has not done so itself: because it was killed, or frozen, or has more to do than it
+ * can. A process of its own, in no group with the other: `watchdog.js LEASE-FILE DATA-DIR NODE-PID`.
  */
 const POLL_MS = 100;
 /** The node process comes first. */
@@ -33,7 +33,10 @@ async function watch(): Promise<void> {
   }
 }
 
-/** A server that does not take the fence up, or has no room for it, is killed: nobody may be let in, and it starts again behind its fence. */
+/**
+ * A server that does not take the fence up, or has no room for it, is killed: nobody may be let in, and it
+ * starts again behind its fence.
+ */
 async function fence(pid: number, port: number): Promise<void> {
   try {
     await raiseFence(dataDir);

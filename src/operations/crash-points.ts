@@ -7,14 +7,17 @@ import { hasEnded } from './machine.ts';
 import type { OperationKind, OperationRecord } from './operation.ts';
 
 /**
- * Where an operation can be cut off, as its journal sees it. `before` a step: the record that it is next is durable. `effect`: the step is
- * done, or was found done, and no record says so. `after` the last step: the record of the end is durable. `undone`: as `effect`, of an undo.
+ * Where an operation can be cut off, as its journal sees it. `before` a step: the record that it is next is
+ * durable. `effect`: the step is done, or was found done, and no record says so. `after` the last step: the
+ * record of the end is durable. `undone`: as `effect`, of an undo.
  */
 export type Moment = 'before' | 'effect' | 'after' | 'undone';
 
 type Kinds = ReadonlyMap<string, OperationKind<unknown>>;
 
-/** Names `KIND/STEP/MOMENT` of the boundaries on both sides of the write of a record; null where it is none. */
+/**
+ * Names `KIND/STEP/MOMENT` of the boundaries on both sides of the write of a record; null where it is none.
+ */
 export function boundariesOfWrite(
   kinds: Kinds,
   from: Pick<OperationRecord, 'status' | 'step'> | null,
@@ -35,9 +38,10 @@ const HELD_MS = 60_000;
 const POLL_MS = 10;
 
 /**
- * The meta store of a manager under test: an operation that comes to the boundary named in `DIR/armed` stands still there. `armed` becomes
- * `hit`, which then holds the operation's number, and it goes on when whoever armed it has removed that file, or after a minute. Where there is
- * `refused` then, the record of an effect is not written, as on a full disk: what was asked of the operation meanwhile comes first.
+ * The meta store of a manager under test: an operation that comes to the boundary named in `DIR/armed` stands
+ * still there. `armed` becomes `hit`, which then holds the operation's number, and it goes on when whoever
+ * armed it has removed that file, or after a minute. Where there is `refused` then, the record of an effect
+ * is not written, as on a full disk: what was asked of the operation meanwhile comes first.
  */
 export class CrashPointStore implements MetaStore {
   readonly #inner: MetaStore;

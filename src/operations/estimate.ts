@@ -1,6 +1,7 @@
 /**
- * How far an operation of many moves has come, and how long it will take: pure. A move costs time whatever it copies (slots, streams, a change of
- * leader), and time for every byte. Both are learned from the moves that this operation itself has finished.
+ * How far an operation of many moves has come, and how long it will take: pure. A move costs time whatever it
+ * copies (slots, streams, a change of leader), and time for every byte. Both are learned from the moves that
+ * this operation itself has finished.
  */
 
 export interface MovesSeen {
@@ -27,7 +28,10 @@ interface Cost {
 
 /** What a move is taken to cost before one has ended: as on a small machine that has something to do. */
 const FIRST_GUESS: Cost = { moveMs: 3_000, byteMs: 1_000 / (50 * 1024 * 1024) };
-/** Beside finished moves of one size the guess tells the one cost from the other: as much as one more move without bytes, and one of this size. */
+/**
+ * Beside finished moves of one size the guess tells the one cost from the other: as much as one more move
+ * without bytes, and one of this size.
+ */
 const GUESSED_BYTES = 50 * 1024 * 1024;
 /** A move under way is not done, however long it has taken. */
 const UNDER_WAY_MAX = 0.95;
@@ -60,7 +64,10 @@ function doneOf(move: MovesSeen['running'][number], cost: Cost, wholeMs: number)
   return Math.min(UNDER_WAY_MAX * wholeMs, cost.byteMs * Math.min(move.bytes, move.bytesDone) + rest);
 }
 
-/** The straight line through the moves that have ended (least squares), neither cost below nothing: in sum it takes them for what they took. */
+/**
+ * The straight line through the moves that have ended (least squares), neither cost below nothing: in sum it
+ * takes them for what they took.
+ */
 function learn(finished: MovesSeen['finished']): Cost {
   if (finished.length === 0) return FIRST_GUESS;
   const mean = {

@@ -49,7 +49,8 @@ export class Journal {
   }
 
   /**
-   * Changes a record, one writer after the other. Throws when another process has written it: this one is not its owner any more.
+   * Changes a record, one writer after the other. Throws when another process has written it: this one is not
+   * its owner any more.
    */
   async update(id: number, edit: (record: OperationRecord) => OperationRecord): Promise<OperationRecord> {
     return this.#writers.run(String(id), async () => {
@@ -64,7 +65,9 @@ export class Journal {
     return id <= this.#lastId && !this.#records.has(id);
   }
 
-  /** Forgets operations that have ended, some at a time: each transaction takes a moment and holds up nobody. */
+  /**
+   * Forgets operations that have ended, some at a time: each transaction takes a moment and holds up nobody.
+   */
   async forget(ids: readonly number[]): Promise<void> {
     for (let at = 0; at < ids.length; at += FORGOTTEN_AT_ONCE) {
       const some = ids.slice(at, at + FORGOTTEN_AT_ONCE);

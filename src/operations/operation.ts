@@ -10,7 +10,10 @@ import type { DataPlane, PartitionRef } from './ports.ts';
 
 export type OperationStatus = 'queued' | 'running' | 'undoing' | 'done' | 'failed' | 'cancelled';
 
-/** A thing made on a server for an operation, written down before it is made (`tide doctor` finds what nobody claims). */
+/**
+ * A thing made on a server for an operation, written down before it is made (`tide doctor` finds what nobody
+ * claims).
+ */
 export interface Claim {
   kind: 'replica-table' | 'forward' | 'parent' | 'server';
   node: NodeId;
@@ -28,7 +31,10 @@ export interface PauseRecord {
   atMs: number;
 }
 
-/** The journaled state of an operation: everything a restarted manager needs. Times are milliseconds since 1970. */
+/**
+ * The journaled state of an operation: everything a restarted manager needs. Times are milliseconds since
+ * 1970.
+ */
 export interface OperationRecord {
   readonly id: OperationId;
   readonly parent: OperationId | null;
@@ -58,15 +64,19 @@ export interface OperationRecord {
   readonly error: { readonly code: string; readonly message: string; readonly hint: string } | null;
 }
 
-/** `given-up`: going on would do harm: before the point of no return the operation is undone, and has failed with this error. */
+/**
+ * `given-up`: going on would do harm: before the point of no return the operation is undone, and has failed
+ * with this error.
+ */
 export type StepResult =
   | { kind: 'done' }
   | { kind: 'again'; afterMs: number; waitsFor?: WaitReason }
   | { kind: 'given-up'; error: TideError };
 
 /**
- * One idempotent step. `done` asks the world "is it already so?", so that a resumed operation never relies on memory; `run` makes it so or
- * says what it waits for; `undo` takes it back. Once a `noReturn` step is done there is no undo, only forward.
+ * One idempotent step. `done` asks the world "is it already so?", so that a resumed operation never relies on
+ * memory; `run` makes it so or says what it waits for; `undo` takes it back. Once a `noReturn` step is done
+ * there is no undo, only forward.
  */
 export interface Step<I, D = unknown> {
   readonly name: string;
@@ -127,7 +137,10 @@ export interface StepContext<I, D = unknown> {
   /** Asks another operation to undo itself, where it still can. */
   cancel(id: OperationId): Promise<void>;
   event(kind: string, text: string, node?: NodeId): Promise<void>;
-  /** Makes a node's commits wait for what the catalog and the demands of all running operations want (`steps/protect.ts`). */
+  /**
+   * Makes a node's commits wait for what the catalog and the demands of all running operations want
+   * (`steps/protect.ts`).
+   */
   settleQuorum(node: NodeId): Promise<void>;
 }
 
@@ -140,7 +153,10 @@ export interface OperationKind<I, D = unknown> {
   locks(input: I): string[];
   /** Nodes whose move limit it counts against. */
   movesOn(input: I): NodeId[];
-  /** What speaks against starting it now: checked when its turn comes, since the cluster may have changed while it was queued. */
+  /**
+   * What speaks against starting it now: checked when its turn comes, since the cluster may have changed
+   * while it was queued.
+   */
   refuse?(input: I, view: ClusterView, load: LoadView): TideError | undefined;
   readonly steps: readonly Step<I, D>[];
 }

@@ -1,9 +1,10 @@
 import type { Settings } from '../catalog/model.ts';
 
 /**
- * How long a swing may hold up a partition, and when it is not to try at all. A swing gets its lock when those who have used the partition have ended,
- * and whoever comes after its request waits behind it: beside transactions that follow each other without a gap it ends only if it may wait
- * for as long as one of them lasts. So the budget grows with the tries, from `move.max_pause` to `move.max_pause_limit`.
+ * How long a swing may hold up a partition, and when it is not to try at all. A swing gets its lock when
+ * those who have used the partition have ended, and whoever comes after its request waits behind it: beside
+ * transactions that follow each other without a gap it ends only if it may wait for as long as one of them
+ * lasts. So the budget grows with the tries, from `move.max_pause` to `move.max_pause_limit`.
  */
 
 /** What has been tried at one place in vain. */
@@ -32,7 +33,10 @@ export function pauseLimit(settings: PauseSettings): number {
   return Math.max(settings['move.max_pause'], settings['move.max_pause_limit']);
 }
 
-/** A transaction that has been open for so long is waited for without the lock: trying would only make others wait. */
+/**
+ * A transaction that has been open for so long is waited for without the lock: trying would only make others
+ * wait.
+ */
 export function isTooOld(settings: PauseSettings, budgetMs: number, ageMs: number): boolean {
   return ageMs >= Math.max(2 * settings['move.max_pause'], budgetMs);
 }

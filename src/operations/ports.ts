@@ -1,12 +1,21 @@
 import type { NodeId, Quorum, TableRecord } from '../catalog/model.ts';
 import type { LocalData } from '../core/local-data.ts';
 
-/** What operations ask of the servers. `postgres/data-plane.ts` does it on real ones. Every call is idempotent and bounded in time. */
+/**
+ * What operations ask of the servers. `postgres/data-plane.ts` does it on real ones. Every call is idempotent
+ * and bounded in time.
+ */
 
-/** Where a hinge leads: to the replica on its own node, to another node's hinge, or straight to the new leader's replica table. */
+/**
+ * Where a hinge leads: to the replica on its own node, to another node's hinge, or straight to the new
+ * leader's replica table.
+ */
 export type HingeTarget = { kind: 'local' } | { kind: 'node'; node: NodeId } | { kind: 'forward'; epoch: number };
 
-/** One try to swing a hinge. Whether or not it came through, statements on the partition waited `pauseMs` at most. */
+/**
+ * One try to swing a hinge. Whether or not it came through, statements on the partition waited `pauseMs` at
+ * most.
+ */
 export interface SwingAttempt {
   outcome: 'done' | 'backed-off';
   pauseMs: number;
@@ -52,8 +61,9 @@ export interface DataPlane {
   replicaBytes(node: NodeId, ref: PartitionRef): Promise<number>;
 
   /**
-   * Publication on `from` and subscription on `to`. A stream that was cut or has lost its slot is made anew, with no table in it; false, and nothing
-   * done, where `isCounted` says that a replica which it fed still counts: what is missing there would never be noticed.
+   * Publication on `from` and subscription on `to`. A stream that was cut or has lost its slot is made anew,
+   * with no table in it; false, and nothing done, where `isCounted` says that a replica which it fed still
+   * counts: what is missing there would never be noticed.
    */
   connectPair(from: NodeId, to: NodeId, isCounted: () => boolean): Promise<boolean>;
   /** Asks the receiver; a stream that was cut is none. */
@@ -86,13 +96,19 @@ export interface DataPlane {
   readHinges(node: NodeId): Promise<Map<string, HingeTarget>>;
   createForward(from: NodeId, to: NodeId, table: TableRecord, pid: number, epoch: number): Promise<void>;
   dropForward(from: NodeId, ref: PartitionRef, epoch: number): Promise<void>;
-  /** The swing of DESIGN 4.2: after it, `ref` is led elsewhere. `followers`: all that have to have every row before it. */
+  /**
+   * The swing of DESIGN 4.2: after it, `ref` is led elsewhere. `followers`: all that have to have every row
+   * before it.
+   */
   swingLeader(
     source: NodeId,
     ref: PartitionRef,
     swing: { epoch: number; followers: readonly NodeId[]; budgetMs: number },
   ): Promise<SwingAttempt>;
-  /** Points a hinge elsewhere; `node` targets get their foreign table made first, and one that is left behind goes. */
+  /**
+   * Points a hinge elsewhere; `node` targets get their foreign table made first, and one that is left behind
+   * goes.
+   */
   pointHinge(
     node: NodeId,
     table: TableRecord,
@@ -103,18 +119,21 @@ export interface DataPlane {
   ): Promise<SwingAttempt>;
 
   /**
-   * Ends what `to` receives from `from`, which is down, and keeps the stream: gives how far it has applied what `from` wrote, a position in
-   * that server's WAL (bytes), null where there is no stream.
+   * Ends what `to` receives from `from`, which is down, and keeps the stream: gives how far it has applied
+   * what `from` wrote, a position in that server's WAL (bytes), null where there is no stream.
    */
   cutStream(from: NodeId, to: NodeId): Promise<number | null>;
   /** Lets a stream that was cut go on where it was; false where it has lost its slot, or is not there. */
   resumeStream(from: NodeId, to: NodeId): Promise<boolean>;
   /**
-   * The same stream under a new identity, going on where it was, for one that PostgreSQL does not begin again by itself. A copy that it carried has
-   * to begin anew. False where somebody reads it, or it is cut.
+   * The same stream under a new identity, going on where it was, for one that PostgreSQL does not begin again
+   * by itself. A copy that it carried has to begin anew. False where somebody reads it, or it is cut.
    */
   renewStream(from: NodeId, to: NodeId): Promise<boolean>;
-  /** Drops a node's slots and publications: what it has not sent is never sent. Its streams are made anew by `connectPair`. */
+  /**
+   * Drops a node's slots and publications: what it has not sent is never sent. Its streams are made anew by
+   * `connectPair`.
+   */
   dropSenders(node: NodeId): Promise<void>;
   /** What a node holds that no other node has: ordinary tables with rows, and the like. */
   localData(node: NodeId): Promise<LocalData[]>;
@@ -123,8 +142,9 @@ export interface DataPlane {
   /** Drops the forwards of changes of leader that never came through or were not cleaned up. */
   dropLooseForwards(node: NodeId): Promise<void>;
   /**
-   * Ends the sessions that hold a lock on the partition here: for a hinge that leads to a dead node, where they cannot get anywhere. And apply
-   * workers that hold one: they may be waiting for the rest of a transaction from a node that was cut off, and begin it anew.
+   * Ends the sessions that hold a lock on the partition here: for a hinge that leads to a dead node, where
+   * they cannot get anywhere. And apply workers that hold one: they may be waiting for the rest of a
+   * transaction from a node that was cut off, and begin it anew.
    */
   endHolders(node: NodeId, ref: PartitionRef): Promise<void>;
 
@@ -137,14 +157,20 @@ export interface DataPlane {
 
   /** What commits on a node wait for now; null where somebody has set something that is not pgtide's. */
   readQuorum(node: NodeId): Promise<Quorum | null>;
-  /** Replica tables that refuse all writes, by `t4_p0`. `off`: something is left of a refusal that is over. */
+  /**
+   * Replica tables that refuse all writes, by `t4_p0`. `off`: something is left of a refusal that is over.
+   */
   refusals(node: NodeId): Promise<Map<string, 'on' | 'off'>>;
   /**
-   * From here on every write to the replica fails, and none that was begun before is open or can be acknowledged any more: who waits for
-   * a quorum is ended. Throws where somebody's transaction is in the way. `table`: its name for the client.
+   * From here on every write to the replica fails, and none that was begun before is open or can be
+   * acknowledged any more: who waits for a quorum is ended. Throws where somebody's transaction is in the
+   * way. `table`: its name for the client.
    */
   refuseWrites(node: NodeId, ref: PartitionRef, table: string): Promise<void>;
   takeWrites(node: NodeId, ref: PartitionRef): Promise<void>;
-  /** Comes back when every commit and every follower's answer is judged by it. Throws QUORUM_NOT_TAKEN where that takes too long. */
+  /**
+   * Comes back when every commit and every follower's answer is judged by it. Throws QUORUM_NOT_TAKEN where
+   * that takes too long.
+   */
   setQuorum(node: NodeId, quorum: Quorum): Promise<void>;
 }

@@ -35,18 +35,23 @@ export interface QuorumPorts {
 }
 
 /**
- * Keeps what every node's commits wait for (DESIGN 3) as the catalog, liveness and running operations want it. The only one that sets it, one
- * change at a time per node, and what is wanted is worked out inside that turn: an older wish cannot overwrite a newer one.
+ * Keeps what every node's commits wait for (DESIGN 3) as the catalog, liveness and running operations want
+ * it. The only one that sets it, one change at a time per node, and what is wanted is worked out inside that
+ * turn: an older wish cannot overwrite a newer one.
  *
- * With `quorum_lost` fail, a partition that has nobody left to wait for refuses writes, and is waited for no more. It refuses before the quorum
- * lets go of it, and until after the quorum protects it again: at no moment is a write to it acknowledged by its leader alone.
+ * With `quorum_lost` fail, a partition that has nobody left to wait for refuses writes, and is waited for no
+ * more. It refuses before the quorum lets go of it, and until after the quorum protects it again: at no
+ * moment is a write to it acknowledged by its leader alone.
  */
 export class QuorumKeeper {
   readonly #ports: QuorumPorts;
   readonly #turns = new KeyedMutex();
   readonly #rounds: Rounds<NodeId>;
   readonly #demanded = new Set<readonly QuorumDemand[]>();
-  /** What refuses writes, as partitionKey, by node; for whoever shows it. The servers are asked anew in every turn. */
+  /**
+   * What refuses writes, as partitionKey, by node; for whoever shows it. The servers are asked anew in every
+   * turn.
+   */
   readonly #refused = new Map<NodeId, ReadonlySet<string>>();
 
   constructor(ports: QuorumPorts) {
@@ -56,7 +61,10 @@ export class QuorumKeeper {
     );
   }
 
-  /** Comes back when the node's quorum is what was wanted at the time of the call, or later. Throws what its server throws. */
+  /**
+   * Comes back when the node's quorum is what was wanted at the time of the call, or later. Throws what its
+   * server throws.
+   */
   async settle(node: NodeId): Promise<void> {
     const { plane, view, alive } = this.#ports;
     await this.#turns.run(String(node), async () => {
@@ -90,7 +98,10 @@ export class QuorumKeeper {
     return lostOn(view(), node, alive, this.#demands()).map((p) => partitionKey(p.tid, p.pid));
   }
 
-  /** Makes what has lost its followers refuse writes, as far as that is to be had now, and gives all that refuses, by partitionKey. */
+  /**
+   * Makes what has lost its followers refuse writes, as far as that is to be had now, and gives all that
+   * refuses, by partitionKey.
+   */
   async #refuseLost(node: NodeId): Promise<Map<string, 'on' | 'off'>> {
     const { plane, view, log } = this.#ports;
     const before = await this.#refusals(node);
@@ -114,8 +125,8 @@ export class QuorumKeeper {
   }
 
   /**
-   * What refuses writes, and whose followers are alive again but do not listen yet, or have yet to catch up: waited for now, they would hold up all
-   * that the node leads.
+   * What refuses writes, and whose followers are alive again but do not listen yet, or have yet to catch up:
+   * waited for now, they would hold up all that the node leads.
    */
   async #unready(node: NodeId, refusals: ReadonlyMap<string, 'on' | 'off'>): Promise<string[]> {
     const { plane, view, alive } = this.#ports;
@@ -156,7 +167,8 @@ export class QuorumKeeper {
     const { plane, view } = this.#ports;
     // A list that somebody made for standbys of their own stays, as long as nothing has to be protected here.
     if (observed === null && wanted.count === 0) return;
-    // Known before the first commit waits for it: a node that dies in the middle is judged by the old and the new one.
+    // Known before the first commit waits for it: a node that dies in the middle is judged by the old and the
+    // new one.
     if (!quorumsOf(view(), node).some((q) => sameQuorum(q, wanted)))
       await this.#record(node, [...quorumsOf(view(), node), wanted]);
     for (const next of syncTransitions(observed ?? NO_QUORUM, wanted)) await plane.setQuorum(node, next);
@@ -167,8 +179,9 @@ export class QuorumKeeper {
   }
 
   /**
-   * Whether all that was acknowledged under earlier quorums is where this one would have had it: true when what was written after them has
-   * arrived at as many nodes as it asks for. If not now, a later round looks again.
+   * Whether all that was acknowledged under earlier quorums is where this one would have had it: true when
+   * what was written after them has arrived at as many nodes as it asks for. If not now, a later round looks
+   * again.
    */
   async #covers(node: NodeId, { count, nodes }: Quorum): Promise<boolean> {
     if (count === 0) return true;
@@ -179,8 +192,9 @@ export class QuorumKeeper {
   }
 
   /**
-   * Does `work` while a node's commits wait for what is demanded beside everything else: for who is about to be no follower any more, and no
-   * operation. A crash forgets the demands, and with them nothing that `work` had not done.
+   * Does `work` while a node's commits wait for what is demanded beside everything else: for who is about to
+   * be no follower any more, and no operation. A crash forgets the demands, and with them nothing that `work`
+   * had not done.
    */
   async demanding(node: NodeId, demands: readonly QuorumDemand[], work: () => Promise<void>): Promise<void> {
     this.#demanded.add(demands);
@@ -192,7 +206,10 @@ export class QuorumKeeper {
     }
   }
 
-  /** Settles every live node; one that is still at it from an earlier round is left alone, and holds up no other. */
+  /**
+   * Settles every live node; one that is still at it from an earlier round is left alone, and holds up no
+   * other.
+   */
   round(): void {
     const { view, alive } = this.#ports;
     const live = connectedNodes(view()).filter((n) => n.state !== 'joining' && alive(n.id));

@@ -2,16 +2,20 @@ import type { Settings } from '../catalog/model.ts';
 import { hasEnded } from './machine.ts';
 import type { OperationRecord } from './operation.ts';
 
-/** Whoever waits for an operation hears of its end, also across a change of manager: it is kept this long at the least. */
+/**
+ * Whoever waits for an operation hears of its end, also across a change of manager: it is kept this long at
+ * the least.
+ */
 const HEARD_MS = 120_000;
 
 /** What of an operation tells whether it may be forgotten. */
 type Ended = Pick<OperationRecord, 'id' | 'parent' | 'status' | 'endedMs'>;
 
 /**
- * Ids of the operations that are kept no more, oldest first: more than `operations.keep_count` newer ones are kept, or they ended longer ago than
- * `operations.keep_for`. An operation stays and goes together with those that it started, from which undo, resume and `op show` read, when all
- * of them have ended. The newest of all stays: the next one's id is the one after it.
+ * Ids of the operations that are kept no more, oldest first: more than `operations.keep_count` newer ones are
+ * kept, or they ended longer ago than `operations.keep_for`. An operation stays and goes together with those
+ * that it started, from which undo, resume and `op show` read, when all of them have ended. The newest of all
+ * stays: the next one's id is the one after it.
  */
 export function forgettable(
   records: readonly Ended[],

@@ -9,7 +9,10 @@ export function waitFor(kind: WaitReason['kind'], text: string, node: NodeId | n
   return { kind, text, node, pid: null, user: null, query: null, ageSeconds: null };
 }
 
-/** Names the transaction in the way: where, which process, who, how old, and its statement, without its literals unless `settings` shows them. */
+/**
+ * Names the transaction in the way: where, which process, who, how old, and its statement, without its
+ * literals unless `settings` shows them.
+ */
 export function waitForTransaction(
   settings: Pick<Settings, 'show_query_literals'>,
   node: NodeId,

@@ -3,12 +3,17 @@ import type { Draft } from './draft.ts';
 import { BYTES_NOTICED, Scales } from './scales.ts';
 import { canTake } from './targets.ts';
 
-/** A node this far from the mean is brought back to it; closer ones are left alone, or every write would start a move. */
+/**
+ * A node this far from the mean is brought back to it; closer ones are left alone, or every write would start
+ * a move.
+ */
 const BYTES_TOLERANCE = 0.05;
 const COUNT_TOLERANCE = 0.04;
 /** Enough to choose well from, in large clusters: the rest of the search only finds more of the same. */
 const CANDIDATES_MAX = 500;
-/** Partners that are asked before a node counts as stuck: so many in its own locality, and so many elsewhere. */
+/**
+ * Partners that are asked before a node counts as stuck: so many in its own locality, and so many elsewhere.
+ */
 const PARTNERS_MAX = 32;
 
 type Side = 'under' | 'over';
@@ -30,8 +35,9 @@ interface Candidate {
 }
 
 /**
- * Evens out bytes and replicas, in all and per table. Only nodes outside the tolerance start a move, each move lowers the
- * imbalance (scales.ts), and none crowds localities. Ends where no such node has such a move: planning again finds nothing.
+ * Evens out bytes and replicas, in all and per table. Only nodes outside the tolerance start a move, each
+ * move lowers the imbalance (scales.ts), and none crowds localities. Ends where no such node has such a move:
+ * planning again finds nothing.
  */
 export function balance(draft: Draft): void {
   const takers = draft.takers();
@@ -63,7 +69,10 @@ function level(draft: Draft, scales: Scales, ranking: Ranking, n: number, side: 
   }
 }
 
-/** What is out of balance on a node: all of it (-1), or single tables. Once it is being levelled, the mean itself is the aim. */
+/**
+ * What is out of balance on a node: all of it (-1), or single tables. Once it is being levelled, the mean
+ * itself is the aim.
+ */
 function needs(draft: Draft, scales: Scales, n: number, side: Side, levelling: boolean): number[] {
   const sign = side === 'under' ? 1 : -1;
   const countSlack = levelling ? 0.51 : Math.max(1, COUNT_TOLERANCE * scales.meanReplicas) - 1e-9;
@@ -87,7 +96,9 @@ function firstOf<T, R>(items: readonly T[], find: (item: T) => R | undefined): R
   return undefined;
 }
 
-/** The best move into (`under`) or out of (`over`) node `n`; partners are asked in the order of their load. */
+/**
+ * The best move into (`under`) or out of (`over`) node `n`; partners are asked in the order of their load.
+ */
 function search(
   draft: Draft,
   scales: Scales,
@@ -112,7 +123,9 @@ function search(
   return best;
 }
 
-/** The best replica to move between two nodes; a leader's only where a follower's would not be about as good. */
+/**
+ * The best replica to move between two nodes; a leader's only where a follower's would not be about as good.
+ */
 function bestBetween(draft: Draft, scales: Scales, pair: Pair): Candidate | undefined {
   const { from, to, table } = pair;
   let best: Candidate | undefined;
@@ -135,7 +148,10 @@ function bestBetween(draft: Draft, scales: Scales, pair: Pair): Candidate | unde
   return best;
 }
 
-/** A node 3 replicas and 3 GB away from the mean wants to move replicas of 1 GB: then bytes and counts get there together. */
+/**
+ * A node 3 replicas and 3 GB away from the mean wants to move replicas of 1 GB: then bytes and counts get
+ * there together.
+ */
 function wantedBytes(draft: Draft, scales: Scales, n: number): number {
   const bytesOff = scales.meanBytes - (draft.bytes[n] ?? 0);
   const replicasOff = scales.meanReplicas - (draft.replicas[n] ?? 0);

@@ -7,12 +7,16 @@ import { resign } from './repair.ts';
 import { Scales } from './scales.ts';
 import { bestTarget, noTarget } from './targets.ts';
 
-/** A planned stop leaves this many live replicas elsewhere, where the table wants as many: one to lead, one to follow. */
+/**
+ * A planned stop leaves this many live replicas elsewhere, where the table wants as many: one to lead, one to
+ * follow.
+ */
 const ELSEWHERE = 2;
 
 /**
- * Prepares the stop of a draining node: a partition that would have nobody to lead it, or whose leader would have nobody to follow it, gets a
- * further copy for the time; then the node leads nothing. One that was drained `alone` gets no copies made.
+ * Prepares the stop of a draining node: a partition that would have nobody to lead it, or whose leader would
+ * have nobody to follow it, gets a further copy for the time; then the node leads nothing. One that was
+ * drained `alone` gets no copies made.
  */
 export function cover(draft: Draft, id: NodeId): Blocked[] {
   const blocked: Blocked[] = [];
@@ -60,8 +64,9 @@ function behind(draft: Draft, p: number): number[] {
 }
 
 /**
- * Gives a node that was drained back exactly what it led, and removes the copies that were made for the time. What it missed is copied again
- * first. A node that is away gets nothing, and nobody waits for it: what was taken from it stays where it is.
+ * Gives a node that was drained back exactly what it led, and removes the copies that were made for the time.
+ * What it missed is copied again first. A node that is away gets nothing, and nobody waits for it: what was
+ * taken from it stays where it is.
  */
 export function giveBack(draft: Draft, id: NodeId): Blocked[] {
   const node = draft.find(id);

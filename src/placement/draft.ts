@@ -10,10 +10,11 @@ export interface StagedMove {
 }
 
 /**
- * The placement a plan is working on: starts as the view, changes with every move that is planned, and counts along.
+ * The placement a plan is working on: starts as the view, changes with every move that is planned, and counts
+ * along.
  *
- * Nodes and partitions are numbered 0.. here, in the order of their ids: 100,000 partitions on 1,000 nodes have to be
- * planned within two seconds, and arrays of numbers do that where maps of records do not.
+ * Nodes and partitions are numbered 0.. here, in the order of their ids: 100,000 partitions on 1,000 nodes
+ * have to be planned within two seconds, and arrays of numbers do that where maps of records do not.
  */
 export class Draft {
   readonly view: ClusterView;
@@ -35,7 +36,10 @@ export class Draft {
   readonly room: Float64Array;
   readonly held: readonly number[][];
 
-  /** By partition. `frozen`: an operation is at it, or its table is being made or dropped; planned around, never touched. */
+  /**
+   * By partition. `frozen`: an operation is at it, or its table is being made or dropped; planned around,
+   * never touched.
+   */
   readonly table: Int32Array;
   readonly size: Float64Array;
   readonly frozen: Uint8Array;
@@ -44,7 +48,10 @@ export class Draft {
 
   readonly #tableReplicas: Int32Array;
   readonly #tableLeaders: Int32Array;
-  /** Partitions that two nodes share, by pair: where it is 0, another shared partition widens the scatter of both. */
+  /**
+   * Partitions that two nodes share, by pair: where it is 0, another shared partition widens the scatter of
+   * both.
+   */
   readonly #shared: Int32Array;
   readonly #notReady = new Set<number>();
   readonly #heldBack: LoadView['heldBack'];
@@ -285,7 +292,10 @@ function bump(counts: Int32Array | Float64Array, index: number, by: number): voi
   counts[index] = (counts[index] ?? 0) + by;
 }
 
-/** Bytes that `node` can take before its disk is fuller than `disk.margin` allows; may be negative; infinite where unknown. */
+/**
+ * Bytes that `node` can take before its disk is fuller than `disk.margin` allows; may be negative; infinite
+ * where unknown.
+ */
 export function roomOf(view: ClusterView, load: LoadView, node: NodeId): number {
   const disk = load.nodes.get(node);
   if (!disk || !(disk.diskTotalBytes > 0)) return Number.POSITIVE_INFINITY;

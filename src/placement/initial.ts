@@ -10,8 +10,9 @@ export interface NewPlacement {
 }
 
 /**
- * Where the partitions of a new, empty table go, by pid: spread over localities, the same number of replicas and leaders on every
- * node give or take one, and what does not divide evenly to the nodes that hold least. Throws TOO_FEW_NODES_FOR_REPLICAS.
+ * Where the partitions of a new, empty table go, by pid: spread over localities, the same number of replicas
+ * and leaders on every node give or take one, and what does not divide evenly to the nodes that hold least.
+ * Throws TOO_FEW_NODES_FOR_REPLICAS.
  */
 export function placeNewTable(
   view: ClusterView,
@@ -45,7 +46,10 @@ export function placeNewTable(
   return evenLeaders(view, load, draft, placed);
 }
 
-/** Best spread first, then the node with fewest replicas of this table, then of all tables, then one that shares data already. */
+/**
+ * Best spread first, then the node with fewest replicas of this table, then of all tables, then one that
+ * shares data already.
+ */
 function nextNode(
   draft: Draft,
   takers: readonly number[],
@@ -61,7 +65,10 @@ function nextNode(
   });
 }
 
-/** Choosing leaders one after the other can end uneven; the planner's own leader balance, on this table alone, mends that. */
+/**
+ * Choosing leaders one after the other can end uneven; the planner's own leader balance, on this table alone,
+ * mends that.
+ */
 function evenLeaders(view: ClusterView, load: LoadView, before: Draft, placed: readonly number[][]): NewPlacement[] {
   const partitions = placed.map((nodes, pid): Partition => {
     const replicas = nodes

@@ -1,12 +1,17 @@
 import type { Draft } from './draft.ts';
 
 const TOLERANCE = 0.04;
-/** Chains of leader changes are searched for in clusters of up to this many nodes; larger ones have direct changes enough. */
+/**
+ * Chains of leader changes are searched for in clusters of up to this many nodes; larger ones have direct
+ * changes enough.
+ */
 const CHAIN_NODES_MAX = 64;
 
 type Direction = 'away' | 'here';
 
-/** Leaders handed on, last first: each step gives `p` to `to`. Nodes between the two ends keep their number. */
+/**
+ * Leaders handed on, last first: each step gives `p` to `to`. Nodes between the two ends keep their number.
+ */
 type Chain = readonly { readonly p: number; readonly to: number }[];
 
 interface Found {
@@ -15,8 +20,9 @@ interface Found {
 }
 
 /**
- * Evens out leaders over the nodes, in all and per table. Copies nothing, but each change pauses a partition's writers for
- * milliseconds: so only nodes outside the tolerance start one, and each lowers the sum of the squares of the counts.
+ * Evens out leaders over the nodes, in all and per table. Copies nothing, but each change pauses a
+ * partition's writers for milliseconds: so only nodes outside the tolerance start one, and each lowers the
+ * sum of the squares of the counts.
  */
 export function balanceLeaders(draft: Draft): void {
   const takers = draft.takers();
@@ -53,7 +59,10 @@ function change(draft: Draft, n: number, direction: Direction, mean: number): bo
   return true;
 }
 
-/** By how much the imbalance falls when one leader of table `t` goes from one node to another; halves of squares. */
+/**
+ * By how much the imbalance falls when one leader of table `t` goes from one node to another; halves of
+ * squares.
+ */
 function gainOf(draft: Draft, t: number, from: number, to: number): number {
   const all = (draft.leaders[from] ?? 0) - (draft.leaders[to] ?? 0) - 1;
   return all + draft.tableLeaders(t, from) - draft.tableLeaders(t, to) - 1;
@@ -81,7 +90,10 @@ function bestDirect(draft: Draft, n: number, direction: Direction): Found | unde
   return best && { chain: [best], gain: best.gain };
 }
 
-/** Where no single change helps, a chain may: n1 hands a partition to n2, which hands another of that table to n3. */
+/**
+ * Where no single change helps, a chain may: n1 hands a partition to n2, which hands another of that table to
+ * n3.
+ */
 function bestChain(draft: Draft, n: number, direction: Direction): Found | undefined {
   if (draft.nodes.length > CHAIN_NODES_MAX) return undefined;
   let best: Found | undefined;
@@ -96,7 +108,9 @@ function bestChain(draft: Draft, n: number, direction: Direction): Found | undef
   return best;
 }
 
-/** Every node that a chain within table `t` connects with `n`, and the shortest chain to it (breadth first). */
+/**
+ * Every node that a chain within table `t` connects with `n`, and the shortest chain to it (breadth first).
+ */
 function reach(draft: Draft, n: number, direction: Direction, t: number): Map<number, Chain> {
   const chains = new Map<number, Chain>([[n, []]]);
   for (const [at, chain] of chains) {

@@ -2,18 +2,25 @@ import type { NodeRecord } from '../catalog/model.ts';
 
 /** Deeper tiers do not count: region, zone, rack and room are what operators name. */
 const TIERS_MAX = 4;
-/** Above the number of pairs among a partition's replicas, so that one pair in a zone outweighs all pairs in racks. */
+/**
+ * Above the number of pairs among a partition's replicas, so that one pair in a zone outweighs all pairs in
+ * racks.
+ */
 const TIER_BASE = 1024;
 
 /**
- * How near two nodes are: 0 where the most general tier differs, more for each tier they share. The sum over all pairs of a
- * partition's replicas is its crowding: the lower, the better spread, the most general tier first.
+ * How near two nodes are: 0 where the most general tier differs, more for each tier they share. The sum over
+ * all pairs of a partition's replicas is its crowding: the lower, the better spread, the most general tier
+ * first.
  */
 export class Localities {
   /** Whether any two nodes differ: without localities every placement is equally well spread. */
   readonly matter: boolean;
   readonly #tiers: number;
-  /** Per node and tier the number of its path, as in `zone=a,rack=1`: rack 1 of zone a is not rack 1 of zone b. */
+  /**
+   * Per node and tier the number of its path, as in `zone=a,rack=1`: rack 1 of zone a is not rack 1 of zone
+   * b.
+   */
   readonly #paths: Int32Array;
 
   constructor(nodes: readonly NodeRecord[]) {
@@ -42,7 +49,10 @@ export class Localities {
     return sum;
   }
 
-  /** What a replica on `node` adds to the crowding of the replicas on `others`; one on `leaving` is about to go. */
+  /**
+   * What a replica on `node` adds to the crowding of the replicas on `others`; one on `leaving` is about to
+   * go.
+   */
   crowding(node: number, others: readonly number[], leaving = -1): number {
     if (!this.matter) return 0;
     let sum = 0;

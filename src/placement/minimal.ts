@@ -6,11 +6,12 @@ import type { Balance } from './moves.ts';
  * Fewest bytes that any plan has to copy to get where this one gets. Three facts that no plan escapes:
  *
  * - A stale replica is copied again in full. It changes no node's total, so it comes on top of the rest.
- * - A missing replica is copied once, a replica on a decommissioning node once, and a partition that ends better spread has at
- *   least one replica elsewhere. Together: `must`.
- * - A node's total rises only by what is copied to it. A node that starts with `before` bytes and that this plan brings to `after`
- *   needs at least `after - before`; where the plan goes beyond the mean it has itself to blame, so the mean is the most that
- *   counts. The sum over all nodes: `deficit`, the price of any plan that leaves no node further below the mean than this one.
+ * - A missing replica is copied once, a replica on a decommissioning node once, and a partition that ends
+ *   better spread has at least one replica elsewhere. Together: `must`.
+ * - A node's total rises only by what is copied to it. A node that starts with `before` bytes and that this
+ *   plan brings to `after` needs at least `after - before`; where the plan goes beyond the mean it has itself
+ *   to blame, so the mean is the most that counts. The sum over all nodes: `deficit`, the price of any plan
+ *   that leaves no node further below the mean than this one.
  *
  * One copy can serve both of the last two, so the bound is the greater of them, not their sum.
  * Going back to a given configuration (`restore`) has no choice: each of its copies is needed.

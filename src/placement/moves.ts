@@ -24,7 +24,10 @@ export interface RunningMove {
   readonly move: Move;
 }
 
-/** `balance`: repair, drain of decommissioning nodes, spread and balance. `repair`: the first two only (`rebalance.auto` off). */
+/**
+ * `balance`: repair, drain of decommissioning nodes, spread and balance. `repair`: the first two only
+ * (`rebalance.auto` off).
+ */
 export type Goal =
   | { readonly kind: 'balance' }
   | { readonly kind: 'repair' }
@@ -32,7 +35,9 @@ export type Goal =
   | { readonly kind: 'cover'; readonly node: NodeId }
   /** What the drain of a node took from it comes back. */
   | { readonly kind: 'give-back'; readonly node: NodeId }
-  /** Back to the configuration that a cancelled decommission started from; keys are `partitionKey(tid, pid)`. */
+  /**
+   * Back to the configuration that a cancelled decommission started from; keys are `partitionKey(tid, pid)`.
+   */
   | { readonly kind: 'restore'; readonly placement: ReadonlyMap<string, WantedPlacement> };
 
 export interface WantedPlacement {

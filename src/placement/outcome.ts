@@ -34,8 +34,9 @@ export function viewAfter(view: ClusterView, moves: readonly Move[]): ClusterVie
 }
 
 /**
- * The load while `moves` run, at its worst: what they copy is already on the target's disk, what they will free is not free yet.
- * Bytes that have arrived are counted twice until the move ends, which errs on the side of an emptier disk.
+ * The load while `moves` run, at its worst: what they copy is already on the target's disk, what they will
+ * free is not free yet. Bytes that have arrived are counted twice until the move ends, which errs on the side
+ * of an emptier disk.
  */
 export function loadDuring(load: LoadView, moves: readonly Move[]): LoadView {
   const nodes = new Map(load.nodes);

@@ -17,8 +17,9 @@ import { summarize } from './summary.ts';
 export type { Balance, Blocked, Goal, Move, NodeBalance, Plan, RunningMove } from './moves.ts';
 
 /**
- * All moves that lead from the view to the goal, in the order in which they may start, with their price. Pure: the same view and
- * load give the same plan, and a view in which the plan has been carried out gives an empty one.
+ * All moves that lead from the view to the goal, in the order in which they may start, with their price.
+ * Pure: the same view and load give the same plan, and a view in which the plan has been carried out gives an
+ * empty one.
  */
 export function plan(view: ClusterView, load: LoadView, goal: Goal): Plan {
   const draft = new Draft(view, load);
@@ -38,9 +39,10 @@ export function plan(view: ClusterView, load: LoadView, goal: Goal): Plan {
 }
 
 /**
- * The moves that may start now, beside those that run. Partitions of running moves are left alone and their outcome is assumed,
- * so that a plan goes on where it was instead of correcting itself half-way. Limits: `move.concurrency` in the cluster,
- * `move.concurrency_per_node` from or to one node, and disk room that counts bytes in flight.
+ * The moves that may start now, beside those that run. Partitions of running moves are left alone and their
+ * outcome is assumed, so that a plan goes on where it was instead of correcting itself half-way. Limits:
+ * `move.concurrency` in the cluster, `move.concurrency_per_node` from or to one node, and disk room that
+ * counts bytes in flight.
  */
 export function planNext(
   view: ClusterView,
@@ -57,8 +59,9 @@ export function planNext(
 }
 
 /**
- * Repairs, drains, spreads and balances until nothing is left to do: a move can make the room that an earlier stage lacked.
- * It ends, since each stage only lowers its own measure and none raises the measure of a stage before it.
+ * Repairs, drains, spreads and balances until nothing is left to do: a move can make the room that an earlier
+ * stage lacked. It ends, since each stage only lowers its own measure and none raises the measure of a stage
+ * before it.
  */
 function pursue(draft: Draft, goal: Goal): Blocked[] {
   if (goal.kind === 'restore') return restore(draft, goal.placement);

@@ -14,7 +14,9 @@ export type MoveRequest = { readonly tid: number; readonly pid: number } & (
   | { readonly kind: 'change-leader'; readonly to: NodeId }
 );
 
-/** Everything that speaks against one move, all at once; an empty list means go. The tid has to be a table's. */
+/**
+ * Everything that speaks against one move, all at once; an empty list means go. The tid has to be a table's.
+ */
 export function preflightMove(view: ClusterView, load: LoadView, request: MoveRequest): TideError[] {
   const table = must(view.tables.get(request.tid), `table ${request.tid}`);
   const partition = partitionOf(view, request.tid, request.pid);

@@ -12,16 +12,19 @@ import { withDecommissioning } from './whatif.ts';
 
 export { type MoveRequest, preflightMove } from './preflight-move.ts';
 
-/** `enabled`: the default. `strict` adds what is allowed but unwise. `skip` leaves out what protects no data. */
+/**
+ * `enabled`: the default. `strict` adds what is allowed but unwise. `skip` leaves out what protects no data.
+ */
 export type Checks = 'enabled' | 'strict' | 'skip';
 
 /**
  * Everything that speaks against decommissioning `nodes`, all at once; an empty list means go.
  *
- * Never skipped, because they protect data: the named nodes are known, alive and not leaving already; every partition has a live
- * leader and its full number of replicas; every table's replica count has nodes; every replica has a target with room; none of the nodes
- * takes along what no other node has (`local`: what was found on them; nothing where somebody has given it up).
- * `skip` leaves out: bystanders that are down, and `min_nodes`. `strict` adds: no spread is lost, and no other scale-in runs.
+ * Never skipped, because they protect data: the named nodes are known, alive and not leaving already; every
+ * partition has a live leader and its full number of replicas; every table's replica count has nodes; every
+ * replica has a target with room; none of the nodes takes along what no other node has (`local`: what was
+ * found on them; nothing where somebody has given it up). `skip` leaves out: bystanders that are down, and
+ * `min_nodes`. `strict` adds: no spread is lost, and no other scale-in runs.
  */
 export function preflightScaleIn(
   view: ClusterView,
@@ -41,7 +44,8 @@ export function preflightScaleIn(
   const tooFew = checkNodesLeft(view, leaving, checks);
   const others = [...view.nodes.values()].filter((n) => n.state === 'decommissioning').map((n) => n.id);
   if (checks === 'strict' && others.length > 0) tooFew.push(tideError('SCALE_IN_RUNNING', { nodes: nodeList(others) }));
-  // On a cluster that is not whole the planner would only repeat, replica by replica, what has just been said.
+  // On a cluster that is not whole the planner would only repeat, replica by replica, what has just been
+  // said.
   const homeless = unhealthy.length === 0 ? checkTargets(view, load, leaving, checks) : [];
   return [
     ...wrong,
@@ -114,7 +118,9 @@ function checkNodesLeft(view: ClusterView, leaving: readonly NodeId[], checks: C
   return errors;
 }
 
-/** Runs the planner that the operation will run: what it cannot place is refused now, not waited for later. */
+/**
+ * Runs the planner that the operation will run: what it cannot place is refused now, not waited for later.
+ */
 function checkTargets(view: ClusterView, load: LoadView, leaving: readonly NodeId[], checks: Checks): TideError[] {
   const without = withDecommissioning(view, leaving);
   const drained = plan(without, load, { kind: 'repair' });

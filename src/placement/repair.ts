@@ -3,7 +3,10 @@ import type { Blocked } from './moves.ts';
 import { Scales } from './scales.ts';
 import { bestTarget, noTarget } from './targets.ts';
 
-/** Copies again what is stale and adds what is missing. Replicas above the wanted number were asked for by hand and stay. */
+/**
+ * Copies again what is stale and adds what is missing. Replicas above the wanted number were asked for by
+ * hand and stay.
+ */
 export function repair(draft: Draft): Blocked[] {
   const blocked: Blocked[] = [];
   const takers = draft.takers();
@@ -31,8 +34,9 @@ export function repair(draft: Draft): Blocked[] {
 }
 
 /**
- * Empties decommissioning nodes, all of them as one plan, and takes leadership from draining ones. Followers go before leaders,
- * since a leader's move ends in a swing; within each the biggest first, which lets the small ones even out the targets.
+ * Empties decommissioning nodes, all of them as one plan, and takes leadership from draining ones. Followers
+ * go before leaders, since a leader's move ends in a swing; within each the biggest first, which lets the
+ * small ones even out the targets.
  */
 export function drain(draft: Draft): Blocked[] {
   const blocked: Blocked[] = [];
@@ -76,7 +80,9 @@ function leavingReplicas(draft: Draft): { p: number; from: number }[] {
   return found.sort((a, b) => leads(a) - leads(b) || size(b) - size(a) || a.p - b.p || a.from - b.from);
 }
 
-/** A draining node keeps its replicas and leads nothing, where a ready follower on a sound node can take over. */
+/**
+ * A draining node keeps its replicas and leads nothing, where a ready follower on a sound node can take over.
+ */
 export function resign(draft: Draft): void {
   for (let p = 0; p < draft.partitions.length; p++) {
     const from = draft.leader[p] ?? -1;

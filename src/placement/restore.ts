@@ -5,7 +5,9 @@ import { noTarget } from './targets.ts';
 
 const REASON = 'it was there before the decommission that was cancelled';
 
-/** Puts every partition of `placement` back on the nodes it was on, then its leader. Others are left alone. */
+/**
+ * Puts every partition of `placement` back on the nodes it was on, then its leader. Others are left alone.
+ */
 export function restore(draft: Draft, placement: ReadonlyMap<string, WantedPlacement>): Blocked[] {
   const blocked: Blocked[] = [];
   for (let p = 0; p < draft.partitions.length; p++) {

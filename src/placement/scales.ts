@@ -10,9 +10,10 @@ const WORTHWHILE = 1 / 4;
 const ACQUAINTANCE_WEIGHT = 1 / 8;
 
 /**
- * What a replica costs the balance of a node. The imbalance of a cluster is the sum of squares, over its nodes, of bytes,
- * replicas, and replicas per table, each relative to the mean node; a replica's cost is what it adds to that sum.
- * A move is worth it only if it lowers the sum, and such moves cannot go round in circles.
+ * What a replica costs the balance of a node. The imbalance of a cluster is the sum of squares, over its
+ * nodes, of bytes, replicas, and replicas per table, each relative to the mean node; a replica's cost is what
+ * it adds to that sum. A move is worth it only if it lowers the sum, and such moves cannot go round in
+ * circles.
  */
 export class Scales {
   readonly #draft: Draft;
@@ -67,20 +68,27 @@ export class Scales {
     return this.#noted.tables;
   }
 
-  /** The least by which a move of `p` has to lower the imbalance: nearly equal replicas are not exchanged for each other. */
+  /**
+   * The least by which a move of `p` has to lower the imbalance: nearly equal replicas are not exchanged for
+   * each other.
+   */
   leastGain(p: number): number {
     return WORTHWHILE * (this.misfit(this.#draft.size[p] ?? 0, 0) + this.unit);
   }
 
-  /** How heavily a node is loaded, to rank nodes before looking at single partitions; bytes and replicas weigh the same here. */
+  /**
+   * How heavily a node is loaded, to rank nodes before looking at single partitions; bytes and replicas weigh
+   * the same here.
+   */
   pressure(n: number): number {
     const draft = this.#draft;
     return (draft.bytes[n] ?? 0) * this.#byteUnit + (draft.replicas[n] ?? 0) / Math.max(1, this.meanReplicas);
   }
 
   /**
-   * A small bonus where `n` already shares partitions with the other holders of `p`: fewer pairs of nodes share data, so fewer
-   * pairs lose data when both die, and the quorum list stays short (scatter width; Cidon et al., Copysets, 2013).
+   * A small bonus where `n` already shares partitions with the other holders of `p`: fewer pairs of nodes
+   * share data, so fewer pairs lose data when both die, and the quorum list stays short (scatter width; Cidon
+   * et al., Copysets, 2013).
    */
   acquaintance(p: number, n: number, leaving = -1): number {
     const others = this.#draft.holdersOf(p).length;

@@ -4,9 +4,10 @@ import { type Draft, roomOf, type StagedMove } from './draft.ts';
 import type { Move } from './moves.ts';
 
 /**
- * The draft's moves with the same outcome and fewer copies. The balance looks one move ahead, so it may take a replica from A to B
- * and later from B to C: where a partition's moves copy more often than it gets new nodes, they are replaced by what is left
- * of them in the end. Where a detour was what made room on a full disk, the plan is kept as it was.
+ * The draft's moves with the same outcome and fewer copies. The balance looks one move ahead, so it may take
+ * a replica from A to B and later from B to C: where a partition's moves copy more often than it gets new
+ * nodes, they are replaced by what is left of them in the end. Where a detour was what made room on a full
+ * disk, the plan is kept as it was.
  */
 export function shorten(draft: Draft, load: LoadView): readonly StagedMove[] {
   const byPartition = new Map<string, number[]>();
@@ -58,7 +59,8 @@ function netMoves(draft: Draft, before: readonly StagedMove[], copies: readonly 
   for (const to of made.sort((a, b) => a - b)) {
     const { stage, move } = copies[net.length] ?? first;
     const common = { tid, pid, to: draft.id(to), bytes: draft.size[p] ?? 0, reason: move.reason };
-    // The leader's successor comes from the leader's node; others replace what is nearest, which keeps the spread on the way.
+    // The leader's successor comes from the leader's node; others replace what is nearest, which keeps the
+    // spread on the way.
     const preferred = to === leaderAtEnd && gone.includes(leader) ? leader : nearest(draft, gone, to, leader);
     if (preferred < 0) net.push({ stage, move: { kind: 'add-replica', ...common } });
     else net.push({ stage, move: { kind: 'move-replica', from: draft.id(preferred), ...common } });

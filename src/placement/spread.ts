@@ -3,8 +3,8 @@ import { Scales } from './scales.ts';
 import { canTake } from './targets.ts';
 
 /**
- * Moves replicas until every partition is spread over localities as well as the nodes allow: a node in a zone that had
- * none gets its share of every partition that had to double up elsewhere.
+ * Moves replicas until every partition is spread over localities as well as the nodes allow: a node in a zone
+ * that had none gets its share of every partition that had to double up elsewhere.
  */
 export function spread(draft: Draft): void {
   if (!draft.localities.matter) return;

@@ -2,12 +2,18 @@ import type { Draft } from './draft.ts';
 import type { Blocked } from './moves.ts';
 import type { Scales } from './scales.ts';
 
-/** Whether node `n` may get a replica of `p`: active, alive, not draining, not a holder, room above the margin. */
+/**
+ * Whether node `n` may get a replica of `p`: active, alive, not draining, not a holder, room above the
+ * margin.
+ */
 export function canTake(draft: Draft, p: number, n: number): boolean {
   return draft.takes[n] === 1 && !draft.holds(n, p) && hasRoom(draft, p, n);
 }
 
-/** A partition without bytes fits everywhere: a nearly full disk must not keep an empty table from being repaired. */
+/**
+ * A partition without bytes fits everywhere: a nearly full disk must not keep an empty table from being
+ * repaired.
+ */
 function hasRoom(draft: Draft, p: number, n: number): boolean {
   const size = draft.size[p] ?? 0;
   return size === 0 || (draft.room[n] ?? 0) >= size;

@@ -1,7 +1,10 @@
 import type { ClusterView, LoadView, NodeId, NodeLoad, NodeRecord } from '../catalog/model.ts';
 import { must } from '../core/assert.ts';
 
-/** The cluster with `count` more nodes, alive and empty: for `tide plan --add`. Ids go on, disks are like the median node's. */
+/**
+ * The cluster with `count` more nodes, alive and empty: for `tide plan --add`. Ids go on, disks are like the
+ * median node's.
+ */
 export function withAddedNodes(
   view: ClusterView,
   load: LoadView,

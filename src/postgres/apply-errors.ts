@@ -8,7 +8,10 @@ const READ_MAX = 1 << 20;
 const PAST_BYTES = 256 << 10;
 /** A failure that has not come back for as long is no news: a worker begins anew five times a second. */
 const OVER_MS = 10_000;
-/** Until a large transaction, or the copy of a large table, comes to the row again where it has failed before: it is the same failure. */
+/**
+ * Until a large transaction, or the copy of a large table, comes to the row again where it has failed before:
+ * it is the same failure.
+ */
 const AGAIN_MS = 600_000;
 const ERRORS_MAX = 50;
 const MESSAGE_MAX = 500;
@@ -22,8 +25,9 @@ interface Counted extends WorkerFailure {
 }
 
 /**
- * What workers of logical replication fail at in this node's PostgreSQL, by its log: its statistics count failures and keep no message. Read from
- * where the last look has ended; what was said before the first one is over.
+ * What workers of logical replication fail at in this node's PostgreSQL, by its log: its statistics count
+ * failures and keep no message. Read from where the last look has ended; what was said before the first one
+ * is over.
  */
 export class ApplyErrors {
   readonly #file: string;

@@ -20,8 +20,8 @@ export interface PostgresBinaries {
 }
 
 /**
- * Finds a usable PostgreSQL 18: in `postgresBin` (`--postgres-bin`) where that is given, else the embedded npm package.
- * Throws POSTGRES_MISSING, POSTGRES_WRONG_VERSION, POSTGRES_INCOMPLETE, POSTGRES_UNUSABLE.
+ * Finds a usable PostgreSQL 18: in `postgresBin` (`--postgres-bin`) where that is given, else the embedded
+ * npm package. Throws POSTGRES_MISSING, POSTGRES_WRONG_VERSION, POSTGRES_INCOMPLETE, POSTGRES_UNUSABLE.
  */
 export async function findBinaries(postgresBin?: string): Promise<PostgresBinaries> {
   const binDir = postgresBin === undefined ? await embeddedBinDir() : await realBinDir(postgresBin);
@@ -46,7 +46,10 @@ async function realBinDir(dir: string): Promise<string> {
   return real === null ? given : dirname(real);
 }
 
-/** The topmost directory on the way to (and including) `dir` that this process cannot enter, null where it gets there or there is none. */
+/**
+ * The topmost directory on the way to (and including) `dir` that this process cannot enter, null where it
+ * gets there or there is none.
+ */
 async function blockingParent(dir: string): Promise<string | null> {
   const parents = [dir];
   for (let at = dir; at !== dirname(at); at = dirname(at)) parents.unshift(dirname(at));

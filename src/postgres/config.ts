@@ -1,13 +1,25 @@
 /** What clients connect as: it owns the database and may make roles, and is no superuser. */
 export const TIDE_USER = 'tide';
 export const TIDE_DATABASE = 'tide';
-/** Superuser of the manager and the node process: the one role that a fenced server lets in over TCP (`fence.ts`). */
+/**
+ * Superuser of the manager and the node process: the one role that a fenced server lets in over TCP
+ * (`fence.ts`).
+ */
 export const TIDE_MANAGER = 'tide_manager';
-/** Owns what a distributed table is made of. Nobody logs in as it; clients have its rights to the tables, within what the guard lets by. */
+/**
+ * Owns what a distributed table is made of. Nobody logs in as it; clients have its rights to the tables,
+ * within what the guard lets by.
+ */
 export const TIDE_OWNER = 'tide_owner';
-/** What other nodes' `postgres_fdw` sessions are: reads and writes what stands behind hinges, and nothing else. */
+/**
+ * What other nodes' `postgres_fdw` sessions are: reads and writes what stands behind hinges, and nothing
+ * else.
+ */
 export const TIDE_PEER = 'tide_peer';
-/** What other nodes receive their streams as. It is not the manager: a fenced server lets that one in, and no replication. */
+/**
+ * What other nodes receive their streams as. It is not the manager: a fenced server lets that one in, and no
+ * replication.
+ */
 export const TIDE_STREAM = 'tide_stream';
 /** The superuser that initdb makes, which cannot be taken its rights. Nobody logs in as it. */
 export const TIDE_BOOTSTRAP = 'tide_bootstrap';
@@ -21,25 +33,35 @@ export const OWN_ROLES: ReadonlySet<string> = new Set([
   TIDE_BOOTSTRAP,
 ]);
 
-/** Our settings: rewritten at every start, included at the end of `postgresql.conf`, overruled by ALTER SYSTEM. */
+/**
+ * Our settings: rewritten at every start, included at the end of `postgresql.conf`, overruled by ALTER
+ * SYSTEM.
+ */
 export const CONFIG_FILE = 'pgtide.conf';
 
-/** Longest socket path that Linux and macOS both take, bytes (`sun_path` is 108 and 104 with its final zero). */
+/**
+ * Longest socket path that Linux and macOS both take, bytes (`sun_path` is 108 and 104 with its final zero).
+ */
 const SOCKET_PATH_BYTES_MAX = 103;
 
 export interface PostgresSettings {
   readonly port: number;
-  /** Names or addresses under which other nodes reach this PostgreSQL; loopback comes on top. `*` means all interfaces. */
+  /**
+   * Names or addresses under which other nodes reach this PostgreSQL; loopback comes on top. `*` means all
+   * interfaces.
+   */
   readonly listenHosts: readonly string[];
   /** Directory of the Unix socket; null: none. */
   readonly socketDir: string | null;
   /** Sessions that the listen port lets in at once, default 200. */
   readonly maxClients?: number;
-  /** Default 64 MiB: several nodes on one machine have to fit, and PostgreSQL also uses the system's cache. */
+  /**
+   * Default 64 MiB: several nodes on one machine have to fit, and PostgreSQL also uses the system's cache.
+   */
   readonly sharedBuffersMb?: number;
   /**
-   * How much WAL a slot may keep before PostgreSQL gives it up, default 16 GiB (`slotWalKeepBytes` of the disk). The manager cuts receivers
-   * before: this is for when it is away.
+   * How much WAL a slot may keep before PostgreSQL gives it up, default 16 GiB (`slotWalKeepBytes` of the
+   * disk). The manager cuts receivers before: this is for when it is away.
    */
   readonly slotWalKeepMb?: number;
 }
@@ -53,7 +75,10 @@ export function socketPath(socketDir: string, port: number): string {
   return `${socketDir}/.s.PGSQL.${port}`;
 }
 
-/** The text of `pgtide.conf`: a pure function of the settings, so that "is the running server configured so?" is a comparison. */
+/**
+ * The text of `pgtide.conf`: a pure function of the settings, so that "is the running server configured so?"
+ * is a comparison.
+ */
 export function renderConfig(settings: PostgresSettings): string {
   const lines = [
     '# Written by pgtide at every start. Own settings: ALTER SYSTEM SET …, which wins over this file.',
@@ -67,8 +92,9 @@ export function renderConfig(settings: PostgresSettings): string {
       ...connections(settings.maxClients ?? CLIENTS_DEFAULT),
     }),
     ...values('Crashes', {
-      // A server whose backend has died would start again by itself, inside its postmaster: for as long as it recovers, or where it has no room
-      // to let anybody in, for ever, its port answers and nothing proves that it is down. So it ends, and starts behind its fence.
+      // A server whose backend has died would start again by itself, inside its postmaster: for as long as it
+      // recovers, or where it has no room to let anybody in, for ever, its port answers and nothing proves
+      // that it is down. So it ends, and starts behind its fence.
       restart_after_crash: 'off',
     }),
     ...replication(settings.slotWalKeepMb ?? 16_384),
@@ -93,8 +119,9 @@ export function renderConfig(settings: PostgresSettings): string {
       shared_buffers: `${settings.sharedBuffersMb ?? 64}MB`,
       // Plans over many partitions look expensive and would be compiled for longer than they run.
       jit: 'off',
-      // PostgreSQL 18.4 crashes where an UPDATE or DELETE over local and foreign partitions prunes them only when it starts to run, as
-      // generic plans do: it mixes up which partition is which (nodeModifyTable.c looks fdwPrivLists up by the pruned index).
+      // PostgreSQL 18.4 crashes where an UPDATE or DELETE over local and foreign partitions prunes them only
+      // when it starts to run, as generic plans do: it mixes up which partition is which (nodeModifyTable.c
+      // looks fdwPrivLists up by the pruned index).
       plan_cache_mode: 'force_custom_plan',
     }),
     ...values('The same text for the same value on every node', { timezone: 'UTC' }),
@@ -119,8 +146,8 @@ const OWN_CONNECTIONS = 40;
 const PEER_CONNECTIONS = 100;
 
 /**
- * Three tiers, each of which the ones before it cannot fill: clients, other nodes' sessions (one per client there that has touched this node, so
- * that three nodes with all their clients fit), pgtide's own.
+ * Three tiers, each of which the ones before it cannot fill: clients, other nodes' sessions (one per client
+ * there that has touched this node, so that three nodes with all their clients fit), pgtide's own.
  */
 function connections(clients: number): Record<string, number> {
   return {
@@ -137,7 +164,8 @@ function replication(keepMb: number): string[] {
     max_replication_slots: 64,
     max_active_replication_origins: 128,
     max_worker_processes: 64,
-    // An apply worker per pair of nodes, its parallel workers, and table syncs while replicas are being added.
+    // An apply worker per pair of nodes, its parallel workers, and table syncs while replicas are being
+    // added.
     max_logical_replication_workers: 48,
     max_sync_workers_per_subscription: 4,
     max_parallel_apply_workers_per_subscription: 2,
@@ -146,11 +174,11 @@ function replication(keepMb: number): string[] {
     // A frozen node is noticed within half a minute, a busy one is not mistaken for it.
     wal_sender_timeout: '30s',
     wal_receiver_timeout: '30s',
-    // Apply workers commit asynchronously; the leader's commit waits until this process has flushed for them. It sleeps
-    // 25 times as long while there is nothing to do.
+    // Apply workers commit asynchronously; the leader's commit waits until this process has flushed for them.
+    // It sleeps 25 times as long while there is nothing to do.
     wal_writer_delay: '2ms',
-    // With a limit it flushes by the time since it last did, which a clock that is set back makes last for as long as that, and commits that
-    // wait for this server with it.
+    // With a limit it flushes by the time since it last did, which a clock that is set back makes last for as
+    // long as that, and commits that wait for this server with it.
     wal_writer_flush_after: 0,
     max_slot_wal_keep_size: `${keepMb}MB`,
     // A node that is away is not idle: what it has missed is measured in bytes, not in time.
@@ -161,8 +189,8 @@ function replication(keepMb: number): string[] {
 }
 
 /**
- * The text of `pg_hba.conf`. This is what `--insecure` means: whoever reaches the port is whoever they say they are.
- * It belongs on trusted networks only.
+ * The text of `pg_hba.conf`. This is what `--insecure` means: whoever reaches the port is whoever they say
+ * they are. It belongs on trusted networks only.
  */
 export function renderHba(): string {
   return [
@@ -173,7 +201,10 @@ export function renderHba(): string {
   ].join('\n');
 }
 
-/** Loopback is always there (pgtide itself uses it); binding one address twice would only fill the log with warnings. */
+/**
+ * Loopback is always there (pgtide itself uses it); binding one address twice would only fill the log with
+ * warnings.
+ */
 function listenAddresses(hosts: readonly string[]): string[] {
   const named = [...new Set(hosts)];
   if (named.some((host) => host === '*' || host === '' || host === '0.0.0.0' || host === '::')) return ['*'];

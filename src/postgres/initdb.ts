@@ -8,10 +8,11 @@ import { diskFailure, storeError } from './failures.ts';
 import { INCLUDE_FENCE, MANAGER_ROLE } from './fence.ts';
 
 /**
- * Makes the data directory with its roles and the database `tide`, where it is not there yet. Clients are superusers until the manager has taken the
- * node in (`sql/weaken.ts`): it may be one of version 0.1.0, which works as their role. It is built in `<dataDir>.new`
- * and renamed when whole: an interrupted initdb leaves nothing that a later start would take for a data directory.
- * Throws POSTGRES_DATA_VERSION, POSTGRES_INIT_FAILED, STORE_FULL, STORE_READ_ONLY, STORE_DAMAGED.
+ * Makes the data directory with its roles and the database `tide`, where it is not there yet. Clients are
+ * superusers until the manager has taken the node in (`sql/weaken.ts`): it may be one of version 0.1.0, which
+ * works as their role. It is built in `<dataDir>.new` and renamed when whole: an interrupted initdb leaves
+ * nothing that a later start would take for a data directory. Throws POSTGRES_DATA_VERSION,
+ * POSTGRES_INIT_FAILED, STORE_FULL, STORE_READ_ONLY, STORE_DAMAGED.
  */
 export async function ensureDataDir(dataDir: string, binaries: PostgresBinaries): Promise<'made' | 'present'> {
   const version = await readFile(join(dataDir, 'PG_VERSION'), 'utf8').catch(() => null);
@@ -40,7 +41,8 @@ async function fill(fresh: string, dataDir: string, binaries: PostgresBinaries):
     ['--username', TIDE_BOOTSTRAP],
     ['--auth', 'trust'],
     ['--encoding', 'UTF8'],
-    // The built-in provider sorts alike on every machine, whatever its C library: nodes have to agree on order.
+    // The built-in provider sorts alike on every machine, whatever its C library: nodes have to agree on
+    // order.
     ['--locale-provider', 'builtin'],
     ['--builtin-locale', 'C.UTF-8'],
     ['--locale', 'C'],

@@ -9,8 +9,9 @@ const CONNECT_MS = 3_000;
 const STATEMENT_MS = 30_000;
 
 /**
- * Makes what pgtide needs in the database of this node as this version wants it, where another version made it, or none: schemas, functions,
- * event triggers. Called at every start, before the server serves; one transaction. True where something was made. Throws NODE_UNREACHABLE.
+ * Makes what pgtide needs in the database of this node as this version wants it, where another version made
+ * it, or none: schemas, functions, event triggers. Called at every start, before the server serves; one
+ * transaction. True where something was made. Throws NODE_UNREACHABLE.
  */
 export async function bringDatabaseUpToDate(node: number, port: number): Promise<boolean> {
   // Of its own followers none is connected yet: a commit that waited for them would wait for ever. The guard
@@ -36,7 +37,10 @@ const AGAIN_MS = 2_000;
 
 type Log = (level: 'info' | 'warn', message: string, facts: object) => void;
 
-/** Replaces what version 0.1.0 has left on this node's tables, for as long as the node runs, and in nobody's way. Comes back with its end. */
+/**
+ * Replaces what version 0.1.0 has left on this node's tables, for as long as the node runs, and in nobody's
+ * way. Comes back with its end.
+ */
 export function keepChecksRenewed(port: number, log: Log): () => Promise<void> {
   const ending = new AbortController();
   const keeping = keep(port, log, ending.signal);

@@ -22,9 +22,9 @@ export function parsePostmasterFile(text: string): PostmasterFile | null {
 }
 
 /**
- * The living server of `dataDir` by its pid file; null where there is none. A pid that was given to another process since
- * (usual after a container starts again) is told by its working directory, which is the data directory for a postmaster;
- * where the system does not show that, by its name.
+ * The living server of `dataDir` by its pid file; null where there is none. A pid that was given to another
+ * process since (usual after a container starts again) is told by its working directory, which is the data
+ * directory for a postmaster; where the system does not show that, by its name.
  */
 export async function findPostmaster(dataDir: string): Promise<PostmasterFile | null> {
   const text = await readFile(postmasterFile(dataDir), 'utf8').catch(() => '');
@@ -35,7 +35,10 @@ export async function findPostmaster(dataDir: string): Promise<PostmasterFile | 
   return isPostmaster ? found : null;
 }
 
-/** Ends the server of `dataDir` that an earlier process has left running, where there is one, and does not wait for it. */
+/**
+ * Ends the server of `dataDir` that an earlier process has left running, where there is one, and does not
+ * wait for it.
+ */
 export async function endLeftBehind(dataDir: string): Promise<void> {
   const found = await findPostmaster(dataDir);
   if (found !== null) process.kill(found.pid, 'SIGINT');
@@ -59,7 +62,10 @@ export function isAlive(pid: number): boolean {
   return processState(pid) !== 'Z';
 }
 
-/** The state letter in `/proc/PID/stat` (proc(5)), which follows the name in brackets; null where there is no such file. */
+/**
+ * The state letter in `/proc/PID/stat` (proc(5)), which follows the name in brackets; null where there is no
+ * such file.
+ */
 function processState(pid: number): string | null {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
@@ -95,7 +101,8 @@ export async function probe(port: number, dataDir: string): Promise<Probe> {
   } catch (error) {
     const { code } = error as { code?: string };
     if (code === '57P03') return { kind: 'not-yet', why: messageOf(error) };
-    // Another cluster's server does not know our user or database, or does not let us in; one of another version may not know our settings.
+    // Another cluster's server does not know our user or database, or does not let us in; one of another
+    // version may not know our settings.
     if (code !== undefined && /^(28|3D|42704)/.test(code)) return { kind: 'foreign', dataDir: 'unknown' };
     return { kind: 'no-answer', why: messageOf(error) };
   }

@@ -56,8 +56,8 @@ const FENCE_MS = 10_000;
 const LET_IN_MS = 1_000;
 
 /**
- * One PostgreSQL server. It runs in a session of its own, so that neither Ctrl-C nor the death of the node process ends it: clients and
- * replication go on, and the next node process adopts it.
+ * One PostgreSQL server. It runs in a session of its own, so that neither Ctrl-C nor the death of the node
+ * process ends it: clients and replication go on, and the next node process adopts it.
  */
 export class PostgresServer {
   readonly options: PostgresServerOptions;
@@ -89,17 +89,26 @@ export class PostgresServer {
     return this.#running !== null;
   }
 
-  /** False from the moment a fence is wanted: whoever passes clients on lets no more in while those inside are being ended. */
+  /**
+   * False from the moment a fence is wanted: whoever passes clients on lets no more in while those inside are
+   * being ended.
+   */
   get letsIn(): boolean {
     return !this.fenced && !this.#closing;
   }
 
-  /** True while no client and no replication gets in: it is fenced, or does not run (and will be fenced when it starts). */
+  /**
+   * True while no client and no replication gets in: it is fenced, or does not run (and will be fenced when
+   * it starts).
+   */
   get fenced(): boolean {
     return this.#fenced || !this.isRunning();
   }
 
-  /** Refuses clients and replication, and ends the sessions there are. Throws FENCE_NOT_UP; nobody new is let in then either. */
+  /**
+   * Refuses clients and replication, and ends the sessions there are. Throws FENCE_NOT_UP; nobody new is let
+   * in then either.
+   */
   async fence(): Promise<void> {
     this.#closing = true;
     await raiseFence(this.options.dataDir);
@@ -107,7 +116,9 @@ export class PostgresServer {
     this.#fenced = true;
   }
 
-  /** Lets everybody in, where the server is still the one with this pid: the permission was given to no other. */
+  /**
+   * Lets everybody in, where the server is still the one with this pid: the permission was given to no other.
+   */
   async unfence(pid: number): Promise<void> {
     if (this.pid !== pid) return;
     // From here on it may let somebody in; those whom the gateway passes on come when it surely does.
@@ -145,16 +156,20 @@ export class PostgresServer {
     if (this.pid !== null) signalIfAlive(this.pid, 'SIGHUP');
   }
 
-  /** Calls `listener` whenever the server ends without `stop` having been called. Gives back what unsubscribes it. */
+  /**
+   * Calls `listener` whenever the server ends without `stop` having been called. Gives back what unsubscribes
+   * it.
+   */
   onExit(listener: (exit: ServerExit) => void): () => void {
     this.#exitListeners.add(listener);
     return () => this.#exitListeners.delete(listener);
   }
 
   /**
-   * Adopts the running server of this data directory or starts one, and returns when it accepts connections. One that runs with other
-   * settings (or an older minor version) than wanted is restarted. Throws PORT_IN_USE, STORE_FULL, STORE_READ_ONLY, SERVER_OF_ANOTHER_USER,
-   * POSTGRES_CONFIG_BAD, POSTGRES_START_FAILED, POSTGRES_START_TIMEOUT.
+   * Adopts the running server of this data directory or starts one, and returns when it accepts connections.
+   * One that runs with other settings (or an older minor version) than wanted is restarted. Throws
+   * PORT_IN_USE, STORE_FULL, STORE_READ_ONLY, SERVER_OF_ANOTHER_USER, POSTGRES_CONFIG_BAD,
+   * POSTGRES_START_FAILED, POSTGRES_START_TIMEOUT.
    */
   async start(): Promise<StartReport> {
     const begunMs = performance.now();
@@ -178,7 +193,10 @@ export class PostgresServer {
     return report('started');
   }
 
-  /** Ends the server and returns when it is gone. One that does not obey within `timeoutMs` is stopped by `immediate`, then killed. */
+  /**
+   * Ends the server and returns when it is gone. One that does not obey within `timeoutMs` is stopped by
+   * `immediate`, then killed.
+   */
   async stop(mode: StopMode = 'fast', timeoutMs = 60_000): Promise<void> {
     const running = this.#running;
     if (running === null) return;
@@ -232,18 +250,24 @@ export class PostgresServer {
     }
   }
 
-  /** Only called while no server runs: what `pgtide.conf` says is then always what a running server was started with. */
+  /**
+   * Only called while no server runs: what `pgtide.conf` says is then always what a running server was
+   * started with.
+   */
   async #prepareFiles(): Promise<void> {
     const { dataDir, logFile, settings } = this.options;
     const config = join(dataDir, CONFIG_FILE);
     try {
-      // Its pid may belong to a process of the same user by now, which PostgreSQL would take for a running server.
+      // Its pid may belong to a process of the same user by now, which PostgreSQL would take for a running
+      // server.
       await rm(postmasterFile(dataDir), { force: true });
-      // Nor one that was killed a moment ago, and that PostgreSQL takes for alive until somebody has collected it.
+      // Nor one that was killed a moment ago, and that PostgreSQL takes for alive until somebody has
+      // collected it.
       if (settings.socketDir !== null)
         await rm(`${socketPath(settings.socketDir, settings.port)}.lock`, { force: true });
       await writeFile(config, renderConfig(settings));
-      // Somebody else may lead by now what this server led when it ended: it serves nobody before the manager has said so.
+      // Somebody else may lead by now what this server led when it ended: it serves nobody before the manager
+      // has said so.
       await raiseFence(dataDir);
       this.#fenced = true;
       if (settings.socketDir !== null) await mkdir(settings.socketDir, { recursive: true, mode: 0o700 });
@@ -255,8 +279,8 @@ export class PostgresServer {
   }
 
   /**
-   * Follows the status in `postmaster.pid`, and connects only when that says ready: connecting earlier would write a line to the log
-   * each time and push out those that matter.
+   * Follows the status in `postmaster.pid`, and connects only when that says ready: connecting earlier would
+   * write a line to the log each time and push out those that matter.
    */
   async #waitReady(pid: number, logFrom: number): Promise<'ready' | 'gone'> {
     const { dataDir, logFile, onWait } = this.options;
@@ -296,7 +320,10 @@ export class PostgresServer {
     return isOlder && (await addManagerRole(settings.socketDir, port)) ? probe(port, dataDir) : answer;
   }
 
-  /** PostgreSQL starts as soon as one of its addresses is free; on another one, somebody else has the port and would get our clients. */
+  /**
+   * PostgreSQL starts as soon as one of its addresses is free; on another one, somebody else has the port and
+   * would get our clients.
+   */
   async #portTaken(): Promise<Error> {
     await this.stop('fast');
     return tideError('PORT_IN_USE', { flag: '--postgres-port', address: this.#address() });
@@ -335,7 +362,9 @@ async function pollUntilGone(pid: number): Promise<string> {
   return 'gone';
 }
 
-/** A data directory may have been given to another user while its server ran. Throws SERVER_OF_ANOTHER_USER. */
+/**
+ * A data directory may have been given to another user while its server ran. Throws SERVER_OF_ANOTHER_USER.
+ */
 function requireOurs(pid: number): void {
   try {
     process.kill(pid, 0);

@@ -7,8 +7,9 @@ export function systemCache(): string {
 }
 
 /**
- * A directory that everybody may read and only its maker can have filled, in the first of `dirs` where that works: the one that is there already, or
- * a new one that `fill` fills. Named by its contents, it is made once. Says why not where it cannot be had.
+ * A directory that everybody may read and only its maker can have filled, in the first of `dirs` where that
+ * works: the one that is there already, or a new one that `fill` fills. Named by its contents, it is made
+ * once. Says why not where it cannot be had.
  */
 export async function sharedCopy(
   name: string,
@@ -32,7 +33,10 @@ export async function sharedCopy(
   return { why };
 }
 
-/** A directory (not a link to one) that only this user, or root, could have filled: what is in it will be executed. */
+/**
+ * A directory (not a link to one) that only this user, or root, could have filled: what is in it will be
+ * executed.
+ */
 async function isTrusted(dir: string): Promise<boolean> {
   const found = await lstat(dir).catch(() => null);
   const byUs = found?.uid === 0 || found?.uid === process.getuid?.();
@@ -44,7 +48,10 @@ async function isOurs(dir: string): Promise<boolean> {
   return found?.isDirectory() === true && found.uid === process.getuid?.() && (found.mode & 0o022) === 0;
 }
 
-/** Fills a directory beside `target` and renames it there, so that nobody sees half a copy. False where what is there then is not to be trusted. */
+/**
+ * Fills a directory beside `target` and renames it there, so that nobody sees half a copy. False where what
+ * is there then is not to be trusted.
+ */
 async function copyInto(dir: string, target: string, fill: (fresh: string) => Promise<void>): Promise<boolean> {
   const fresh = await mkdtemp(join(dir, 'new-'));
   try {

@@ -1,9 +1,10 @@
 import { TIDE_DATABASE } from './config.ts';
 
 /**
- * What operators set for their clients (`ALTER SYSTEM`, `ALTER DATABASE`, `ALTER ROLE … SET`) reaches every session of a server, pgtide's own
- * included: a table copy under a `statement_timeout` never ends, an apply worker under a `lock_timeout` starts over and over. So every session
- * of pgtide says what it wants. Only settings that any role may set: sessions of other nodes need not be superusers.
+ * What operators set for their clients (`ALTER SYSTEM`, `ALTER DATABASE`, `ALTER ROLE … SET`) reaches every
+ * session of a server, pgtide's own included: a table copy under a `statement_timeout` never ends, an apply
+ * worker under a `lock_timeout` starts over and over. So every session of pgtide says what it wants. Only
+ * settings that any role may set: sessions of other nodes need not be superusers.
  */
 
 /** What ends a statement, a transaction or a session by the clock. */
@@ -46,8 +47,9 @@ const OWN = {
 };
 
 /**
- * What acts for a client on another node, through postgres_fdw. His own node ends his statement, and with it this one. But for `lock_timeout`: how long a
- * row of this node is waited for is known here only. Isolation is what postgres_fdw asks for; whether he may write is checked where he is.
+ * What acts for a client on another node, through postgres_fdw. His own node ends his statement, and with it
+ * this one. But for `lock_timeout`: how long a row of this node is waited for is known here only. Isolation
+ * is what postgres_fdw asks for; whether he may write is checked where he is.
  */
 const FOR_CLIENTS: Readonly<Record<string, string>> = {
   statement_timeout: '0',
@@ -70,16 +72,19 @@ export function ownOptions(more: Readonly<Record<string, string>> = {}): string 
   return optionsOf({ ...OWN, ...more });
 }
 
-/** For the sending side of a stream, where the rows of a new replica are read. PostgreSQL 18.4 hands them on (tried). */
+/**
+ * For the sending side of a stream, where the rows of a new replica are read. PostgreSQL 18.4 hands them on
+ * (tried).
+ */
 export const SENDER_OPTIONS = optionsOf(NO_LIMITS);
 
 /** For the sessions of a postgres_fdw server. */
 export const FOREIGN_OPTIONS = optionsOf(FOR_CLIENTS);
 
 /**
- * For the receiving side: apply workers and table copies run as the owner of their subscription, and take what is set for that role in this
- * database before all that is set for either of them, or for the server. Those that run already do not. `temp_file_limit` would end one that
- * spools a large transaction.
+ * For the receiving side: apply workers and table copies run as the owner of their subscription, and take
+ * what is set for that role in this database before all that is set for either of them, or for the server.
+ * Those that run already do not. `temp_file_limit` would end one that spools a large transaction.
  */
 export function shieldRoleSql(role: string): string {
   const settings = { ...NO_LIMITS, ...ORDINARY_TRANSACTIONS, ...NO_OTHER, temp_file_limit: '-1' };

@@ -18,8 +18,9 @@ const LAST_RETRY_MS = 10_000;
 const SETTLED_MS = 60_000;
 
 /**
- * Restarts `server`, which has been started before, whenever it ends by itself, for as long as it takes (a node without PostgreSQL has nothing else to do), after pauses
- * that double from 0.2 s to 10 s. Every exit and every attempt is told to `report`.
+ * Restarts `server`, which has been started before, whenever it ends by itself, for as long as it takes (a
+ * node without PostgreSQL has nothing else to do), after pauses that double from 0.2 s to 10 s. Every exit
+ * and every attempt is told to `report`.
  */
 export function supervise(server: PostgresServer, report: (event: SupervisorEvent) => void): Supervisor {
   const ending = new AbortController();

@@ -28,16 +28,19 @@ interface Entry {
 }
 
 /**
- * A line of a worker of replication, by pgtide's `log_line_prefix`, which names the kind of process before anything that a client has a say in. Others without
- * a client do not count: a parallel worker, or autovacuum, runs functions of clients, who could have replicas thrown away. What goes on begins with
- * a tab. The SQLSTATE is there with `log_error_verbosity = verbose`.
+ * A line of a worker of replication, by pgtide's `log_line_prefix`, which names the kind of process before
+ * anything that a client has a say in. Others without a client do not count: a parallel worker, or
+ * autovacuum, runs functions of clients, who could have replicas thrown away. What goes on begins with a tab.
+ * The SQLSTATE is there with `log_error_verbosity = verbose`.
  */
 const LINE =
   /^\S+ \S+ \S+ \[(\d+)\] logical replication (?:apply|parallel|tablesync) worker ([A-Z]+): {2}(?:[0-9A-Z]{5}: )?(.*)$/;
 const PARTS = new Set(['DETAIL', 'HINT', 'QUERY', 'CONTEXT', 'STATEMENT', 'LOCATION']);
 const APPLIES = /^logical replication apply worker for subscription "(.*)" has started$/;
 const COPIES = /^logical replication table synchronization worker for subscription "(.*)", table "(.*)" has started$/;
-/** PostgreSQL's own place is the outermost. Above it stands what functions of users say that a row has called. */
+/**
+ * PostgreSQL's own place is the outermost. Above it stands what functions of users say that a row has called.
+ */
 const OUTERMOST =
   /(?:^|\n\t)(processing remote data for replication origin .*)(?:\n\tlogical replication parallel apply worker)?$/;
 const APPLYING = /^processing remote data for replication origin "[^"]*" during message type "([^"]*)"/;
@@ -47,12 +50,16 @@ const NO_RELATION = /^(?:logical replication target relation|cannot use relation
 const SECOND = 'logical replication parallel apply worker exited due to error';
 /** Processes come and go, and those that came first are gone. */
 const WORKERS_MAX = 1_000;
-/** Kept of a line that has not ended, from its begin, and of a context, from its end: users' statements in them are as long as they like. */
+/**
+ * Kept of a line that has not ended, from its begin, and of a context, from its end: users' statements in
+ * them are as long as they like.
+ */
 const KEPT_MAX = 1 << 14;
 
 /**
- * What comes is given to it piece by piece. Workers say whom they work for when they begin, and one that fails begins anew every time: so the
- * failures of a process that it has not seen begin are nobody's, and the next ones are known.
+ * What comes is given to it piece by piece. Workers say whom they work for when they begin, and one that
+ * fails begins anew every time: so the failures of a process that it has not seen begin are nobody's, and the
+ * next ones are known.
  */
 export class WorkerLog {
   readonly #workers = new Map<number, Worker>();

@@ -9,9 +9,11 @@ const LINKS_MAX = 40;
 const LEFT = new Set(['lost+found', 'pgdata', 'pgdata.new']);
 
 /**
- * Makes the directory `store` for `user`, with the parents that are missing, and gives him what an older pgtide has made there as root. Root goes by
- * way of directories that nobody else can change, and stops at the first that is somebody else's: what is still to be done there, the user does
- * himself, with his own rights. Links are followed where root made them, as far as the store; never inside. Throws STORE_UNREACHABLE.
+ * Makes the directory `store` for `user`, with the parents that are missing, and gives him what an older
+ * pgtide has made there as root. Root goes by way of directories that nobody else can change, and stops at
+ * the first that is somebody else's: what is still to be done there, the user does himself, with his own
+ * rights. Links are followed where root made them, as far as the store; never inside. Throws
+ * STORE_UNREACHABLE.
  */
 export function handOver(store: string, user: ServiceUser): void {
   const place = walk(resolve(store));
@@ -42,7 +44,10 @@ function make(dir: string): boolean {
   }
 }
 
-/** How far root may go on the way to `path`: to `at`, from where the directories of `missing` are not there yet. */
+/**
+ * How far root may go on the way to `path`: to `at`, from where the directories of `missing` are not there
+ * yet.
+ */
 function walk(path: string): { at: string; missing: string[]; isStore: boolean } {
   let at: string = sep;
   let rest = parts(path);
@@ -82,13 +87,19 @@ function requireReachable(store: string, at: string, user: ServiceUser): void {
   throw tideError('STORE_UNREACHABLE', { path: store, parent, user: user.user });
 }
 
-/** A store that root has made, and everything of root's in it. What it holds besides is told by who looks at it next. */
+/**
+ * A store that root has made, and everything of root's in it. What it holds besides is told by who looks at
+ * it next.
+ */
 function handOverStore(store: string, user: ServiceUser): void {
   if (!readdirSync(store).every(isStoreName)) return;
   handOverDirectory(store, user);
 }
 
-/** Last of all the directory itself, whose owner says that the work is done: until then nobody else can change anything in it. */
+/**
+ * Last of all the directory itself, whose owner says that the work is done: until then nobody else can change
+ * anything in it.
+ */
 function handOverDirectory(dir: string, user: ServiceUser): void {
   const { uid, mode } = lstatSync(dir);
   if (uid !== 0 || (mode & 0o022) !== 0) return;

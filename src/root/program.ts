@@ -8,9 +8,10 @@ import { sharedCopy, systemCache } from '../postgres/shared-copy.ts';
 import { runAs, type ServiceUser } from './user.ts';
 
 /**
- * The directory `dist` of a program that `user` can read and run, to load everything from: what a node loads late or starts as a process of its own is
- * read with his rights. That is `dist` itself or, where it lies in /root or the like, a copy of it with all that it needs, Node.js included, which
- * only root can change. Throws PROGRAM_UNREADABLE.
+ * The directory `dist` of a program that `user` can read and run, to load everything from: what a node loads
+ * late or starts as a process of its own is read with his rights. That is `dist` itself or, where it lies in
+ * /root or the like, a copy of it with all that it needs, Node.js included, which only root can change.
+ * Throws PROGRAM_UNREADABLE.
  */
 export async function readableProgram(dist: string, user: ServiceUser, cacheDirs = [systemCache()]): Promise<string> {
   const root = dirname(dist);
@@ -71,7 +72,9 @@ function installed(name: string, from: string): string | null {
   }
 }
 
-/** Above it nothing of the program is: the checkout, or what holds the `node_modules` that it is installed in. */
+/**
+ * Above it nothing of the program is: the checkout, or what holds the `node_modules` that it is installed in.
+ */
 function baseOf(root: string): string {
   const at = root.lastIndexOf(`${sep}node_modules${sep}`);
   return at === -1 ? root : root.slice(0, at);
@@ -90,7 +93,10 @@ function filesOf(dir: string, isProgram: boolean): string[] {
   return isProgram ? [join(dir, 'package.json'), ...inside(join(dir, 'dist'))] : inside(dir);
 }
 
-/** Packages by their names, versions and sizes, the program by its contents: it is built again and again under one version. */
+/**
+ * Packages by their names, versions and sizes, the program by its contents: it is built again and again under
+ * one version.
+ */
 function keyOf(base: string, files: readonly string[], dist: string): string {
   const hash = createHash('sha256');
   for (const file of [...files].sort()) {

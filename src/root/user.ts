@@ -9,8 +9,9 @@ export interface ServiceUser {
 }
 
 /**
- * Whom root has to become. Null for an ordinary user, who stays who he is; for root the user named in `PGTIDE_USER`, else `pgtide`, else `postgres`.
- * Not `nobody`: what is his, is of everything else on the machine that is given to nobody in particular. Throws NO_UNPRIVILEGED_USER.
+ * Whom root has to become. Null for an ordinary user, who stays who he is; for root the user named in
+ * `PGTIDE_USER`, else `pgtide`, else `postgres`. Not `nobody`: what is his, is of everything else on the
+ * machine that is given to nobody in particular. Throws NO_UNPRIVILEGED_USER.
  */
 export function chooseUser(env: NodeJS.ProcessEnv = process.env): ServiceUser | null {
   if (process.getuid?.() !== 0) return null;
@@ -32,7 +33,10 @@ function numericId(what: '-u' | '-g', user: string): number | null {
   return status === 0 ? Number(stdout) : null;
 }
 
-/** Whether a line of shell succeeds as `user`: the kernel is asked instead of mode bits, so that ACLs and mounts count as they are. */
+/**
+ * Whether a line of shell succeeds as `user`: the kernel is asked instead of mode bits, so that ACLs and
+ * mounts count as they are.
+ */
 export function runAs({ uid, gid }: ServiceUser, line: string, args: readonly string[] = []): boolean {
   const options = { uid, gid, cwd: '/', stdio: 'ignore', env: { PATH: '/usr/bin:/bin' } } as const;
   return spawnSync('/bin/sh', ['-c', line, 'sh', ...args], options).status === 0;

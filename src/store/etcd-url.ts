@@ -11,7 +11,10 @@ export interface EtcdAddress {
   prefix: string;
 }
 
-/** Reads `etcd://h1:2379,h2:2379,h3:2379[/prefix]`; the port is 2379 and the prefix /pgtide where left out. Throws META_URL_INVALID. */
+/**
+ * Reads `etcd://h1:2379,h2:2379,h3:2379[/prefix]`; the port is 2379 and the prefix /pgtide where left out.
+ * Throws META_URL_INVALID.
+ */
 export function parseEtcdUrl(url: string): EtcdAddress {
   const invalid = (why: string) => tideError('META_URL_INVALID', { url, why });
   const [, scheme, rest] = /^([a-z+]+):\/\/(.*)$/i.exec(url) ?? [];

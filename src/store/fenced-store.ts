@@ -2,8 +2,9 @@ import { TideError, tideError } from '../core/errors.ts';
 import type { Condition, Entry, MetaStore, Write } from './meta-store.ts';
 
 /**
- * The meta store as one manager sees it while it holds the seat: every write is on the condition that the key of the seat is still the one it
- * was elected with. A manager that was frozen and has been replaced writes nothing, whatever it believes.
+ * The meta store as one manager sees it while it holds the seat: every write is on the condition that the key
+ * of the seat is still the one it was elected with. A manager that was frozen and has been replaced writes
+ * nothing, whatever it believes.
  */
 export class FencedStore implements MetaStore {
   readonly #store: MetaStore;
@@ -33,8 +34,8 @@ export class FencedStore implements MetaStore {
   }
 
   /**
-   * Throws MANAGER_LOST where another has the seat, or nobody. A write whose outcome stays unknown ends the seat too: what is in memory may not
-   * be what is stored, and whoever manages next reads it anew.
+   * Throws MANAGER_LOST where another has the seat, or nobody. A write whose outcome stays unknown ends the
+   * seat too: what is in memory may not be what is stored, and whoever manages next reads it anew.
    */
   async txn({ when, write }: { when: Condition[]; write: Write[] }): Promise<{ ok: boolean; revision: number }> {
     if (this.#lost) throw tideError('MANAGER_LOST', { node: this.#node });

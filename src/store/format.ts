@@ -1,12 +1,16 @@
 import { tideError } from '../core/errors.ts';
 import { type Condition, type Entry, FORMAT_KEY, META_FORMAT, type MetaStore, type Write } from './meta-store.ts';
 
-/** From the format that is the key to the next one: the entries that change. Where there is none, that is not for whoever opens the store. */
+/**
+ * From the format that is the key to the next one: the entries that change. Where there is none, that is not
+ * for whoever opens the store.
+ */
 const MIGRATIONS: Readonly<Record<number, (entries: readonly Entry[]) => Write[]>> = { 1: nameSteps };
 
 /**
- * Brings a store to the newest format that needs nobody else, one format at a time, each in one transaction: a crash leaves the one or the other. Throws
- * STORE_TOO_NEW, with `where` it is, for one that a newer program has written; nothing is changed then.
+ * Brings a store to the newest format that needs nobody else, one format at a time, each in one transaction:
+ * a crash leaves the one or the other. Throws STORE_TOO_NEW, with `where` it is, for one that a newer program
+ * has written; nothing is changed then.
  */
 export async function bringUpToDate(store: MetaStore, where: string): Promise<{ from: number | null; to: number }> {
   const written = await store.get(FORMAT_KEY);
@@ -43,7 +47,10 @@ function step(version: number, revision: number, write: Write[]): { when: Condit
   return { when: [{ key: FORMAT_KEY, revision }], write: [...write, { put: FORMAT_KEY, value: { version } }] };
 }
 
-/** Operations of format 1 had the number of their step only; what that is called tells a program with more steps where to go on. */
+/**
+ * Operations of format 1 had the number of their step only; what that is called tells a program with more
+ * steps where to go on.
+ */
 function nameSteps(entries: readonly Entry[]): Write[] {
   return entries.flatMap(({ key, value }) => {
     const steps = key.startsWith('/op/') ? STEPS_1[(value as { kind: string }).kind] : undefined;

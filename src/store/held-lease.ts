@@ -2,14 +2,18 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../core/errors.ts';
 import type { SharedStore } from './meta-store.ts';
 
-/** A lease is renewed this many times in its length, and a long one every second: what is left when the store fails is what it may be away. */
+/**
+ * A lease is renewed this many times in its length, and a long one every second: what is left when the store
+ * fails is what it may be away.
+ */
 const RENEWALS = 5;
 const RENEW_MS_MAX = 1_000;
 const RETRY_MS = 100;
 
 /**
- * A lease that this process keeps alive. How long it holds is reckoned from before each renewal was sent, on a clock that nobody sets, so that
- * the store ends it later than its holder thinks: after `marginMs` more, by which the holder has stopped what it does under the lease.
+ * A lease that this process keeps alive. How long it holds is reckoned from before each renewal was sent, on
+ * a clock that nobody sets, so that the store ends it later than its holder thinks: after `marginMs` more, by
+ * which the holder has stopped what it does under the lease.
  */
 export class HeldLease {
   readonly id: string;
@@ -18,7 +22,10 @@ export class HeldLease {
   readonly #marginMs: number;
   readonly #ending = new AbortController();
   readonly #onRenew: (lease: HeldLease) => void;
-  /** Resolves when the lease is held no more, with the reason. Only a process that runs hears it in time: `leftMs` is what counts. */
+  /**
+   * Resolves when the lease is held no more, with the reason. Only a process that runs hears it in time:
+   * `leftMs` is what counts.
+   */
   readonly lost: Promise<string>;
   #untilMs: number;
 

@@ -5,18 +5,23 @@ import { messageOf, type TideError, tideError } from '../core/errors.ts';
 import type { Condition, Entry, MetaStore, Write } from './meta-store.ts';
 
 /**
- * Of the file. What is in it has a format of its own (format.ts), which programs that know format 1 of the file only do not look for.
+ * Of the file. What is in it has a format of its own (format.ts), which programs that know format 1 of the
+ * file only do not look for.
  */
 const FILE_FORMAT = 2;
 /**
- * What a new store takes of the disk before it is needed. LMDB writes to pages it has used before, so while the disk is full (PostgreSQL
- * lies on the same one) operations that make room and failovers can still be journaled: some thousands of records.
+ * What a new store takes of the disk before it is needed. LMDB writes to pages it has used before, so while
+ * the disk is full (PostgreSQL lies on the same one) operations that make room and failovers can still be
+ * journaled: some thousands of records.
  */
 const RESERVE_BYTES = 8 << 20;
 /** ENOSPC and EDQUOT (Linux; EDQUOT of macOS), and LMDB's own "map full". */
 const NO_ROOM = new Set<unknown>([28, 122, 69, -30792]);
 const NO_ROOM_NAMES = new Set<unknown>(['ENOSPC', 'EDQUOT']);
-/** EIO: what LMDB says of a write that was cut short, be it because the disk ran full in its middle or because the disk is broken. */
+/**
+ * EIO: what LMDB says of a write that was cut short, be it because the disk ran full in its middle or because
+ * the disk is broken.
+ */
 const CUT_SHORT = 5;
 /** More than a transaction usually writes. */
 const PROBE_BYTES = 4 << 20;
@@ -43,8 +48,9 @@ export class LmdbStore implements MetaStore {
 
   /** Opens or makes the store in `directory`. Throws STORE_TOO_NEW, META_FULL, META_UNWRITABLE. */
   static async open(directory: string): Promise<LmdbStore> {
-    // Without overlapping sync a transaction resolves when it is on disk; with it, `flushed` may wait for the next write.
-    // Batches of an event turn have promises of their own, which nobody could catch: a full disk would end the process.
+    // Without overlapping sync a transaction resolves when it is on disk; with it, `flushed` may wait for the
+    // next write. Batches of an event turn have promises of their own, which nobody could catch: a full disk
+    // would end the process.
     const root = open({ path: directory, maxDbs: 4, overlappingSync: false, eventTurnBatching: false });
     const store = new LmdbStore(directory, root);
     const found = store.#facts.get('format') ?? 0;
@@ -68,8 +74,8 @@ export class LmdbStore implements MetaStore {
   }
 
   /**
-   * One transaction: what it did is on disk when this returns, or undone when it throws. A child, because LMDB's shared one keeps what `work` put
-   * before it threw.
+   * One transaction: what it did is on disk when this returns, or undone when it throws. A child, because
+   * LMDB's shared one keeps what `work` put before it threw.
    */
   async #write<T>(work: () => T): Promise<T> {
     try {
@@ -130,8 +136,8 @@ export class LmdbStore implements MetaStore {
 }
 
 /**
- * Why nothing more can be written to `directory`; null where there is room. Asked by writing, because quotas do not show in what a file system
- * says of itself.
+ * Why nothing more can be written to `directory`; null where there is room. Asked by writing, because quotas
+ * do not show in what a file system says of itself.
  */
 async function whyNoRoom(directory: string): Promise<string | null> {
   const path = join(directory, 'probe');

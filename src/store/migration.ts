@@ -23,8 +23,9 @@ export async function requireVacant(store: MetaStore, url: string, clusterId: st
 }
 
 /**
- * Copies a whole meta store, in place of an earlier unfinished copy. Without its CLUSTER_KEY, which the mark keeps, it is nobody's: whoever
- * looks finds no cluster. Throws META_NOT_EMPTY where somebody has founded one meanwhile.
+ * Copies a whole meta store, in place of an earlier unfinished copy. Without its CLUSTER_KEY, which the mark
+ * keeps, it is nobody's: whoever looks finds no cluster. Throws META_NOT_EMPTY where somebody has founded one
+ * meanwhile.
  */
 export async function copyUnsealed(
   store: MetaStore,
@@ -48,7 +49,10 @@ export async function copyUnsealed(
   );
 }
 
-/** Makes the copy a cluster: to be called by who was elected, which needs that the embedded store has been given up. Idempotent. */
+/**
+ * Makes the copy a cluster: to be called by who was elected, which needs that the embedded store has been
+ * given up. Idempotent.
+ */
 export async function seal(store: MetaStore): Promise<void> {
   const found = await store.get(MIGRATION_KEY);
   if (found === null) return;

@@ -1,14 +1,18 @@
 import type { MetaStore } from './meta-store.ts';
 
 /**
- * What nodes say of themselves in a shared store: `/lease/3` lives while node 3 renews its lease, without which it lets nobody in; `/leased/3`
- * says for good that it keeps this rule. A node that has not come to it yet serves without a lease: its missing key proves nothing.
+ * What nodes say of themselves in a shared store: `/lease/3` lives while node 3 renews its lease, without
+ * which it lets nobody in; `/leased/3` says for good that it keeps this rule. A node that has not come to it
+ * yet serves without a lease: its missing key proves nothing.
  */
 const LEASES = '/lease/';
 const leaseKey = (node: number) => `${LEASES}${node}`;
 const ruleKey = (node: number) => `/leased/${node}`;
 
-/** Whose lease it is: a node's start. Null: it has none; `start` is null where a program of version 0.1 has taken it. */
+/**
+ * Whose lease it is: a node's start. Null: it has none; `start` is null where a program of version 0.1 has
+ * taken it.
+ */
 export async function leaseHolder(
   store: Pick<MetaStore, 'get'>,
   node: number,
@@ -19,7 +23,10 @@ export async function leaseHolder(
   return { start, revision: found.revision };
 }
 
-/** When the node has got `lease` for one of its starts. False where somebody else has changed it since `revision` (0: there was none). */
+/**
+ * When the node has got `lease` for one of its starts. False where somebody else has changed it since
+ * `revision` (0: there was none).
+ */
 export async function putLease(
   store: MetaStore,
   { node, start, lease, revision }: { node: number; start: string; lease: string; revision: number },
@@ -32,7 +39,10 @@ export async function putLease(
   return (await store.txn({ when: [{ key, revision }], write })).ok;
 }
 
-/** `gone`: the node keeps the rule and has no lease, so it has fenced itself or does not run. `none`: it does not keep the rule. */
+/**
+ * `gone`: the node keeps the rule and has no lease, so it has fenced itself or does not run. `none`: it does
+ * not keep the rule.
+ */
 export type LeaseState = 'held' | 'gone' | 'none';
 
 export async function leaseOf(store: Pick<MetaStore, 'get'>, node: number): Promise<LeaseState> {

@@ -6,8 +6,9 @@ import { createTable, LocalCluster } from '../support/cluster.ts';
 import { eventually, expectReplicasEqual, expectSettled, holdersOf, keyIn, startNodes } from './support/proof.ts';
 
 /**
- * Apply needs no lock that a client's transaction can hold: rows reach followers while somebody has locked the table, wherever, and a transaction that
- * has, and whose commit waits for a follower, does not wait for itself.
+ * Apply needs no lock that a client's transaction can hold: rows reach followers while somebody has locked
+ * the table, wherever, and a transaction that has, and whose commit waits for a follower, does not wait for
+ * itself.
  */
 
 const PARTITIONS = 4;
@@ -207,7 +208,10 @@ describe('the constraint that spares ATTACH its scan', () => {
     await expectSettled(cluster, nodes);
   });
 
-  /** Gives every replica of a node the constraints of version 0.1.0 instead of its own; the number of replicas. */
+  /**
+   * Gives every replica of a node the constraints of version 0.1.0 instead of its own; the number of
+   * replicas.
+   */
   async function makeOld(node: number): Promise<number> {
     const { host, port } = cluster.postgres(node).options;
     const session = new pg.Client({

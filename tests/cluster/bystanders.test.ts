@@ -15,7 +15,9 @@ import {
   startNodes,
 } from './support/proof.ts';
 
-/** DESIGN 4.2: a node that is neither source nor target, frozen or dead, delays no move and blocks no write. */
+/**
+ * DESIGN 4.2: a node that is neither source nor target, frozen or dead, delays no move and blocks no write.
+ */
 
 const PARTITIONS = 8;
 const BUDGET_MS = 200;

@@ -56,7 +56,10 @@ async function deadlockEvents() {
   return (await cluster.admin({ do: 'events' })).filter((e) => e.kind === 'deadlock');
 }
 
-/** Two clients have each a row of their own and want the other's: what became of the two, and how long it took. */
+/**
+ * Two clients have each a row of their own and want the other's: what became of the two, and how long it
+ * took.
+ */
 async function cross(pool: (node: number) => pg.Pool) {
   const { a, b } = await twoRows();
   const [one, two] = [await pool(a.node).connect(), await pool(b.node).connect()];
@@ -126,7 +129,10 @@ describe('two transactions over two nodes, in opposite order', () => {
 class Disorder {
   added = 0;
   commits = 0;
-  /** Ended with 40P01 by pgtide, each with what it was told, and by PostgreSQL: within one server, and on a hot row through postgres_fdw. */
+  /**
+   * Ended with 40P01 by pgtide, each with what it was told, and by PostgreSQL: within one server, and on a
+   * hot row through postgres_fdw.
+   */
   readonly ended = { byUs: [] as string[], byPostgres: 0 };
   readonly failures: string[] = [];
 

@@ -21,11 +21,17 @@ import {
   startNodes,
 } from './support/proof.ts';
 
-/** DESIGN 3: every acknowledged commit is on disk on a follower of its own partition, and nobody waits for more than that. */
+/**
+ * DESIGN 3: every acknowledged commit is on disk on a follower of its own partition, and nobody waits for
+ * more than that.
+ */
 
 const PARTITIONS = 8;
 const table = 'acct';
-/** Longer than a change of the quorum and a swing ever take here; far less than the liveness window of three seconds. */
+/**
+ * Longer than a change of the quorum and a swing ever take here; far less than the liveness window of three
+ * seconds.
+ */
 const NO_HANG_MS = 2_000;
 let cluster: LocalCluster;
 let nodes: number[];
@@ -69,7 +75,10 @@ async function expectListsAsWanted(): Promise<void> {
   });
 }
 
-/** Looks at every list while `work` goes on: what the catalog said before and after a look has to have been protected in between. */
+/**
+ * Looks at every list while `work` goes on: what the catalog said before and after a look has to have been
+ * protected in between.
+ */
 async function protectedDuring(work: Promise<unknown>): Promise<number> {
   let ended = false;
   void work.then(
@@ -212,7 +221,10 @@ describe('the quorum under load', () => {
   });
 });
 
-/** Clients that insert rows of their own into chosen partitions until they are told to stop; each keeps what was acknowledged. */
+/**
+ * Clients that insert rows of their own into chosen partitions until they are told to stop; each keeps what
+ * was acknowledged.
+ */
 class Inserter {
   readonly acknowledged: number[] = [];
   readonly failures: string[] = [];

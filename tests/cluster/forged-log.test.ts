@@ -7,7 +7,10 @@ import { must } from '../../src/core/assert.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
 import { startNodes } from './support/proof.ts';
 
-/** What workers of replication fail at is read from PostgreSQL's log, and clients have a say in what stands there. */
+/**
+ * What workers of replication fail at is read from PostgreSQL's log, and clients have a say in what stands
+ * there.
+ */
 
 let cluster: LocalCluster;
 

@@ -8,7 +8,10 @@ import { whatIsWrong } from '../fault/support/checks.ts';
 import { createTable, LocalCluster, waitForAll } from '../support/cluster.ts';
 import { inSession } from '../support/session.ts';
 
-/** What operators set for their clients ends their clients' statements, and nothing that pgtide does for itself. */
+/**
+ * What operators set for their clients ends their clients' statements, and nothing that pgtide does for
+ * itself.
+ */
 
 const LIMIT_MS = 250;
 const LIMITS = [

@@ -5,7 +5,10 @@ import { crookedHinges } from '../support/checks.ts';
 import { createTable, LocalCluster, waitForAll } from '../support/cluster.ts';
 import { eventually, holdersOf, startNodes } from './support/proof.ts';
 
-/** Lists answer from the last measurement, and neither they nor what measures and plans waits for a lock that a client holds. */
+/**
+ * Lists answer from the last measurement, and neither they nor what measures and plans waits for a lock that
+ * a client holds.
+ */
 
 const PARTITIONS = 4;
 /** From one look at a node's sizes to the next. */
@@ -31,7 +34,10 @@ afterAll(() => cluster?.close());
 
 const partitions = (table: string) => cluster.admin({ do: 'partition-ls', table });
 
-/** Writes to the free table through every node, one after the other, until `work` is over; it has to have come through. */
+/**
+ * Writes to the free table through every node, one after the other, until `work` is over; it has to have come
+ * through.
+ */
 async function underTraffic<T>(work: () => Promise<T>): Promise<T> {
   let over = false;
   let written = 0;
@@ -49,7 +55,10 @@ async function underTraffic<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-/** All of the table that a node has is locked against everybody while `work` goes on: its hinges, and the rows that it leads. */
+/**
+ * All of the table that a node has is locked against everybody while `work` goes on: its hinges, and the rows
+ * that it leads.
+ */
 async function whileHeld<T>(node: number, work: (heldSinceMs: number) => Promise<T>): Promise<T> {
   const { host, port, user, database } = cluster.sql(node).options;
   const holder = new pg.Client({ host, port, user, database });

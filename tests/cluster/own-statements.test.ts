@@ -1,7 +1,10 @@
 import { expect, it } from 'vitest';
 import { createTable, withCluster } from '../support/cluster.ts';
 
-/** ADR 0006: what reaches one node only is refused where nodes have to be equal, and is nobody's business elsewhere. */
+/**
+ * ADR 0006: what reaches one node only is refused where nodes have to be equal, and is nobody's business
+ * elsewhere.
+ */
 it('DDL on a distributed table is refused with its reason; ordinary DDL works and stays among the user’s own', async () => {
   await withCluster(1, async (cluster) => {
     await createTable(cluster, 'CREATE TABLE acct (id bigint PRIMARY KEY, owner text)', { partitions: 2 });

@@ -10,8 +10,8 @@ import { inSession } from '../support/session.ts';
 import { eventually, expectReplicasEqual, expectSettled, keyIn, startNodes } from './support/proof.ts';
 
 /**
- * A row, or a table, that a follower cannot apply: PostgreSQL tries for ever. The partition leaves the stream, what else the two nodes share goes on,
- * everybody is told why, and the replica is copied again.
+ * A row, or a table, that a follower cannot apply: PostgreSQL tries for ever. The partition leaves the
+ * stream, what else the two nodes share goes on, everybody is told why, and the replica is copied again.
  */
 
 /** One for every case: a replica that is given up again is not copied again at once. */
@@ -34,7 +34,9 @@ beforeAll(async () => {
 });
 afterAll(() => cluster?.close());
 
-/** Statements of somebody who changes one server behind pgtide's back; rows that he writes go nowhere else. */
+/**
+ * Statements of somebody who changes one server behind pgtide's back; rows that he writes go nowhere else.
+ */
 async function sabotage(node: number, ...statements: string[]): Promise<void> {
   await asManager(
     node,

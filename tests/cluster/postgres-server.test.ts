@@ -265,7 +265,8 @@ describe('life of a server', () => {
       join(store.pgdata, 'postmaster.pid'),
       `${sleeper.pid}\n${store.pgdata}\n1\n${port}\n\n*\n1 1\nready\n`,
     );
-    // Beside its socket: that of a server killed a moment ago names a process that is there until somebody has collected it.
+    // Beside its socket: that of a server killed a moment ago names a process that is there until somebody
+    // has collected it.
     const lock = join(store.run, `.s.PGSQL.${port}.lock`);
     await mkdir(store.run, { recursive: true, mode: 0o700 });
     await writeFile(lock, `${sleeper.pid}\n${store.pgdata}\n1\n${port}\n${store.run}\n`);

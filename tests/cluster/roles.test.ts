@@ -6,7 +6,10 @@ import { createTable, LocalCluster } from '../support/cluster.ts';
 import { inSession } from '../support/session.ts';
 import { eventually, expectReplicasEqual, expectSettled, startNodes } from './support/proof.ts';
 
-/** Who may do what (ADR 0012): clients are ordinary roles, and what reaches a distributed table on one node only is refused, whoever asks. */
+/**
+ * Who may do what (ADR 0012): clients are ordinary roles, and what reaches a distributed table on one node
+ * only is refused, whoever asks.
+ */
 
 const KEYS = 60;
 const GUARDED = 'TD002';

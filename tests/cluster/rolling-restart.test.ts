@@ -8,9 +8,15 @@ import { Load } from './support/load.ts';
 import { eventually, expectNothingLost, expectReplicasEqual, expectSettled, startNodes } from './support/proof.ts';
 import { tide } from './support/tide.ts';
 
-/** Drain, stop, start, undrain, node after node, under load through the others: an upgrade that nobody notices. */
+/**
+ * Drain, stop, start, undrain, node after node, under load through the others: an upgrade that nobody
+ * notices.
+ */
 
-/** A write that met the stop of a node waits for its silence to be noticed, 3 s; one that did not takes moments. */
+/**
+ * A write that met the stop of a node waits for its silence to be noticed, 3 s; one that did not takes
+ * moments.
+ */
 const NO_WAIT_MS = 2_000;
 
 let cluster: LocalCluster;
@@ -36,7 +42,10 @@ async function expectMinor(version: string): Promise<void> {
   }
 }
 
-/** The embedded PostgreSQL under the number of the next minor version: what `--postgres-bin` is given in an upgrade. */
+/**
+ * The embedded PostgreSQL under the number of the next minor version: what `--postgres-bin` is given in an
+ * upgrade.
+ */
 async function minorAfter(version: string): Promise<string> {
   const from = await embeddedBinDir();
   const dir = join(cluster.dir, 'postgresql-next');

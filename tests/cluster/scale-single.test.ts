@@ -5,7 +5,10 @@ import { Load } from './support/load.ts';
 import { eventually, expectNothingLost, expectSettled, leaderOf, startNodes } from './support/proof.ts';
 import { startTide, tide } from './support/tide.ts';
 
-/** A single-replica cluster: old tables stay where they are until `tide scale out` moves them, which the KWDB document cannot. */
+/**
+ * A single-replica cluster: old tables stay where they are until `tide scale out` moves them, which the KWDB
+ * document cannot.
+ */
 
 let cluster: LocalCluster;
 let load: Load;

@@ -175,7 +175,8 @@ describe('scale-in', () => {
     expect(shown).toMatchObject({ status: 'done', kind: 'decommission', subject: 'nodes 4, 5', percent: 100 });
     expect(shown.children.every((c) => c.status === 'done')).toBe(true);
     expect(shown.plan?.moves).toEqual(plan.moves);
-    // A later move's target may differ between equals: the plan is made anew with every step, and copies are smaller than their originals.
+    // A later move's target may differ between equals: the plan is made anew with every step, and copies are
+    // smaller than their originals.
     expect(shown.children.map((c) => `${c.kind} ${source(c.subject)}`).sort()).toEqual(
       plan.moves.map((m) => `${m.kind} ${m.table} ${m.pid}: n${m.from}`).sort(),
     );

@@ -75,7 +75,10 @@ async function expectEverywhere(id: number, value: string): Promise<void> {
   for (const node of nodes) expect(await seen(cluster.sql(node), id), `through node ${node}`).toBe(value);
 }
 
-/** The next partition, a fresh row in it, a key that is free yet, its leader, its follower, and the node that has no replica. */
+/**
+ * The next partition, a fresh row in it, a key that is free yet, its leader, its follower, and the node that
+ * has no replica.
+ */
 async function place() {
   const pid = placed % PARTITIONS;
   const { leader: source, followers } = await holdersOf(cluster, 'acct', pid);
@@ -118,7 +121,8 @@ describe('a transaction that has read the partition before the move', () => {
       const client = await begin(at[role], level);
       expect(await seen(client, at.key)).toBe('first');
       const id = await changeLeader(at.pid, at.target);
-      // It holds the hinge's lock, which keeps the partition where it is: the swing waits, says for whom, and holds nobody up.
+      // It holds the hinge's lock, which keeps the partition where it is: the swing waits, says for whom, and
+      // holds nobody up.
       const shown = await waiting(id, /has used the partition/);
       expect(shown.waitsFor).toMatchObject({ kind: 'transaction', user: userOn(at, role, 'source'), node: at.source });
       expect(shown.waitsFor?.pid).toBeGreaterThan(0);
@@ -151,7 +155,8 @@ describe('a transaction that has looked elsewhere before the move', () => {
       const id = await changeLeader(at.pid, at.target);
       await swung(at.pid, at.target);
       if (level !== 'READ COMMITTED' || role !== 'target') {
-        // Its snapshot of the new leader is older than the change: nobody may look at the partition there with such eyes.
+        // Its snapshot of the new leader is older than the change: nobody may look at the partition there
+        // with such eyes.
         const shown = await waiting(id, /older than the change of leader/);
         expect(shown.waitsFor).toMatchObject({
           kind: 'transaction',

@@ -13,7 +13,10 @@ import { eventually, expectReplicasEqual, expectSettled } from './support/proof.
 import { tide } from './support/tide.ts';
 import { buildOldVersion, NO_HISTORY } from './support/version-0.1.0.ts';
 
-/** From 0.1.0, where everybody was the superuser `tide`, node after node, under load: it ends with clients that are ordinary roles. */
+/**
+ * From 0.1.0, where everybody was the superuser `tide`, node after node, under load: it ends with clients
+ * that are ordinary roles.
+ */
 
 /** The manager last, and first. */
 const ORDERS = [
@@ -233,7 +236,8 @@ async function expectOrdinaryClients(at: LocalCluster): Promise<void> {
     expect((await app.query('SELECT count(*)::int AS n FROM acct WHERE id <= 0')).rows).toEqual([{ n: 1_000 }]);
     await app.end();
     await expect(at.sql(node).query("COPY acct FROM PROGRAM 'true'")).rejects.toMatchObject({ code: '42501' });
-    // Of a table that nobody uses: what a refused ALTER TABLE has locked by then could be a deadlock of the load's.
+    // Of a table that nobody uses: what a refused ALTER TABLE has locked by then could be a deadlock of the
+    // load's.
     await expect(at.sql(node).query('SET tide.internal = on; ALTER TABLE back ADD COLUMN a int')).rejects.toMatchObject(
       { code: 'TD002' },
     );

@@ -187,7 +187,8 @@ UPDATE acct SET balance = balance + 1 WHERE id = :id;
 END;
 `,
   );
-  // Two that meet on one row of another node conflict as REPEATABLE READ does there: clients try again (--max-tries).
+  // Two that meet on one row of another node conflict as REPEATABLE READ does there: clients try again
+  // (--max-tries).
   const sum = async () => {
     const { rows } = await cluster.sql(1).query<{ sum: string }>('SELECT sum(balance) FROM acct WHERE id > 1');
     return Number(rows[0]?.sum);

@@ -3,7 +3,10 @@ import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createTable, LocalCluster } from '../support/cluster.ts';
 
-/** What docs/sql.md says of how a distributed table differs from one of a single PostgreSQL: each row of it is tried here. */
+/**
+ * What docs/sql.md says of how a distributed table differs from one of a single PostgreSQL: each row of it is
+ * tried here.
+ */
 
 let cluster: LocalCluster;
 /** Keys of rows that node 1 and node 2 lead, several of each. */

@@ -7,8 +7,9 @@ import { type Case, type Played, play, titleOf } from './play.ts';
 import { Stage } from './stage.ts';
 
 /**
- * `npm run test:crash [-- --kind=K --step=S --moment=M --victim=V --minutes=N --skip=N]`: kill -9 at every step boundary of every kind of
- * operation, on real servers under load, on one cluster. A case that fails leaves its logs in `tmp/crash`, and the next one gets a new cluster.
+ * `npm run test:crash [-- --kind=K --step=S --moment=M --victim=V --minutes=N --skip=N]`: kill -9 at every
+ * step boundary of every kind of operation, on real servers under load, on one cluster. A case that fails
+ * leaves its logs in `tmp/crash`, and the next one gets a new cluster.
  */
 
 const { values } = parseArgs({

@@ -38,9 +38,10 @@ export const titleOf = ({ boundary, scenario: { name }, victim }: Case) =>
   `${nameOf(boundary)}${name === undefined ? '' : ` (${name})`} × ${victim}`;
 
 /**
- * One operation under load, stopped at the boundary, somebody killed there, and then the proof: it ends done or undone as its point of no
- * return says, everything acknowledged is there, replicas equal their leaders, the doctor finds nothing. To come to an undo it is cancelled
- * first; then all is as it was before. Throws where the case could not be played.
+ * One operation under load, stopped at the boundary, somebody killed there, and then the proof: it ends done
+ * or undone as its point of no return says, everything acknowledged is there, replicas equal their leaders,
+ * the doctor finds nothing. To come to an undo it is cancelled first; then all is as it was before. Throws
+ * where the case could not be played.
  */
 export async function play(stage: Stage, { boundary, scenario, victim }: Case): Promise<Played> {
   const beganMs = performance.now();
@@ -73,7 +74,8 @@ export async function play(stage: Stage, { boundary, scenario, victim }: Case): 
     await load.stop();
     const wrong = [...load.failures.splice(0)];
     if (boundary.ends !== null && status !== boundary.ends) wrong.push(`it is ${status}, not ${boundary.ends}`);
-    // First this: a server that has just been killed may be taken for live, and all for quiet, until its node says otherwise.
+    // First this: a server that has just been killed may be taken for live, and all for quiet, until its node
+    // says otherwise.
     await until('server that takes statements on every node', () => stage.isServing(cast.away));
     if (cast.away === undefined) await stage.untilQuiet();
     wrong.push(...((await cast.outcome?.(status === 'done')) ?? []));

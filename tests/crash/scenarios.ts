@@ -25,7 +25,10 @@ export interface Scenario {
   readonly nobody?: Partial<Record<Role, string>>;
   /** Steps that have nothing to do in it, each with why: another scenario meets them. */
   readonly idle?: Readonly<Record<string, string>>;
-  /** Why an operation that was undone leaves another configuration than it found; without it, it must be the same. */
+  /**
+   * Why an operation that was undone leaves another configuration than it found; without it, it must be the
+   * same.
+   */
   readonly undoneDiffers?: string;
   prepare(stage: Stage): Promise<Cast>;
 }
@@ -34,7 +37,10 @@ const others = (...not: number[]) => NODES.filter((n) => n !== MANAGER && !not.i
 const first = (nodes: readonly number[]) => must(nodes[0], 'a node');
 const NEXT_TABLE = { n: 0 };
 
-/** Replicas where they should not be, and the other way round. Whom a failover has made the leader meanwhile keeps what it has. */
+/**
+ * Replicas where they should not be, and the other way round. Whom a failover has made the leader meanwhile
+ * keeps what it has.
+ */
 async function holders(stage: Stage, pid: number, has: readonly number[], hasNot: readonly number[]) {
   const { leader, followers } = await stage.parts(pid);
   return [
@@ -366,7 +372,9 @@ async function decommissionAndStop(stage: Stage, node: number): Promise<void> {
   else stage.cluster.killPostgres(node);
 }
 
-/** At least one for each kind of operation there is: a unit test sees to it, and that every boundary is met. */
+/**
+ * At least one for each kind of operation there is: a unit test sees to it, and that every boundary is met.
+ */
 export const SCENARIOS: readonly Scenario[] = [
   moveReplica,
   addReplica,

@@ -34,7 +34,10 @@ export interface Configuration {
 
 export const textOf = (o: OperationRow) => `${o.id} ${o.kind} ${o.subject} at ${o.step}: ${o.waitsFor?.text}`;
 
-/** A cluster under load that stands while case after case is played on it; every manager in it knows crash points. */
+/**
+ * A cluster under load that stands while case after case is played on it; every manager in it knows crash
+ * points.
+ */
 export class Stage {
   readonly cluster: LocalCluster;
   readonly load: Load;
@@ -76,7 +79,10 @@ export class Stage {
     writeFileSync(join(this.#points, 'armed'), boundary);
   }
 
-  /** The operation that stands at the boundary that was armed goes on to this one; `refused`: its record is not written, so that it is told first. */
+  /**
+   * The operation that stands at the boundary that was armed goes on to this one; `refused`: its record is
+   * not written, so that it is told first.
+   */
   goOnTo(boundary: string, refused: boolean): void {
     if (refused) writeFileSync(join(this.#points, 'refused'), '');
     writeFileSync(join(this.#points, 'armed'), boundary);
@@ -147,7 +153,10 @@ export class Stage {
     return { pid, leader, followers, spare: NODES.filter((n) => !rows.some((r) => r.node === n)) };
   }
 
-  /** A partition that the manager's home does not lead, and whose spare node is not the manager's either; partitions take turns. */
+  /**
+   * A partition that the manager's home does not lead, and whose spare node is not the manager's either;
+   * partitions take turns.
+   */
   async someParts(): Promise<Parts> {
     const pid = this.#turn++ % PARTITIONS;
     let parts = await this.parts(pid);
@@ -194,7 +203,10 @@ export class Stage {
     if (operation !== null) await this.cluster.waitForOperation(operation);
   }
 
-  /** What an operation that was undone leaves as it was: members, and who leads and holds what. A node that has left is none. */
+  /**
+   * What an operation that was undone leaves as it was: members, and who leads and holds what. A node that
+   * has left is none.
+   */
   async configuration(): Promise<Configuration> {
     const nodes = await this.cluster.admin({ do: 'node-status' });
     const rows = await this.cluster.admin({ do: 'partition-ls' });

@@ -6,7 +6,9 @@ import { createTable, LocalCluster } from '../support/cluster.ts';
 import { untilLogged } from '../support/node-log.ts';
 import { hold, untilEnded, untilStep, whatIsWrong } from './support/checks.ts';
 
-/** A manager that cannot go on is replaced in its own process, and the operations that it had under way end. */
+/**
+ * A manager that cannot go on is replaced in its own process, and the operations that it had under way end.
+ */
 
 let cluster: LocalCluster;
 

@@ -12,8 +12,8 @@ import { createHistoryTable, Historians } from './support/historians.ts';
 import { type Operation, whatIsWrongWith } from './support/history.ts';
 
 /**
- * Clocks that are set by hours while the processes of a node live: its own, its PostgreSQL and all sessions of that. Who is alive, who leads, and
- * what is late must not depend on it.
+ * Clocks that are set by hours while the processes of a node live: its own, its PostgreSQL and all sessions
+ * of that. Who is alive, who leads, and what is late must not depend on it.
  */
 const HOUR = 3_600;
 
@@ -56,7 +56,9 @@ async function begin(manager: number): Promise<Historians> {
   return historians;
 }
 
-/** Hours by which a node's own process (the date in its answers) and its PostgreSQL differ from the true time. */
+/**
+ * Hours by which a node's own process (the date in its answers) and its PostgreSQL differ from the true time.
+ */
 async function hoursOff(node: number): Promise<number[]> {
   const { httpAddress } = cluster.node(node);
   const answer = await fetch(`http://${httpAddress}/`, { signal: AbortSignal.timeout(2_000) });

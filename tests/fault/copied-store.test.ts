@@ -15,10 +15,16 @@ import { LOAD_TABLE, Load, PARTITIONS } from './support/load.ts';
 import { expectSettled } from './support/settled.ts';
 import { launch, tide } from './support/start.ts';
 
-/** A store is copied, as a backup or a machine's image is, and the copy is started beside its original, or in its place. */
+/**
+ * A store is copied, as a backup or a machine's image is, and the copy is started beside its original, or in
+ * its place.
+ */
 
 const NODES = [1, 2, 3];
-/** A start that is refused because somebody answers has not waited for anybody's silence, nor started a PostgreSQL. */
+/**
+ * A start that is refused because somebody answers has not waited for anybody's silence, nor started a
+ * PostgreSQL.
+ */
 const REFUSED_MS = 15_000;
 const LIVE_MS = 60_000;
 

@@ -9,15 +9,19 @@ import { hold, untilEnded, whatIsWrong } from './support/checks.ts';
 import { LOAD_TABLE, Load, PARTITIONS } from './support/load.ts';
 
 /**
- * Four nodes, three of them on small disks of their own that are filled while writers work: nobody's failed write, no server that ends
- * for want of room without its partitions being led elsewhere, everything whole again once there is room.
+ * Four nodes, three of them on small disks of their own that are filled while writers work: nobody's failed
+ * write, no server that ends for want of room without its partitions being led elsewhere, everything whole
+ * again once there is room.
  */
 const MANAGER = 1;
 const SOURCE = 2;
 const FOLLOWER = 3;
 const TARGET = 4;
 const MIB = 1 << 20;
-/** A quarter of the source's disk, as a power of two, is what PostgreSQL lets a slot keep there; a move half of that. */
+/**
+ * A quarter of the source's disk, as a power of two, is what PostgreSQL lets a slot keep there; a move half
+ * of that.
+ */
 const MOVE_CAP = 64 * MIB;
 const ALL = Array.from({ length: PARTITIONS }, (_, pid) => pid);
 
@@ -145,7 +149,8 @@ describe.skipIf(probe === null)('disks that run full', () => {
     load.expect(null);
     load.start([SOURCE]);
     const statementsBefore = load.statements;
-    // How much is kept by then is the writers' pace times a look of the manager or two: what counts is the room that is left.
+    // How much is kept by then is the writers' pace times a look of the manager or two: what counts is the
+    // room that is left.
     expect(await writeUntilCut(FOLLOWER)).toBeGreaterThan(diskOf(SOURCE).totalBytes / 4);
     const cut = async () => (await events()).findLast((e) => e.kind === 'stream-cut')?.text;
     await expect.poll(cut, POLL).toMatch(/^node 2 keeps no more WAL for node 3, which is [\d.]+ MiB behind/);
@@ -262,7 +267,10 @@ async function writeWal(node: number, bytes: number): Promise<void> {
   }
 }
 
-/** Writes at some 20 MB/s until the source keeps nothing for a receiver any more. Gives the least room that its disk had, bytes. */
+/**
+ * Writes at some 20 MB/s until the source keeps nothing for a receiver any more. Gives the least room that
+ * its disk had, bytes.
+ */
 async function writeUntilCut(receiver: number): Promise<number> {
   const disk = diskOf(SOURCE);
   let freeBytes = disk.freeBytes;

@@ -8,7 +8,10 @@ import { must } from '../../src/core/assert.ts';
 import { createTable, LocalCluster, waitForAll } from '../support/cluster.ts';
 import { untilLogged } from '../support/node-log.ts';
 
-/** What comes in at a node's ports: floods, bodies without an end, clients that do nothing; and an error that nobody catches behind them. */
+/**
+ * What comes in at a node's ports: floods, bodies without an end, clients that do nothing; and an error that
+ * nobody catches behind them.
+ */
 
 let cluster: LocalCluster;
 const open = new Set<Socket>();

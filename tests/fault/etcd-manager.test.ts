@@ -51,7 +51,10 @@ async function nextLeader(before: { node: number; term: number }): Promise<{ nod
   return now;
 }
 
-/** Until every node's lease has (nearly) its whole length before it again: renewals failed while etcd had no leader. */
+/**
+ * Until every node's lease has (nearly) its whole length before it again: renewals failed while etcd had no
+ * leader.
+ */
 async function leasesRenewed(): Promise<void> {
   const leftMs = async (node: number) => {
     const note = await readLeaseNote(join(cluster.node(node).store, 'lease'));

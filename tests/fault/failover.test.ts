@@ -133,7 +133,10 @@ async function keysIn(partitions: readonly PartitionRow[]): Promise<Map<number, 
   return new Map(found.filter((r) => partitions.some((p) => p.pid === r.pid)).map((r) => [r.pid, Number(r.id)]));
 }
 
-/** Tries without a pause to write straight into the replicas, as a node that has stayed with the old leader would. */
+/**
+ * Tries without a pause to write straight into the replicas, as a node that has stayed with the old leader
+ * would.
+ */
 class StaleClient {
   readonly accepted: string[] = [];
   tries = 0;

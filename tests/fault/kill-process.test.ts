@@ -24,7 +24,8 @@ beforeAll(async () => {
   cluster = await LocalCluster.create();
   for (const _ of NODES) await cluster.addNode();
   await cluster.admin({ do: 'setting-set', key: 'rebalance.auto', value: 'off' });
-  // How operations go on when a server is back; what becomes of them when others lead in its place is failover.test.ts.
+  // How operations go on when a server is back; what becomes of them when others lead in its place is
+  // failover.test.ts.
   await cluster.admin({ do: 'setting-set', key: 'auto_failover', value: 'off' });
   await createTable(cluster, LOAD_TABLE, { partitions: PARTITIONS, replicas: 2 });
   load = await Load.prepare(cluster, MANAGER);
@@ -111,8 +112,8 @@ test.for(CASES)('kill -9 of $what at $step', async (fault) => {
 });
 
 /**
- * Apply workers commit without waiting for the disk. Rows that have arrived before a swing have to be on the new leader's disk, or it comes
- * back from a crash without writes that clients were told of.
+ * Apply workers commit without waiting for the disk. Rows that have arrived before a swing have to be on the
+ * new leader's disk, or it comes back from a crash without writes that clients were told of.
  */
 test('what has arrived is on disk, though the WAL writer sleeps', async () => {
   const rows = await cluster.admin({ do: 'partition-ls' });
@@ -162,14 +163,20 @@ function spare(taken: number[]): number[] {
   return NODES.filter((node) => node !== MANAGER && !taken.includes(node));
 }
 
-/** Statements that a fault may break: those through the node, and where its server dies those on what it leads. */
+/**
+ * Statements that a fault may break: those through the node, and where its server dies those on what it
+ * leads.
+ */
 async function hurt(victim: number, serverDies: boolean, move: Move): Promise<Fault> {
   const rows = await cluster.admin({ do: 'partition-ls' });
   const led = rows.filter((row: PartitionRow) => row.role === 'leader' && row.node === victim).map((row) => row.pid);
   return { through: [victim], pids: serverDies ? [...new Set([...led, move.pid])] : [] };
 }
 
-/** On the source a reader of the partition keeps the swing back, on the target an old snapshot what follows the swing. */
+/**
+ * On the source a reader of the partition keeps the swing back, on the target an old snapshot what follows
+ * the swing.
+ */
 async function holdBack(at: 'source' | 'target', move: Move): Promise<{ end: () => Promise<void> }> {
   const port = cluster.node(move[at]).postgresPort;
   return hold(port, `SELECT count(*) FROM ${at === 'source' ? `tide_hinge.t1_p${move.pid}` : 'pg_class'}`);

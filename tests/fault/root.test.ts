@@ -26,7 +26,10 @@ import { chooseUser, type ServiceUser } from '../../src/root/user.ts';
 import { ETCD, EtcdCluster } from '../support/etcd.ts';
 import { type Ended, processesOf, tide } from './support/start.ts';
 
-/** What root does of a node, and what it does not: as PostgreSQL's user whoever may run a program there could have prepared the store. */
+/**
+ * What root does of a node, and what it does not: as PostgreSQL's user whoever may run a program there could
+ * have prepared the store.
+ */
 const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
 const NOBODY = 65_534;
 const SECRET = 'not-for-children';

@@ -13,8 +13,9 @@ import { type Operation, whatIsWrongWith } from './support/history.ts';
 import { Network } from './support/network.ts';
 
 /**
- * A leader that is cut off from everybody and from etcd, or frozen as a whole, with clients on every side. Nobody says anything: when its lease
- * has run out others lead. It has let nobody in by then, and nothing that it acknowledges or shows may differ from what others do.
+ * A leader that is cut off from everybody and from etcd, or frozen as a whole, with clients on every side.
+ * Nobody says anything: when its lease has run out others lead. It has let nobody in by then, and nothing
+ * that it acknowledges or shows may differ from what others do.
  */
 const NODES = [1, 2, 3];
 /** Where etcd is, in a network namespace of its own. */
@@ -133,7 +134,10 @@ async function begin(node: number, patient?: number): Promise<Victim> {
   return { node, led, epochs, seen, lastEvent };
 }
 
-/** Nobody is asked: others lead what it led, each in a new epoch, and are written to. Returns until when its lease held. */
+/**
+ * Nobody is asked: others lead what it led, each in a new epoch, and are written to. Returns until when its
+ * lease held.
+ */
 async function untilReplaced({ node, led, epochs, seen }: Victim): Promise<number> {
   const left = () => ledBy(node).catch(() => null);
   await expect.poll(left, { timeout: REPLACED_MS, interval: 50 }).toEqual(new Set());
@@ -164,7 +168,9 @@ async function failover({ node, led, lastEvent }: Victim, isSilent: boolean): Pr
   return atMs(must(all.at(-2), 'node-out').at);
 }
 
-/** It is taken back by itself, and clients at it are served; it leads again, and acknowledges what it leads. */
+/**
+ * It is taken back by itself, and clients at it are served; it leads again, and acknowledges what it leads.
+ */
 async function untilServesAgain({ node, led, seen }: Victim, sinceMs: number): Promise<void> {
   await expect.poll(() => condition(node), { timeout: 60_000, interval: 50 }).toBe('live');
   const liveMs = performance.now();
@@ -211,7 +217,10 @@ async function expectRight({ node, seen }: Victim, except: (operation: Operation
 const sent = (node: number) => [...othersThan(node), STORE].map((to) => [node, to] as const);
 const received = (node: number) => [...othersThan(node), STORE].map((from) => [from, node] as const);
 
-/** What happens after 20 s without a word anyway: the followers' workers give the stream up, and try to connect. */
+/**
+ * What happens after 20 s without a word anyway: the followers' workers give the stream up, and try to
+ * connect.
+ */
 async function giveUpStreams(node: number): Promise<void> {
   const all = (sql: string) =>
     Promise.all(othersThan(node).map((n) => cluster.manager(n).query(sql, [subscriptionName(node, n)])));
@@ -244,7 +253,8 @@ scenario.each(CUTS)(
     const asked = seen.history.filter((o) => o.kind !== 'read' && o.node === node && o.invokedMs > cutMs);
     expect(asked.length).toBeGreaterThan(10);
     expect(seen.acknowledged(cutMs, (o) => o.node === node || o.by === node)).toEqual([]);
-    // Its own clients read what it led, until it let nobody in; only then, and when etcd had ended its lease, did others lead.
+    // Its own clients read what it led, until it let nobody in; only then, and when etcd had ended its lease,
+    // did others lead.
     const reads = seen.history.filter((o) => o.kind === 'read' && o.node === node && o.local && o.endedMs > cutMs);
     expect(reads.length).toBeGreaterThan(10);
     const lastReadMs = Math.max(...reads.map((o) => o.endedMs));
@@ -267,7 +277,10 @@ async function takenBack({ node, lastEvent }: Victim): Promise<number> {
   return atMs(must(await look(), 'node-back'));
 }
 
-/** When, after a moment, the node's own process has found nobody in its PostgreSQL any more: fenced, or ended by the watchdog. */
+/**
+ * When, after a moment, the node's own process has found nobody in its PostgreSQL any more: fenced, or ended
+ * by the watchdog.
+ */
 async function fencedMs(node: number, afterMs: number): Promise<number> {
   const isFenced = ({ msg, kind, time }: LogLine) =>
     (msg === 'PostgreSQL is fenced' || kind === 'exited') && atMs(time) > afterMs;
@@ -293,13 +306,15 @@ scenario(
     const upMs = await fencedMs(node, thawMs);
     const takenBackMs = await takenBack(victim);
     const was = (o: Operation) => led.has(o.pid) && o.by === node;
-    // What its followers had when it was frozen is with the new leaders: that it is told of late is no harm, and the history says so.
+    // What its followers had when it was frozen is with the new leaders: that it is told of late is no harm,
+    // and the history says so.
     const late = seen.acknowledged(0, (o) => was(o) && o.invokedMs < frozenMs && o.endedMs > thawMs);
     expect(seen.acknowledged(frozenMs, (o) => was(o) && o.endedMs < takenBackMs)).toEqual([]);
     const woken = seen.history.filter(
       (o) => o.kind !== 'read' && o.node === node && o.invokedMs < thawMs && o.endedMs > thawMs,
     );
-    // Not promised (docs/reliability.md): what it shows to those who asked before the watchdog, or its own process, had run.
+    // Not promised (docs/reliability.md): what it shows to those who asked before the watchdog, or its own
+    // process, had run.
     const isStale = (o: Operation) => o.kind === 'read' && was(o) && o.endedMs > thawMs && o.invokedMs < upMs;
     report(
       `node ${node}: fenced ${since(thawMs, upMs)} ms after it woke; ${woken.length} writes waited, ${late.length} of them acknowledged; ${seen.history.filter(isStale).length} reads before that`,

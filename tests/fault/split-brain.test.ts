@@ -8,8 +8,9 @@ import { type Operation, whatIsWrongWith } from './support/history.ts';
 import { Network } from './support/network.ts';
 
 /**
- * A leader that is cut off, frozen, or both, with clients on every side of the cut. Node 1 manages; node 3 is cut off, or node 1 itself. Nobody
- * may lead in its place on mere silence; when the operator says so, nothing that it acknowledges from then on may differ from what others do.
+ * A leader that is cut off, frozen, or both, with clients on every side of the cut. Node 1 manages; node 3 is
+ * cut off, or node 1 itself. Nobody may lead in its place on mere silence; when the operator says so, nothing
+ * that it acknowledges from then on may differ from what others do.
  */
 const NODES = [1, 2, 3, 4];
 const MANAGER = 1;
@@ -68,7 +69,10 @@ async function begin(): Promise<Historians> {
   return begun;
 }
 
-/** Until everything rests and is right; then what the clients saw, with a last look at every key through two nodes. */
+/**
+ * Until everything rests and is right; then what the clients saw, with a last look at every key through two
+ * nodes.
+ */
 async function expectRight(historians: Historians, except: (operation: Operation) => boolean = () => false) {
   await expect.poll(condition, { timeout: 30_000, interval: 100 }).toBe('live');
   await sleep(500);
@@ -102,7 +106,9 @@ const CUTS = [
   { what: 'the manager', node: MANAGER, name: 'everything', lose: [...sent(MANAGER), ...received(MANAGER)] },
 ];
 
-/** Nodes of which the manager has said, after an event, that they are silent, and that this proves nothing. */
+/**
+ * Nodes of which the manager has said, after an event, that they are silent, and that this proves nothing.
+ */
 async function unproven(after: number): Promise<number[]> {
   const told = await cluster.admin({ do: 'events', after }, { node: MANAGER });
   return [...new Set(told.flatMap((e) => (e.kind === 'node-unproven' && e.node !== null ? [e.node] : [])))].sort();
@@ -195,7 +201,10 @@ async function takeBack(): Promise<void> {
   await expect.poll(recover, { timeout: 30_000, interval: 200 }).toBe(true);
 }
 
-/** Leads something again: what the next scenario takes away. Then nothing is moved any more: what it leads is known to the end. */
+/**
+ * Leads something again: what the next scenario takes away. Then nothing is moved any more: what it leads is
+ * known to the end.
+ */
 async function untilVictimLeads(): Promise<void> {
   const auto = (value: string) => cluster.admin({ do: 'setting-set', key: 'rebalance.auto', value }, { node: MANAGER });
   await auto('on');
@@ -247,7 +256,8 @@ scenario.each(OUTAGES)(
     const byOldLeader = seen.acknowledged(replacedMs, (o) => wasLed(o) && o.by === VICTIM && o.endedMs < takenBackMs);
     expect(takenBackMs).toBeGreaterThan(endMs);
     expect(byOldLeader).toEqual([]);
-    // Not promised without leases: what it shows to clients that reach it until it is fenced (docs/reliability.md).
+    // Not promised without leases: what it shows to clients that reach it until it is fenced
+    // (docs/reliability.md).
     const isStale = (o: Operation) =>
       o.kind === 'read' && wasLed(o) && o.by === VICTIM && o.endedMs > faultMs && o.invokedMs < backMs;
     report(`${seen.history.filter(isStale).length} reads at the old leader while it was replaced`);

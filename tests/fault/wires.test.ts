@@ -9,11 +9,17 @@ import { whatIsWrongWith } from './support/history.ts';
 import { Network } from './support/network.ts';
 import { Relay } from './support/relay.ts';
 
-/** Connections between the nodes that are slow, or open and dead, while operations run under load. Node 1 manages. */
+/**
+ * Connections between the nodes that are slow, or open and dead, while operations run under load. Node 1
+ * manages.
+ */
 const NODES = [1, 2, 3];
 const MANAGER = 1;
 const SLOW = { delayMs: 15 };
-/** A statement that nobody answers is given up after 17 s (src/postgres/sql/client.ts), one on a node that falls silent after three. */
+/**
+ * A statement that nobody answers is given up after 17 s (src/postgres/sql/client.ts), one on a node that
+ * falls silent after three.
+ */
 const GIVEN_UP_MS = 25_000;
 
 const [network, unable] = await Network.create();
@@ -81,7 +87,8 @@ async function expectRight(historians: Historians): Promise<void> {
 
 scenario('operations on slow connections take longer, and come to their end', async () => {
   const historians = await begin();
-  // Statements that go back and forth over such a network hold a partition for longer than the usual budget lets a swing wait.
+  // Statements that go back and forth over such a network hold a partition for longer than the usual budget
+  // lets a swing wait.
   await setMaxPause(1_000);
   for (const from of NODES) for (const to of NODES) relay.set(from, to, SLOW);
   await sleep(500);

@@ -4,7 +4,10 @@ import { scriptOf } from './support/script.ts';
 import { shrink } from './support/shrink.ts';
 import { type Outcome, simulate } from './support/simulate.ts';
 
-/** `npm run sim -- --seed=N --hours=H [--seeds=K] [--trace]`: plays K seeds from N on; of the first that fails, a trace as short as possible. */
+/**
+ * `npm run sim -- --seed=N --hours=H [--seeds=K] [--trace]`: plays K seeds from N on; of the first that
+ * fails, a trace as short as possible.
+ */
 
 const SHRINK_MS = 60_000;
 

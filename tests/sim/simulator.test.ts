@@ -25,7 +25,10 @@ test('everything that can happen happens in some script', () => {
   expect([...happens].sort()).toEqual([...ALL_EVENTS].sort());
 });
 
-/** Defects as somebody might make them, and what the simulator says of them. `from`: where to look first for what few seeds find. */
+/**
+ * Defects as somebody might make them, and what the simulator says of them. `from`: where to look first for
+ * what few seeds find.
+ */
 const PLANTED: Record<string, { plant: (plane: DataPlane) => Partial<DataPlane>; found: RegExp; from?: number }> = {
   'the least advanced follower leads': {
     plant: (plane) => ({

@@ -20,7 +20,10 @@ const FAULTS = {
   'end of the apply workers of': 1,
 };
 
-/** One fault after the other, each survived before the next; with several of these there are as many at once, on different nodes. */
+/**
+ * One fault after the other, each survived before the next; with several of these there are as many at once,
+ * on different nodes.
+ */
 export class Faults {
   readonly #world: World;
   readonly #random: Random;
@@ -45,7 +48,8 @@ export class Faults {
         await this.#cause(what, node);
         await this.#untilServes(node);
       } catch (error) {
-        // It has left while it was down, and nobody starts it any more; or while it started, and was told to end.
+        // It has left while it was down, and nobody starts it any more; or while it started, and was told to
+        // end.
         if (!this.#world.members.has(node) || messageOf(error).includes('STORE_DECOMMISSIONED')) continue;
         this.#world.find(`node ${node} did not come back after ${what} node ${node}: ${messageOf(error)}`);
       } finally {
@@ -91,7 +95,9 @@ export class Faults {
     }
   }
 
-  /** Backends outlive their postmaster for a moment and still answer: only another postmaster is a recovery. */
+  /**
+   * Backends outlive their postmaster for a moment and still answer: only another postmaster is a recovery.
+   */
   async #killPostgres(node: number): Promise<void> {
     const { cluster } = this.#world;
     const killed = cluster.postgresPid(node);

@@ -55,7 +55,9 @@ export class Watcher {
   }
 }
 
-/** Somebody who looks after the servers without asking: VACUUM and ANALYZE of replicas and of whole tables. */
+/**
+ * Somebody who looks after the servers without asking: VACUUM and ANALYZE of replicas and of whole tables.
+ */
 export class Janitor {
   readonly #world: World;
   readonly #random: Random;

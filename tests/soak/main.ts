@@ -11,8 +11,9 @@ import { Book, Traffic } from './traffic.ts';
 import { World } from './world.ts';
 
 /**
- * `npm run test:soak -- --minutes=M [--seed=N]`: random operations and faults on real servers under load, until time is up or Ctrl-C,
- * and then the proof. Its trace, and the logs of a run that failed, are left in `tmp/soak/SEED`.
+ * `npm run test:soak -- --minutes=M [--seed=N]`: random operations and faults on real servers under load,
+ * until time is up or Ctrl-C, and then the proof. Its trace, and the logs of a run that failed, are left in
+ * `tmp/soak/SEED`.
  */
 
 const NODES = 4;

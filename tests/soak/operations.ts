@@ -39,7 +39,10 @@ type MoveCommand = Extract<
   { do: 'partition-migrate' | 'partition-add-replica' | 'partition-del-replica' | 'partition-change-leader' }
 >;
 
-/** Somebody who never stops administering: moves, leaders, replicas, drains, settings, tables, and cancels of all of it. */
+/**
+ * Somebody who never stops administering: moves, leaders, replicas, drains, settings, tables, and cancels of
+ * all of it.
+ */
 export class Operator {
   readonly #world: World;
   readonly #random: Random;
@@ -188,7 +191,10 @@ export class Operator {
   }
 }
 
-/** An operation that failed by itself says why in a code of the catalogue; INTERNAL is nobody's fault but ours. */
+/**
+ * An operation that failed by itself says why in a code of the catalogue; INTERNAL is nobody's fault but
+ * ours.
+ */
 function ended(world: World, what: string, operation: OperationRow): string {
   const { id, status, error } = operation;
   world.count(`operation ${what} ${status}`);

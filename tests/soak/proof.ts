@@ -9,10 +9,14 @@ const SETTLE_MS = 150_000;
 const QUIET_MS = 3_000;
 const AGREE_MS = 30_000;
 
-/** The run is over and all faults with it: what was begun comes to its end, and then everything is compared with everything. */
+/**
+ * The run is over and all faults with it: what was begun comes to its end, and then everything is compared
+ * with everything.
+ */
 export async function prove(world: World, books: readonly Book[]): Promise<void> {
   await settle(world);
-  // A scale-in that came to its end only now: what has left forwards as before, and nobody points its hinges any more.
+  // A scale-in that came to its end only now: what has left forwards as before, and nobody points its hinges
+  // any more.
   for (const { id, state } of await world.admin({ do: 'node-status' }))
     if (state === 'decommissioned') world.members.delete(id);
   for (const book of books) await expectNothingLost(world, book);

@@ -47,8 +47,9 @@ class Wrong extends Error {}
 type Statement = (client: pg.PoolClient) => Promise<void>;
 
 /**
- * Traffic on one table through all members: prepared and plain statements on a pool, transactions over several partitions, long ones of
- * bystanders that read or write, clients that die in the middle of one, and counts of what was there from the start.
+ * Traffic on one table through all members: prepared and plain statements on a pool, transactions over
+ * several partitions, long ones of bystanders that read or write, clients that die in the middle of one, and
+ * counts of what was there from the start.
  */
 export class Traffic {
   readonly book: Book;

@@ -7,7 +7,10 @@ import { must } from '../../src/core/assert.ts';
 import type { LocalCluster } from '../../src/demo/local-cluster.ts';
 import type { Random } from './random.ts';
 
-/** What the actors of a soak run share: the cluster, who is disturbed when, who led what when, and what was found. */
+/**
+ * What the actors of a soak run share: the cluster, who is disturbed when, who led what when, and what was
+ * found.
+ */
 
 /** A node under a fault; `endMs` is null while it lasts. Moments are those of `performance.now()`. */
 interface Disturbance {
@@ -31,7 +34,9 @@ export interface FailedStatement {
 
 /** Partition and nodes of a `leader-changed` event. */
 const LEADER_CHANGED = /^(\d+)\/(\d+): node (\d+) → node (\d+)$/;
-/** A hinge may lead to an earlier leader for as long as an old transaction keeps it from being pointed anew. */
+/**
+ * A hinge may lead to an earlier leader for as long as an old transaction keeps it from being pointed anew.
+ */
 const LED_BEFORE_MS = 60_000;
 /** Connections that broke with a server are found broken a little later. */
 const AFTERMATH_MS = 3_000;
@@ -159,7 +164,8 @@ export class World {
 
   /** `all`: also what may turn out later to have met a fault. */
   async judgeFailures(all = false): Promise<void> {
-    // Who led meanwhile is known when the manager has answered since: a change of leader may have been its last work.
+    // Who led meanwhile is known when the manager has answered since: a change of leader may have been its
+    // last work.
     const due = all ? Number.POSITIVE_INFINITY : Math.min(performance.now() - AFTERMATH_MS, this.#toldMs);
     const ripe = this.#failed.filter((f) => f.endedMs < due);
     this.#failed = this.#failed.filter((f) => !ripe.includes(f));

@@ -1,4 +1,7 @@
-/** `npm test` plays a selection of what takes minutes for each of many cases; `npm run test:matrix` plays all of them. */
+/**
+ * `npm test` plays a selection of what takes minutes for each of many cases; `npm run test:matrix` plays all
+ * of them.
+ */
 const isWhole = process.env.PGTIDE_MATRIX === 'all';
 
 /** All cases, or those of `npm test`. */

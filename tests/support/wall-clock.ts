@@ -9,11 +9,15 @@ export const FAKETIME = findFaketime();
 const SHARED = '/dev/shm';
 
 /**
- * The clock by which people live, as the processes of one node see it: it can be set while they run. The monotonic clock stays the system's.
+ * The clock by which people live, as the processes of one node see it: it can be set while they run. The
+ * monotonic clock stays the system's.
  */
 export class WallClock {
   readonly #file: string;
-  /** A command that runs a node under this clock: what `LocalCluster.addNode` has to know. PostgreSQL inherits it. */
+  /**
+   * A command that runs a node under this clock: what `LocalCluster.addNode` has to know. PostgreSQL inherits
+   * it.
+   */
   readonly within: readonly string[];
 
   /** `dir`: one that PostgreSQL's user can read too. */
@@ -34,8 +38,8 @@ export class WallClock {
   }
 
   /**
-   * Of processes that were killed: libfaketime names its semaphores by process, and one of another user in its place, as PostgreSQL is when
-   * root runs the node, would end at once.
+   * Of processes that were killed: libfaketime names its semaphores by process, and one of another user in
+   * its place, as PostgreSQL is when root runs the node, would end at once.
    */
   static #forgetDead(): void {
     const left = existsSync(SHARED) ? readdirSync(SHARED) : [];

@@ -5,7 +5,10 @@ import { expect, test } from 'vitest';
 import { SETTINGS, showSetting } from '../../src/catalog/settings.ts';
 import { OPERATION_KINDS } from '../../src/operations/registry.ts';
 
-/** What can be asked of the documents without running anything: that links lead somewhere, and that tables of names are whole. */
+/**
+ * What can be asked of the documents without running anything: that links lead somewhere, and that tables of
+ * names are whole.
+ */
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const NOT_OURS = /(^|\/)(node_modules|dist|tmp|\.[^/]+)(\/|$)/;

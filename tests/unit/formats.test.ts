@@ -19,10 +19,16 @@ import { FORMAT_KEY, META_FORMAT, ROLES_FORMAT } from '../../src/store/meta-stor
 import { faultsOf } from './operations/support/cleanliness.ts';
 import { World } from './operations/support/world.ts';
 
-/** Dumps of real clusters with operations under way (scripts/format-fixture.mjs), one per format there ever was: every version goes on from them. */
+/**
+ * Dumps of real clusters with operations under way (scripts/format-fixture.mjs), one per format there ever
+ * was: every version goes on from them.
+ */
 const FORMATS = Array.from({ length: META_FORMAT }, (_, i) => i + 1);
 
-/** What a store has after it was opened: where clients are superusers they stay it until all nodes run this version. */
+/**
+ * What a store has after it was opened: where clients are superusers they stay it until all nodes run this
+ * version.
+ */
 const opened = (format: number) => Math.max(format, ROLES_FORMAT - 1);
 
 interface Fixture {
@@ -42,7 +48,10 @@ async function storeOf({ entries }: Fixture): Promise<MemoryStore> {
 
 const unendedIn = async (store: MemoryStore) => (await Journal.open(store)).all().filter((r) => r.endedMs === null);
 
-/** The cluster of a fixture as its servers were: what counted stood and flowed, what operations had begun stood half-made. */
+/**
+ * The cluster of a fixture as its servers were: what counted stood and flowed, what operations had begun
+ * stood half-made.
+ */
 async function worldOf(store: MemoryStore): Promise<World> {
   const { view } = await CatalogStore.open(store);
   const counting = (p: Partition) => ({ ...p, replicas: p.replicas.filter((r) => r.state === 'ready') });

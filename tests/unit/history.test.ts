@@ -2,7 +2,10 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { type Epoch, type Operation, whatIsWrongWith } from '../fault/support/history.ts';
 
-/** The checker of the fault tests, on histories that are made up: it has to find what is planted, and nothing in a good one. */
+/**
+ * The checker of the fault tests, on histories that are made up: it has to find what is planted, and nothing
+ * in a good one.
+ */
 
 const LED_BY_1: Epoch[] = [{ pid: 0, epoch: 1, leader: 1 }];
 const UNKNOWN = { endedMs: Number.POSITIVE_INFINITY, outcome: 'unknown' } as const;

@@ -4,11 +4,17 @@ import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { findUnused } from './support/unused.ts';
 
-/** The rules of the house that a compiler does not know (DESIGN section 9). The arrows point from processes down to facts. */
+/**
+ * The rules of the house that a compiler does not know (DESIGN section 9). The arrows point from processes
+ * down to facts.
+ */
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
-/** Folder of src/ → folders and single files it may import beside its own. `type` marks what may be imported as a type only. */
+/**
+ * Folder of src/ → folders and single files it may import beside its own. `type` marks what may be imported
+ * as a type only.
+ */
 const ARROWS: Record<string, readonly string[]> = {
   core: [],
   catalog: ['core'],
@@ -17,7 +23,8 @@ const ARROWS: Record<string, readonly string[]> = {
   routing: ['core', 'catalog'],
   store: ['core', 'catalog'],
   operations: ['core', 'catalog', 'placement', 'store/meta-store.ts'],
-  // The ports are whose side they serve: adapters know the shape of what they implement, and nothing else of it.
+  // The ports are whose side they serve: adapters know the shape of what they implement, and nothing else of
+  // it.
   postgres: ['core', 'catalog', 'type operations/ports.ts', 'type manager/ports.ts'],
   // What the bytes of PostgreSQL's protocol mean: known there only.
   gateway: [],
@@ -60,7 +67,9 @@ const NOT_PURE = ['core/clock.ts', 'core/mutex.ts', 'core/rounds.ts'];
 const IMPURE =
   /\bDate\.now\b|\bnew Date\(\)|\bMath\.random\b|\bperformance\b|['"]node:|\basync\b|\bawait\b|\bPromise\b/;
 
-/** The clock by which people live: it steps when it is set, and nothing may be decided by it (core/clock.ts). */
+/**
+ * The clock by which people live: it steps when it is set, and nothing may be decided by it (core/clock.ts).
+ */
 const STEPPING_CLOCK = /\bDate\.now\b/;
 
 /** They stand above all folders, and so does what builds the adapters. */
@@ -136,7 +145,9 @@ test('nothing imports itself by way of others, types included', () => {
   expect(circles()).toEqual([]);
 });
 
-/** What is left when files that import none of the rest, or that none of the rest imports, go again and again. */
+/**
+ * What is left when files that import none of the rest, or that none of the rest imports, go again and again.
+ */
 function circles(): string[] {
   let rest = imports.filter((i) => i.from.startsWith('src/'));
   for (let before = 0; before !== rest.length; ) {
@@ -250,7 +261,8 @@ test('nothing is left to be done later', () => {
 });
 
 test('errors that users meet come from the catalogue', () => {
-  // A bare Error is for broken invariants, which core/assert.ts throws, and for what a caller turns into an entry.
+  // A bare Error is for broken invariants, which core/assert.ts throws, and for what a caller turns into an
+  // entry.
   const bare = sources.flatMap((file) => {
     const count = [...codeOf(file).matchAll(/\bthrow new Error\(/g)].length;
     return count > (MAY_THROW[within(file)] ?? 0) ? [`${file}: ${count}`] : [];

@@ -34,7 +34,10 @@ export const memberColumns = columns<NodeStatusRow>('id', 'isLive', 'replicas', 
 /** KWDB's last sentence, for the scripts that wait for it. */
 const DONE = '\nNo more data reported on target nodes. Please verify cluster health before removing the nodes.';
 
-/** `tide node decommission`: moves everything off the nodes, all of them in one plan, and reports as KWDB does. */
+/**
+ * `tide node decommission`: moves everything off the nodes, all of them in one plan, and reports as KWDB
+ * does.
+ */
 export function addDecommission(node: Command, run: CliRun): void {
   const decommission = withWait(
     withChecks(
@@ -85,7 +88,10 @@ async function report(
   session.say(DONE);
 }
 
-/** Prints the nodes when something about them changed, a dot when not. A terminal has the progress line for that. */
+/**
+ * Prints the nodes when something about them changed, a dot when not. A terminal has the progress line for
+ * that.
+ */
 class MemberRows {
   readonly #session: Session;
   readonly #ids: readonly number[];

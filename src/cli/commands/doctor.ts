@@ -3,7 +3,10 @@ import type { DoctorRow } from '../../api/results.ts';
 import { type CliRun, defineClient, onClient } from '../command.ts';
 import { columns } from '../output.ts';
 
-/** `tide doctor`: exit status 1 where something is left over, cannot be replicated, or a node could not be asked. */
+/**
+ * `tide doctor`: exit status 1 where something is left over, cannot be replicated, or a node could not be
+ * asked.
+ */
 export function addDoctor(program: Command, run: CliRun): void {
   const doctor = defineClient(program, {
     usage: 'doctor',

@@ -110,7 +110,9 @@ function addRecover(partition: Command, run: CliRun): void {
   });
 }
 
-/** The failover takes its choice when everybody who is in the way has ended; the node may have gone by then. */
+/**
+ * The failover takes its choice when everybody who is in the way has ended; the node may have gone by then.
+ */
 async function requireLed(session: Session, table: string, pid: number): Promise<void> {
   const rows = await session.call({ do: 'partition-ls', table });
   const leader = rows.find((p) => p.pid === pid && p.role === 'leader');

@@ -9,7 +9,10 @@ const HTTP_PORT = 8080;
 
 type StartFlags = Omit<StartOptions, 'store' | 'httpAddr'> & { store?: string; httpAddr?: string };
 
-/** `tide start`: names and defaults follow KWDB, but an address without a host is 127.0.0.1, not every interface. */
+/**
+ * `tide start`: names and defaults follow KWDB, but an address without a host is 127.0.0.1, not every
+ * interface.
+ */
 export function addStart(program: Command, run: CliRun): void {
   const port = integer(1, 65_535);
   define(program, {

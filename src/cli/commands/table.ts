@@ -95,7 +95,10 @@ function addDrop(table: Command, run: CliRun): void {
   });
 }
 
-/** `acct, about 500000 rows, 72.4 MiB, 3 replicas`; null where there is no such table, which the command itself will say. */
+/**
+ * `acct, about 500000 rows, 72.4 MiB, 3 replicas`; null where there is no such table, which the command
+ * itself will say.
+ */
 async function described(session: Session, name: string): Promise<string | null> {
   const tables = await session.call({ do: 'table-ls' });
   const found = tables.find(

@@ -1,9 +1,12 @@
 /**
- * What the catalogue says of one error: when to try again, the SQLSTATE where SQL is spoken, the sentence, and what to do next.
- * `text` names what was wrong and the value; `hint` names the next step.
+ * What the catalogue says of one error: when to try again, the SQLSTATE where SQL is spoken, the sentence,
+ * and what to do next. `text` names what was wrong and the value; `hint` names the next step.
  */
 export interface ErrorEntry<D> {
-  /** `never`: the same call fails again. `later`: a passing fault. `when-cluster-changes`: another node, more room, … */
+  /**
+   * `never`: the same call fails again. `later`: a passing fault. `when-cluster-changes`: another node, more
+   * room, …
+   */
   retry: 'never' | 'later' | 'when-cluster-changes';
   /** PostgreSQL manual, appendix A; classes `TD` and `TI` are pgtide's own. */
   sqlstate: string;

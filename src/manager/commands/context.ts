@@ -47,8 +47,8 @@ export function requireLock(context: CommandContext, lock: string, what: string)
 const SAID_MAX = 3;
 
 /**
- * All that speaks against it, in one error: the first one's code and details, the first few sentences and hints. Where there is more than one reason
- * `details.reasons` has every one that follows, whole.
+ * All that speaks against it, in one error: the first one's code and details, the first few sentences and
+ * hints. Where there is more than one reason `details.reasons` has every one that follows, whole.
  */
 export function throwAll(errors: readonly TideError[]): void {
   const [first, ...rest] = [...new Map(errors.map((e) => [`${e.code} ${e.message}`, e])).values()];

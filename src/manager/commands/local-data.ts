@@ -11,7 +11,10 @@ export interface Looked {
   readonly notLookedAt: readonly NodeId[];
 }
 
-/** Asks all of them at once. A node that should answer and does not: NODE_UNREACHABLE, unless `abandon` gives up what may be there. */
+/**
+ * Asks all of them at once. A node that should answer and does not: NODE_UNREACHABLE, unless `abandon` gives
+ * up what may be there.
+ */
 export async function lookForLocalData(c: CommandContext, nodes: readonly NodeId[], abandon: boolean): Promise<Looked> {
   const asked = nodes.filter((id) => c.load.reachable(id));
   const answers = await Promise.allSettled(asked.map((id) => c.inspector.localData(id)));

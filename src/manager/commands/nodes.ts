@@ -68,7 +68,10 @@ export function nodeStatus(c: CommandContext): NodeStatusRow[] {
   });
 }
 
-/** Who manages, and who could take over: whoever is alive, reaches the meta store and knows the format that it has now. */
+/**
+ * Who manages, and who could take over: whoever is alive, reaches the meta store and knows the format that it
+ * has now.
+ */
 export async function listManagers(c: CommandContext): Promise<ManagersResult> {
   const leased = new Set((await c.shared?.leased()) ?? []);
   const format = c.view.ownRoles ? ROLES_FORMAT : ROLES_FORMAT - 1;
@@ -136,7 +139,10 @@ async function giveUpLocalData(
   return { operation: operation.id, plan: null, localData: localDataRows(looked) };
 }
 
-/** Who takes the meta store over: the live member with the lowest id that stays. The preflight has seen to it that there is one. */
+/**
+ * Who takes the meta store over: the live member with the lowest id that stays. The preflight has seen to it
+ * that there is one.
+ */
 function successorOf(c: CommandContext, leaving: readonly NodeId[]): NodeId {
   const staying = memberNodes(c.view).filter((n) => !leaving.includes(n.id) && c.load.alive(n.id));
   return must(staying[0], 'a node that stays').id;
@@ -163,7 +169,10 @@ export async function recommission(c: CommandContext, command: Command<'node-rec
   return { operation: [...operations.keys()][0] ?? null, plan: null };
 }
 
-/** Takes the leaders off a node before a planned stop. Throws DRAIN_UNCOVERED where that would leave rows without a leader or a follower. */
+/**
+ * Takes the leaders off a node before a planned stop. Throws DRAIN_UNCOVERED where that would leave rows
+ * without a leader or a follower.
+ */
 export async function drain(c: CommandContext, command: Command<'node-drain'>): Promise<StartedResult> {
   const { node, allowSingleReplica: alone } = command;
   requireLiveMember(c, node);
@@ -210,8 +219,9 @@ export async function scaleOut(c: CommandContext, command: Command<'scale-out'>)
 }
 
 /**
- * May be repeated at any moment, and goes on where it was: nodes that are leaving are waited for, nodes that have left (`out`) have only to be
- * stopped. Before that they are looked at once more, because clients go on writing to them until then.
+ * May be repeated at any moment, and goes on where it was: nodes that are leaving are waited for, nodes that
+ * have left (`out`) have only to be stopped. Before that they are looked at once more, because clients go on
+ * writing to them until then.
  */
 export async function scaleIn(c: CommandContext, command: Command<'scale-in'>): Promise<StartedResult> {
   const { dryRun, checks, abandonLocalTables } = command;

@@ -12,7 +12,10 @@ import { localDataRows, lookForLocalData, requireNothingLocal } from './local-da
 
 /** The operator's word on a node that is down or cut off. */
 
-/** He asserts that nobody can write there: followers lead in its place, and it stays out until he takes it back. */
+/**
+ * He asserts that nobody can write there: followers lead in its place, and it stays out until he takes it
+ * back.
+ */
 export async function offline(c: CommandContext, node: NodeId): Promise<StartedResult> {
   const record = nodeById(c.view, node);
   if (record.state === 'decommissioned') throw tideError('NODE_DECOMMISSIONED', { node });
@@ -34,7 +37,10 @@ export async function recover(c: CommandContext, node: NodeId): Promise<StartedR
   return { operation: started.id, plan: null };
 }
 
-/** A follower leads in place of a node that is out, with what it has. The risk of lost writes has to be accepted, where there is one. */
+/**
+ * A follower leads in place of a node that is out, with what it has. The risk of lost writes has to be
+ * accepted, where there is one.
+ */
 export async function recoverPartition(
   c: CommandContext,
   command: Extract<AdminCommand, { do: 'partition-recover' }>,
@@ -64,7 +70,10 @@ export async function recoverPartition(
   return { operation: started.id, plan: null };
 }
 
-/** Takes a node that will never return out of the cluster. Refuses to lose the last copy of anything that was not named. */
+/**
+ * Takes a node that will never return out of the cluster. Refuses to lose the last copy of anything that was
+ * not named.
+ */
 export async function drop(
   c: CommandContext,
   { node, acceptDataLoss, abandonLocalTables, sure }: Extract<AdminCommand, { do: 'node-drop' }>,

@@ -7,7 +7,10 @@ import { type CommandContext, requireFree, throwAll } from './context.ts';
 
 type Started = Promise<{ operations: number[] }>;
 
-/** Moves asked for by hand. All partitions are checked before the first operation is journaled: all are accepted, or none. */
+/**
+ * Moves asked for by hand. All partitions are checked before the first operation is journaled: all are
+ * accepted, or none.
+ */
 async function start(
   c: CommandContext,
   name: string,
@@ -42,7 +45,10 @@ export function changeLeader(
   }));
 }
 
-/** A live follower on the member that leads least. Where there is none, the leader itself: the preflight says what is wrong. */
+/**
+ * A live follower on the member that leads least. Where there is none, the leader itself: the preflight says
+ * what is wrong.
+ */
 function bestFollower(c: CommandContext, partition: Partition): NodeId {
   const leads = (node: NodeId) =>
     [...c.view.tables.values()].flatMap((t) => t.partitions).filter((p) => p.leader === node).length;

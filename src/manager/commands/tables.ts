@@ -18,7 +18,8 @@ export async function createTable(
   command: Extract<AdminCommand, { do: 'table-create' }>,
 ): Promise<{ operation: number; table: string; tid: number }> {
   requireLock(c, 'schema', 'the schema');
-  // Any server understands SQL for us; that of the manager's own node may be down where another could manage in its place.
+  // Any server understands SQL for us; that of the manager's own node may be down where another could manage
+  // in its place.
   const at = c.load.alive(c.home) ? c.home : (memberNodes(c.view).find((n) => c.load.alive(n.id))?.id ?? c.home);
   const shape = await c.inspector.inspectTable(at, command.sql, command.distributeBy);
   const live = memberNodes(c.view).filter((n) => c.load.alive(n.id)).length;
@@ -51,7 +52,9 @@ export async function createTable(
   return { operation: started.id, table: tableName(table), tid };
 }
 
-/** Throws TABLE_EXISTS, with the node, where an object of one node has the name: nothing has been made yet. */
+/**
+ * Throws TABLE_EXISTS, with the node, where an object of one node has the name: nothing has been made yet.
+ */
 async function requireNameFree(c: CommandContext, { schema, name }: { schema: string; name: string }): Promise<void> {
   const nodes = connectedNodes(c.view).filter((n) => c.load.alive(n.id) && n.state !== 'joining');
   const taken = await Promise.all(

@@ -24,8 +24,9 @@ import { waitFor } from '../waiting.ts';
 import { setNode } from './membership.ts';
 
 /**
- * A planned stop: the node leads nothing, nobody's statement goes through it and nobody's commit waits for it when it is stopped. What that
- * took is noted with the node, and the same operation with `draining` off gives it back.
+ * A planned stop: the node leads nothing, nobody's statement goes through it and nobody's commit waits for it
+ * when it is stopped. What that took is noted with the node, and the same operation with `draining` off gives
+ * it back.
  */
 interface DrainInput {
   node: NodeId;
@@ -51,7 +52,8 @@ const markDraining: Step<DrainInput, DrainData> = {
   run: async (c) => {
     const { node, draining, alone = false } = c.input;
     const { draining: was, drained: before } = nodeOf(c);
-    // Drained twice, it gets back what it led before the first time too; what it led in place of another drained node is that one's.
+    // Drained twice, it gets back what it led before the first time too; what it led in place of another
+    // drained node is that one's.
     const leads = ledBy(c).map((p) => partitionKey(p.tid, p.pid));
     const others = [...c.view.nodes.values()].filter((n) => n.id !== node).flatMap((n) => n.drained?.leaders ?? []);
     const leaders = [...new Set([...(before?.leaders ?? []), ...leads])].filter((key) => !others.includes(key));
@@ -74,7 +76,10 @@ const markDraining: Step<DrainInput, DrainData> = {
   },
 };
 
-/** What was acknowledged without the node while it was drained, it has; and commits wait for it where it counts, before it does. */
+/**
+ * What was acknowledged without the node while it was drained, it has; and commits wait for it where it
+ * counts, before it does.
+ */
 async function countAgain(c: Context): Promise<StepResult | null> {
   const { node } = c.input;
   if (!c.alive(node)) return null;
@@ -118,7 +123,10 @@ const moveLeaders: Step<DrainInput, DrainData> = {
   },
 };
 
-/** Somebody else's operation on a partition that the node holds: it was planned around, and may change what is to be done. */
+/**
+ * Somebody else's operation on a partition that the node holds: it was planned around, and may change what is
+ * to be done.
+ */
 function operationHere(c: Context): OperationRecord | undefined {
   const held = new Set(heldBy(c).map((p) => partitionLock(p.tid, p.pid)));
   return c.running().find(({ input }) => held.has(partitionLock(Number(input.tid), Number(input.pid))));

@@ -42,7 +42,10 @@ const prepareDatabase: Step<JoinInput> = {
   undo: async (c) => setNode(c, c.input.node, { state: 'decommissioned' }),
 };
 
-/** Servers in both directions; a node that is away gets its own when it is back, one that is joining too when its turn comes. */
+/**
+ * Servers in both directions; a node that is away gets its own when it is back, one that is joining too when
+ * its turn comes.
+ */
 const linkServers: Step<JoinInput> = {
   name: 'link-servers',
   done: async (c) => joining(c).state !== 'joining',
@@ -111,7 +114,8 @@ export const rebalance = operationKind<RebalanceInput, PlanData>({
       done: async () => false,
       run: async (c) => {
         const result = await carryOut(c, rebalanceGoal(c));
-        // Ends with what can be done, and does not stand in the way of the next: the manager repairs again when more can.
+        // Ends with what can be done, and does not stand in the way of the next: the manager repairs again
+        // when more can.
         return result.kind === 'again' && result.waitsFor?.kind === 'no-target' ? DONE : result;
       },
       undo: async (c) => stopChildren(c),
@@ -142,7 +146,8 @@ const markDecommissioning: Step<DecommissionInput, DecommissionData> = {
     return DONE;
   },
   undo: async (c) => {
-    // The undo of the step that follows has done it, unless the operation was cancelled before it was written down that this one is done.
+    // The undo of the step that follows has done it, unless the operation was cancelled before it was written
+    // down that this one is done.
     await makeMembers(c);
     for (const id of c.input.nodes) await c.event('node-recommissioned', `node ${id} is a full member again`, id);
     return DONE;
@@ -177,9 +182,11 @@ const moveReplicasAway: Step<DecommissionInput, DecommissionData> = {
     return again(500, waitFor('no-target', `${left} replicas have nowhere to go yet`));
   },
   undo: async (c) => {
-    // First full members again, which take replicas and leaders, or no plan could bring anything back to them.
+    // First full members again, which take replicas and leaders, or no plan could bring anything back to
+    // them.
     await makeMembers(c);
-    // A node that is out, drained or leaving takes nothing back, and may be so for ever; it can be dropped only when this has ended.
+    // A node that is out, drained or leaving takes nothing back, and may be so for ever; it can be dropped
+    // only when this has ended.
     const takes = (n: NodeId) => {
       const node = c.view.nodes.get(n);
       return node?.state === 'active' && !node.draining && !node.outage;
@@ -191,7 +198,10 @@ const moveReplicasAway: Step<DecommissionInput, DecommissionData> = {
   },
 };
 
-/** An operation that makes a replica on one of the nodes, or takes it back: the catalog may not know it any more. */
+/**
+ * An operation that makes a replica on one of the nodes, or takes it back: the catalog may not know it any
+ * more.
+ */
 function placeTakenBy(c: StepContext<DecommissionInput>): OperationRecord | undefined {
   return c.running().find((r) => r.claims.some(({ node }) => c.input.nodes.includes(node)));
 }
@@ -227,9 +237,9 @@ const LOCAL_NAMED_MAX = 3;
 
 /**
  * What nobody else has leaves only where somebody has said so: looked for once more, because clients may have
- * filled tables since the preflight. The operation waits for as long as there is something; it can be cancelled
- * then. Nobody can look into a node that is out, perhaps for ever: it holds nothing of the cluster any more, and
- * its data folder stays where it is.
+ * filled tables since the preflight. The operation waits for as long as there is something; it can be
+ * cancelled then. Nobody can look into a node that is out, perhaps for ever: it holds nothing of the cluster
+ * any more, and its data folder stays where it is.
  */
 async function takeAlong(c: StepContext<DecommissionInput>): Promise<StepResult | null> {
   for (const id of c.input.nodes.filter((n) => !isOut(c.view, n) && !c.view.nodes.get(n)?.mayTakeLocalTables)) {

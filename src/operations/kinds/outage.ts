@@ -29,7 +29,10 @@ import { disconnectIdlePairs } from '../steps/partition.ts';
 import { type RecoverData, type RecoverInput, recoverSteps } from '../steps/recover.ts';
 import { waitFor } from '../waiting.ts';
 
-/** A node that is down: its leaders go to others, it is taken back when it returns, or given up. One of these at a time per node. */
+/**
+ * A node that is down: its leaders go to others, it is taken back when it returns, or given up. One of these
+ * at a time per node.
+ */
 
 /** Whoever holds it decides whether the node may serve: it is not let in meanwhile. */
 export const outageLock = (node: NodeId) => `outage:${node}`;
@@ -72,8 +75,9 @@ const heldBy = (c: StepContext<unknown>, node: NodeId): Partition[] =>
   [...servedPartitions(c.view)].map(({ partition }) => partition).filter((p) => replicaOn(p, node));
 
 /**
- * Replicas on a node that follow a leader in service: it has all that they have, and nobody needs them to be there. Not one to which a swing has
- * begun: that it came through may be known to a leader alone that does not answer.
+ * Replicas on a node that follow a leader in service: it has all that they have, and nobody needs them to be
+ * there. Not one to which a swing has begun: that it came through may be known to a leader alone that does
+ * not answer.
  */
 export function spareReplicas(
   view: StepContext<unknown>['view'],
@@ -89,7 +93,10 @@ export function spareReplicas(
     .filter((p) => replicaOn(p, node) && p.leader !== node && !isOut(view, p.leader) && !isTarget(p));
 }
 
-/** What a node that is dropped for good follows counts no more, whoever leads it and whether that one is there. */
+/**
+ * What a node that is dropped for good follows counts no more, whoever leads it and whether that one is
+ * there.
+ */
 const spareHere = (c: StepContext<GiveUpInput>) =>
   'lost' in c.input
     ? heldBy(c, c.input.node).filter((p) => p.leader !== c.input.node)
@@ -123,7 +130,10 @@ const closeStreams: Step<GiveUpInput> = {
   undo: nothingToUndo('behind the point of no return'),
 };
 
-/** After `node.dead_after`: the planner makes elsewhere what the node had, and the node begins with nothing when it returns. */
+/**
+ * After `node.dead_after`: the planner makes elsewhere what the node had, and the node begins with nothing
+ * when it returns.
+ */
 export const giveUpNode = operationKind<GiveUpInput>({
   kind: 'give-up-node',
   subject: (input) => `replicas on node ${input.node}`,
@@ -174,7 +184,10 @@ const refillLost: Step<DropInput, DropData> = {
 
 const isGone = (c: StepContext<DropInput, DropData>, node: NodeId) => isOut(c.view, node) || hasLeft(c.view, node);
 
-/** Where each lost partition begins anew. A node that has gone before it was entered as the leader is replaced by another. */
+/**
+ * Where each lost partition begins anew. A node that has gone before it was entered as the leader is replaced
+ * by another.
+ */
 async function placesFor(c: StepContext<DropInput, DropData>): Promise<Place[]> {
   const refilled = (c.data.refilled ?? lostHere(c).map((p) => refill(c, p))).map((place) => {
     const partition = must(partitionOf(c.view, place.tid, place.pid), `partition ${place.pid}`);
@@ -194,7 +207,10 @@ function refill(c: StepContext<DropInput, DropData>, { tid, pid }: Partition): P
   return { tid, pid, on: must(able[0], 'a live member').id };
 }
 
-/** Tables that are being made on the node cannot be: null once they are being taken back, and lead nobody there any more. */
+/**
+ * Tables that are being made on the node cannot be: null once they are being taken back, and lead nobody
+ * there any more.
+ */
 async function endTables(c: StepContext<DropInput, DropData>): Promise<StepResult | null> {
   const { node } = c.input;
   const making = c.running().filter((r) => {
@@ -228,7 +244,8 @@ const forgetNode: Step<DropInput, DropData> = {
           waitFor('lock', `a hinge on node ${other.id} that leads to the dropped node is in use`, other.id),
         );
       }
-      // A table that is being dropped has its streams still, and no part of it will be asked of the node again.
+      // A table that is being dropped has its streams still, and no part of it will be asked of the node
+      // again.
       await c.plane.disconnectPair(node, other.id, node);
       await c.plane.disconnectPair(other.id, node, node);
       await c.plane.dropServer(other.id, node);

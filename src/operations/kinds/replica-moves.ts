@@ -28,7 +28,10 @@ const refuse =
     return preflightMove(view, load, { ...input, kind } as MoveRequest)[0];
   };
 
-/** An older operation may have changed the leader meanwhile: then there is nothing to hand over, and "done" would be a lie. */
+/**
+ * An older operation may have changed the leader meanwhile: then there is nothing to hand over, and "done"
+ * would be a lie.
+ */
 function refuseLeader(input: LeaderInput, view: View, load: StepContext<unknown>['load']): TideError | undefined {
   const refusal = refuse('change-leader')(input, view, load);
   const leader = partitionOf(view, input.tid, input.pid)?.leader;
@@ -66,7 +69,10 @@ export const changeLeader = operationKind<LeaderInput, LeaderData>({
   steps: changeLeaderSteps,
 });
 
-/** Add on `to`, hand leadership over where `from` leads, remove on `from`: never below the replica count on the way. */
+/**
+ * Add on `to`, hand leadership over where `from` leads, remove on `from`: never below the replica count on
+ * the way.
+ */
 export const moveReplica = operationKind<AddInput & LeaderInput & RemoveInput, CopyData & LeaderData & RemoveData>({
   kind: 'move-replica',
   refuse: refuse('move-replica'),
@@ -96,7 +102,8 @@ const emptyStaleReplica: Step<AddInput> = {
     return DONE;
   },
   undo: async (c) => {
-    // Emptied, and the manager died before it had written that down: the step that would take it out of the catalog has not begun.
+    // Emptied, and the manager died before it had written that down: the step that would take it out of the
+    // catalog has not begun.
     if (stateOf(c) === 'joining') await c.commit({ kind: 'replica-removed', ...refOf(c), node: c.input.to });
     await disconnectIdlePairs(c, c.input.to);
     return DONE;

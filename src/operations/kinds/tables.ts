@@ -20,7 +20,10 @@ import { awaitArrivals, connectStream, disconnectIdlePairs, stopStream } from '.
 import { demandQuorum } from '../steps/protect.ts';
 import { waitFor } from '../waiting.ts';
 
-/** Making and dropping a distributed table. Rows' tables and streams come first, what users see last; dropping goes the other way. */
+/**
+ * Making and dropping a distributed table. Rows' tables and streams come first, what users see last; dropping
+ * goes the other way.
+ */
 
 interface CreateInput {
   table: TableRecord;
@@ -39,7 +42,10 @@ interface DropData {
 
 const recordOf = (c: StepContext<CreateInput, QuorumData>) => c.view.tables.get(c.input.table.tid);
 
-/** What was asked for at once did not see each other, and a node may have left: the one whose turn comes later does. */
+/**
+ * What was asked for at once did not see each other, and a node may have left: the one whose turn comes later
+ * does.
+ */
 function refuseTable({ table }: CreateInput, view: ClusterView): TideError | undefined {
   const here = new Set(connectedNodes(view).map((n) => n.id));
   const gone = table.partitions.flatMap((p) => p.replicas.map((r) => r.node)).find((node) => !here.has(node));
@@ -148,8 +154,8 @@ const createParents: Step<CreateInput, QuorumData> = {
 };
 
 /**
- * A node may have died and come back since its part was made: its streams were cut then, and no failover or return sees to a table that is not
- * open. Null where all that the table needs is there now.
+ * A node may have died and come back since its part was made: its streams were cut then, and no failover or
+ * return sees to a table that is not open. Null where all that the table needs is there now.
  */
 async function standsEverywhere(c: StepContext<CreateInput, QuorumData>): Promise<StepResult | null> {
   const holders = c.input.table.partitions.flatMap((p) => p.replicas.map((r) => r.node));
@@ -235,8 +241,8 @@ export const dropTable = operationKind<DropInput, DropData>({
 });
 
 /**
- * A node that is away would bring its copy back; this waits for it, and says so, when those that answer have lost theirs: the drop of a node
- * needs that no hinge leads there.
+ * A node that is away would bring its copy back; this waits for it, and says so, when those that answer have
+ * lost theirs: the drop of a node needs that no hinge leads there.
  */
 async function dropParents(c: StepContext<unknown>, table: TableRecord): Promise<void> {
   const nodes = connectedNodes(c.view).sort((a, b) => Number(c.alive(b.id)) - Number(c.alive(a.id)));

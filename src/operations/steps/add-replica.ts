@@ -26,8 +26,9 @@ import { protectPartition, withdrawDemands } from './protect.ts';
 import { awaitRoom, requireLittleWal, requireRoom } from './room.ts';
 
 /**
- * DESIGN 4.1: claim → make the table → connect the nodes → copy and catch up → connect the other followers → count it.
- * PostgreSQL's own table synchronisation copies and catches up; a marker written afterwards proves that the stream has arrived.
+ * DESIGN 4.1: claim → make the table → connect the nodes → copy and catch up → connect the other followers →
+ * count it. PostgreSQL's own table synchronisation copies and catches up; a marker written afterwards proves
+ * that the stream has arrived.
  */
 export interface AddInput extends PartitionRef {
   to: NodeId;
@@ -69,7 +70,10 @@ const claimReplica: Step<AddInput, CopyData> = {
   }),
 };
 
-/** Null unless the target still has what an earlier copy has left there: it goes, or rows would be copied into it. */
+/**
+ * Null unless the target still has what an earlier copy has left there: it goes, or rows would be copied into
+ * it.
+ */
 async function awaitClearing(c: Context): Promise<StepResult | null> {
   const { to } = c.input;
   const recovery = c.running().find((r) => r.kind === 'recover-node' && r.input.node === to);
@@ -80,11 +84,15 @@ async function awaitClearing(c: Context): Promise<StepResult | null> {
   );
 }
 
-/** Null once the target has no table, or is out: it loses what the catalog does not know when it returns. Else what has to be waited for. */
+/**
+ * Null once the target has no table, or is out: it loses what the catalog does not know when it returns. Else
+ * what has to be waited for.
+ */
 async function dropCopy(c: Context): Promise<StepResult | null> {
   const { to } = c.input;
   if (isOut(c.view, to) || !(await c.plane.replicaExists(to, refOf(c)))) return null;
-  // A target that was away when its copy was ended has still to be told; while it copies, the table cannot be dropped.
+  // A target that was away when its copy was ended has still to be told; while it copies, the table cannot be
+  // dropped.
   for (const other of sendersTo(c, to).filter((n) => c.alive(n))) await stopStream(c, other, to, refOf(c));
   const late = await awaitArrivals(c, to, sendersTo(c, to));
   if (late) return late;
@@ -122,7 +130,10 @@ async function connect(c: Context, other: NodeId): Promise<StepResult | null> {
   return (await connectStream(c, other, c.input.to)) ?? (await connectStream(c, c.input.to, other));
 }
 
-/** Making a slot waits for every older write transaction of that server; better to name it than to hang in CREATE SUBSCRIPTION. */
+/**
+ * Making a slot waits for every older write transaction of that server; better to name it than to hang in
+ * CREATE SUBSCRIPTION.
+ */
 async function slotBlocker(c: Context, other: NodeId) {
   if ((await c.plane.hasStream(other, c.input.to)) && (await c.plane.hasStream(c.input.to, other))) return null;
   for (const node of [other, c.input.to]) {
@@ -178,7 +189,10 @@ const copyRows: Step<AddInput, CopyData> = {
   }),
 };
 
-/** A copy that PostgreSQL begins over and over again is given up after this time: whoever wants it tries again after pauses. */
+/**
+ * A copy that PostgreSQL begins over and over again is given up after this time: whoever wants it tries again
+ * after pauses.
+ */
 const COPY_FAILS_MS = 15_000;
 
 /** Null where the copy does not fail; else with PostgreSQL's reason. */
@@ -192,7 +206,10 @@ function failedCopy(c: Context, leader: NodeId): StepResult | null {
   return again(200, waitFor('copy', `the copy from node ${leader} fails (${tries} tries): ${message}`, to));
 }
 
-/** Null once no copy from a node that is out is under way: a failover of that node, if there is one, chooses before. */
+/**
+ * Null once no copy from a node that is out is under way: a failover of that node, if there is one, chooses
+ * before.
+ */
 async function endOutCopy(c: Context): Promise<StepResult | null> {
   const from = c.data.copyFrom ?? partitionNow(c).leader;
   const late = isOut(c.view, c.input.to) ? null : await endOutStreams(c, [from], c.input.to);
@@ -201,7 +218,9 @@ async function endOutCopy(c: Context): Promise<StepResult | null> {
   return late;
 }
 
-/** Null while both ends can afford the copy; a target that waits for its copy to begin has time (`beginCopy`). */
+/**
+ * Null while both ends can afford the copy; a target that waits for its copy to begin has time (`beginCopy`).
+ */
 async function requireMeans(c: Context): Promise<StepResult | null> {
   const full = c.data.copySlot === undefined ? null : requireRoom(c, c.input.to);
   return full ?? (await requireLittleWal(c, partitionNow(c).leader, c.input.to, c.data.copySlot ?? null));
@@ -214,8 +233,8 @@ async function isFed(c: Context): Promise<boolean> {
 }
 
 /**
- * What becomes of a replica whose stream does not flow: one that was only disabled goes on; in any other it has missed rows, unless they are being
- * compared by a failover, which says what is next.
+ * What becomes of a replica whose stream does not flow: one that was only disabled goes on; in any other it
+ * has missed rows, unless they are being compared by a failover, which says what is next.
  */
 async function regainStream(c: Context): Promise<StepResult> {
   const { leader } = partitionNow(c);
@@ -248,7 +267,10 @@ async function rememberCopy(c: Context, leader: NodeId): Promise<void> {
   await c.remember({ copySlot: await c.plane.copySlot(leader, c.input.to, refOf(c)) });
 }
 
-/** Somebody else's word, or a slot that PostgreSQL gave up, may have ended the stream: what came after that is not here. */
+/**
+ * Somebody else's word, or a slot that PostgreSQL gave up, may have ended the stream: what came after that is
+ * not here.
+ */
 async function requireFed(c: Context): Promise<StepResult | null> {
   const tooMuch = await requireMeans(c);
   if (tooMuch || (await isFed(c))) return tooMuch;
@@ -275,7 +297,8 @@ const catchUp: Step<AddInput, CopyData> = {
 async function joinFollowers(c: Context): Promise<StepResult | null> {
   const { to } = c.input;
   for (const other of readyNodes(partitionNow(c)).filter((n) => n !== to && c.alive(n))) {
-    // What the leader sends it must never be begun anew here: what came meanwhile would be missing for ever, and it would count.
+    // What the leader sends it must never be begun anew here: what came meanwhile would be missing for ever,
+    // and it would count.
     const isLeader = other === partitionNow(c).leader;
     // It may have been away when the nodes were connected, and be back now.
     const slow = isLeader ? await connectStream(c, to, other) : await connect(c, other);
@@ -287,8 +310,9 @@ async function joinFollowers(c: Context): Promise<StepResult | null> {
 }
 
 /**
- * Streams between the new replica and the other followers, both ways: any of them may lead next. They carry nothing now, so nothing is
- * copied. A follower that does not answer is left out; a change of leader looks again.
+ * Streams between the new replica and the other followers, both ways: any of them may lead next. They carry
+ * nothing now, so nothing is copied. A follower that does not answer is left out; a change of leader looks
+ * again.
  */
 const connectFollowers: Step<AddInput, CopyData> = {
   name: 'connect-followers',
@@ -324,7 +348,8 @@ const countReplica: Step<AddInput, CopyData> = {
     const { leader } = partitionNow(c);
     if (leader === c.input.to || stateOn(c) !== 'ready') return DONE;
     if (!c.alive(leader)) {
-      // Commits may be here that no other follower has: a failover, if there is one, chooses before this replica goes.
+      // Commits may be here that no other follower has: a failover, if there is one, chooses before this
+      // replica goes.
       if (c.data.awaitsLeader !== leader) await c.remember({ awaitsLeader: leader });
       return again(100, waitFor('node', `node ${leader}, the leader, is away`, leader));
     }
@@ -336,7 +361,10 @@ const countReplica: Step<AddInput, CopyData> = {
   },
 };
 
-/** A follower that came back before the replica counted has not looked for its streams; one that comes back after this does. */
+/**
+ * A follower that came back before the replica counted has not looked for its streams; one that comes back
+ * after this does.
+ */
 const connectReturned: Step<AddInput, CopyData> = {
   name: 'connect-returned',
   done: async (c) => stateOn(c) !== 'ready' || isOut(c.view, c.input.to),

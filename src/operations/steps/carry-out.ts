@@ -12,16 +12,18 @@ const MOVE_KINDS: ReadonlySet<string> = new Set<Move['kind']>([
 ]);
 
 /**
- * A move that failed (its target died, a disk ran full), or that somebody has cancelled, is planned anew after a pause that doubles with every
- * failure in a row: whoever cancelled it has the time to do what it stood in the way of.
+ * A move that failed (its target died, a disk ran full), or that somebody has cancelled, is planned anew
+ * after a pause that doubles with every failure in a row: whoever cancelled it has the time to do what it
+ * stood in the way of.
  */
 const RETRY_MS = 1_000;
 const RETRY_MS_MAX = 300_000;
 
 /**
- * Carries out a plan by moves of its own: starts what the planner lets start beside everything that runs now, and is done when there is
- * nothing left to plan. It plans anew each time, so that a node that joins or dies meanwhile is part of the same plan, not of the next.
- * Failures of moves up to the id `forgiven` are those of an earlier plan.
+ * Carries out a plan by moves of its own: starts what the planner lets start beside everything that runs now,
+ * and is done when there is nothing left to plan. It plans anew each time, so that a node that joins or dies
+ * meanwhile is part of the same plan, not of the next. Failures of moves up to the id `forgiven` are those of
+ * an earlier plan.
  */
 export async function carryOut(c: StepContext<unknown, PlanData>, goal: Goal, forgiven = 0): Promise<StepResult> {
   const children = c.children();
@@ -104,7 +106,9 @@ function showMoves(c: StepContext<unknown>, own: readonly OperationRecord[], wai
   c.moves(seen, waiting);
 }
 
-/** Other operations may do part of the plan: what is left to do tells more than what our own moves have done. */
+/**
+ * Other operations may do part of the plan: what is left to do tells more than what our own moves have done.
+ */
 function showRemaining(
   c: StepContext<unknown, PlanData>,
   running: readonly OperationRecord[],
@@ -126,7 +130,10 @@ interface Failures {
   readonly id: number;
   readonly endedMs: number;
   readonly message: string;
-  /** Failures in a row, the newest included; moves that were cancelled at once, as by a failover, count as one. */
+  /**
+   * Failures in a row, the newest included; moves that were cancelled at once, as by a failover, count as
+   * one.
+   */
   readonly count: number;
 }
 

@@ -15,15 +15,17 @@ import { backOff, budgetAt, nearlyCaughtUp, oldHolder, type Place } from './pati
 import { protectPartition, withdrawDemands } from './protect.ts';
 
 /**
- * DESIGN 4.2. The swing of the old leader's hinge, one local commit, is the change of leader; everything after it only shortens the way:
+ * DESIGN 4.2. The swing of the old leader's hinge, one local commit, is the change of leader; everything
+ * after it only shortens the way:
  *
  *   before   A: hinge → rows                              B: hinge → A, its quorum protects the partition already
  *   swing    A: hinge ⇒ B's rows (own connection)         B: hinge → A
  *   settle   A: hinge → B's hinge                         B: hinge → rows
  *
- * The forward has a postgres_fdw server of its own: a transaction at A that has looked at B before keeps an older view of B on its ordinary
- * connection, and must not find the partition there. For the same reason B's own hinge and A's ordinary one wait until every snapshot that
- * was open on B at the swing is gone. In a move whose source does not lead, all these steps are skipped.
+ * The forward has a postgres_fdw server of its own: a transaction at A that has looked at B before keeps an
+ * older view of B on its ordinary connection, and must not find the partition there. For the same reason B's
+ * own hinge and A's ordinary one wait until every snapshot that was open on B at the swing is gone. In a move
+ * whose source does not lead, all these steps are skipped.
  */
 export interface LeaderInput extends PartitionRef {
   from: NodeId;
@@ -71,7 +73,8 @@ const connectTarget: Step<LeaderInput, LeaderData> = {
   run: async (c) => {
     const late = (await leaveDeadBehind(c)) ?? (await leadTargetToSource(c));
     if (late) return late;
-    // A replica that was removed while this node was away is still in its stream there: rows would come to a table that is gone.
+    // A replica that was removed while this node was away is still in its stream there: rows would come to a
+    // table that is gone.
     for (const { id } of connectedNodes(c.view)) {
       if (id !== c.input.to && !replicaOn(partitionNow(c), id)) await c.plane.stopSending(c.input.to, id, refOf(c));
     }
@@ -86,8 +89,9 @@ const connectTarget: Step<LeaderInput, LeaderData> = {
 };
 
 /**
- * Clients of the target come through the source until its own hinge is turned. One that leads to an earlier leader is pointed there first: that
- * node may lead its own to the target as soon as this is the leader, and statements would go in a circle.
+ * Clients of the target come through the source until its own hinge is turned. One that leads to an earlier
+ * leader is pointed there first: that node may lead its own to the target as soon as this is the leader, and
+ * statements would go in a circle.
  */
 async function leadTargetToSource(c: Context): Promise<StepResult | null> {
   const source = must(begun(c), 'source');
@@ -107,9 +111,9 @@ async function leadTargetToSource(c: Context): Promise<StepResult | null> {
 }
 
 /**
- * A follower that does not beat cannot follow two streams in order, and must not hold up the change: it is taken out of the streams of
- * both leaders and copied again when it is back. First no commit counts on it any more: back too early, it would acknowledge rows that it
- * is no longer sent.
+ * A follower that does not beat cannot follow two streams in order, and must not hold up the change: it is
+ * taken out of the streams of both leaders and copied again when it is back. First no commit counts on it any
+ * more: back too early, it would acknowledge rows that it is no longer sent.
  */
 async function leaveDeadBehind(c: Context): Promise<StepResult | null> {
   const source = must(begun(c), 'source');
@@ -119,7 +123,8 @@ async function leaveDeadBehind(c: Context): Promise<StepResult | null> {
   const late = await protectPartition(c, source, { without: dead });
   if (late) return late;
   for (const node of dead) {
-    // Before it is sent no more: cut off in between and back by then, it would count as having what it was not sent.
+    // Before it is sent no more: cut off in between and back by then, it would count as having what it was
+    // not sent.
     await c.commit({ kind: 'replica-put', ...refOf(c), node, state: 'stale' });
     await c.plane.stopSending(source, node, refOf(c));
     await c.plane.stopSending(c.input.to, node, refOf(c));
@@ -195,12 +200,17 @@ const swing: Step<LeaderInput, LeaderData> = {
   undo: nothingToUndo('nothing was changed before the commit, and behind it there is no undo'),
 };
 
-/** The source is out, or has been taken back and the target has missed rows since, or others lead: nothing has swung, and nothing may. */
+/**
+ * The source is out, or has been taken back and the target has missed rows since, or others lead: nothing has
+ * swung, and nothing may.
+ */
 function mayNotSwing(c: Context, source: NodeId): boolean {
   return hasSwung(c) || isOut(c.view, source) || replicaOn(partitionNow(c), c.input.to)?.state !== 'ready';
 }
 
-/** A source that is out may be taken back, and then knows whether it has swung; or others lead in its place. */
+/**
+ * A source that is out may be taken back, and then knows whether it has swung; or others lead in its place.
+ */
 async function leaveUnswung(c: Context, source: NodeId): Promise<StepResult> {
   // A failover has overtaken it: that is as good as done, and what is left of this goes on.
   if (hasSwung(c)) return again(20);
@@ -211,8 +221,8 @@ async function leaveUnswung(c: Context, source: NodeId): Promise<StepResult> {
 }
 
 /**
- * Tries the catch-up without the lock first. A follower that stays somewhat behind would be waited for for ever: if it would catch up within the
- * longest budget, that grows.
+ * Tries the catch-up without the lock first. A follower that stays somewhat behind would be waited for for
+ * ever: if it would catch up within the longest budget, that grows.
  */
 async function lagging(c: Context, place: Place, followers: readonly NodeId[]): Promise<StepResult | null> {
   const source = place.node;
@@ -302,7 +312,10 @@ const settleSource = settle(
   (c) => ({ kind: 'node', node: c.input.to }),
 );
 
-/** After a failover the forward leads to rows that are old: whoever goes through it goes to where the partition is led now. */
+/**
+ * After a failover the forward leads to rows that are old: whoever goes through it goes to where the
+ * partition is led now.
+ */
 const repointSource: Step<LeaderInput, LeaderData> = {
   ...settleSource,
   done: async (c) => (await settleSource.done(c)) && !(superseded(c) && (await isForwarded(c))),

@@ -13,12 +13,16 @@ import { connectStream } from './partition.ts';
  *
  *   cut its streams → mark it → end what involves it → choose the leaders ══ no return ══ publish them → open them
  *
- * The followers' positions in the dead node's stream say who has most; nothing can move them once the streams are cut.
+ * The followers' positions in the dead node's stream say who has most; nothing can move them once the streams
+ * are cut.
  */
 export interface FailoverInput {
   node: NodeId;
   by: Outage['by'];
-  /** The operator's choice for a partition whose followers may lack what the node acknowledged (`tide partition recover`). */
+  /**
+   * The operator's choice for a partition whose followers may lack what the node acknowledged (`tide
+   * partition recover`).
+   */
   recover?: PartitionRef & { to: NodeId };
   /** Milliseconds since 1970; without it, out since now. */
   sinceMs?: number;
@@ -36,7 +40,10 @@ interface Choice extends PartitionRef {
 }
 
 export interface FailoverData {
-  /** How far each live node had come in the dead node's streams, by its id; null: it receives nothing from there. */
+  /**
+   * How far each live node had come in the dead node's streams, by its id; null: it receives nothing from
+   * there.
+   */
   positions?: Readonly<Record<string, number | null>>;
   settlingSinceMs?: number;
   choices?: readonly Choice[];
@@ -61,7 +68,9 @@ const cutStreams: Step<FailoverInput, FailoverData> = {
   undo: nothingToUndo('the streams are made anew when the node returns'),
 };
 
-/** From here on nobody asks the node for anything, and operations that are undone leave out what lies there. */
+/**
+ * From here on nobody asks the node for anything, and operations that are undone leave out what lies there.
+ */
 const markOutage: Step<FailoverInput, FailoverData> = {
   name: 'mark-outage',
   done: async (c) => c.view.nodes.get(c.input.node)?.outage?.by === c.input.by,
@@ -79,10 +88,15 @@ const markOutage: Step<FailoverInput, FailoverData> = {
   undo: nothingToUndo('the node is taken back when it returns'),
 };
 
-/** An operation that cannot be ended in this time keeps its partition: the next failover looks at it again. */
+/**
+ * An operation that cannot be ended in this time keeps its partition: the next failover looks at it again.
+ */
 const SETTLE_MS = 5_000;
 
-/** Everything that involves the node and can still be undone, is; what is past its point of no return goes on beside this. */
+/**
+ * Everything that involves the node and can still be undone, is; what is past its point of no return goes on
+ * beside this.
+ */
 const settleOperations: Step<FailoverInput, FailoverData> = {
   name: 'settle-operations',
   done: async (c) => c.data.choices !== undefined,
@@ -105,8 +119,8 @@ const settleOperations: Step<FailoverInput, FailoverData> = {
 };
 
 /**
- * Operations on one partition that need the node: as source or target, or as the leader to copy from. Not those that have been undone as far
- * as they can be before somebody leads.
+ * Operations on one partition that need the node: as source or target, or as the leader to copy from. Not
+ * those that have been undone as far as they can be before somebody leads.
  */
 function inTheWay(c: Context): OperationRecord[] {
   const { node } = c.input;
@@ -122,8 +136,8 @@ function inTheWay(c: Context): OperationRecord[] {
 }
 
 /**
- * Whether it only takes back a copy on a node that does not answer: that one counts no more, whoever leads, and may be silent for as long as
- * its machine is frozen.
+ * Whether it only takes back a copy on a node that does not answer: that one counts no more, whoever leads,
+ * and may be silent for as long as its machine is frozen.
  */
 function waitsForCopyOf(c: Context, { status, input }: OperationRecord): boolean {
   const { tid, pid, to } = input as { tid: number; pid: number; to?: NodeId };
@@ -164,8 +178,9 @@ const chooseLeaders: Step<FailoverInput, FailoverData> = {
 };
 
 /**
- * The follower that has most of what the dead node wrote; among equals the target of an unfinished change of leader, then who leads least.
- * Positions are those of the whole stream: a follower behind in it may have all rows of this partition, and is copied again all the same.
+ * The follower that has most of what the dead node wrote; among equals the target of an unfinished change of
+ * leader, then who leads least. Positions are those of the whole stream: a follower behind in it may have all
+ * rows of this partition, and is copied again all the same.
  */
 function choose(c: Context, partition: Partition, leads: ReadonlyMap<NodeId, number>): Choice | null {
   const { node } = c.input;
@@ -215,7 +230,10 @@ function recovered(c: Context, { tid, pid, epoch, replicas }: Partition, target:
   return { tid, pid, epoch: epoch + 1, leader: to, stale, guard: target === to ? null : target };
 }
 
-/** Streams first: a replica that has to be copied again must not be sent a row that it cannot take. Then all of it in one change. */
+/**
+ * Streams first: a replica that has to be copied again must not be sent a row that it cannot take. Then all
+ * of it in one change.
+ */
 const publishLeaders: Step<FailoverInput, FailoverData> = {
   name: 'publish-leaders',
   done: async (c) => choicesOf(c).every((choice) => !isDue(c, choice)),
@@ -234,7 +252,10 @@ const publishLeaders: Step<FailoverInput, FailoverData> = {
   undo: nothingToUndo('behind the point of no return'),
 };
 
-/** One that has gone silent since it was chosen holds up nobody else: the next failover of the node chooses anew. */
+/**
+ * One that has gone silent since it was chosen holds up nobody else: the next failover of the node chooses
+ * anew.
+ */
 const isDue = (c: Context, choice: Choice) => {
   if (!c.alive(choice.leader)) return false;
   const partition = partitionOf(c.view, choice.tid, choice.pid);
@@ -243,14 +264,16 @@ const isDue = (c: Context, choice: Choice) => {
 
 async function leaveStaleBehind(c: Context, choice: Choice): Promise<void> {
   const partition = must(partitionOf(c.view, choice.tid, choice.pid), 'partition');
-  // First, since none of this may come to its end: who is sent no more must not count. The leader, and who leads if it is back, are left as they are.
+  // First, since none of this may come to its end: who is sent no more must not count. The leader, and who
+  // leads if it is back, are left as they are.
   const left = choice.stale.filter((n) => n !== choice.guard && followersOf(partition, partition.leader).includes(n));
   await c.commit(...left.map((node) => ({ kind: 'replica-put', ...refOf(choice), node, state: 'stale' }) as const));
   const holders = partition.replicas.map((r) => r.node).filter((n) => n !== c.input.node && c.alive(n));
   for (const from of holders) {
     for (const to of choice.stale.filter((n) => n !== from)) await c.plane.stopSending(from, to, refOf(choice));
   }
-  // One that has gone meanwhile is given the streams it lacks when it returns, and one whose stream is broken acknowledges nothing until it is stale.
+  // One that has gone meanwhile is given the streams it lacks when it returns, and one whose stream is broken
+  // acknowledges nothing until it is stale.
   for (const to of followersOf(partition, choice.leader).filter((n) => !choice.stale.includes(n) && c.alive(n))) {
     if (await isHeldUp(c, choice.leader, to)) continue;
     if (await connectStream(c, choice.leader, to)) continue;
@@ -258,12 +281,17 @@ async function leaveStaleBehind(c: Context, choice: Choice): Promise<void> {
   }
 }
 
-/** A stream that is not there needs a slot, which would wait for every open transaction of its sender: it is made when the partition is led again. */
+/**
+ * A stream that is not there needs a slot, which would wait for every open transaction of its sender: it is
+ * made when the partition is led again.
+ */
 async function isHeldUp(c: Context, from: NodeId, to: NodeId): Promise<boolean> {
   return !(await c.plane.isWhole(from, to)) && (await c.plane.oldestWriter(from)) !== null;
 }
 
-/** Sessions on a hinge that leads to the dead node get nowhere: they are ended in the last of so many tries. */
+/**
+ * Sessions on a hinge that leads to the dead node get nowhere: they are ended in the last of so many tries.
+ */
 const HOLDERS_TRIES = 2;
 
 const openLeaders: Step<FailoverInput, FailoverData> = {

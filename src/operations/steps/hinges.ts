@@ -10,8 +10,9 @@ import { waitFor } from '../waiting.ts';
 import { backOff, budgetAt, oldHolder } from './patience.ts';
 
 /**
- * Points the hinges of the other live nodes past nodes that are about to be away, wherever they do not lead: null when none leads there, else
- * what has to be waited for. A transaction that has gone through such a hinge holds its lock: when this is through, none depends on them.
+ * Points the hinges of the other live nodes past nodes that are about to be away, wherever they do not lead:
+ * null when none leads there, else what has to be waited for. A transaction that has gone through such a
+ * hinge holds its lock: when this is through, none depends on them.
  */
 export async function pointPast(
   c: StepContext<unknown, HingeData>,
@@ -38,8 +39,8 @@ export async function pointPast(
 }
 
 /**
- * Points a hinge that leads to rows on a node which is out to where the partition is led now: null, or what has to be waited for. Not before the
- * leader's own hinge is turned, which may still lead here.
+ * Points a hinge that leads to rows on a node which is out to where the partition is led now: null, or what
+ * has to be waited for. Not before the leader's own hinge is turned, which may still lead here.
  */
 export async function pointPastDead(
   c: StepContext<unknown>,
@@ -59,7 +60,10 @@ export async function pointPastDead(
   return waitFor('lock', `a hinge on node ${at} that leads to a node that is out is in use`, at);
 }
 
-/** Nodes in service whose hinges of the partition may lead straight to the rows on `node`, by a change of leader that has not ended. */
+/**
+ * Nodes in service whose hinges of the partition may lead straight to the rows on `node`, by a change of
+ * leader that has not ended.
+ */
 export function forwardersTo(c: StepContext<unknown>, node: NodeId, { tid, pid }: PartitionRef): NodeId[] {
   return c
     .running()

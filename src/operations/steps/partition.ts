@@ -34,15 +34,18 @@ export function readyNodes(partition: Partition): NodeId[] {
   return partition.replicas.filter((r) => r.state === 'ready').map((r) => r.node);
 }
 
-/** The node's followers are being compared by how far they have come in its streams: it is not said to be out yet. */
+/**
+ * The node's followers are being compared by how far they have come in its streams: it is not said to be out
+ * yet.
+ */
 export function failoverOf(c: StepContext<unknown>, node: NodeId): OperationRecord | undefined {
   if (isOut(c.view, node)) return undefined;
   return c.running().find((r) => r.kind === 'failover' && r.input.node === node && r.status === 'running');
 }
 
 /**
- * Takes a partition out of the stream between two nodes. Throws BUSY while the sender is being failed over: a stream that was cut for that would
- * be dropped, and with it how far it had come.
+ * Takes a partition out of the stream between two nodes. Throws BUSY while the sender is being failed over: a
+ * stream that was cut for that would be dropped, and with it how far it had come.
  */
 export async function stopStream(c: StepContext<unknown>, from: NodeId, to: NodeId, ref: PartitionRef): Promise<void> {
   const failover = failoverOf(c, from);
@@ -51,8 +54,8 @@ export async function stopStream(c: StepContext<unknown>, from: NodeId, to: Node
 }
 
 /**
- * Takes the partition out of the stream between two nodes. Nobody asks a node that is out: as a receiver it is sent nothing more, and what
- * it would have sent goes with its slots before it serves again.
+ * Takes the partition out of the stream between two nodes. Nobody asks a node that is out: as a receiver it
+ * is sent nothing more, and what it would have sent goes with its slots before it serves again.
  */
 export async function endStream(c: StepContext<PartitionRef>, from: NodeId, to: NodeId): Promise<void> {
   if (isOut(c.view, from)) return;
@@ -64,8 +67,9 @@ export async function endStream(c: StepContext<PartitionRef>, from: NodeId, to: 
 const ARRIVAL_MS = 2_000;
 
 /**
- * Nodes whose rows of the partition may still be on their way: all that answer, and the leader in any case. A follower that is away has
- * none: what it wrote when it led had arrived before another led. What a node that is out has not sent is never sent.
+ * Nodes whose rows of the partition may still be on their way: all that answer, and the leader in any case. A
+ * follower that is away has none: what it wrote when it led had arrived before another led. What a node that
+ * is out has not sent is never sent.
  */
 export function sendersTo(c: StepContext<PartitionRef>, to: NodeId): NodeId[] {
   const { leader, replicas } = partitionNow(c);
@@ -74,9 +78,10 @@ export function sendersTo(c: StepContext<PartitionRef>, to: NodeId): NodeId[] {
 }
 
 /**
- * Asked before rows are dropped on `to`: null once everything that `senders` wrote has arrived there, else what to wait for. A row still on
- * its way to a table that is gone stops the apply worker for good ("logical replication target relation … does not exist"), and with it
- * the rows of every other partition in that stream. It may wait on the disk of a sender that is away, and comes when that one is back.
+ * Asked before rows are dropped on `to`: null once everything that `senders` wrote has arrived there, else
+ * what to wait for. A row still on its way to a table that is gone stops the apply worker for good ("logical
+ * replication target relation … does not exist"), and with it the rows of every other partition in that
+ * stream. It may wait on the disk of a sender that is away, and comes when that one is back.
  */
 export async function awaitArrivals(
   c: StepContext<unknown>,
@@ -98,7 +103,10 @@ export async function awaitArrivals(
   return null;
 }
 
-/** Null once `from` sends to `to`, or what has to be waited for: replicas that a broken stream has fed count no more before it is made anew. */
+/**
+ * Null once `from` sends to `to`, or what has to be waited for: replicas that a broken stream has fed count
+ * no more before it is made anew.
+ */
 export async function connectStream(c: StepContext<unknown>, from: NodeId, to: NodeId): Promise<StepResult | null> {
   if (await c.plane.connectPair(from, to, () => fedThrough(c.view, from, to).length > 0)) return null;
   const text = `the stream from node ${from} to node ${to} is broken, and what it fed is given up first`;
@@ -106,8 +114,9 @@ export async function connectStream(c: StepContext<unknown>, from: NodeId, to: N
 }
 
 /**
- * Ends what `to` receives from those of the senders that are out: a table that is half copied cannot be dropped, and only its sender could take it out of the
- * stream. Null, or what has to be waited for: how far `to` has come in such a stream decides who leads what it follows there.
+ * Ends what `to` receives from those of the senders that are out: a table that is half copied cannot be
+ * dropped, and only its sender could take it out of the stream. Null, or what has to be waited for: how far
+ * `to` has come in such a stream decides who leads what it follows there.
  */
 export async function endOutStreams(
   c: StepContext<unknown>,
@@ -123,9 +132,10 @@ export async function endOutStreams(
 }
 
 /**
- * Takes away the streams between a node and every node it shares no partition with any more; of a node that is out or has left, the other's side. The
- * catalog is asked and the stream's lock is queued for in the same moment, so that an operation which claims a replica there meanwhile
- * connects after this has disconnected. Before, neither of the two waits for the other's flushes any more.
+ * Takes away the streams between a node and every node it shares no partition with any more; of a node that
+ * is out or has left, the other's side. The catalog is asked and the stream's lock is queued for in the same
+ * moment, so that an operation which claims a replica there meanwhile connects after this has disconnected.
+ * Before, neither of the two waits for the other's flushes any more.
  */
 export async function disconnectIdlePairs(c: StepContext<unknown>, node: NodeId): Promise<void> {
   for (const other of connectedNodes(c.view)) {

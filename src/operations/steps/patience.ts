@@ -6,7 +6,10 @@ import { afterMeeting, afterTry, FRESH, isTooOld, type Patience, pauseBudget, pa
 import type { Blocker, PartitionRef } from '../ports.ts';
 import { waitFor, waitForTransaction } from '../waiting.ts';
 
-/** The hinge that a step is to swing. What was tried in vain there is remembered, and forgotten with the next place. */
+/**
+ * The hinge that a step is to swing. What was tried in vain there is remembered, and forgotten with the next
+ * place.
+ */
 export interface Place extends PartitionRef {
   readonly node: NodeId;
   /** The step, where an operation swings the same hinge more than once. */
@@ -29,7 +32,9 @@ export function budgetAt(c: StepContext<unknown, HingeData>, place: Place): numb
   return pauseBudget(c.view.settings, patienceAt(c, place));
 }
 
-/** Waits, without the lock, for a transaction that will not end within the budget; null where there is none. */
+/**
+ * Waits, without the lock, for a transaction that will not end within the budget; null where there is none.
+ */
 export async function oldHolder(
   c: StepContext<unknown, HingeData>,
   place: Place,
@@ -62,7 +67,10 @@ export async function backOff(
   return again(ms, waitFor(kind, `backed off ${after.tries} times: ${why}; tries again${grown}`, place.node));
 }
 
-/** A follower that would catch up within a longer pause counts like a try: as far behind as that it may stay for ever. */
+/**
+ * A follower that would catch up within a longer pause counts like a try: as far behind as that it may stay
+ * for ever.
+ */
 export async function nearlyCaughtUp(c: StepContext<unknown, HingeData>, place: Place): Promise<void> {
   const before = patienceAt(c, place);
   await keep(c, place, before, afterTry(before));

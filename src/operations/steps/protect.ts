@@ -7,8 +7,9 @@ import type { PartitionRef } from '../ports.ts';
 import { awaitArrivals, partitionNow, refOf } from './partition.ts';
 
 /**
- * Changes of who leads and who follows must not leave a commit acknowledged that no follower has. So what a change is going to need is
- * demanded of the quorum before it, in the journal, and stays demanded until the operation ends, whoever settles the quorum meanwhile.
+ * Changes of who leads and who follows must not leave a commit acknowledged that no follower has. So what a
+ * change is going to need is demanded of the quorum before it, in the journal, and stays demanded until the
+ * operation ends, whoever settles the quorum meanwhile.
  */
 export async function demandQuorum(c: StepContext<unknown, QuorumData>, ...demands: QuorumDemand[]): Promise<void> {
   const added = demands.filter((d) => !isDemanded(c, d));
@@ -31,8 +32,9 @@ function isDemanded(c: StepContext<unknown, QuorumData>, demand: QuorumDemand): 
 }
 
 /**
- * Null once every commit of the partition on `node`, its leader or next leader, waits for one of its followers as they are after `change`; else
- * what to wait for. A follower that does not listen yet would hold up all writers of the node: it has to have heard something first.
+ * Null once every commit of the partition on `node`, its leader or next leader, waits for one of its
+ * followers as they are after `change`; else what to wait for. A follower that does not listen yet would hold
+ * up all writers of the node: it has to have heard something first.
  */
 export async function protectPartition(
   c: StepContext<PartitionRef, QuorumData>,

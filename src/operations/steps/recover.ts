@@ -18,9 +18,10 @@ import { forwardersTo } from './hinges.ts';
 import { awaitArrivals, connectStream, endOutStreams, stopStream } from './partition.ts';
 
 /**
- * A node that was out is back, behind its fence: it may hold commits that nobody else saw, and believes that it leads what others lead now.
- * What it has not sent is thrown away, its hinges are pointed at the leaders, what the catalog has taken from it is removed, and what it has
- * been given to lead, and never came to open, it leads. Only then it serves; its replicas that were led here are stale and are copied again.
+ * A node that was out is back, behind its fence: it may hold commits that nobody else saw, and believes that
+ * it leads what others lead now. What it has not sent is thrown away, its hinges are pointed at the leaders,
+ * what the catalog has taken from it is removed, and what it has been given to lead, and never came to open,
+ * it leads. Only then it serves; its replicas that were led here are stale and are copied again.
  */
 export interface RecoverInput {
   node: NodeId;
@@ -62,7 +63,8 @@ const demote: Step<RecoverInput, RecoverData> = {
     const hinges = await c.plane.readHinges(node);
     const held = new Set((await c.plane.listReplicas(node)).map((r) => partitionTable(r.tid, r.pid)));
     for (const other of connectedNodes(c.view)) if (other.id !== node) await c.plane.ensureServer(node, other.id);
-    // Clients are shut out: nobody who is in the way has anything to wait for, and a commit that waits for a follower holds its locks for ever.
+    // Clients are shut out: nobody who is in the way has anything to wait for, and a commit that waits for a
+    // follower holds its locks for ever.
     let opens = false;
     for (const { table, partition } of allPartitions(c.view)) {
       const { tid, pid, leader } = partition;
@@ -95,15 +97,17 @@ async function createMissingParents(c: Context): Promise<void> {
     try {
       await c.plane.createParent(node, table);
     } catch (error) {
-      // Only somebody who is let in can take away what has the name; the reconciler says so, and makes it then.
+      // Only somebody who is let in can take away what has the name; the reconciler says so, and makes it
+      // then.
       if (!(error instanceof TideError) || error.code !== 'TABLE_EXISTS') throw error;
     }
   }
 }
 
 /**
- * Null once nobody leads clients straight to rows here that others lead now: the forward of a change to this node, which a failover has
- * overtaken, is turned by that change or that failover. A node that does not answer may have one, and clients who go through it.
+ * Null once nobody leads clients straight to rows here that others lead now: the forward of a change to this
+ * node, which a failover has overtaken, is turned by that change or that failover. A node that does not
+ * answer may have one, and clients who go through it.
  */
 async function awaitForwards(c: Context): Promise<StepResult | null> {
   const { node } = c.input;
@@ -119,8 +123,9 @@ async function awaitForwards(c: Context): Promise<StepResult | null> {
 }
 
 /**
- * A change of leader that goes on when the node is back has forwarded it to the next leader, whose own hinge may still lead here: through the
- * forward every statement arrives, through the ordinary way it would go in a circle.
+ * A change of leader that goes on when the node is back has forwarded it to the next leader, whose own hinge
+ * may still lead here: through the forward every statement arrives, through the ordinary way it would go in a
+ * circle.
  */
 function isChanging(c: Context, { tid, pid, leader, epoch }: Partition, target: HingeTarget): boolean {
   const { node } = c.input;
@@ -134,7 +139,8 @@ const removeStrays: Step<RecoverInput, RecoverData> = {
   run: async (c) => {
     await disconnectReturned(c);
     const late = await dropStrays(c);
-    // A node that is away may be so for long: this one serves meanwhile, and the rest goes when it has (reopen-streams).
+    // A node that is away may be so for long: this one serves meanwhile, and the rest goes when it has
+    // (reopen-streams).
     return late === null || isForAway(late) ? DONE : late;
   },
   undo: nothingToUndo('nobody counts on them'),
@@ -142,7 +148,10 @@ const removeStrays: Step<RecoverInput, RecoverData> = {
 
 const isForAway = (late: StepResult) => late.kind === 'again' && late.waitsFor?.kind === 'node';
 
-/** A replica that neither the catalog knows nor an operation that is at work; one that is being undone leaves it to whoever comes later. */
+/**
+ * A replica that neither the catalog knows nor an operation that is at work; one that is being undone leaves
+ * it to whoever comes later.
+ */
 function isStray(c: Context, { tid, pid }: PartitionRef): boolean {
   const partition = partitionOf(c.view, tid, pid);
   if (partition && replicaOn(partition, c.input.node)) return false;
@@ -152,8 +161,9 @@ function isStray(c: Context, { tid, pid }: PartitionRef): boolean {
 }
 
 /**
- * Drops the replicas that the catalog does not know: whoever makes one enters it there first, and not while this goes on. Null, or what has to
- * be waited for: any node may have sent rows there before the replica was taken from it, and those of one that is away come when it is back.
+ * Drops the replicas that the catalog does not know: whoever makes one enters it there first, and not while
+ * this goes on. Null, or what has to be waited for: any node may have sent rows there before the replica was
+ * taken from it, and those of one that is away come when it is back.
  */
 async function dropStrays(c: Context): Promise<StepResult | null> {
   const { node } = c.input;
@@ -169,7 +179,10 @@ async function dropStrays(c: Context): Promise<StepResult | null> {
   return null;
 }
 
-/** Streams with nodes it shares nothing with any more, or that have left: their side went while this one was away. */
+/**
+ * Streams with nodes it shares nothing with any more, or that have left: their side went while this one was
+ * away.
+ */
 async function disconnectReturned(c: Context): Promise<void> {
   const { node } = c.input;
   for (const { id, state } of c.view.nodes.values()) {
@@ -190,7 +203,8 @@ const takeBack: Step<RecoverInput, RecoverData> = {
   done: async (c) => isBack(c),
   run: async (c) => {
     const { node } = c.input;
-    // Nobody was fed what it still leads since its streams were cut, and a new stream says of none that it has missed rows.
+    // Nobody was fed what it still leads since its streams were cut, and a new stream says of none that it
+    // has missed rows.
     const hinges = await c.plane.readHinges(node);
     const leads = (p: Partition) => hinges.get(partitionTable(p.tid, p.pid))?.kind !== 'forward';
     const unfed = servedBy(c.view, node)
@@ -207,10 +221,14 @@ const takeBack: Step<RecoverInput, RecoverData> = {
   undo: nothingToUndo('behind the point of no return'),
 };
 
-/** Streams need the fence down, which the node does at its next beat. A stream of which this node leads a partition is the reconciler's. */
+/**
+ * Streams need the fence down, which the node does at its next beat. A stream of which this node leads a
+ * partition is the reconciler's.
+ */
 const reopenStreams: Step<RecoverInput, RecoverData> = {
   name: 'reopen-streams',
-  // It has gone again before it served: whoever fails it over waits for this operation to end. Or it has left, and serves no more.
+  // It has gone again before it served: whoever fails it over waits for this operation to end. Or it has
+  // left, and serves no more.
   done: async (c) =>
     hasLeft(c.view, c.input.node) || c.running().some((r) => r.kind === 'failover' && r.input.node === c.input.node),
   run: async (c) => {
@@ -234,7 +252,8 @@ const reopenStreams: Step<RecoverInput, RecoverData> = {
         false,
       );
     }
-    // An operation that was undone while the node was out, and after its strays had been looked for, has left its table to this.
+    // An operation that was undone while the node was out, and after its strays had been looked for, has left
+    // its table to this.
     return (await dropStrays(c)) ?? DONE;
   },
   undo: nothingToUndo('behind the point of no return'),

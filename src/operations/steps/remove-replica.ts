@@ -7,7 +7,10 @@ import type { PartitionRef } from '../ports.ts';
 import { awaitArrivals, disconnectIdlePairs, endStream, partitionNow, refOf, sendersTo } from './partition.ts';
 import { protectPartition } from './protect.ts';
 
-/** DESIGN 4.3: out of the quorum, then out of the streams both ways, then the rows, then the catalog forgets it. */
+/**
+ * DESIGN 4.3: out of the quorum, then out of the streams both ways, then the rows, then the catalog forgets
+ * it.
+ */
 export interface RemoveInput extends PartitionRef {
   from: NodeId;
 }
@@ -17,7 +20,10 @@ export type RemoveData = QuorumData & Pick<LeaderData, 'source'>;
 
 const gone = (c: StepContext<RemoveInput, RemoveData>) => replicaOn(partitionNow(c), c.input.from) === undefined;
 
-/** A move of the leader whose target died: a failover has made the source the leader again, and its replica stays. */
+/**
+ * A move of the leader whose target died: a failover has made the source the leader again, and its replica
+ * stays.
+ */
 const keeps = (c: StepContext<RemoveInput, RemoveData>) =>
   c.data.source !== undefined && partitionNow(c).leader === c.input.from;
 

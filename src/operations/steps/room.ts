@@ -11,7 +11,10 @@ import { waitFor } from '../waiting.ts';
 /** A copy that has not begun waits this long for room on its target, then it is given up. */
 const ROOM_WAIT_MS = 600_000;
 
-/** Null where the target has room for a copy to begin; else what to wait for, and in the end the giving up. Nothing is kept for it meanwhile. */
+/**
+ * Null where the target has room for a copy to begin; else what to wait for, and in the end the giving up.
+ * Nothing is kept for it meanwhile.
+ */
 export async function awaitRoom(c: StepContext<unknown, CopyData>, node: NodeId): Promise<StepResult | null> {
   const full = fullDisk(c, node);
   if (full === null) return null;
@@ -21,7 +24,10 @@ export async function awaitRoom(c: StepContext<unknown, CopyData>, node: NodeId)
   return again(1_000, waitFor('disk', `node ${node} has ${full} % of its disk left: the copy waits for room`, node));
 }
 
-/** A copy that runs cannot be paused: PostgreSQL would fill the disk to the end. Taken back, it gives back what it has taken. */
+/**
+ * A copy that runs cannot be paused: PostgreSQL would fill the disk to the end. Taken back, it gives back
+ * what it has taken.
+ */
 export function requireRoom(c: StepContext<unknown>, node: NodeId): StepResult | null {
   const full = fullDisk(c, node);
   return full !== null ? giveUp(tideError('DISK_FULL', { node, freePercent: full })) : null;
@@ -34,8 +40,8 @@ function fullDisk(c: StepContext<unknown>, node: NodeId): number | null {
 }
 
 /**
- * WAL that the source keeps for the copy and its catching up: over the cap, or on a full disk, the copy goes, not the source. Asked of the
- * source alone: a target that has gone silent is when it grows.
+ * WAL that the source keeps for the copy and its catching up: over the cap, or on a full disk, the copy goes,
+ * not the source. Asked of the source alone: a target that has gone silent is when it grows.
  */
 export async function requireLittleWal(
   c: StepContext<unknown>,

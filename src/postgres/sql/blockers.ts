@@ -12,8 +12,8 @@ const PREPARED = `0 as pid, p.owner::text as user, 'prepared transaction ' || p.
   null::text as application, (extract(epoch from clock_timestamp() - p.prepared) * 1000)::float8 as "ageMs"`;
 
 /**
- * Granted locks on a partition's hinge and on what hangs on it: locking the one locks the other, and ANALYZE of a partitioned table keeps
- * only that of the leaf, for as long as another server takes to answer.
+ * Granted locks on a partition's hinge and on what hangs on it: locking the one locks the other, and ANALYZE
+ * of a partitioned table keeps only that of the leaf, for as long as another server takes to answer.
  */
 const ON_HINGE = `select l.pid, l.virtualtransaction from pg_locks l
    where l.granted and l.database = (select oid from pg_database where datname = current_database()) and l.relation in (
@@ -27,7 +27,10 @@ const ON_REPLICA = `select l.pid, l.virtualtransaction from pg_locks l join pg_c
    where l.granted and l.database = (select oid from pg_database where datname = current_database())
      and c.relname = $1 and c.relnamespace = 'tide_data'::regnamespace`;
 
-/** Who holds a lock on the partition's hinge, on what it leads to or on its replica on this node, oldest first; prepared transactions have pid 0. */
+/**
+ * Who holds a lock on the partition's hinge, on what it leads to or on its replica on this node, oldest
+ * first; prepared transactions have pid 0.
+ */
 export async function lockHolders(sql: Sql, tid: number, pid: number): Promise<Blocker[]> {
   return sql.query<Blocker>(
     `with held as (${ON_HINGE} union ${ON_REPLICA})
@@ -41,8 +44,9 @@ export async function lockHolders(sql: Sql, tid: number, pid: number): Promise<B
 }
 
 /**
- * Ends the client sessions that hold a lock on the partition's hinge on this node or on what it leads to, and apply workers that hold one on
- * its rows: one whose sender was cut off in the middle of a transaction waits for the rest of it. It begins that anew.
+ * Ends the client sessions that hold a lock on the partition's hinge on this node or on what it leads to, and
+ * apply workers that hold one on its rows: one whose sender was cut off in the middle of a transaction waits
+ * for the rest of it. It begins that anew.
  */
 export async function endHolders(sql: Sql, tid: number, pid: number): Promise<void> {
   await sql.query(
@@ -54,7 +58,10 @@ export async function endHolders(sql: Sql, tid: number, pid: number): Promise<vo
   );
 }
 
-/** The same for whoever a session waits for now, whatever for: but for pgtide's own, people who work as its role included. */
+/**
+ * The same for whoever a session waits for now, whatever for: but for pgtide's own, people who work as its
+ * role included.
+ */
 export async function endBlockers(sql: Sql, session: number): Promise<void> {
   await sql.query(
     `select pg_terminate_backend(a.pid) from pg_stat_activity a
@@ -72,9 +79,10 @@ export async function ownPid(sql: Sql): Promise<number> {
 }
 
 /**
- * Sessions with a snapshot from before the mark. A REPEATABLE READ transaction, as every postgres_fdw one is, would look at a partition with
- * eyes from before it came here. No clock, which may have been set back meanwhile: the mark is a transaction of its own, and a snapshot from
- * after it has nothing older than that under way, unless somebody writes since then, who is waited for with it.
+ * Sessions with a snapshot from before the mark. A REPEATABLE READ transaction, as every postgres_fdw one is,
+ * would look at a partition with eyes from before it came here. No clock, which may have been set back
+ * meanwhile: the mark is a transaction of its own, and a snapshot from after it has nothing older than that
+ * under way, unless somebody writes since then, who is waited for with it.
  */
 export async function olderSnapshots(sql: Sql, mark: string): Promise<Blocker[]> {
   return sql.query<Blocker>(
@@ -103,7 +111,10 @@ export async function oldestWriter(sql: Sql): Promise<Blocker | null> {
 const WORKERS = `('walsender', 'logical replication apply worker', 'logical replication parallel worker',
   'logical replication tablesync worker', 'logical replication launcher', 'autovacuum worker', 'autovacuum launcher')`;
 
-/** For `olderSnapshots`: a transaction id that nobody has had before now, and that has ended when this comes back. */
+/**
+ * For `olderSnapshots`: a transaction id that nobody has had before now, and that has ended when this comes
+ * back.
+ */
 export async function snapshotMark(sql: Sql): Promise<string> {
   const [row] = await sql.query<{ mark: string }>('select pg_current_xact_id()::text as mark');
   return must(row, 'transaction id').mark;

@@ -5,11 +5,13 @@ import { GUARD } from './guard.ts';
 import { inTurn, ROLES } from './roles.ts';
 
 /**
- * What pgtide needs in a node's database before any table: schemas, roles, the marker table, the triggers' functions, and the guard against DDL
- * that would make nodes differ. Idempotent, one transaction, as the manager's role.
+ * What pgtide needs in a node's database before any table: schemas, roles, the marker table, the triggers'
+ * functions, and the guard against DDL that would make nodes differ. Idempotent, one transaction, as the
+ * manager's role.
  *
- * SQLSTATEs: TD001 a write reached a follower; TD002 DDL on a distributed table outside `tide`; TD003 an update of the distribution key;
- * TD004 a manager that is one no more (`term.ts`); TD005 a write to a partition without a live follower (`refusal.ts`).
+ * SQLSTATEs: TD001 a write reached a follower; TD002 DDL on a distributed table outside `tide`; TD003 an
+ * update of the distribution key; TD004 a manager that is one no more (`term.ts`); TD005 a write to a
+ * partition without a live follower (`refusal.ts`).
  */
 export async function bootstrapDatabase(sql: Sql): Promise<void> {
   await sql.query(inTurn(`${BOOTSTRAP}${ROLES}${GUARD}comment on schema tide is ${literal(BOOTSTRAP_VERSION)};`));

@@ -16,9 +16,10 @@ const CONNECT_TIMEOUT_MS = 3_000;
 const STATEMENT_TIMEOUT_MS = 15_000;
 
 /**
- * Connections of the manager to the PostgreSQL of every node. Each statement is bounded on both sides: a frozen server cannot hang an
- * operation, and a vanished client cannot leave a statement behind. `synchronous_commit = local`: these sessions repair the quorum
- * that they would otherwise wait for (DESIGN section 3).
+ * Connections of the manager to the PostgreSQL of every node. Each statement is bounded on both sides: a
+ * frozen server cannot hang an operation, and a vanished client cannot leave a statement behind.
+ * `synchronous_commit = local`: these sessions repair the quorum that they would otherwise wait for (DESIGN
+ * section 3).
  */
 export class NodeConnections {
   readonly #addressOf: (node: number) => Address;
@@ -54,7 +55,9 @@ export class NodeConnections {
     };
   }
 
-  /** One session for several statements, as transactions need. A session that failed is closed, never reused. */
+  /**
+   * One session for several statements, as transactions need. A session that failed is closed, never reused.
+   */
   async session<T>(node: number, work: (sql: Sql) => Promise<T>): Promise<T> {
     const client = await this.#connect(node);
     let broken = true;
@@ -104,7 +107,10 @@ export class NodeConnections {
     client.release(broken);
   }
 
-  /** Ends every statement under way, and lets nothing new begin: the manager whose connections these are is one no more. */
+  /**
+   * Ends every statement under way, and lets nothing new begin: the manager whose connections these are is
+   * one no more.
+   */
   cut(): void {
     this.#isCut = true;
     for (const client of this.#busy) (client as pg.PoolClient & { end(): Promise<void> }).end().catch(() => {});
@@ -131,7 +137,9 @@ export class NodeConnections {
     }
   }
 
-  /** A frozen server keeps its connections open and says nothing; only its silence towards the manager tells. */
+  /**
+   * A frozen server keeps its connections open and says nothing; only its silence towards the manager tells.
+   */
   async #whileReachable<T>(node: number, work: Promise<T>): Promise<T> {
     let timer: NodeJS.Timeout | undefined;
     const silence = new Promise<never>((_, reject) => {

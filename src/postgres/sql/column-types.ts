@@ -2,9 +2,10 @@ import { type TideError, tideError } from '../../core/errors.ts';
 import { literal, type Sql } from './client.ts';
 
 /**
- * Refuses columns whose values another server could not take, or would take for something else. Streams send in binary: PostgreSQL asks the type of
- * the column for a send function, and an array has one whatever its elements have, so that the first row would end the stream. Hence every part
- * counts: elements of arrays, base types of domains, subtypes of ranges. Throws TABLE_UNSUPPORTED.
+ * Refuses columns whose values another server could not take, or would take for something else. Streams send
+ * in binary: PostgreSQL asks the type of the column for a send function, and an array has one whatever its
+ * elements have, so that the first row would end the stream. Hence every part counts: elements of arrays,
+ * base types of domains, subtypes of ranges. Throws TABLE_UNSUPPORTED.
  */
 export async function refuseTypes(sql: Sql, relation: string): Promise<void> {
   const [found] = await sql.query<{ column: string; type: string; part: string; why: keyof typeof WHY }>(

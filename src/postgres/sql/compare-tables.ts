@@ -2,8 +2,9 @@ import { tideError } from '../../core/errors.ts';
 import { literal, type Sql } from './client.ts';
 
 /**
- * Refuses a table that its replicas would not equal. `asked`: the traits of the table as the user's statement has made it, `got`: as pgtide makes it from
- * what it understood. What one has and the other has not would be lost without a word. Throws TABLE_UNSUPPORTED.
+ * Refuses a table that its replicas would not equal. `asked`: the traits of the table as the user's statement
+ * has made it, `got`: as pgtide makes it from what it understood. What one has and the other has not would be
+ * lost without a word. Throws TABLE_UNSUPPORTED.
  */
 export function requireSame(asked: readonly string[], got: readonly string[]): void {
   const [lost] = without(asked, got);
@@ -25,8 +26,9 @@ function without(a: readonly string[], b: readonly string[]): string[] {
 }
 
 /**
- * All that PostgreSQL knows of a table, but for the names of its keys and indexes, which differ from replica to replica: a line each, in words that
- * say what it is. A unique constraint counts as its index. PostgreSQL renders them, with the session's search_path.
+ * All that PostgreSQL knows of a table, but for the names of its keys and indexes, which differ from replica
+ * to replica: a line each, in words that say what it is. A unique constraint counts as its index. PostgreSQL
+ * renders them, with the session's search_path.
  */
 export async function readTraits(sql: Sql, relation: string): Promise<string[]> {
   const rows = await sql.query<{ trait: string }>(
@@ -90,8 +92,9 @@ const TABLE = `whole(trait) as (
    where each.value is not null)`;
 
 /**
- * SQL for what pg_get_indexdef says behind the table's name, `USING btree (a) WHERE …`: its beginning is built again from the catalog and cut off by
- * length, since the names in it may hold anything. Arguments: aliases of pg_index, and of pg_class for index and table.
+ * SQL for what pg_get_indexdef says behind the table's name, `USING btree (a) WHERE …`: its beginning is
+ * built again from the catalog and cut off by length, since the names in it may hold anything. Arguments:
+ * aliases of pg_index, and of pg_class for index and table.
  */
 export function indexTail(index: string, itself: string, table: string): string {
   const begin =

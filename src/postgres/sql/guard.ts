@@ -2,9 +2,10 @@ import { TIDE_MANAGER } from '../config.ts';
 import { KEEPS_OWNER } from './roles.ts';
 
 /**
- * The guard: event triggers that refuse (TD002) what would reach a distributed table, or what pgtide has made for it, on one node only. They
- * ask who has logged in, which no client can change: not by a setting, not by SET ROLE, not inside a SECURITY DEFINER function. GRANT and REVOKE pass,
- * as does REINDEX: they change nothing that nodes have to agree on.
+ * The guard: event triggers that refuse (TD002) what would reach a distributed table, or what pgtide has made
+ * for it, on one node only. They ask who has logged in, which no client can change: not by a setting, not by
+ * SET ROLE, not inside a SECURITY DEFINER function. GRANT and REVOKE pass, as does REINDEX: they change
+ * nothing that nodes have to agree on.
  */
 const OWN_SCHEMAS = `('tide', 'tide_hinge', 'tide_data', 'tide_remote')`;
 /** Servers, publications and subscriptions of pgtide's, by what identifies them. */

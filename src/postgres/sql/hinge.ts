@@ -53,8 +53,9 @@ export async function readHinges(sql: Sql, only?: { tid: number; pid: number }):
 }
 
 /**
- * The postgres_fdw server of another node. Batching and asynchronous scans, because queries over all partitions go through it; the
- * application name tells whoever looks at a lock there from which node and session it came (%p is the process id).
+ * The postgres_fdw server of another node. Batching and asynchronous scans, because queries over all
+ * partitions go through it; the application name tells whoever looks at a lock there from which node and
+ * session it came (%p is the process id).
  */
 export async function ensureServer(sql: Sql, from: NodeId, to: NodeId, address: Address): Promise<void> {
   await ensureServerNamed(sql, serverName(to), from, address);
@@ -88,8 +89,8 @@ async function ensureServerNamed(sql: Sql, name: string, from: NodeId, address: 
 }
 
 /**
- * Whoever may use a table here gets to its rows there: his rights were looked at here. Nobody else has USAGE on the server, so that no foreign table
- * of his own leads there.
+ * Whoever may use a table here gets to its rows there: his rights were looked at here. Nobody else has USAGE
+ * on the server, so that no foreign table of his own leads there.
  */
 export function mappingSql(server: string): string {
   return `CREATE USER MAPPING IF NOT EXISTS FOR PUBLIC SERVER ${ident(server)} OPTIONS (${optionsSql(FOREIGN_USER)})`;
@@ -107,8 +108,9 @@ export async function dropServer(sql: Sql, node: NodeId): Promise<void> {
 }
 
 /**
- * Drops a server with its user mapping and the foreign tables nobody leads through. CASCADE would also take a foreign table that hangs on
- * a hinge, and a hinge without a child hides its partition from every query: that is refused (SERVER_IN_USE).
+ * Drops a server with its user mapping and the foreign tables nobody leads through. CASCADE would also take a
+ * foreign table that hangs on a hinge, and a hinge without a child hides its partition from every query: that
+ * is refused (SERVER_IN_USE).
  */
 export async function dropServerNamed(sql: Sql, name: string): Promise<void> {
   const [used] = await sql.query<{ hinge: string }>(
@@ -121,7 +123,10 @@ export async function dropServerNamed(sql: Sql, name: string): Promise<void> {
   await sql.query(`SET LOCAL lock_timeout = '3s'; DROP SERVER IF EXISTS ${ident(name)} CASCADE`);
 }
 
-/** Server, mapping and foreign table through which the old leader will reach the new leader's replica table. Idempotent. */
+/**
+ * Server, mapping and foreign table through which the old leader will reach the new leader's replica table.
+ * Idempotent.
+ */
 export async function createForward(
   sql: Sql,
   table: TableRecord,
@@ -157,10 +162,12 @@ export function dropRemoteSql(tid: number, pid: number, node: NodeId): string {
 const REST_MS = 200;
 
 /**
- * Swings one hinge: inside one transaction and `budgetMs`, `prepare`, lock it, run `whileLocked`, exchange its child, commit. The bound is kept by the
- * server itself (`transaction_timeout`): a manager that dies or freezes in between cannot hold the lock longer.
+ * Swings one hinge: inside one transaction and `budgetMs`, `prepare`, lock it, run `whileLocked`, exchange
+ * its child, commit. The bound is kept by the server itself (`transaction_timeout`): a manager that dies or
+ * freezes in between cannot hold the lock longer.
  *
- * `deadlock_timeout` is low so that an autovacuum in the way is cancelled at once (PostgreSQL manual, 24.1.6).
+ * `deadlock_timeout` is low so that an autovacuum in the way is cancelled at once (PostgreSQL manual,
+ * 24.1.6).
  */
 export async function swingHinge(
   sql: Sql,
@@ -170,7 +177,8 @@ export async function swingHinge(
   prepare: string[] = [],
 ): Promise<SwingAttempt> {
   const hinge = qualified(SCHEMAS.hinge, partitionTable(swing.tid, swing.pid));
-  // What a budget that has grown gains is for those who have used the partition: the rest takes no longer beside them.
+  // What a budget that has grown gains is for those who have used the partition: the rest takes no longer
+  // beside them.
   const lockMs = Math.max(10, Math.floor(swing.budgetMs - Math.min(swing.budgetMs * 0.5, REST_MS)));
   const replica = targetName(swing.tid, swing.pid, { kind: 'local' });
   const alsoLock = swing.to.kind === 'local' ? `, ${replica}` : '';
@@ -203,7 +211,10 @@ export async function swingHinge(
   }
 }
 
-/** The statements that turn the guard of a replica on (a follower: only the apply worker writes) or off (a leader). */
+/**
+ * The statements that turn the guard of a replica on (a follower: only the apply worker writes) or off (a
+ * leader).
+ */
 export function guardSql(tid: number, pid: number, on: boolean): string {
   const replica = qualified(SCHEMAS.data, partitionTable(tid, pid));
   return `ALTER TABLE ${replica} ${on ? 'ENABLE' : 'DISABLE'} TRIGGER tide_guard`;

@@ -11,10 +11,12 @@ import { refuseShifting } from './shifting.ts';
 import { nameTaken, parentSql } from './table.ts';
 
 /**
- * Understands `CREATE TABLE …[; CREATE INDEX …]` by running it in a transaction that is rolled back, and reads the result from the
- * catalog: PostgreSQL itself resolves types, defaults and constraints. That is done in a client's session (`asClient`): functions that the text
- * names may run in it. Then all that would be made of it is made in one of the manager's, rolled back too, and has to equal it. Refuses, with a
- * reason, what a distributed table cannot have. Throws TABLE_UNSUPPORTED, TABLE_EXISTS, SQL_REFUSED and those of its key.
+ * Understands `CREATE TABLE …[; CREATE INDEX …]` by running it in a transaction that is rolled back, and
+ * reads the result from the catalog: PostgreSQL itself resolves types, defaults and constraints. That is done
+ * in a client's session (`asClient`): functions that the text names may run in it. Then all that would be
+ * made of it is made in one of the manager's, rolled back too, and has to equal it. Refuses, with a reason,
+ * what a distributed table cannot have. Throws TABLE_UNSUPPORTED, TABLE_EXISTS, SQL_REFUSED and those of its
+ * key.
  */
 export async function inspectTable(
   sql: Sql,
@@ -207,7 +209,10 @@ function refuseColumn(column: ColumnRow): void {
   }
 }
 
-/** Refuses functions, operators, collations and the like that defaults, checks and indexes use and that are not PostgreSQL's own. */
+/**
+ * Refuses functions, operators, collations and the like that defaults, checks and indexes use and that are
+ * not PostgreSQL's own.
+ */
 async function refuseOwnObjects(sql: Sql, relation: string): Promise<void> {
   const [found] = await sql.query<{ what: string }>(
     `with own as (select ${literal(relation)}::regclass::oid as oid),
@@ -227,7 +232,9 @@ async function refuseOwnObjects(sql: Sql, relation: string): Promise<void> {
 /** No table and no node has it. */
 const NOBODY = 0;
 
-/** Makes, in the transaction that is rolled back, a partition that is led here and one that is led elsewhere. */
+/**
+ * Makes, in the transaction that is rolled back, a partition that is led here and one that is led elsewhere.
+ */
 async function makeOnce(sql: Sql, inspected: InspectedTable, traits: readonly string[]): Promise<void> {
   const here = 1;
   const partitions = [here, NOBODY].map((leader, pid) => {
@@ -253,7 +260,10 @@ async function runAll(sql: Sql, statements: readonly string[]): Promise<void> {
   for (const statement of statements) await sql.query(statement);
 }
 
-/** The distribution key: the one asked for, or the first column of the primary key. Every unique key has to contain it. */
+/**
+ * The distribution key: the one asked for, or the first column of the primary key. Every unique key has to
+ * contain it.
+ */
 function chooseKey(definition: TableDefinition, table: string, wanted: string | undefined): string {
   const [first] = definition.primaryKey;
   if (first === undefined) throw tideError('NO_PRIMARY_KEY', { table });

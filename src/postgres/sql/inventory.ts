@@ -5,7 +5,10 @@ import { ident, qualified, type Sql } from './client.ts';
 import { dropServerNamed } from './hinge.ts';
 import { dropSlot, dropSubscriptionSql } from './mesh.ts';
 
-/** Everything of pgtide's kind in a server, whoever it belongs to. Slots of running table synchronisations are PostgreSQL's own. */
+/**
+ * Everything of pgtide's kind in a server, whoever it belongs to. Slots of running table synchronisations are
+ * PostgreSQL's own.
+ */
 const QUERIES: Record<InventoryKind, string> = {
   publication: `select pubname as name from pg_publication where pubname like 'tide\\_to\\_%'`,
   'published-table': `select pubname || '.' || tablename as name from pg_publication_tables

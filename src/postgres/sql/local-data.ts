@@ -25,10 +25,11 @@ interface Candidate {
 }
 
 /**
- * What a server holds that is on no other: rows of ordinary tables and materialized views (the leaves of partitioned ones, unlogged ones too),
- * large objects, and sequences that somebody draws from and no column owns; in every database but templates that nobody can enter. Not: what
- * pgtide keeps there, temporary tables, and what an extension brings along, unless pg_dump would take it for data of its user. Ordered by size.
- * Throws NODE_UNREACHABLE.
+ * What a server holds that is on no other: rows of ordinary tables and materialized views (the leaves of
+ * partitioned ones, unlogged ones too), large objects, and sequences that somebody draws from and no column
+ * owns; in every database but templates that nobody can enter. Not: what pgtide keeps there, temporary
+ * tables, and what an extension brings along, unless pg_dump would take it for data of its user. Ordered by
+ * size. Throws NODE_UNREACHABLE.
  */
 export async function readLocalData(node: number, address: Address): Promise<LocalData[]> {
   const untilMs = performance.now() + LOOK_MS;

@@ -9,8 +9,9 @@ import { shieldRoleSql } from '../shield.ts';
 import { ident, literal, qualified, type Sql, sqlstateOf } from './client.ts';
 
 /**
- * The replication mesh: one stream per ordered pair of nodes. `origin = none` sends only what was written at the sender itself, so that
- * streams in both directions do not echo, and a change of leader changes no replication (DESIGN section 3).
+ * The replication mesh: one stream per ordered pair of nodes. `origin = none` sends only what was written at
+ * the sender itself, so that streams in both directions do not echo, and a change of leader changes no
+ * replication (DESIGN section 3).
  */
 
 /** Publication with nothing but the sender's own marker row. Idempotent. */
@@ -25,9 +26,10 @@ export async function ensurePublication(sql: Sql, from: NodeId, to: NodeId): Pro
 }
 
 /**
- * The slot on the sending node, made by itself: CREATE SUBSCRIPTION would make it inside a transaction of the receiver, and PostgreSQL makes a
- * slot only when every older write transaction of the sender has ended; two nodes that subscribe to each other would wait for ever.
- * A slot without a subscription is a crash's leftover and is made anew. Waits as PostgreSQL does, up to the statement's bound.
+ * The slot on the sending node, made by itself: CREATE SUBSCRIPTION would make it inside a transaction of the
+ * receiver, and PostgreSQL makes a slot only when every older write transaction of the sender has ended; two
+ * nodes that subscribe to each other would wait for ever. A slot without a subscription is a crash's leftover
+ * and is made anew. Waits as PostgreSQL does, up to the statement's bound.
  */
 export async function createSlot(sql: Sql, from: NodeId, to: NodeId): Promise<void> {
   const name = subscriptionName(from, to);
@@ -36,8 +38,9 @@ export async function createSlot(sql: Sql, from: NodeId, to: NodeId): Promise<vo
 }
 
 /**
- * Subscription of `to` on `from`; its slot has to be there. The receiver seeds the sender's marker row, because an UPDATE of a row it does
- * not have would be skipped; the publications' row filter keeps the seed from travelling on. Idempotent.
+ * Subscription of `to` on `from`; its slot has to be there. The receiver seeds the sender's marker row,
+ * because an UPDATE of a row it does not have would be skipped; the publications' row filter keeps the seed
+ * from travelling on. Idempotent.
  */
 export async function ensureSubscription(sql: Sql, from: NodeId, to: NodeId, sender: Address): Promise<void> {
   const name = subscriptionName(from, to);
@@ -60,10 +63,16 @@ export async function ensureSubscription(sql: Sql, from: NodeId, to: NodeId, sen
   if (stale.length > 0) await sql.query(stale.map((what) => `ALTER SUBSCRIPTION ${ident(name)} ${what}`).join(';\n'));
 }
 
-/** Whom workers run as: no client is that role, so that it can have limits of its own. The tables' owner could not even name them: clients have his rights. */
+/**
+ * Whom workers run as: no client is that role, so that it can have limits of its own. The tables' owner could
+ * not even name them: clients have his rights.
+ */
 const OWNER = TIDE_MANAGER;
 
-/** Takes up every table that the publication lists as one whose rows are there. `as`: where it is not to run yet, nor under its own name. */
+/**
+ * Takes up every table that the publication lists as one whose rows are there. `as`: where it is not to run
+ * yet, nor under its own name.
+ */
 export async function createSubscription(
   sql: Sql,
   from: NodeId,
@@ -82,7 +91,10 @@ export async function subscriptionExists(sql: Sql, from: NodeId, to: NodeId): Pr
   return rows.length > 0;
 }
 
-/** Drops the subscription without asking the sender for its slot, which `dropSlot` takes away there. Idempotent. */
+/**
+ * Drops the subscription without asking the sender for its slot, which `dropSlot` takes away there.
+ * Idempotent.
+ */
 export async function dropSubscription(sql: Sql, from: NodeId, to: NodeId): Promise<void> {
   if (!(await subscriptionExists(sql, from, to))) return;
   for (const statement of dropSubscriptionSql(subscriptionName(from, to))) await sql.query(statement);
@@ -98,7 +110,10 @@ export function dropSubscriptionSql(name: string): string[] {
   ];
 }
 
-/** Drops the slot and the publication on the sending side. A walsender that still holds the slot is ended first. Idempotent. */
+/**
+ * Drops the slot and the publication on the sending side. A walsender that still holds the slot is ended
+ * first. Idempotent.
+ */
 export async function dropSender(sql: Sql, from: NodeId, to: NodeId): Promise<void> {
   await dropSlot(sql, subscriptionName(from, to));
   await sql.query(`DROP PUBLICATION IF EXISTS ${ident(publicationName(to))}`);
@@ -112,7 +127,10 @@ export async function dropSlot(sql: Sql, name: string): Promise<void> {
   await sql.query('select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1', [name]);
 }
 
-/** Whether something flows: the subscription is there and enabled. The sender is asked for the slot by `slotExists`. */
+/**
+ * Whether something flows: the subscription is there and enabled. The sender is asked for the slot by
+ * `slotExists`.
+ */
 export async function subscriptionEnabled(sql: Sql, from: NodeId, to: NodeId): Promise<boolean> {
   const rows = await sql.query('select from pg_subscription where subname = $1 and subenabled', [
     subscriptionName(from, to),
@@ -141,7 +159,9 @@ export async function slotExists(sql: Sql, from: NodeId, to: NodeId): Promise<bo
   return rows.length > 0;
 }
 
-/** Whether somebody reads the slot now, also a connection that has yet to notice that its receiver is gone. */
+/**
+ * Whether somebody reads the slot now, also a connection that has yet to notice that its receiver is gone.
+ */
 export async function slotIsRead(sql: Sql, from: NodeId, to: NodeId): Promise<boolean> {
   const rows = await sql.query('select from pg_replication_slots where slot_name = $1 and active', [
     subscriptionName(from, to),
@@ -159,8 +179,8 @@ export async function disableSubscription(sql: Sql, from: NodeId, to: NodeId): P
 }
 
 /**
- * A worker looks whether it is still wanted only once it has its connection, which takes 20 s to fail where the sender's machine has vanished. It
- * has received nothing yet.
+ * A worker looks whether it is still wanted only once it has its connection, which takes 20 s to fail where
+ * the sender's machine has vanished. It has received nothing yet.
  */
 export async function endUnconnected(sql: Sql, from: NodeId, to: NodeId): Promise<void> {
   await sql.query(
@@ -171,7 +191,10 @@ export async function endUnconnected(sql: Sql, from: NodeId, to: NodeId): Promis
   );
 }
 
-/** How far a receiver has applied the sender's WAL, bytes; null as long as a worker still applies, or where there is no stream. */
+/**
+ * How far a receiver has applied the sender's WAL, bytes; null as long as a worker still applies, or where
+ * there is no stream.
+ */
 export async function appliedPosition(
   sql: Sql,
   from: NodeId,
@@ -186,7 +209,9 @@ export async function appliedPosition(
   return row ? { busy: row.busy, position: Number(row.position ?? 0) } : { busy: false, position: null };
 }
 
-/** Every slot that another node reads, those of table copies that were cut off included, and what it reads. */
+/**
+ * Every slot that another node reads, those of table copies that were cut off included, and what it reads.
+ */
 export async function dropSenders(sql: Sql, node: NodeId): Promise<void> {
   const slots = await sql.query<{ name: string }>(
     String.raw`select slot_name as name from pg_replication_slots
@@ -238,8 +263,9 @@ async function alterPublication(sql: Sql, to: NodeId, verb: 'ADD' | 'DROP', tabl
 }
 
 /**
- * Makes the receiver take up what the publication lists now; `copy`: tables new to it are copied first. `meanwhile` is done over and over
- * until it is through: it may wait for something that has to be taken out of its way.
+ * Makes the receiver take up what the publication lists now; `copy`: tables new to it are copied first.
+ * `meanwhile` is done over and over until it is through: it may wait for something that has to be taken out
+ * of its way.
  */
 export async function refresh(
   sql: Sql,
@@ -255,7 +281,10 @@ export async function refresh(
 }
 
 const REPEAT_MS = 200;
-/** Between two looks for a marker, at the most: a swing waits for one while it holds its lock, and looks more often at first. */
+/**
+ * Between two looks for a marker, at the most: a swing waits for one while it holds its lock, and looks more
+ * often at first.
+ */
 const MARKER_POLL_MS = 20;
 
 async function repeatDuring(work: Promise<unknown>, repeat: () => Promise<void>): Promise<void> {
@@ -266,7 +295,10 @@ async function repeatDuring(work: Promise<unknown>, repeat: () => Promise<void>)
   while (!(await Promise.race([ended, sleep(REPEAT_MS, false)]))) await repeat();
 }
 
-/** The slot on the sender with which a table's first copy is made (PostgreSQL: ReplicationSlotNameForTablesync). */
+/**
+ * The slot on the sender with which a table's first copy is made (PostgreSQL:
+ * ReplicationSlotNameForTablesync).
+ */
 export async function tableSyncSlot(sql: Sql, from: NodeId, to: NodeId, table: string): Promise<string> {
   const [row] = await sql.query<{ name: string }>(
     `select format('pg_%s_sync_%s_%s', s.oid, c.oid, (select system_identifier from pg_control_system())) as name
@@ -277,7 +309,10 @@ export async function tableSyncSlot(sql: Sql, from: NodeId, to: NodeId, table: s
   return must(row, `subscription ${subscriptionName(from, to)} and table ${table}`).name;
 }
 
-/** WAL kept for a stream's receiver, bytes: what it has not confirmed, and for a copy what has been written since that began. */
+/**
+ * WAL kept for a stream's receiver, bytes: what it has not confirmed, and for a copy what has been written
+ * since that began.
+ */
 export async function keptWal(sql: Sql, stream: string, copySlot: string | null): Promise<number> {
   const [row] = await sql.query<{ bytes: string }>(
     `select coalesce(max(pg_current_wal_lsn() - case slot_name when $1 then confirmed_flush_lsn else restart_lsn end), 0) as bytes
@@ -301,8 +336,8 @@ export async function readSlots(sql: Sql): Promise<Map<string, SlotState>> {
 }
 
 /**
- * PostgreSQL removes WAL at checkpoints only, which may be minutes away. One that takes longer than a statement may is gone on with by the
- * server: nobody has to wait for it.
+ * PostgreSQL removes WAL at checkpoints only, which may be minutes away. One that takes longer than a
+ * statement may is gone on with by the server: nobody has to wait for it.
  */
 export async function removeWal(sql: Sql): Promise<void> {
   await sql.query('CHECKPOINT').catch((error: unknown) => {
@@ -311,8 +346,9 @@ export async function removeWal(sql: Sql): Promise<void> {
 }
 
 /**
- * Ends the walsender of a slot whose name begins so. While it makes a slot, a walsender waits for older transactions, however long, and
- * does not notice that its receiver has given up; whoever drops the slot would wait with it.
+ * Ends the walsender of a slot whose name begins so. While it makes a slot, a walsender waits for older
+ * transactions, however long, and does not notice that its receiver has given up; whoever drops the slot
+ * would wait with it.
  */
 export async function endWalsender(sql: Sql, slot: string): Promise<void> {
   await sql.query(
@@ -321,7 +357,10 @@ export async function endWalsender(sql: Sql, slot: string): Promise<void> {
   );
 }
 
-/** Raises the node's marker and returns its new value: whatever the node wrote before has a lower place in every stream it sends. */
+/**
+ * Raises the node's marker and returns its new value: whatever the node wrote before has a lower place in
+ * every stream it sends.
+ */
 export async function writeMarker(sql: Sql, node: NodeId): Promise<string> {
   const [row] = await sql.query<{ value: string }>(
     `insert into tide.marker as m values ($1, 1) on conflict (src) do update set value = m.value + 1 returning value`,
@@ -331,8 +370,9 @@ export async function writeMarker(sql: Sql, node: NodeId): Promise<string> {
 }
 
 /**
- * True once the receiver has applied the marker; false when `timeoutMs` ran out. The server is asked over and over: what it sleeps itself ends
- * by a clock that may be set back meanwhile, and its session would stay, with its snapshot, for as long as that.
+ * True once the receiver has applied the marker; false when `timeoutMs` ran out. The server is asked over and
+ * over: what it sleeps itself ends by a clock that may be set back meanwhile, and its session would stay,
+ * with its snapshot, for as long as that.
  */
 export async function awaitMarker(sql: Sql, from: NodeId, value: string, timeoutMs: number): Promise<boolean> {
   const sinceMs = performance.now();

@@ -18,7 +18,10 @@ export function inDatabase(address: Address): InDatabase {
     inSession(address, { ...SESSION, database, settings: quiet }, (client) => work(sqlOf(client)));
 }
 
-/** As a client: what runs there has a client's rights. Throws NODE_UNREACHABLE, also where there is no room for a client. */
+/**
+ * As a client: what runs there has a client's rights. Throws NODE_UNREACHABLE, also where there is no room
+ * for a client.
+ */
 export async function asUser<T>(node: NodeId, address: Address, work: (sql: Sql) => Promise<T>): Promise<T> {
   try {
     return await inSession(address, { ...SESSION, role: TIDE_USER, settings }, (client) => work(sqlOf(client)));

@@ -3,14 +3,18 @@ import { isLockFailure, type Sql, sqlstateOf } from './client.ts';
 
 /** Oid of the superuser that initdb has made. */
 export const BOOTSTRAP_OID = 10;
-/** PostgreSQL's FirstNormalObjectId: what initdb makes has a lower oid, and stays with the superuser. Large objects, of which it makes none, may have any. */
+/**
+ * PostgreSQL's FirstNormalObjectId: what initdb makes has a lower oid, and stays with the superuser. Large
+ * objects, of which it makes none, may have any.
+ */
 const FIRST_USER_OID = 16_384;
 
 const OWN_SCHEMAS = `('tide', 'tide_hinge', 'tide_data', 'tide_remote')`;
 
 /**
- * Everything in a database that has an owner: class, oid, owner, schema. Not what follows something else (indexes, sequences of a column, array
- * types), what belongs to an extension, which PostgreSQL cannot give to somebody else, or temporary tables.
+ * Everything in a database that has an owner: class, oid, owner, schema. Not what follows something else
+ * (indexes, sequences of a column, array types), what belongs to an extension, which PostgreSQL cannot give
+ * to somebody else, or temporary tables.
  */
 const OWNED = `
   select 'pg_class'::regclass as class, c.oid, relowner as owner, relnamespace as schema from pg_class c
@@ -62,9 +66,10 @@ const GONE = ['42P01', '42704', '42883', '3F000'];
 const LOCK_MS = 100;
 
 /**
- * Gives everything in the database to whom it belongs: distributed tables to their owner, the rest of pgtide's to the manager, and what the superuser of
- * initdb owns to `clients`. Beside all that goes on there, one after the other: a lock that others would queue behind is given up after a moment, and
- * asked for again at the next call. Gives how many are left. Needs a session.
+ * Gives everything in the database to whom it belongs: distributed tables to their owner, the rest of
+ * pgtide's to the manager, and what the superuser of initdb owns to `clients`. Beside all that goes on there,
+ * one after the other: a lock that others would queue behind is given up after a moment, and asked for again
+ * at the next call. Gives how many are left. Needs a session.
  */
 export async function giveToOwners(sql: Sql, clients: string): Promise<number> {
   const [pgtide] = await sql.query(`select where to_regclass('tide.distributed') is not null`);

@@ -5,19 +5,24 @@ import { ident, isLockFailure, literal, qualified, type Sql } from './client.ts'
 import { BOOTSTRAP_OID } from './ownership.ts';
 
 /**
- * The CHECK constraint of a replica's table that is equal to the partition constraints of the parent and of the hinge, with this node's oids: ATTACH
- * finds its own constraint implied and does not scan the rows (PostgreSQL manual, ALTER TABLE, "ATTACH PARTITION").
+ * The CHECK constraint of a replica's table that is equal to the partition constraints of the parent and of
+ * the hinge, with this node's oids: ATTACH finds its own constraint implied and does not scan the rows
+ * (PostgreSQL manual, ALTER TABLE, "ATTACH PARTITION").
  *
- * `satisfies_hash_partition` opens the parent that it names. An apply worker would wait there for whoever has locked that parent, and a client who
- * did, and whose commit waits for this follower, would wait for himself. So the constraint says something in a manager's sessions only
- * (`tide.attaches()`), and is constant everywhere else: rows come through the table above, which routes them, or from a leader's table where
- * they did.
+ * `satisfies_hash_partition` opens the parent that it names. An apply worker would wait there for whoever has
+ * locked that parent, and a client who did, and whose commit waits for this follower, would wait for himself.
+ * So the constraint says something in a manager's sessions only (`tide.attaches()`), and is constant
+ * everywhere else: rows come through the table above, which routes them, or from a leader's table where they
+ * did.
  */
 const CHECK = 'tide_partition';
 /** Those of version 0.1.0, which say the same in every session. */
 const OLD = ['tide_of_table', 'tide_of_hinge'];
 
-/** Statements that give a replica's table its constraint. A node that runs version 0.1.0 cannot tell its sessions apart yet. */
+/**
+ * Statements that give a replica's table its constraint. A node that runs version 0.1.0 cannot tell its
+ * sessions apart yet.
+ */
 export function partitionChecksSql(table: TableRecord, pid: number): string[] {
   const name = partitionTable(table.tid, pid);
   const satisfies = (relation: string, modulus: number, remainder: number) =>
@@ -47,8 +52,9 @@ interface OldChecks {
 }
 
 /**
- * Replaces the constraints of version 0.1.0 on this server, table after table, beside all that goes on there: a lock that nobody gets past is asked for
- * twice per table, and given up after a moment. Each part is a transaction, and what has been done is read from the server.
+ * Replaces the constraints of version 0.1.0 on this server, table after table, beside all that goes on there:
+ * a lock that nobody gets past is asked for twice per table, and given up after a moment. Each part is a
+ * transaction, and what has been done is read from the server.
  *
  * Gives the number of tables that are done, and of those that were in use and have to be tried again.
  */
@@ -81,8 +87,9 @@ async function readOldChecks(sql: Sql): Promise<OldChecks[]> {
 }
 
 /**
- * The old constraints prove until they are dropped what the new one says. So VALIDATE, which reads all rows beside everybody who writes, need not
- * open the parent, for as long as it takes: it runs as a superuser who is no manager, and whom the refusal of DDL has to let by.
+ * The old constraints prove until they are dropped what the new one says. So VALIDATE, which reads all rows
+ * beside everybody who writes, need not open the parent, for as long as it takes: it runs as a superuser who
+ * is no manager, and whom the refusal of DDL has to let by.
  */
 async function renew(sql: Sql, { name, condition, old, isAdded, isValid }: OldChecks): Promise<void> {
   const table = qualified(SCHEMAS.data, name);

@@ -7,8 +7,8 @@ import { literal, type Sql } from './client.ts';
 import { writeMarker } from './mesh.ts';
 
 /**
- * A quorum as PostgreSQL takes it (manual, 19.6.2). A walsender is known there by the application name of its subscriber, which is the
- * subscription's name.
+ * A quorum as PostgreSQL takes it (manual, 19.6.2). A walsender is known there by the application name of its
+ * subscriber, which is the subscription's name.
  */
 export function quorumText(node: NodeId, { count, nodes }: Quorum): string {
   if (count === 0) return '';
@@ -33,10 +33,11 @@ const TAKEN_MS = 5_000;
 const LOOK_MS = 5;
 
 /**
- * Sets it and waits until it is in force: a session has the new value, and every walsender (that has been answered before, or it would count
- * nowhere) has taken up whether it is in the list. A walsender reads settings it was told of before it reads its receiver's next answer, so
- * that by then none judges by the old count either. Commits that wait already are judged anew only when such an answer comes, which on a
- * quiet node takes ten seconds: the marker draws one at once.
+ * Sets it and waits until it is in force: a session has the new value, and every walsender (that has been
+ * answered before, or it would count nowhere) has taken up whether it is in the list. A walsender reads
+ * settings it was told of before it reads its receiver's next answer, so that by then none judges by the old
+ * count either. Commits that wait already are judged anew only when such an answer comes, which on a quiet
+ * node takes ten seconds: the marker draws one at once.
  */
 export async function setQuorum(sql: Sql, node: NodeId, quorum: Quorum): Promise<void> {
   const text = quorumText(node, quorum);
@@ -51,9 +52,11 @@ const isInForce = (before: Quorum | null) =>
   before === null || (before.count > 0 && before.count <= before.nodes.length);
 
 /**
- * Whether commits wait at all stands in shared memory, and only the checkpointer writes it there when it takes the list up (SyncRepUpdateSyncStandbysDefined
- * in PostgreSQL's syncrep.c), which may be after a checkpoint that takes seconds. So the first list is one that nobody can satisfy, until a commit is
- * seen to wait; after that, commits find the flag, and judge by the list. A commit that did not wait is no proof of anything.
+ * Whether commits wait at all stands in shared memory, and only the checkpointer writes it there when it
+ * takes the list up (SyncRepUpdateSyncStandbysDefined in PostgreSQL's syncrep.c), which may be after a
+ * checkpoint that takes seconds. So the first list is one that nobody can satisfy, until a commit is seen to
+ * wait; after that, commits find the flag, and judge by the list. A commit that did not wait is no proof of
+ * anything.
  */
 async function beginWaiting(sql: Sql, node: NodeId, { nodes }: Quorum): Promise<void> {
   const text = quorumText(node, { count: nodes.length + 1, nodes });

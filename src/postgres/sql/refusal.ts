@@ -3,8 +3,9 @@ import { partitionTable, SCHEMAS } from '../../catalog/names.ts';
 import { isLockFailure, literal, qualified, type Sql } from './client.ts';
 
 /**
- * A refusal: two triggers on a leader's replica table that let no write in (TD005). For each row, because only those are fired by what comes through
- * the table above it; TRUNCATE fires on every table that it reaches. Apply workers, and the copy of a replica, fire neither.
+ * A refusal: two triggers on a leader's replica table that let no write in (TD005). For each row, because
+ * only those are fired by what comes through the table above it; TRUNCATE fires on every table that it
+ * reaches. Apply workers, and the copy of a replica, fire neither.
  */
 const ROWS = 'tide_refusal';
 const TRUNCATE = 'tide_refusal_truncate';
@@ -20,18 +21,21 @@ export async function readRefusals(sql: Sql): Promise<Map<string, 'on' | 'off'>>
 }
 
 /**
- * How long writers of the partition queue behind the request for the lock, and so how long one may take beside which others have begun. They could
- * not be acknowledged anyway, and readers do not queue.
+ * How long writers of the partition queue behind the request for the lock, and so how long one may take
+ * beside which others have begun. They could not be acknowledged anyway, and readers do not queue.
  */
 const LOCK_MS = 2_000;
 const LOOK_MS = 20;
 
 /**
- * Comes back when no transaction that has written to the partition is open or waits for its quorum, and none can begin. CREATE TRIGGER takes a
- * lock that conflicts with every writer's and with no reader's, and a commit that waits for its quorum holds its locks until it is acknowledged:
- * so whoever waits is ended, without an acknowledgement (PostgreSQL manual, 26.2.8.4). The low `deadlock_timeout` ends an autovacuum in the way.
+ * Comes back when no transaction that has written to the partition is open or waits for its quorum, and none
+ * can begin. CREATE TRIGGER takes a lock that conflicts with every writer's and with no reader's, and a
+ * commit that waits for its quorum holds its locks until it is acknowledged: so whoever waits is ended,
+ * without an acknowledgement (PostgreSQL manual, 26.2.8.4). The low `deadlock_timeout` ends an autovacuum in
+ * the way.
  *
- * `session`: one connection; `beside`: another, while the first waits. Throws a lock failure where somebody's transaction stays open.
+ * `session`: one connection; `beside`: another, while the first waits. Throws a lock failure where somebody's
+ * transaction stays open.
  */
 export async function refuseWrites(
   session: Sql,
@@ -63,8 +67,8 @@ export async function refuseWrites(
 }
 
 /**
- * Ends the sessions in the way of `waiting` that wait for their quorum: their clients hear nothing more. A prepared transaction is in the way itself
- * (pid 0), while another session waits with its COMMIT PREPARED.
+ * Ends the sessions in the way of `waiting` that wait for their quorum: their clients hear nothing more. A
+ * prepared transaction is in the way itself (pid 0), while another session waits with its COMMIT PREPARED.
  */
 async function endWaiters(sql: Sql, waiting: number): Promise<void> {
   await sql.query(
@@ -76,8 +80,9 @@ async function endWaiters(sql: Sql, waiting: number): Promise<void> {
 }
 
 /**
- * Lets writes in again: at once by disabling the triggers, which holds up no reader. To drop them takes a lock that would, so that is done when it
- * is to be had without waiting; what is left is `off` until a later try. Idempotent.
+ * Lets writes in again: at once by disabling the triggers, which holds up no reader. To drop them takes a
+ * lock that would, so that is done when it is to be had without waiting; what is left is `off` until a later
+ * try. Idempotent.
  */
 export async function takeWrites(session: Sql, { tid, pid }: { tid: number; pid: number }): Promise<void> {
   const replica = qualified(SCHEMAS.data, partitionTable(tid, pid));

@@ -6,9 +6,9 @@ import { ident, literal, type Sql } from './client.ts';
 import { createSubscription, dropSubscriptionSql } from './mesh.ts';
 
 /**
- * PostgreSQL begins a stream that has ended again when its clock is `wal_retrieve_retry_interval` past the stream's last start
- * (`ApplyLauncherMain` in launcher.c). Where the clock was set back, that is as far away as it was set. It keeps last starts by the
- * subscription's oid: under a new one, the stream runs at once.
+ * PostgreSQL begins a stream that has ended again when its clock is `wal_retrieve_retry_interval` past the
+ * stream's last start (`ApplyLauncherMain` in launcher.c). Where the clock was set back, that is as far away
+ * as it was set. It keeps last starts by the subscription's oid: under a new one, the stream runs at once.
  */
 
 /** Every stream that the server is to receive, by its name. */
@@ -27,8 +27,9 @@ const nextName = (name: string) => `${name}_next`;
 const pastName = (name: string) => `${name}_past`;
 
 /**
- * Makes what a stream is to become: of the same name but for an ending, disabled, with every table that is published now as one whose rows are
- * there. Throws where the receiver does not reach the sender; nothing has changed then.
+ * Makes what a stream is to become: of the same name but for an ending, disabled, with every table that is
+ * published now as one whose rows are there. Throws where the receiver does not reach the sender; nothing has
+ * changed then.
  */
 export async function prepareRenewal(sql: Sql, from: NodeId, to: NodeId, sender: Address): Promise<void> {
   await forgetRenewal(sql, from, to);
@@ -37,9 +38,10 @@ export async function prepareRenewal(sql: Sql, from: NodeId, to: NodeId, sender:
 }
 
 /**
- * From here on that is the stream, and goes on where the other was. `applied`: how far that had come, bytes; it is disabled, and nothing is applied
- * any more. Its position is never in danger: dropping a subscription forgets it at once, whatever becomes of the transaction
- * (replorigin_state_clear), so the old one goes when the new one has its place. Needs a session.
+ * From here on that is the stream, and goes on where the other was. `applied`: how far that had come, bytes;
+ * it is disabled, and nothing is applied any more. Its position is never in danger: dropping a subscription
+ * forgets it at once, whatever becomes of the transaction (replorigin_state_clear), so the old one goes when
+ * the new one has its place. Needs a session.
  */
 export async function renew(sql: Sql, from: NodeId, to: NodeId, applied: number): Promise<void> {
   const name = subscriptionName(from, to);

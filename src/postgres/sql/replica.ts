@@ -40,7 +40,10 @@ export async function replicaExists(sql: Sql, tid: number, pid: number): Promise
   return rows.length > 0;
 }
 
-/** Drops a replica's rows. Refuses (REPLICA_IN_USE, or a lock failure) rather than wait where it is still in use. Idempotent. */
+/**
+ * Drops a replica's rows. Refuses (REPLICA_IN_USE, or a lock failure) rather than wait where it is still in
+ * use. Idempotent.
+ */
 export async function dropReplica(sql: Sql, node: NodeId, tid: number, pid: number): Promise<void> {
   const replica = qualified(SCHEMAS.data, partitionTable(tid, pid));
   const [attached] = await sql.query(
@@ -71,14 +74,17 @@ export interface ReplicaSize {
   isExact: boolean;
 }
 
-/** A lock may be taken between the look at the locks and the look at the table; the other bound is for a slow disk. */
+/**
+ * A lock may be taken between the look at the locks and the look at the table; the other bound is for a slow
+ * disk.
+ */
 const LOCK_MS = 100;
 const SIZES_MS = 5_000;
 
 /**
- * Sizes of all replica tables on a node: cheap enough to ask every few seconds, and asked of no table that is locked against everybody or is about to
- * be. pg_total_relation_size opens the table and all that belongs to it, and would stand in line behind a client's ACCESS EXCLUSIVE for as long as
- * he keeps it.
+ * Sizes of all replica tables on a node: cheap enough to ask every few seconds, and asked of no table that is
+ * locked against everybody or is about to be. pg_total_relation_size opens the table and all that belongs to
+ * it, and would stand in line behind a client's ACCESS EXCLUSIVE for as long as he keeps it.
  */
 export async function readSizes(sql: Sql): Promise<ReplicaSize[]> {
   return sizesOf(sql, null);

@@ -6,14 +6,14 @@ export const inTurn = (statements: string) =>
   `begin;\nselect pg_advisory_xact_lock(7461646501);\n${statements}\ncommit;\n`;
 
 /**
- * The roles between which rights are divided (ADR 0012). `tide` has the rights of the tables' owner without being able to become it, so that what it
- * may not do is refused by the guard, which says why. It gets to no hinge and to no replica's rows but through a table: schemas and foreign
- * servers are the manager's.
+ * The roles between which rights are divided (ADR 0012). `tide` has the rights of the tables' owner without
+ * being able to become it, so that what it may not do is refused by the guard, which says why. It gets to no
+ * hinge and to no replica's rows but through a table: schemas and foreign servers are the manager's.
  */
 
 /**
- * REASSIGN OWNED BY tide_owner is no event, so no guard sees it, and whoever inherits a role may do it. It fails on what only a superuser may
- * give away: a foreign data wrapper, which leads nowhere.
+ * REASSIGN OWNED BY tide_owner is no event, so no guard sees it, and whoever inherits a role may do it. It
+ * fails on what only a superuser may give away: a foreign data wrapper, which leads nowhere.
  */
 export const KEEPS_OWNER = 'tide_keeps_owner';
 
@@ -64,8 +64,8 @@ end $do$;
 `;
 
 /**
- * Makes the roles on a server whose node still runs version 0.1.0, so that a manager of this one can work there: what it makes belongs to them. Nothing
- * is taken from anybody yet.
+ * Makes the roles on a server whose node still runs version 0.1.0, so that a manager of this one can work
+ * there: what it makes belongs to them. Nothing is taken from anybody yet.
  */
 export async function ensureRoles(sql: Sql): Promise<void> {
   const [found] = await sql.query<{ older: boolean }>(

@@ -2,8 +2,9 @@ import { tideError } from '../../core/errors.ts';
 import { literal, type Sql, sqlstateOf } from './client.ts';
 
 /**
- * Checks and indexes are evaluated where a row is written and again by the apply workers of followers, in sessions with other settings. What is not the
- * same there could hold at the leader and fail at a follower, which would stop the stream. Throws TABLE_UNSUPPORTED.
+ * Checks and indexes are evaluated where a row is written and again by the apply workers of followers, in
+ * sessions with other settings. What is not the same there could hold at the leader and fail at a follower,
+ * which would stop the stream. Throws TABLE_UNSUPPORTED.
  */
 export async function refuseShifting(sql: Sql, relation: string): Promise<void> {
   await refuseMutableChecks(sql, relation);
@@ -35,8 +36,9 @@ async function refuseMutableChecks(sql: Sql, relation: string): Promise<void> {
 }
 
 /**
- * PostgreSQL takes the text of floats, of geometry and of bytea for immutable, although it follows `extra_float_digits` and `bytea_output`. In the
- * stored tree it is a conversion through the type's output function.
+ * PostgreSQL takes the text of floats, of geometry and of bytea for immutable, although it follows
+ * `extra_float_digits` and `bytea_output`. In the stored tree it is a conversion through the type's output
+ * function.
  */
 async function refuseTextOfSettings(sql: Sql, relation: string): Promise<void> {
   const [found] = await sql.query<{ what: string; type: string }>(

@@ -8,8 +8,9 @@ import { foreignTableSql } from './hinge.ts';
 import { partitionChecksSql } from './partition-checks.ts';
 
 /**
- * The statements that make a table's parent, its hinges and what each leads to on one node. They belong into one transaction: a hinge without
- * a child would silently hide its partition from a query. Replica tables of partitions led here have to exist.
+ * The statements that make a table's parent, its hinges and what each leads to on one node. They belong into
+ * one transaction: a hinge without a child would silently hide its partition from a query. Replica tables of
+ * partitions led here have to exist.
  */
 export function parentSql(node: number, table: TableRecord): string[] {
   const parent = qualified(table.schema, table.name);
@@ -42,7 +43,10 @@ export function parentSql(node: number, table: TableRecord): string[] {
   return statements;
 }
 
-/** Makes the parent with all that hangs on it, in one transaction. Idempotent. Throws TABLE_EXISTS where something else has its name. */
+/**
+ * Makes the parent with all that hangs on it, in one transaction. Idempotent. Throws TABLE_EXISTS where
+ * something else has its name.
+ */
 export async function createParent(sql: Sql, node: number, table: TableRecord): Promise<void> {
   if (await parentExists(sql, table)) return;
   const taken = await nameTaken(sql, table.schema, table.name);
@@ -50,7 +54,10 @@ export async function createParent(sql: Sql, node: number, table: TableRecord): 
   await sql.query(['BEGIN', ...parentSql(node, table), 'COMMIT'].join(';\n'));
 }
 
-/** What has the name of a table already, in PostgreSQL's words. The array types that come with others make room by themselves. */
+/**
+ * What has the name of a table already, in PostgreSQL's words. The array types that come with others make
+ * room by themselves.
+ */
 export async function nameTaken(sql: Sql, schema: string, name: string): Promise<string | null> {
   const [found] = await sql.query<{ what: string }>(
     `select pg_describe_object('pg_class'::regclass, c.oid, 0) as what
@@ -73,7 +80,10 @@ export async function parentExists(sql: Sql, table: Pick<TableRecord, 'tid'>): P
   return rows.length > 0;
 }
 
-/** Removes the parent with everything that hangs on it on this node, attached replica tables and foreign tables included. Idempotent. */
+/**
+ * Removes the parent with everything that hangs on it on this node, attached replica tables and foreign
+ * tables included. Idempotent.
+ */
 export async function dropParent(sql: Sql, table: TableRecord): Promise<void> {
   const parent = qualified(table.schema, table.name);
   const exists = await parentExists(sql, table);

@@ -1,9 +1,10 @@
 import type { PoolClient } from 'pg';
 
 /**
- * A manager's term on a server: two managers must not work there at the same time. Every server keeps the highest term that it has heard of. A
- * session of a manager announces its own before anything else: one that is older is refused (TD004), and a newer one first ends the sessions of
- * those before it. So what a frozen manager had begun here is over, committed or rolled back, before the next one looks.
+ * A manager's term on a server: two managers must not work there at the same time. Every server keeps the
+ * highest term that it has heard of. A session of a manager announces its own before anything else: one that
+ * is older is refused (TD004), and a newer one first ends the sessions of those before it. So what a frozen
+ * manager had begun here is over, committed or rolled back, before the next one looks.
  */
 export function managerName(term: number | null): `pgtide manager${string}` {
   return term === null ? 'pgtide manager' : `pgtide manager ${term}`;

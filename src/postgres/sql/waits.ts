@@ -22,11 +22,12 @@ const CLIENTS_ARE_SUPERUSERS = `(select rolsuper from pg_roles where rolname = '
 const XACT = `(extract(epoch from a.backend_start) || '/' || extract(epoch from a.xact_start))`;
 
 /**
- * Sessions of clients and of other nodes with a transaction open, and what each waits for. pgtide's own are left out: their waits are bounded. The
- * locks are looked at only where somebody waits for one.
+ * Sessions of clients and of other nodes with a transaction open, and what each waits for. pgtide's own are
+ * left out: their waits are bounded. The locks are looked at only where somebody waits for one.
  *
- * Whose transaction a session works for, postgres_fdw says in its name (`hinge.ts`). A client may call itself the same, but is not the role of other nodes.
- * While clients are superusers, other nodes come as they do: then they are whoever comes over TCP.
+ * Whose transaction a session works for, postgres_fdw says in its name (`hinge.ts`). A client may call itself
+ * the same, but is not the role of other nodes. While clients are superusers, other nodes come as they do:
+ * then they are whoever comes over TCP.
  */
 export async function readOpenSessions(sql: Sql): Promise<OpenSession[]> {
   const rows = await sql.query<Omit<OpenSession, 'via'> & { via: string | null }>(

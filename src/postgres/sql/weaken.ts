@@ -6,9 +6,10 @@ import { BOOTSTRAP_OID, giveToOwners } from './ownership.ts';
 import { inTurn } from './roles.ts';
 
 /**
- * How the superuser `tide` of version 0.1.0 becomes an ordinary role, beside all that goes on. There it is the superuser of initdb, which cannot be
- * taken its rights: so another role gets all that it has, table after table, and then its name. What has been done is read from the server; every
- * part can be cut off and done again.
+ * How the superuser `tide` of version 0.1.0 becomes an ordinary role, beside all that goes on. There it is
+ * the superuser of initdb, which cannot be taken its rights: so another role gets all that it has, table
+ * after table, and then its name. What has been done is read from the server; every part can be cut off and
+ * done again.
  */
 
 /** Who gets the name, as a superuser until then: what has changed hands may be used as before. */
@@ -18,8 +19,8 @@ const NEXT = 'tide_next';
 const LEADS_TO_NODES = `srvname ~ '^(tide_n|t[0-9]+_p[0-9]+_fwd_e)[0-9]+$'`;
 
 /**
- * Other nodes are reached, by whoever it is, and send, as the roles that are made for it; nobody is kept out yet.
- * Idempotent.
+ * Other nodes are reached, by whoever it is, and send, as the roles that are made for it; nobody is kept out
+ * yet. Idempotent.
  */
 export async function useOwnRoles(sql: Sql): Promise<void> {
   // Who gets the clients' name is not who has it now, and finds no mapping of that one.
@@ -56,8 +57,8 @@ export async function useOwnRoles(sql: Sql): Promise<void> {
 export type InDatabase = (database: string, work: (sql: Sql) => Promise<number>) => Promise<number>;
 
 /**
- * One try to make clients of a server ordinary. `done`: they are, and nobody is left who came in before. Else what is left, in words; the next call
- * goes on. `sql`: a session in the database of pgtide.
+ * One try to make clients of a server ordinary. `done`: they are, and nobody is left who came in before. Else
+ * what is left, in words; the next call goes on. `sql`: a session in the database of pgtide.
  */
 export async function weakenClients(sql: Sql, elsewhere: InDatabase): Promise<'already' | 'done' | string> {
   const before = await readClients(sql);
@@ -108,8 +109,9 @@ const MAKE_NEXT = `do $do$ begin
 end $do$;`;
 
 /**
- * In one transaction: the name, what was set for it, whom it was granted to and what it was granted, and the databases. It may see to the roles that
- * were made before as to those that it makes from now on (PostgreSQL manual, CREATEROLE), unless they can do what it cannot.
+ * In one transaction: the name, what was set for it, whom it was granted to and what it was granted, and the
+ * databases. It may see to the roles that were made before as to those that it makes from now on (PostgreSQL
+ * manual, CREATEROLE), unless they can do what it cannot.
  */
 const TAKE_THE_NAME = `do $do$
 declare one record;
@@ -168,7 +170,10 @@ revoke connect on database postgres, template1 from public;
 /** How long a transaction that began before may go on. */
 const LAST_MS = 5_000;
 
-/** Ends sessions of the superuser of initdb, which was everybody's: those that do nothing at once, the others in time. Gives how many it has found. */
+/**
+ * Ends sessions of the superuser of initdb, which was everybody's: those that do nothing at once, the others
+ * in time. Gives how many it has found.
+ */
 async function endOld(sql: Sql): Promise<number> {
   const found = await sql.query(
     `select case when state = 'idle' or clock_timestamp() - xact_start > interval '${LAST_MS} ms' then pg_terminate_backend(pid) end

@@ -4,8 +4,8 @@ import { trySignal } from '../../../src/demo/processes.ts';
 import type { LocalCluster } from '../../support/cluster.ts';
 
 /**
- * Stops a node in the middle of whatever it does: its own process, its postmaster and every server process, by pid. Connections stay open
- * and say nothing. Returns what lets it go on.
+ * Stops a node in the middle of whatever it does: its own process, its postmaster and every server process,
+ * by pid. Connections stay open and say nothing. Returns what lets it go on.
  */
 export function freezeNode(cluster: LocalCluster, id: number): () => void {
   const node = must(cluster.nodePid(id), `process of node ${id}`);

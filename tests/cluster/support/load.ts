@@ -5,7 +5,10 @@ import { messageOf } from '../../../src/core/errors.ts';
 import { Ledger } from '../../../src/demo/ledger.ts';
 import { createTable, type LocalCluster } from '../../support/cluster.ts';
 
-/** Every writer has this many of the rows that are there from the start; it updates them and adds rows of its own. */
+/**
+ * Every writer has this many of the rows that are there from the start; it updates them and adds rows of its
+ * own.
+ */
 const BASE_PER_WRITER = 500;
 const KEYS_PER_WRITER = 1_000_000;
 
@@ -34,8 +37,9 @@ export interface LoadOptions {
 }
 
 /**
- * Traffic with a ledger: writers on keys of their own (autocommit and transactions over several partitions), point readers, and counters
- * of all rows that are there from the start. Whatever fails or misses rows is kept with its details.
+ * Traffic with a ledger: writers on keys of their own (autocommit and transactions over several partitions),
+ * point readers, and counters of all rows that are there from the start. Whatever fails or misses rows is
+ * kept with its details.
  */
 export class Load {
   readonly ledger = new Ledger();

@@ -8,7 +8,10 @@ import type { Load } from './load.ts';
 
 /** What every test of a move asserts in the end. */
 
-/** Scheduling on two cores that everybody shares: the server's own bound is exact, the manager's clock sees it a little later. */
+/**
+ * Scheduling on two cores that everybody shares: the server's own bound is exact, the manager's clock sees it
+ * a little later.
+ */
 export const SLACK_MS = 60;
 const WAIT_MS = 30_000;
 
@@ -24,7 +27,10 @@ export async function expectNothingLost(cluster: LocalCluster, load: Load, nodes
   }
 }
 
-/** Hinges lead straight to the leaders, guards are on exactly where they belong, and the doctor has nothing to say. */
+/**
+ * Hinges lead straight to the leaders, guards are on exactly where they belong, and the doctor has nothing to
+ * say.
+ */
 export async function expectSettled(cluster: LocalCluster, nodes: readonly number[]): Promise<void> {
   await eventually(async () => expect(await crookedHinges(cluster, nodes)).toEqual([]));
   expect(await wrongGuards(cluster)).toEqual([]);

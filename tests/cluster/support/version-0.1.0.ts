@@ -11,7 +11,10 @@ const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 /** What a test says, loudly, where the sources of 0.1.0 are not there. */
 export const NO_HISTORY = `this checkout has no commit ${COMMIT} (a shallow clone, or no git): upgrades from 0.1.0 are NOT tested`;
 
-/** Builds 0.1.0 into a directory of its own; null where this checkout does not have its history. The caller removes `dir`. */
+/**
+ * Builds 0.1.0 into a directory of its own; null where this checkout does not have its history. The caller
+ * removes `dir`.
+ */
 export function buildOldVersion(): { dir: string; program: string } | null {
   try {
     execFileSync('git', ['cat-file', '-e', `${COMMIT}^{commit}`], { cwd: ROOT, stdio: 'ignore' });

@@ -6,8 +6,8 @@ import type { LocalCluster } from '../../support/cluster.ts';
 const POLL_MS = 100;
 
 /**
- * Watches who waits for whom on all nodes, from outside. A wait that two looks in a row have met was there all the time between them, so waits in a
- * circle that were all met by both are a deadlock.
+ * Watches who waits for whom on all nodes, from outside. A wait that two looks in a row have met was there
+ * all the time between them, so waits in a circle that were all met by both are a deadlock.
  */
 export class WaitGraph {
   /** Longest that a deadlock was seen, milliseconds, from the look that met it first. */
@@ -72,7 +72,10 @@ export class WaitGraph {
   }
 }
 
-/** Waits that neither begin with somebody nobody waits for nor end with somebody who waits for nobody: what is left without those. */
+/**
+ * Waits that neither begin with somebody nobody waits for nor end with somebody who waits for nobody: what is
+ * left without those.
+ */
 function circles(edges: readonly WaitEdge[]): WaitEdge[] {
   const waits = new Set(edges.map((e) => e.from.id));
   const awaited = new Set(edges.map((e) => e.to.id));

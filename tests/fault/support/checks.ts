@@ -22,7 +22,9 @@ export async function untilStep(cluster: LocalCluster, id: number, step: string)
   }
 }
 
-/** The operation once it has ended, however. It has to go on by itself, across restarts of whoever is asked. */
+/**
+ * The operation once it has ended, however. It has to go on by itself, across restarts of whoever is asked.
+ */
 export async function untilEnded(cluster: LocalCluster, id: number, timeoutMs = 60_000): Promise<OperationResult> {
   const until = performance.now() + timeoutMs;
   let last: OperationResult | null = null;
@@ -39,7 +41,10 @@ export async function untilEnded(cluster: LocalCluster, id: number, timeoutMs = 
   );
 }
 
-/** Everything a cluster at rest has to be, as sentences about what it is not. Waits for what takes its time, and looks again where it changes meanwhile. */
+/**
+ * Everything a cluster at rest has to be, as sentences about what it is not. Waits for what takes its time,
+ * and looks again where it changes meanwhile.
+ */
 export async function whatIsWrong(cluster: LocalCluster, nodes: readonly number[]): Promise<string[]> {
   const until = performance.now() + CONVERGE_MS;
   for (;;) {
@@ -115,8 +120,9 @@ async function contents(cluster: LocalCluster, row: { tid: number; pid: number; 
 }
 
 /**
- * Somebody's transaction that has run `sql` and stays open, in a session of its own: an operation that has to wait for it does, and so
- * waits where a test wants it. By itself it comes from another node, and may name hinges.
+ * Somebody's transaction that has run `sql` and stays open, in a session of its own: an operation that has to
+ * wait for it does, and so waits where a test wants it. By itself it comes from another node, and may name
+ * hinges.
  */
 export async function hold(port: number, sql: string, user = TIDE_PEER): Promise<pg.Client> {
   const client = new pg.Client({ host: '127.0.0.1', port, user, database: 'tide' });

@@ -10,7 +10,10 @@ const PAUSE_MS = 4;
 const STATEMENT_MS = 2_000;
 const WATCH_MS = 100;
 
-/** SQLSTATEs after which a statement has certainly not happened: conflict, no leader here, nobody let in, no connection to the leader. */
+/**
+ * SQLSTATEs after which a statement has certainly not happened: conflict, no leader here, nobody let in, no
+ * connection to the leader.
+ */
 const REFUSED = new Set(['40001', '40P01', 'TD001', '57P03', '28000', '53300', '55P03', '08001']);
 
 export async function createHistoryTable(cluster: LocalCluster, replicas: number): Promise<void> {
@@ -24,14 +27,20 @@ interface HistoriansOptions {
   perNode: number;
   patient?: number;
   patientMs?: number;
-  /** Further clients, through one node, that only read, and only what is in these partitions: those that write wait for what does not come. */
+  /**
+   * Further clients, through one node, that only read, and only what is in these partitions: those that write
+   * wait for what does not come.
+   */
   readers?: { node: number; pids: ReadonlySet<number>; count: number };
 }
 
 let nextKey = 1;
 let nextValue = 1;
 
-/** Clients that write registers and lists through nodes, read them, and keep what they saw. Each set has keys of its own. */
+/**
+ * Clients that write registers and lists through nodes, read them, and keep what they saw. Each set has keys
+ * of its own.
+ */
 export class Historians {
   readonly history: Operation[] = [];
   readonly #cluster: LocalCluster;
@@ -49,8 +58,9 @@ export class Historians {
   }
 
   /**
-   * Makes the keys, and begins: `perNode` clients through each node, half of them through its listen port and half past it. `manager`: whoever
-   * is asked, it or a node that asks it. `patient`: those through this node give nothing up before `patientMs`.
+   * Makes the keys, and begins: `perNode` clients through each node, half of them through its listen port and
+   * half past it. `manager`: whoever is asked, it or a node that asks it. `patient`: those through this node
+   * give nothing up before `patientMs`.
    */
   static async start(cluster: LocalCluster, options: HistoriansOptions): Promise<Historians> {
     const first = nextKey;
@@ -131,7 +141,8 @@ export class Historians {
     const what = kind === 'write' ? 'value = $2' : 'items = items || $2::bigint';
     const text = `UPDATE history SET ${what} WHERE id = $1 RETURNING tableoid::regclass::text AS at`;
     const done = await this.#run<{ at: string }>(pool, text, [key, value]);
-    // The key is there from the beginning: a statement that does not find it has done nothing, and a later read says so.
+    // The key is there from the beginning: a statement that does not find it has done nothing, and a later
+    // read says so.
     const outcome = done.outcome === 'ok' && !done.row ? 'fail' : done.outcome;
     this.#keep({ ...done, outcome, kind, key, node, value, items: [], at: done.row?.at });
   }

@@ -1,9 +1,11 @@
 /**
- * What clients saw, and whether one register and one list per key could have shown it to them. Times are those of one clock, the clients'.
+ * What clients saw, and whether one register and one list per key could have shown it to them. Times are
+ * those of one clock, the clients'.
  *
- * Registers: every value is written once, so that a read names its write, and whether an order exists that everybody could have seen is
- * decided without a search (Gibbons and Korach, Testing Shared Memories, 1997, theorem 4.1: zones). A write whose outcome is unknown has no end; one that nobody read
- * need not have happened. Lists: every appended value is there once, in an order that real time allows.
+ * Registers: every value is written once, so that a read names its write, and whether an order exists that
+ * everybody could have seen is decided without a search (Gibbons and Korach, Testing Shared Memories, 1997,
+ * theorem 4.1: zones). A write whose outcome is unknown has no end; one that nobody read need not have
+ * happened. Lists: every appended value is there once, in an order that real time allows.
  */
 export interface Operation {
   readonly kind: 'write' | 'append' | 'read';
@@ -36,7 +38,10 @@ export interface Epoch {
 /** The value and the list that every key begins with. */
 export const INITIAL = 0;
 
-/** Everything that is wrong with a history, as sentences; at most a few of each kind. `epochs`: every one that any partition has had. */
+/**
+ * Everything that is wrong with a history, as sentences; at most a few of each kind. `epochs`: every one that
+ * any partition has had.
+ */
 export function whatIsWrongWith(history: readonly Operation[], epochs: readonly Epoch[]): string[] {
   const byKey = groupBy(history, (o) => o.key);
   return [
@@ -89,8 +94,9 @@ function registerFaults(ops: readonly Operation[]): string[] {
 const BEGINNING = { invokedMs: Number.NEGATIVE_INFINITY, endedMs: Number.NEGATIVE_INFINITY };
 
 /**
- * A value that was the register's for certain from one moment (one operation with it has ended) to another (one is yet to begin) leaves no
- * room there for a second such value, nor for any operation with another value that began and ended in between.
+ * A value that was the register's for certain from one moment (one operation with it has ended) to another
+ * (one is yet to begin) leaves no room there for a second such value, nor for any operation with another
+ * value that began and ended in between.
  */
 function conflicts(zones: readonly Zone[]): string[] {
   const held = zones.filter((z) => z.endedMs < z.invokedMs).sort((a, b) => a.endedMs - b.endedMs);
@@ -156,8 +162,9 @@ function disorder(read: Operation, appends: ReadonlyMap<number, Operation>): str
 }
 
 /**
- * Every acknowledgement that a node gave for rows of its own belongs to an epoch in which it led, and of two that came one after the other the
- * later one to no earlier epoch. Each is given the earliest epoch possible; where there is none, two nodes led at once.
+ * Every acknowledgement that a node gave for rows of its own belongs to an epoch in which it led, and of two
+ * that came one after the other the later one to no earlier epoch. Each is given the earliest epoch possible;
+ * where there is none, two nodes led at once.
  */
 function leaderFaults(ops: readonly Operation[], epochs: readonly Epoch[]): string[] {
   const acknowledged = ops

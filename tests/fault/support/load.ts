@@ -29,7 +29,10 @@ export interface Fault {
 
 const NONE: Fault = { through: [], pids: [] };
 
-/** What an interrupted write leaves: between `acknowledged` and `acknowledged + doubtful` writes happened to the row. */
+/**
+ * What an interrupted write leaves: between `acknowledged` and `acknowledged + doubtful` writes happened to
+ * the row.
+ */
 interface Row {
   acknowledged: number;
   doubtful: number;
@@ -38,8 +41,8 @@ interface Row {
 }
 
 /**
- * Writers, readers and a counter through all nodes. A row counts its own writes, so that one that was lost or done twice shows, whenever
- * it happened. Statements that no fault excuses have to succeed.
+ * Writers, readers and a counter through all nodes. A row counts its own writes, so that one that was lost or
+ * done twice shows, whenever it happened. Statements that no fault excuses have to succeed.
  */
 export class Load {
   readonly failures: string[] = [];
@@ -76,7 +79,10 @@ export class Load {
     return load;
   }
 
-  /** Works until `stop`, through the nodes given, and no more through those that it worked through before: a test that failed may have left it at work. */
+  /**
+   * Works until `stop`, through the nodes given, and no more through those that it worked through before: a
+   * test that failed may have left it at work.
+   */
   start(nodes: readonly number[]): void {
     const before = this.stop();
     const stopping = new AbortController();
@@ -153,7 +159,8 @@ export class Load {
   }
 
   async #insert(writer: number, node: number): Promise<void> {
-    // The keys' partitions repeat those of the seeded keys only in name: asked of the server they would cost a statement each.
+    // The keys' partitions repeat those of the seeded keys only in name: asked of the server they would cost
+    // a statement each.
     const key = SEEDED * 10 + writer * WRITER_KEYS + must(this.#inserted[writer], 'writer');
     this.#inserted[writer] = must(this.#inserted[writer], 'writer') + 1;
     const row: Row = { acknowledged: 0, doubtful: 0, maybeAbsent: true };

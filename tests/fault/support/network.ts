@@ -9,8 +9,9 @@ import { isAlive, trySignal } from '../../../src/demo/processes.ts';
 const run = promisify(execFile);
 
 /**
- * Nodes in network namespaces of their own, with a router between them that can lose what one sends to another: packets vanish, nobody is
- * told, connections stay open. The test itself reaches every node always, as a client on the node's side of a cut does.
+ * Nodes in network namespaces of their own, with a router between them that can lose what one sends to
+ * another: packets vanish, nobody is told, connections stay open. The test itself reaches every node always,
+ * as a client on the node's side of a cut does.
  *
  *   node 1 (10.x.0.1) ──┐
  *   node 2 (10.x.0.2) ──┼── router ── this process (10.x.255.1)
@@ -120,7 +121,10 @@ export class Network {
     return (await this.#processes(node)).filter((pid) => trySignal(pid, signal)).length;
   }
 
-  /** SIGSTOP for everything that runs there, whatever is begun meanwhile too. Returns how many processes that are. */
+  /**
+   * SIGSTOP for everything that runs there, whatever is begun meanwhile too. Returns how many processes that
+   * are.
+   */
   async freeze(node: number): Promise<number> {
     for (;;) {
       const running = (await this.#processes(node)).filter(isRunning);

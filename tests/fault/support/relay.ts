@@ -1,13 +1,17 @@
 import { connect, createServer, type Server, type Socket } from 'node:net';
 
-/** What becomes of what goes between two nodes: late by so much; or taken, acknowledged by TCP, and never passed on. */
+/**
+ * What becomes of what goes between two nodes: late by so much; or taken, acknowledged by TCP, and never
+ * passed on.
+ */
 export type Wire = { readonly delayMs: number } | 'swallows';
 
 const CLEAR: Wire = { delayMs: 0 };
 
 /**
- * Stands between the nodes: everybody reaches everybody else through an address of the relay, which tells by a caller's address who it is.
- * A wire is one direction between two nodes, on connections that either of them has opened.
+ * Stands between the nodes: everybody reaches everybody else through an address of the relay, which tells by
+ * a caller's address who it is. A wire is one direction between two nodes, on connections that either of them
+ * has opened.
  */
 export class Relay {
   readonly #nodeAt: (address: string) => number | null;

@@ -34,7 +34,10 @@ export function launch(args: readonly string[], env: Record<string, string> = {}
   });
 }
 
-/** Processes that still have anything to do with a directory: by their command line or their working directory. */
+/**
+ * Processes that still have anything to do with a directory: by their command line or their working
+ * directory.
+ */
 export function processesOf(dir: string): string[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)

@@ -20,8 +20,9 @@ interface Row {
 }
 
 /**
- * Clients that write through every node, and know what they were told. A commit is told when the server that has it says so: at once, or
- * when as many of its quorum have confirmed it as it waits for. A client whose server or way there goes meanwhile knows nothing.
+ * Clients that write through every node, and know what they were told. A commit is told when the server that
+ * has it says so: at once, or when as many of its quorum have confirmed it as it waits for. A client whose
+ * server or way there goes meanwhile knows nothing.
  */
 export class Clients {
   readonly #world: SimWorld;

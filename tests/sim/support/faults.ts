@@ -136,7 +136,10 @@ export class Faults {
     for (const [, subscription] of streams) subscription.stalled = true;
   }
 
-  /** Now, or before or after one of the next changes of a server: of the one picked, or the one that is being changed. */
+  /**
+   * Now, or before or after one of the next changes of a server: of the one picked, or the one that is being
+   * changed.
+   */
   #atAChange(share: number, machine: Machine, strike: (changed: Machine, picked: Machine) => void): void {
     if (share < 0.3) strike(machine, machine);
     else

@@ -1,6 +1,6 @@
 /**
- * What a thousand seeds have to have done at the least, about half of what 160 were seen to do: a simulation in which nothing happens breaks no rule.
- * Figures are of the whole sweep.
+ * What a thousand seeds have to have done at the least, about half of what 160 were seen to do: a simulation
+ * in which nothing happens breaks no rule. Figures are of the whole sweep.
  */
 export const LOAD_PER_THOUSAND: Readonly<Record<string, number>> = {
   events: 7_000,

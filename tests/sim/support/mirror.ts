@@ -4,7 +4,10 @@ import type { OperationRecord } from '../../../src/operations/operation.ts';
 import { fromStored } from '../../../src/operations/stored.ts';
 import type { Write } from '../../../src/store/meta-store.ts';
 
-/** What the meta store says, read along with every write: what the rules judge by, whether or not a manager runs. */
+/**
+ * What the meta store says, read along with every write: what the rules judge by, whether or not a manager
+ * runs.
+ */
 export class Mirror {
   readonly operations = new Map<number, OperationRecord>();
   readonly #nodes = new Map<string, NodeRecord>();

@@ -6,7 +6,10 @@ import { META_FORMAT } from '../../../src/store/meta-store.ts';
 import type { Machine } from './machine.ts';
 import type { SimWorld } from './world.ts';
 
-/** What the node processes do (src/node): beat, obey the fence, start PostgreSQL again when it has ended, run the manager at home. */
+/**
+ * What the node processes do (src/node): beat, obey the fence, start PostgreSQL again when it has ended, run
+ * the manager at home.
+ */
 
 const BEAT_MS = 500;
 const CALL_MS = 2_000;

@@ -114,7 +114,9 @@ export class Operator {
     }
   }
 
-  /** Only of a machine that is really gone: that nobody can write there any more is what the operator asserts. */
+  /**
+   * Only of a machine that is really gone: that nobody can write there any more is what the operator asserts.
+   */
   #offline(share: number): AdminRequest | null {
     const gone = [...this.#world.machines.values()].filter((m) => !m.powered && !m.server.alive && !m.up);
     const machine = pick(gone, share);

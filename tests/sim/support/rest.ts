@@ -106,7 +106,10 @@ export class Rest {
     });
   }
 
-  /** What an operator does about what cannot mend itself: nodes that are lost or were set offline, plans without a target. */
+  /**
+   * What an operator does about what cannot mend itself: nodes that are lost or were set offline, plans
+   * without a target.
+   */
   async #mend(): Promise<void> {
     const { mirror, machines } = this.#world;
     for (const { id, outage, state } of connectedNodes(mirror.view)) {

@@ -42,7 +42,10 @@ const WEIGHTS = {
 export type What = keyof typeof WEIGHTS;
 export const ALL_EVENTS = Object.keys(WEIGHTS) as What[];
 
-/** Something that happens. `a`, `b`, `c`: 0 to 1, chance of its own: what is left out around it changes nothing about it. */
+/**
+ * Something that happens. `a`, `b`, `c`: 0 to 1, chance of its own: what is left out around it changes
+ * nothing about it.
+ */
 export interface SimEvent {
   readonly atMs: number;
   readonly what: What;

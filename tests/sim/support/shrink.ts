@@ -3,8 +3,9 @@ import { type Outcome, simulate } from './simulate.ts';
 import type { SimWorld } from './world.ts';
 
 /**
- * The script with events left out that a failure does not need: halves, quarters, single ones, again and again until nothing more can go or
- * `budgetMs` of real time is used up. It has to fail in the same way, as `kindOf` tells it.
+ * The script with events left out that a failure does not need: halves, quarters, single ones, again and
+ * again until nothing more can go or `budgetMs` of real time is used up. It has to fail in the same way, as
+ * `kindOf` tells it.
  */
 export async function shrink(
   script: Script,

@@ -28,7 +28,10 @@ export interface Outcome {
 
 const WRITE_MS = 400;
 const LOOK_MS = 5_000;
-/** An operation may be at a step this long without saying what it waits for: a statement that hangs is given up sooner. */
+/**
+ * An operation may be at a step this long without saying what it waits for: a statement that hangs is given
+ * up sooner.
+ */
 const SILENT_MS = 45_000;
 
 /** Plays a script from its beginning to rest. */

@@ -6,7 +6,10 @@ import { type Outcome, simulate } from './simulate.ts';
 export const HOURS = 0.008;
 const SHRINK_MS = 20_000;
 
-/** Plays `count` seeds from `first` on and adds up what happened in them. Throws, with a trace, at the first that breaks a rule. */
+/**
+ * Plays `count` seeds from `first` on and adds up what happened in them. Throws, with a trace, at the first
+ * that breaks a rule.
+ */
 export async function sweep(first: number, count: number): Promise<Map<string, number>> {
   const sums = new Map<string, number>();
   for (let seed = first; seed < first + count; seed++) {

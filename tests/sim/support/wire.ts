@@ -95,7 +95,8 @@ export function planeThrough(wire: Wire): DataPlane {
         const asked = places.filter((place) => name !== 'disconnectPair' || args[place] !== args[GONE]);
         const nodes = asked.map((place) => args[place] as NodeId);
         const call = () => (target[name] as (...a: unknown[]) => Promise<unknown>).apply(target, args);
-        // Whoever works on a stream queues for it at the moment of the call; what it changes there is reached by itself.
+        // Whoever works on a stream queues for it at the moment of the call; what it changes there is reached
+        // by itself.
         const begun = PAIRED.has(name) ? call() : null;
         begun?.catch(() => {});
         for (const node of nodes) await reach(wire, node);

@@ -28,14 +28,20 @@ const BROKEN = 'broken invariant';
 const LAG_LASTS_MS = 700;
 const LAG_MS = 200;
 
-/** Every stream has its own lag, another one in every spell: mostly a few milliseconds, sometimes nearly as long as a swing may take. */
+/**
+ * Every stream has its own lag, another one in every spell: mostly a few milliseconds, sometimes nearly as
+ * long as a swing may take.
+ */
 function lagMs(salt: number, from: NodeId, to: NodeId, spell: number): number {
   let x = Math.imul(salt ^ Math.imul(from * 31 + to, 0x9e3779b1) ^ Math.imul(spell, 0x85ebca6b), 0xc2b2ae35);
   x = Math.imul(x ^ (x >>> 15), 0x27d4eb2f);
   return 1 + LAG_MS * (((x ^ (x >>> 13)) >>> 0) / 2 ** 32) ** 4;
 }
 
-/** Machines, the network between them, and one manager at a time, which is the real one over a store in memory. */
+/**
+ * Machines, the network between them, and one manager at a time, which is the real one over a store in
+ * memory.
+ */
 export class SimWorld {
   readonly clock = new ManualClock();
   readonly network = new Network();
@@ -43,7 +49,9 @@ export class SimWorld {
   readonly machines = new Map<NodeId, Machine>();
   readonly mirror = new Mirror();
   readonly random: Random;
-  /** Chance that the manager is given: its own, so that nothing in the world changes with how often it asks. */
+  /**
+   * Chance that the manager is given: its own, so that nothing in the world changes with how often it asks.
+   */
   readonly #managersRandom: Random;
   readonly #beganMs: number;
   /** What must never be; the run ends at the first. */
@@ -186,7 +194,9 @@ export class SimWorld {
     for (const { server } of this.machines.values()) server.locked.clear();
   }
 
-  /** The meta store moves to another node (`tide meta move`): the manager lets go, and another goes on there. */
+  /**
+   * The meta store moves to another node (`tide meta move`): the manager lets go, and another goes on there.
+   */
   async moveManager(to: NodeId): Promise<void> {
     const moving = this.#manager;
     if (!moving?.manager) return;

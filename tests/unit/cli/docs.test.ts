@@ -6,8 +6,8 @@ import { FakeHost } from './support/fake-host.ts';
 import { tide } from './support/run.ts';
 
 /**
- * docs/commands.md is the golden file of the CLI: each `console` block is run against a fake cluster and compared.
- * `REWRITE=1 npx vitest run tests/unit/cli/docs.test.ts` writes the answers into it.
+ * docs/commands.md is the golden file of the CLI: each `console` block is run against a fake cluster and
+ * compared. `REWRITE=1 npx vitest run tests/unit/cli/docs.test.ts` writes the answers into it.
  */
 const FILE = new URL('../../../docs/commands.md', import.meta.url);
 const text = readFileSync(FILE, 'utf8');

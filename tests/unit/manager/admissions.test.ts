@@ -166,8 +166,8 @@ test('a node that has left hears that elsewhere', async () => {
 });
 
 /**
- * Random stories of one node: its store is copied, copies are started, killed, ended and asked for again, on machines of their own. What a start
- * says is what its store would say (`src/node/starts.ts`).
+ * Random stories of one node: its store is copied, copies are started, killed, ended and asked for again, on
+ * machines of their own. What a start says is what its store would say (`src/node/starts.ts`).
  */
 test('no two starts are ever the node at once, none follows on one it does not know, and with one store alone none is refused', async () => {
   const step = fc.oneof(

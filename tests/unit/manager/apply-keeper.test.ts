@@ -125,7 +125,10 @@ test('what a manager has given up, and could not take out any more, the next one
   ]);
 });
 
-/** Its stream is taken out in the moment in which an operation has seen that it flows, in the step that counts the replica. */
+/**
+ * Its stream is taken out in the moment in which an operation has seen that it flows, in the step that counts
+ * the replica.
+ */
 async function takenOutWhileCounted(change: Partial<ApplyError> = {}): Promise<void> {
   await world.catalog.commit([{ kind: 'replica-put', ...REF, node: 2, state: 'stale' }]);
   await world.begin('resync-replica', { ...REF, to: 2 });

@@ -6,7 +6,10 @@ import { Balancer } from '../../../src/manager/balancer.ts';
 import type { Runner } from '../../../src/operations/runner.ts';
 import { Script } from '../placement/script.ts';
 
-/** A balancer that notes what it tells and what it starts; every round sees the cluster that the lines describe. */
+/**
+ * A balancer that notes what it tells and what it starts; every round sees the cluster that the lines
+ * describe.
+ */
 function balancer() {
   const told: string[] = [];
   const submitted: string[] = [];

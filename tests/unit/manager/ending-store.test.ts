@@ -9,7 +9,10 @@ import type { MetaStore } from '../../../src/store/meta-store.ts';
 
 const put = (store: MetaStore, key: string) => store.txn({ when: [], write: [{ put: key, value: key }] });
 
-/** Writers that never rest, until the store ends under them: what was acknowledged, and what all others were told. */
+/**
+ * Writers that never rest, until the store ends under them: what was acknowledged, and what all others were
+ * told.
+ */
 async function writeOn(store: MetaStore, writers: number) {
   const [acknowledged, refusals]: [string[], unknown[]] = [[], []];
   const write = async (writer: number) => {

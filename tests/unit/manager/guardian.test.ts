@@ -12,7 +12,10 @@ import { HEALTHY } from './support/beats.ts';
 const WATCH_MS = 150;
 const VICTIM = 2;
 
-/** A guardian over three nodes, with the servers' answers and the beats made by hand; it notes what it decides. */
+/**
+ * A guardian over three nodes, with the servers' answers and the beats made by hand; it notes what it
+ * decides.
+ */
 class Watch {
   readonly clock = new ManualClock();
   readonly decided: { kind: string; atMs: number }[] = [];

@@ -26,7 +26,10 @@ function reconcilerOf(world: World, other: Partial<ReconcilePorts>): Reconciler 
   });
 }
 
-/** Node 1 leads, and its slot for node 3 is gone, as where PostgreSQL has given it up; what node 3 is when its stream is made anew is noted. */
+/**
+ * Node 1 leads, and its slot for node 3 is gone, as where PostgreSQL has given it up; what node 3 is when its
+ * stream is made anew is noted.
+ */
 async function broken(isPromoted = false) {
   const world = await World.settled(
     [1, 2, 3],

@@ -13,7 +13,10 @@ beforeEach(async () => {
 });
 afterEach(() => rm(dir, { recursive: true, force: true }));
 
-/** A child in plain JavaScript that speaks the messages of `reportReady` and `reportFailed`: Node 20 does not run TypeScript itself. */
+/**
+ * A child in plain JavaScript that speaks the messages of `reportReady` and `reportFailed`: Node 20 does not
+ * run TypeScript itself.
+ */
 async function child(body: string): Promise<string> {
   const file = join(dir, 'child.mjs');
   await writeFile(file, body);

@@ -1,7 +1,9 @@
 import { afterEach, expect, test, vi } from 'vitest';
 import { type FencedServer, FenceKeeper } from '../../../src/node/fence-keeper.ts';
 
-/** A server whose fence is a flag, as a file is one for the real one, and that takes it up when it is told to. */
+/**
+ * A server whose fence is a flag, as a file is one for the real one, and that takes it up when it is told to.
+ */
 class FakeServer implements FencedServer {
   pid: number | null = 7;
   isRaised = false;

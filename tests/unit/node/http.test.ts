@@ -403,7 +403,8 @@ describe('a flood', () => {
       while (going) await send(muxPort, 'POST', '/api/v1/admin', JSON_TYPE, long);
     });
     await expect.poll(() => begun, { timeout: 30_000 }).toBeGreaterThan(20);
-    // Not in milliseconds, which on a busy machine say nothing: in what was done before a beat that came later.
+    // Not in milliseconds, which on a busy machine say nothing: in what was done before a beat that came
+    // later.
     let before = begun;
     const between: number[] = [];
     await beats(20, () => {

@@ -9,7 +9,10 @@ import { faultsOf } from './support/cleanliness.ts';
 import { FakePlane } from './support/fake-plane.ts';
 import { tableRecord, World } from './support/world.ts';
 
-/** Streams that are cut, disabled or have lost rows under operations that need them, with the manager's reconciling beside them. */
+/**
+ * Streams that are cut, disabled or have lost rows under operations that need them, with the manager's
+ * reconciling beside them.
+ */
 
 const REF = { tid: 1, pid: 0 };
 const LOOK_MS = 3_000;
@@ -25,7 +28,9 @@ function disable(world: World, from: number, to: number): void {
   must(world.cluster.at(to).subscriptions.get(from), `stream from ${from} to ${to}`).enabled = false;
 }
 
-/** As PostgreSQL leaves one that has fallen too far behind, and whose subscription somebody has taken off it. */
+/**
+ * As PostgreSQL leaves one that has fallen too far behind, and whose subscription somebody has taken off it.
+ */
 function breakStream(world: World, from: number, to: number): void {
   disable(world, from, to);
   world.cluster.at(from).slots.delete(to);

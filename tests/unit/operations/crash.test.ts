@@ -8,9 +8,10 @@ import { SCENARIOS, type Scenario } from './support/scenarios.ts';
 import type { Fault, World } from './support/world.ts';
 
 /**
- * Every kind of operation is disturbed at every single change it makes, on a server or in the store: the change fails, its answer is lost,
- * the manager dies after it, somebody cancels at that moment. Whatever happens, the operation ends done or undone, and nothing is left over.
- * The list of changes is what an undisturbed run does, so that a new step is disturbed the day it is written.
+ * Every kind of operation is disturbed at every single change it makes, on a server or in the store: the
+ * change fails, its answer is lost, the manager dies after it, somebody cancels at that moment. Whatever
+ * happens, the operation ends done or undone, and nothing is left over. The list of changes is what an
+ * undisturbed run does, so that a new step is disturbed the day it is written.
  */
 test('every kind of operation has a scenario', () => {
   expect([...OPERATION_KINDS.keys()].filter((kind) => !SCENARIOS.some((s) => s.kind === kind))).toEqual([]);
@@ -72,7 +73,10 @@ async function disturb(scenario: Scenario, fault: Fault): Promise<string[]> {
   return judge(scenario, world, where, () => world.run(scenario.kind, scenario.input, fault));
 }
 
-/** The store has no room for the record of the step, and somebody cancels before it has: the undo begins with that very step. */
+/**
+ * The store has no room for the record of the step, and somebody cancels before it has: the undo begins with
+ * that very step.
+ */
 async function cancelUnwritten(scenario: Scenario, step: number): Promise<string[]> {
   const world = await scenario.world();
   const { store } = world;

@@ -4,8 +4,9 @@ import { SCENARIOS } from './support/scenarios.ts';
 import type { Fault, World } from './support/world.ts';
 
 /**
- * What each operation does, step by step, to be read aloud. Steps stand at the margin, changes of servers and of the catalog below them;
- * `*` marks the leader. `REWRITE=1 npx vitest run --project unit tests/unit/operations/golden.test.ts` writes the file.
+ * What each operation does, step by step, to be read aloud. Steps stand at the margin, changes of servers and
+ * of the catalog below them; `*` marks the leader. `REWRITE=1 npx vitest run --project unit
+ * tests/unit/operations/golden.test.ts` writes the file.
  */
 const FILE = new URL('testdata/transcripts.txt', import.meta.url);
 

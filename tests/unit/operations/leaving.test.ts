@@ -54,7 +54,10 @@ test('a copy to a node that has left meanwhile is given up, and asks nothing of 
   expect(record).toMatchObject({ status: 'failed', error: { code: 'NODE_NOT_ELIGIBLE' } });
 });
 
-/** Plays an operation with one disturbed effect beside the decommission of node 3, which is stopped when it has left: what still waits in the end. */
+/**
+ * Plays an operation with one disturbed effect beside the decommission of node 3, which is stopped when it
+ * has left: what still waits in the end.
+ */
 async function left({ tables, kind, input, prepare, cancelAt }: Case, fault: Fault): Promise<string | null> {
   const world = await World.settled([1, 2, 3], tables);
   await prepare?.(world);

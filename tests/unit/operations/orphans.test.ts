@@ -11,7 +11,10 @@ import { MemoryStore } from '../../../src/store/memory-store.ts';
 import { ManualClock } from './support/manual-clock.ts';
 import { operationRecord } from './support/record.ts';
 
-/** No operation is left that nobody drives: it waits and says why, or its manager ends and the next one goes on with it. */
+/**
+ * No operation is left that nobody drives: it waits and says why, or its manager ends and the next one goes
+ * on with it.
+ */
 
 const NAMES = ['a', 'b', 'c'];
 
@@ -58,7 +61,10 @@ async function managerStarts(refuse: () => undefined = () => undefined): Promise
 
 const seconds = (s: number) => clock.during(clock.sleep(1_000 * s));
 
-/** What is done in place of the `nth` write of a record from here on (1 is the next), and of those after it while `times` last. */
+/**
+ * What is done in place of the `nth` write of a record from here on (1 is the next), and of those after it
+ * while `times` last.
+ */
 function instead(nth: number, times: number, what: () => Promise<{ ok: boolean; revision: number }>): void {
   const txn = store.txn.bind(store);
   let written = 0;

@@ -8,8 +8,9 @@ import { SCENARIOS, type Scenario } from './support/scenarios.ts';
 import { tableRecord, World } from './support/world.ts';
 
 /**
- * A node dies at every single change of every kind of operation on partitions and tables: others lead in its place, what cannot go on is undone, the
- * node returns and is taken back. Nothing is lost, nothing waits for ever, nothing is left over.
+ * A node dies at every single change of every kind of operation on partitions and tables: others lead in its
+ * place, what cannot go on is undone, the node returns and is taken back. Nothing is lost, nothing waits for
+ * ever, nothing is left over.
  */
 const KINDS = [
   'add-replica',
@@ -159,7 +160,8 @@ test('a chosen leader that dies for good before it leads holds up nobody else, a
       const limitMs = world.clock.nowMs() + 600_000;
       await world.until(() => world.runner.unended().length === 0 || world.clock.nowMs() > limitMs);
     }
-    // With two of its three holders gone nobody can prove that it has everything, but for the one that node 2 does not hold.
+    // With two of its three holders gone nobody can prove that it has everything, but for the one that node 2
+    // does not hold.
     const leader = must(partitionOf(world.view, 1, 1), 'partition').leader;
     if (world.runner.unended().length > 0 || leader < 3) stuck.push(`at ${at}: led by ${leader}; ${world.waits()}`);
   }

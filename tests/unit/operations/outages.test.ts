@@ -3,7 +3,10 @@ import { faultsOf } from './support/cleanliness.ts';
 
 import { tableRecord, World } from './support/world.ts';
 
-/** Node 1 dies, and at every change of its failover another one: both are failed over, return and are taken back, whoever is first. */
+/**
+ * Node 1 dies, and at every change of its failover another one: both are failed over, return and are taken
+ * back, whoever is first.
+ */
 const ORDERS = [
   { second: 2, first: 1 },
   { second: 2, first: 2 },

@@ -5,7 +5,10 @@ import { QuorumKeeper } from '../../../src/operations/quorum-keeper.ts';
 import { FakePlane } from './support/fake-plane.ts';
 import { tableRecord, World } from './support/world.ts';
 
-/** `quorum_lost` fail: what has no live follower refuses writes, what else its leader leads goes on, and nothing is acknowledged by a leader alone. */
+/**
+ * `quorum_lost` fail: what has no live follower refuses writes, what else its leader leads goes on, and
+ * nothing is acknowledged by a leader alone.
+ */
 
 /** Node 1 leads two partitions, and each has one follower. */
 const PLACEMENT: NodeId[][] = [
@@ -21,7 +24,10 @@ interface Played {
   set(key: 'quorum_lost' | 'durability', value: SettingValue): Promise<void>;
 }
 
-/** Clients write before and after each change of a server; they find it where a commit is acknowledged that its followers may not have. */
+/**
+ * Clients write before and after each change of a server; they find it where a commit is acknowledged that
+ * its followers may not have.
+ */
 async function play(fault: (n: number) => 'before' | 'after' | null = () => null, replicas = 2): Promise<Played> {
   const world = await World.settled([1, 2, 3], [tableRecord(1, 'acct', replicas, PLACEMENT)]);
   const effects: string[] = [];

@@ -3,7 +3,10 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { Script } from './script.ts';
 
-/** Each file holds scenes, apart by blank lines; answers start with `>`. `REWRITE=1 npx vitest run golden` writes them anew. */
+/**
+ * Each file holds scenes, apart by blank lines; answers start with `>`. `REWRITE=1 npx vitest run golden`
+ * writes them anew.
+ */
 const folder = join(import.meta.dirname, 'testdata');
 
 for (const file of readdirSync(folder).filter((name) => name.endsWith('.txt'))) {

@@ -20,7 +20,10 @@ export interface RunOptions {
   terminals?: { stdout: boolean; stderr: boolean };
 }
 
-/** What the documented addresses of nodes 1 to 4 are; the fake ones are put in their place, and back in what is printed. */
+/**
+ * What the documented addresses of nodes 1 to 4 are; the fake ones are put in their place, and back in what
+ * is printed.
+ */
 const DOCUMENTED = ['127.0.0.1:26257', '127.0.0.1:26258', '127.0.0.1:26259', '127.0.0.1:26260'];
 
 /** Runs one command line against a fresh fake cluster. */

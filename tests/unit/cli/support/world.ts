@@ -23,8 +23,8 @@ const PLANNED = 324 * MIB;
 const PER_SECOND = 84 * MIB;
 
 /**
- * Four nodes, two tables and operations that advance each time they are looked at. docs/commands.md shows what it says: kinds, steps, settings and
- * sentences are those of the program.
+ * Four nodes, two tables and operations that advance each time they are looked at. docs/commands.md shows
+ * what it says: kinds, steps, settings and sentences are those of the program.
  */
 export class World {
   readonly addresses: readonly string[];

@@ -5,7 +5,9 @@ import { Manager, type ManagerPorts } from '../../../../src/manager/manager.ts';
 import { MemoryStore } from '../../../../src/store/memory-store.ts';
 import { META_FORMAT } from '../../../../src/store/meta-store.ts';
 
-/** A whole manager of cluster `test` in node 1, in its start `s1` after `s0`, beside servers that do nothing. */
+/**
+ * A whole manager of cluster `test` in node 1, in its start `s1` after `s0`, beside servers that do nothing.
+ */
 export async function startedManager(): Promise<{
   manager: Manager;
   store: MemoryStore;

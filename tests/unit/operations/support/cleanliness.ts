@@ -82,7 +82,10 @@ function flowFaults(cluster: World['cluster'], partition: Partition, node: numbe
     });
 }
 
-/** Statements on every node reach the leader; only the leader's hinge leads to rows of its own, and nothing is forwarded. */
+/**
+ * Statements on every node reach the leader; only the leader's hinge leads to rows of its own, and nothing is
+ * forwarded.
+ */
 function wayFaults({ cluster, view }: Pick<World, 'view' | 'cluster'>, partition: Partition): string[] {
   const name = partitionTable(partition.tid, partition.pid);
   return connectedNodes(view)

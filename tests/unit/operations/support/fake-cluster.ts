@@ -21,8 +21,9 @@ const LAG_MS = 5;
 const HANG_MS = 1_000;
 
 /**
- * Servers in memory with the semantics of real ones as far as operations depend on them: what a REFRESH takes up, what is sent to whom, that a
- * copy into rows fails, that an apply worker stops at a row whose table is gone. Clients write and read through every node before each call.
+ * Servers in memory with the semantics of real ones as far as operations depend on them: what a REFRESH takes
+ * up, what is sent to whom, that a copy into rows fails, that an apply worker stops at a row whose table is
+ * gone. Clients write and read through every node before each call.
  */
 export class FakeCluster {
   readonly clock: ManualClock;
@@ -102,7 +103,10 @@ export class FakeCluster {
     }
   }
 
-  /** Whether a commit there comes back to its client. That it does before a follower has it is a problem, and so is that it does not for long. */
+  /**
+   * Whether a commit there comes back to its client. That it does before a follower has it is a problem, and
+   * so is that it does not for long.
+   */
   #acknowledges(node: NodeId, name: string): boolean {
     const { quorum, slots } = this.at(node);
     const listening = quorum.nodes.filter((n) => slots.has(n) && this.at(n).subscriptions.has(node));
@@ -122,7 +126,10 @@ export class FakeCluster {
     return listening.filter((n) => this.at(n).alive).length >= quorum.count;
   }
 
-  /** Commits a row where the node leads, on its own disk, and sends it on its way; gives its place in all that was ever written. */
+  /**
+   * Commits a row where the node leads, on its own disk, and sends it on its way; gives its place in all that
+   * was ever written.
+   */
   write(node: NodeId, name: string): number {
     this.#seq += 1;
     store(must(this.on(node).replicas.get(name), `${name} on n${node}`), this.#seq);
@@ -130,7 +137,10 @@ export class FakeCluster {
     return this.#seq;
   }
 
-  /** The node whose replica a statement on the hinge reaches; `waits` where it would queue behind a lock or a node that is down. */
+  /**
+   * The node whose replica a statement on the hinge reaches; `waits` where it would queue behind a lock or a
+   * node that is down.
+   */
   follow(via: NodeId, name: string): { node: NodeId } | { problem: string } | 'waits' {
     const way: NodeId[] = [];
     for (let node = via; ; ) {
@@ -198,7 +208,9 @@ export class FakeCluster {
     return works && sender.answers && this.linked(sender.id, receiver.id);
   }
 
-  /** Whether `to` has said that all `from` wrote up to `seq` is on its disk: what commits at `from` wait for. */
+  /**
+   * Whether `to` has said that all `from` wrote up to `seq` is on its disk: what commits at `from` wait for.
+   */
   hasConfirmed(from: NodeId, to: NodeId, seq: number): boolean {
     const sender = this.at(from);
     const receiver = this.servers.get(to);
@@ -270,7 +282,10 @@ export class FakeCluster {
     this.on(to).subscriptions.delete(from);
   }
 
-  /** A new subscription takes the old one's place: it goes on where that was, and takes what is published for copied. */
+  /**
+   * A new subscription takes the old one's place: it goes on where that was, and takes what is published for
+   * copied.
+   */
   renew(from: NodeId, to: NodeId): void {
     const subscription = must(this.on(to).subscriptions.get(from), subscriptionName(from, to));
     const published = this.on(from).publications.get(to) ?? new Set<string>();
@@ -292,8 +307,8 @@ export class FakeCluster {
   }
 
   /**
-   * The server ends. What it had sent has arrived, where somebody receives it: a commit was acknowledged on the strength of that. Its
-   * half-finished transactions are gone.
+   * The server ends. What it had sent has arrived, where somebody receives it: a commit was acknowledged on
+   * the strength of that. Its half-finished transactions are gone.
    */
   crash(node: NodeId): void {
     for (const slot of this.at(node).slots.values()) for (const sent of slot) sent.atMs = Number.NEGATIVE_INFINITY;

@@ -13,14 +13,20 @@ import { KeyedMutex } from '../../../../src/core/mutex.ts';
 import type { DataPlane, HingeTarget, PartitionRef, SwingAttempt } from '../../../../src/operations/ports.ts';
 import { copySlotName, type FakeCluster, targetName } from './fake-cluster.ts';
 
-/** Stands around every single change of a server: where a test fails it, loses its answer or kills the manager. */
+/**
+ * Stands around every single change of a server: where a test fails it, loses its answer or kills the
+ * manager.
+ */
 export type Effect = (label: string, change: () => void) => Promise<void>;
 
 const nameOf = ({ tid, pid }: PartitionRef) => partitionTable(tid, pid);
 
 const STREAM_BEHIND_MS = 5_000;
 
-/** The data plane on fake servers: the same calls made of the same statements, in the order of postgres/data-plane.ts. */
+/**
+ * The data plane on fake servers: the same calls made of the same statements, in the order of
+ * postgres/data-plane.ts.
+ */
 export class FakePlane implements DataPlane {
   readonly #cluster: FakeCluster;
   readonly #effect: Effect;

@@ -6,9 +6,15 @@ export interface Scenario {
   readonly kind: string;
   readonly input: object;
   readonly world: () => Promise<World>;
-  /** What befalls it at every change; all there is where nothing is said. Moves of its own are disturbed as kinds of their own. */
+  /**
+   * What befalls it at every change; all there is where nothing is said. Moves of its own are disturbed as
+   * kinds of their own.
+   */
   readonly modes?: readonly Fault['mode'][];
-  /** Why an operation that was undone leaves another configuration than it found; without it, it must be the same. */
+  /**
+   * Why an operation that was undone leaves another configuration than it found; without it, it must be the
+   * same.
+   */
   readonly undoneDiffers?: string;
 }
 
@@ -46,7 +52,10 @@ async function withNodeDrainedBefore(): Promise<World> {
   return world;
 }
 
-/** Node 1 leads a partition with two followers, one with one, one alone, and follows in one; it dies when node 3 is a row behind. */
+/**
+ * Node 1 leads a partition with two followers, one with one, one alone, and follows in one; it dies when node
+ * 3 is a row behind.
+ */
 async function withDeadNode(): Promise<World> {
   const world = await World.settled([1, 2, 3, 4], [acct([1, 2, 3], [1, 4], [2, 1], [1])]);
   world.hingesFollow = true;
@@ -92,7 +101,10 @@ const decommissionOf = (nodes: number[], placement: Record<string, number[]>) =>
   ),
 });
 
-/** Every kind in every shape that takes another way through its steps; a test demands one for each kind there is. */
+/**
+ * Every kind in every shape that takes another way through its steps; a test demands one for each kind there
+ * is.
+ */
 export const SCENARIOS: readonly Scenario[] = [
   {
     name: 'failover',

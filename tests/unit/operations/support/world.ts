@@ -103,7 +103,10 @@ export function tableRecord(
   };
 }
 
-/** Fake servers, a memory store and real managers, one after the other, with the real journal, runner and kinds of operations. */
+/**
+ * Fake servers, a memory store and real managers, one after the other, with the real journal, runner and
+ * kinds of operations.
+ */
 export class World {
   readonly clock = new ManualClock();
   readonly store = new MemoryStore();
@@ -254,7 +257,10 @@ export class World {
     return server?.serves === true && !isOut(this.view, node);
   }
 
-  /** What the manager does beside operations: a node that is cleaned up may serve, hinges are pointed at their leaders (`#attend`). */
+  /**
+   * What the manager does beside operations: a node that is cleaned up may serve, hinges are pointed at their
+   * leaders (`#attend`).
+   */
   #letServe(): void {
     if (!this.#manager) return;
     const deciding = this.runner.unended().filter((r) => r.kind === 'failover');
@@ -286,7 +292,9 @@ export class World {
     await this.clock.during(reconciler.round());
   }
 
-  /** The server process of a node ends, with everything on its way from it; it comes back behind its fence. */
+  /**
+   * The server process of a node ends, with everything on its way from it; it comes back behind its fence.
+   */
   crash(node: NodeId): void {
     this.cluster.crash(node);
   }
@@ -334,7 +342,9 @@ export class World {
     return Journal.open(this.store);
   }
 
-  /** What a kill leaves behind: transactions of the dead manager are rolled back by the servers' own timeouts. */
+  /**
+   * What a kill leaves behind: transactions of the dead manager are rolled back by the servers' own timeouts.
+   */
   #kill(manager: Manager): void {
     manager.killed = true;
     this.#manager = null;
@@ -395,7 +405,10 @@ export class World {
     return this.effects.filter((e) => !e.startsWith('  event'));
   }
 
-  /** The fault befalls the effect that was noted last, once. Several that are written at once are one moment for a node to die. */
+  /**
+   * The fault befalls the effect that was noted last, once. Several that are written at once are one moment
+   * for a node to die.
+   */
   #struck(mode: Fault['mode']): boolean {
     if (!this.#armed || this.fault?.mode !== mode) return false;
     const passed = this.changes().length - this.fault.at;
@@ -404,7 +417,10 @@ export class World {
     return true;
   }
 
-  /** Starts an operation and lets time go on until everything has ended, with new managers where the fault kills one. */
+  /**
+   * Starts an operation and lets time go on until everything has ended, with new managers where the fault
+   * kills one.
+   */
   async run(kind: string, input: object, fault: Fault | null = null): Promise<OperationRecord> {
     await this.begin(kind, input, fault);
     return this.finish();
