@@ -66,6 +66,7 @@ export class NodeLease {
   /** Of the process before: its server goes on until then. */
   #inheritedUntilMs = 0;
   #failing = false;
+  #noted: Promise<void> = Promise.resolve();
 
   constructor(options: NodeLeaseOptions) {
     this.#options = options;
@@ -101,6 +102,7 @@ export class NodeLease {
   async end(): Promise<void> {
     this.#ending.abort();
     await this.#running;
+    await this.#noted;
     await this.#held?.end();
     this.#held = null;
   }
@@ -172,9 +174,14 @@ export class NodeLease {
   /** A note that is not written leaves the older one, by which the watchdog acts too early: safe. */
   #note(lease: HeldLease): void {
     const { file, log } = this.#options;
-    const note: LeaseNote = { owner: process.pid, untilMs: monotonicMs() + Math.floor(lease.leftMs) };
-    writeFile(`${file}.new`, JSON.stringify(note))
-      .then(() => rename(`${file}.new`, file))
+    const write = async () => {
+      const note: LeaseNote = { owner: process.pid, untilMs: monotonicMs() + Math.floor(lease.leftMs) };
+      await writeFile(`${file}.new`, JSON.stringify(note));
+      await rename(`${file}.new`, file);
+    };
+    // Two at once would write into one file.
+    this.#noted = this.#noted
+      .then(write)
       .catch((error) => log('warn', 'the lease could not be noted for the watchdog', { error: messageOf(error) }));
   }
 }
