@@ -51,7 +51,7 @@ class Writers {
         .then(() => true)
         .catch(() => false);
       if (ok) this.acknowledged.push(key);
-      await sleep(ok ? 4 : 20);
+      await sleep(ok ? 10 : 20);
     }
   }
 

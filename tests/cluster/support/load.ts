@@ -120,10 +120,13 @@ export class Load {
     return this.writes.filter((w) => w.beganMs + w.tookMs >= fromMs && w.beganMs + w.tookMs <= toMs).length;
   }
 
+  /** Rests as long as it has worked, so that a busy machine is left to what is tested. */
   async #loop(pauseMs: number, work: () => Promise<void>): Promise<void> {
     while (!this.#stopping.signal.aborted) {
+      const beganMs = performance.now();
       await work();
-      await sleep(pauseMs, undefined, { signal: this.#stopping.signal }).catch(() => {});
+      const restMs = Math.max(pauseMs, performance.now() - beganMs);
+      await sleep(restMs, undefined, { signal: this.#stopping.signal }).catch(() => {});
     }
   }
 

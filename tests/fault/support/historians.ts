@@ -6,7 +6,7 @@ import type { Epoch, Operation } from './history.ts';
 
 const PARTITIONS = 8;
 const KEYS = 48;
-const PAUSE_MS = 4;
+const PAUSE_MS = 12;
 const STATEMENT_MS = 2_000;
 const WATCH_MS = 100;
 

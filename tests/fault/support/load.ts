@@ -14,7 +14,7 @@ const SEEDED = 12_000;
 const PADDING_BYTES = 300;
 const WRITERS = 4;
 const WRITER_KEYS = 200_000;
-const PAUSE_MS = 6;
+const PAUSE_MS = 15;
 /** Longer than anything is held up on two cores with much else to do, and not for ever. */
 const STATEMENT_MS = 15_000;
 const ACKNOWLEDGED_MS = 30_000;
