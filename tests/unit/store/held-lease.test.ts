@@ -3,19 +3,20 @@ import { expect, test } from 'vitest';
 import { HeldLease } from '../../../src/store/held-lease.ts';
 import { MemoryStore } from '../../../src/store/memory-store.ts';
 
-const OPTIONS = { ttlMs: 400, marginMs: 100 };
+/** Long beside what a busy machine holds a process up. */
+const OPTIONS = { ttlMs: 1_500, marginMs: 1_000 };
 
 test('it holds for as long as it is renewed, and each renewal is told', async () => {
   const store = new MemoryStore();
   let renewals = 0;
-  const lease = await HeldLease.grant(store, { ...OPTIONS, onRenew: () => renewals++ });
-  const untilMs = performance.now() + 1_000;
+  const lease = await HeldLease.grant(store, { ttlMs: 2_000, marginMs: 100, onRenew: () => renewals++ });
+  const untilMs = performance.now() + 2_500;
   while (performance.now() < untilMs) {
     expect(lease.leftMs).toBeGreaterThan(0);
-    expect(lease.leftMs).toBeLessThanOrEqual(300);
+    expect(lease.leftMs).toBeLessThanOrEqual(1_900);
     await sleep(20);
   }
-  expect(renewals).toBeGreaterThan(5);
+  expect(renewals).toBeGreaterThan(2);
   await lease.end();
   expect(lease.leftMs).toBe(0);
   expect(await store.keepAlive(lease.id)).toBe(false);
