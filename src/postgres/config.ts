@@ -110,7 +110,7 @@ export function renderConfig(settings: PostgresSettings): string {
       },
     ),
     ...values('Transactions', {
-      // A transaction that writes on several nodes commits in two phases.
+      // Clients may commit in two phases of their own.
       max_prepared_transactions: 200,
       // A full query of a table locks three relations per partition, and their indexes.
       max_locks_per_transaction: 256,
