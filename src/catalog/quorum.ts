@@ -43,10 +43,10 @@ export function quorumsOf(view: ClusterView, node: NodeId): readonly Quorum[] {
 
 /**
  * The quorum that protects every partition of a ready table that `node` leads, and those that running
- * operations demand (DESIGN 3). A follower that is not alive is left out where its partition has another that
- * is; where it has none, `quorum_lost` decides. A partition without a follower in step with its leader has
- * nobody to protect it, and takes no part; nor does one that has `refused` all writes, whoever it waits for:
- * there is nothing to protect.
+ * operations demand (docs/spec/quorum.md, Q1). A follower that is not alive is left out where its partition
+ * has another that is; where it has none, `quorum_lost` decides. A partition without a follower in step with
+ * its leader has nobody to protect it, and takes no part; nor does one that has `refused` all writes, whoever
+ * it waits for: there is nothing to protect.
  */
 export function wantedQuorum(
   view: ClusterView,

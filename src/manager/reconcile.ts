@@ -33,7 +33,7 @@ export interface ReconcilePorts extends GiveUpPorts {
 /**
  * Brings nodes up to what the catalog says, each at its own pace: hinges of nodes that took no part in a
  * change of leader, and everything a node missed while it was away. Until then statements are forwarded from
- * node to node: slower, never wrong (DESIGN 4.2).
+ * node to node: slower, never wrong (docs/spec/upkeep.md, B1).
  */
 export class Reconciler {
   readonly #ports: ReconcilePorts;

@@ -24,8 +24,8 @@ export interface FenceKeeperOptions {
 const LOOK_MS = 100;
 
 /**
- * Raises and lowers the fence of a node's PostgreSQL as the manager says, and as its lease allows (DESIGN
- * 4.4).
+ * Raises and lowers the fence of a node's PostgreSQL as the manager says, and as its lease allows
+ * (docs/spec/leases.md, L6).
  */
 export class FenceKeeper {
   readonly #options: FenceKeeperOptions;

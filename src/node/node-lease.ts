@@ -52,9 +52,9 @@ export interface NodeLeaseOptions {
 }
 
 /**
- * A node's right to let anybody into its PostgreSQL, where the meta store is shared (DESIGN 4.4): another
- * node may lead in its place once the store has seen its lease run out. It is kept alive by the process, and
- * noted for the watchdog, which acts when the process cannot.
+ * A node's right to let anybody into its PostgreSQL, where the meta store is shared (docs/spec/leases.md,
+ * L6): another node may lead in its place once the store has seen its lease run out. It is kept alive by the
+ * process, and noted for the watchdog, which acts when the process cannot.
  */
 export class NodeLease {
   readonly #options: NodeLeaseOptions;

@@ -97,8 +97,8 @@ export interface DataPlane {
   createForward(from: NodeId, to: NodeId, table: TableRecord, pid: number, epoch: number): Promise<void>;
   dropForward(from: NodeId, ref: PartitionRef, epoch: number): Promise<void>;
   /**
-   * The swing of DESIGN 4.2: after it, `ref` is led elsewhere. `followers`: all that have to have every row
-   * before it.
+   * The swing (docs/spec/moves.md, M5): after it, `ref` is led elsewhere. `followers`: all that have to have
+   * every row before it.
    */
   swingLeader(
     source: NodeId,

@@ -35,9 +35,9 @@ export interface QuorumPorts {
 }
 
 /**
- * Keeps what every node's commits wait for (DESIGN 3) as the catalog, liveness and running operations want
- * it. The only one that sets it, one change at a time per node, and what is wanted is worked out inside that
- * turn: an older wish cannot overwrite a newer one.
+ * Keeps what every node's commits wait for (docs/spec/quorum.md) as the catalog, liveness and running
+ * operations want it. The only one that sets it, one change at a time per node, and what is wanted is worked
+ * out inside that turn: an older wish cannot overwrite a newer one.
  *
  * With `quorum_lost` fail, a partition that has nobody left to wait for refuses writes, and is waited for no
  * more. It refuses before the quorum lets go of it, and until after the quorum protects it again: at no

@@ -16,7 +16,8 @@ import {
 } from './support/proof.ts';
 
 /**
- * DESIGN 4.2: a node that is neither source nor target, frozen or dead, delays no move and blocks no write.
+ * docs/spec/moves.md, M11: a node that is neither source nor target, frozen or dead, delays no move and
+ * blocks no write.
  */
 
 const PARTITIONS = 8;

@@ -22,8 +22,8 @@ import {
 } from './support/proof.ts';
 
 /**
- * DESIGN 3: every acknowledged commit is on disk on a follower of its own partition, and nobody waits for
- * more than that.
+ * docs/spec/quorum.md, Q1: every acknowledged commit is on disk on a follower of its own partition, and
+ * nobody waits for more than that.
  */
 
 const PARTITIONS = 8;

@@ -11,7 +11,7 @@ import {
   startNodes,
 } from './support/proof.ts';
 
-/** DESIGN 4: every kind of move by hand, with traffic through all nodes. */
+/** docs/spec/moves.md: every kind of move by hand, with traffic through all nodes. */
 
 const PARTITIONS = 8;
 const BUDGET_MS = 200;

@@ -15,7 +15,7 @@ import {
   startNodes,
 } from './support/proof.ts';
 
-/** DESIGN 4.2: what is promised to a transaction that is open while its partition moves. */
+/** docs/spec/moves.md, M7: what is promised to a transaction that is open while its partition moves. */
 
 const PARTITIONS = 4;
 const BUDGET_MS = 200;

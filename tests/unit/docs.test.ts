@@ -1,31 +1,13 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { SETTINGS, showSetting } from '../../src/catalog/settings.ts';
 import { OPERATION_KINDS } from '../../src/operations/registry.ts';
+import { DOCUMENTS, filesIn, isThere, prose, text } from './support/documents.ts';
 
 /**
- * What can be asked of the documents without running anything: that links lead somewhere, and that tables of
- * names are whole.
+ * What can be asked of the documents without running anything: that links lead somewhere, that lines fit, and
+ * that tables of names are whole.
  */
-
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const NOT_OURS = /(^|\/)(node_modules|dist|tmp|\.[^/]+)(\/|$)/;
-
-const text = (file: string) => readFileSync(join(ROOT, file), 'utf8');
-const documents = markdownIn('');
-
-function markdownIn(folder: string): string[] {
-  return readdirSync(join(ROOT, folder), { withFileTypes: true }).flatMap((entry) => {
-    const path = join(folder, entry.name);
-    if (NOT_OURS.test(path)) return [];
-    return entry.isDirectory() ? markdownIn(path) : path.endsWith('.md') ? [path] : [];
-  });
-}
-
-/** Without blocks of code, in which nothing is a heading and nothing a link. */
-const prose = (file: string) => text(file).replaceAll(/^```[\s\S]*?^```$/gm, '');
 
 /** As GitHub makes them: lower case, without marks, blanks to hyphens, numbered where there are several. */
 function anchorsOf(file: string): Set<string> {
@@ -45,18 +27,31 @@ function missing(file: string, link: string): string | null {
   if (/^[a-z]+:/.test(link)) return null;
   const [path = '', anchor] = link.split('#');
   const target = path === '' ? file : normalize(join(dirname(file), path));
-  if (!existsSync(join(ROOT, target))) return `${file}: ${link}: no such file`;
+  if (!isThere(target)) return `${file}: ${link}: no such file`;
   return anchor === undefined || anchorsOf(target).has(anchor) ? null : `${file}: ${link}: no such heading`;
 }
 
 test('links in documents lead somewhere', () => {
-  const links = documents.flatMap((file) => {
+  const links = DOCUMENTS.flatMap((file) => {
     // A link in a span of code is an example; one whose text is code is a link.
     const plain = prose(file).replaceAll(/(?<!\[)`[^`\n]+`(?!\])/g, '');
     return [...plain.matchAll(/\]\(<?([^)>\s]+)>?(?: "[^"]*")?\)/g)].map(([, link = '']) => ({ file, link }));
   });
   expect(links.length).toBeGreaterThan(50);
   expect(links.flatMap(({ file, link }) => missing(file, link) ?? [])).toEqual([]);
+});
+
+const WIDTH_MAX = 110;
+
+test(`prose has at most ${WIDTH_MAX} columns`, () => {
+  // What has no blank at which it could be broken, as a long link, may stand out.
+  const isWide = (line: string) => !line.startsWith('|') && [...line].length > WIDTH_MAX && / \S.* \S/.test(line);
+  const wide = DOCUMENTS.flatMap((file) =>
+    prose(file)
+      .split('\n')
+      .flatMap((line) => (isWide(line) ? [`${file}: ${line.slice(0, 60)}`] : [])),
+  );
+  expect(wide).toEqual([]);
 });
 
 /** The rows of the first table of a section, as cells; names without the marks of code. */
@@ -90,13 +85,7 @@ const COMPOSED: Record<string, string[]> = {
 };
 
 test('every kind of event stands in the table, and no other', () => {
-  const files = ['src/manager', 'src/operations'].flatMap((folder) =>
-    readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' }).map((file) => join(folder, file)),
-  );
-  const code = files
-    .filter((file) => file.endsWith('.ts'))
-    .map(text)
-    .join('\n');
+  const code = ['src/manager', 'src/operations'].flatMap(filesIn).map(text).join('\n');
   const said = [...code.matchAll(/\b(?:event|events\.add)\(\s*(?:\{\s*kind: )?([^,\n]*['`][^,\n]*),/g)];
   const kinds = said.flatMap(([, expression = '']) => {
     const prefix = /`([a-z-]+)\$\{/.exec(expression)?.[1];
@@ -109,7 +98,7 @@ test('every kind of event stands in the table, and no other', () => {
 });
 
 test('every kind of operation stands in the table, with its steps', () => {
-  const rows = tableIn('ARCHITECTURE.md', '## 7. Operations');
+  const rows = tableIn('docs/spec/journal.md', '## Kinds and steps');
   const listed = new Map(
     rows.map(([name = '', steps = '']) => [name.split(' ')[0] ?? '', steps.replace('those of ', '').split(' → ')]),
   );

@@ -26,10 +26,12 @@ const SECTIONS: [string, object][] = [
 
 const HEAD = `# Errors
 
-Every error that pgtide shows has a stable code, an SQLSTATE (PostgreSQL manual, appendix A; class \`TD\` is pgtide's own), a sentence that
-names what was wrong, and a next step. Programs look at the code: \`--format=json\` and the admin API carry
-\`{code, message, hint, retry, sqlstate, details}\`. A sentence names the first five of what it is about, and \`details\` all (\`partitions\`, \`tables\`,
-\`replicas\`); where several reasons speak against something, the error is the first one's, and \`details.reasons\` has the others, whole. The values in the sentences below are examples.
+Every error that pgtide shows has a stable code, an SQLSTATE (PostgreSQL manual, appendix A; class \`TD\` is
+pgtide's own), a sentence that names what was wrong, and a next step. Programs look at the code:
+\`--format=json\` and the admin API carry \`{code, message, hint, retry, sqlstate, details}\`. A sentence names
+the first five of what it is about, and \`details\` all (\`partitions\`, \`tables\`, \`replicas\`); where several
+reasons speak against something, the error is the first one's, and \`details.reasons\` has the others, whole.
+The values in the sentences below are examples.
 
 | when to try again | meaning |
 |---|---|

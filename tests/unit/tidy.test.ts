@@ -5,8 +5,8 @@ import { expect, test } from 'vitest';
 import { findUnused } from './support/unused.ts';
 
 /**
- * The rules of the house that a compiler does not know (DESIGN section 9). The arrows point from processes
- * down to facts.
+ * The rules of the house that a compiler does not know (ARCHITECTURE.md, Folders). The arrows point from
+ * processes down to facts.
  */
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));

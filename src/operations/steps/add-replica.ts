@@ -26,9 +26,9 @@ import { protectPartition, withdrawDemands } from './protect.ts';
 import { awaitRoom, requireLittleWal, requireRoom } from './room.ts';
 
 /**
- * DESIGN 4.1: claim → make the table → connect the nodes → copy and catch up → connect the other followers →
- * count it. PostgreSQL's own table synchronisation copies and catches up; a marker written afterwards proves
- * that the stream has arrived.
+ * docs/spec/moves.md, M2: claim → make the table → connect the nodes → copy and catch up → connect the other
+ * followers → count it. PostgreSQL's own table synchronisation copies and catches up; a marker written
+ * afterwards proves that the stream has arrived.
  */
 export interface AddInput extends PartitionRef {
   to: NodeId;

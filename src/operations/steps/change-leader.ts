@@ -15,8 +15,8 @@ import { backOff, budgetAt, nearlyCaughtUp, oldHolder, type Place } from './pati
 import { protectPartition, withdrawDemands } from './protect.ts';
 
 /**
- * DESIGN 4.2. The swing of the old leader's hinge, one local commit, is the change of leader; everything
- * after it only shortens the way:
+ * docs/spec/moves.md, M3. The swing of the old leader's hinge, one local commit, is the change of leader;
+ * everything after it only shortens the way:
  *
  *   before   A: hinge → rows                              B: hinge → A, its quorum protects the partition already
  *   swing    A: hinge ⇒ B's rows (own connection)         B: hinge → A

@@ -9,7 +9,7 @@ import { forwardersTo, pointPastDead } from './hinges.ts';
 import { connectStream } from './partition.ts';
 
 /**
- * DESIGN 4.4. The node is down, or its server lets nobody in, and starts only behind its fence:
+ * docs/spec/outages.md. The node is down, or its server lets nobody in, and starts only behind its fence:
  *
  *   cut its streams → mark it → end what involves it → choose the leaders ══ no return ══ publish them → open them
  *

@@ -8,8 +8,8 @@ import { awaitArrivals, disconnectIdlePairs, endStream, partitionNow, refOf, sen
 import { protectPartition } from './protect.ts';
 
 /**
- * DESIGN 4.3: out of the quorum, then out of the streams both ways, then the rows, then the catalog forgets
- * it.
+ * docs/spec/moves.md: out of the quorum, then out of the streams both ways, then the rows, then the catalog
+ * forgets it.
  */
 export interface RemoveInput extends PartitionRef {
   from: NodeId;

@@ -18,8 +18,8 @@ const STATEMENT_TIMEOUT_MS = 15_000;
 /**
  * Connections of the manager to the PostgreSQL of every node. Each statement is bounded on both sides: a
  * frozen server cannot hang an operation, and a vanished client cannot leave a statement behind.
- * `synchronous_commit = local`: these sessions repair the quorum that they would otherwise wait for (DESIGN
- * section 3).
+ * `synchronous_commit = local`: these sessions repair the quorum that they would otherwise wait for
+ * (docs/spec/quorum.md).
  */
 export class NodeConnections {
   readonly #addressOf: (node: number) => Address;

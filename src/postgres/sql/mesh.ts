@@ -11,7 +11,7 @@ import { ident, literal, qualified, type Sql, sqlstateOf } from './client.ts';
 /**
  * The replication mesh: one stream per ordered pair of nodes. `origin = none` sends only what was written at
  * the sender itself, so that streams in both directions do not echo, and a change of leader changes no
- * replication (DESIGN section 3).
+ * replication (docs/spec/replication.md).
  */
 
 /** Publication with nothing but the sender's own marker row. Idempotent. */
