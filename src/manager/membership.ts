@@ -1,5 +1,4 @@
 import type { BeatAnswer, BeatReport, JoinAnswer, JoinRequest } from '../api/membership.ts';
-import type { CatalogChange } from '../catalog/change.ts';
 import type { NodeId, NodeRecord } from '../catalog/model.ts';
 import { connectedNodes } from '../catalog/view.ts';
 import type { Clock } from '../core/clock.ts';
@@ -33,7 +32,6 @@ export interface MembershipPorts {
   applyKeeper: ApplyKeeper;
   deadlocks: DeadlockWatch;
   clock: Clock;
-  commit(changes: readonly CatalogChange[]): Promise<void>;
 }
 
 /** Format of `node.json` where clients are no superusers (`node/store-dir.ts`). */
@@ -59,7 +57,7 @@ export class Membership {
    * CLUSTER_MODE_MISMATCH, PROGRAM_TOO_OLD, ADDRESS_TAKEN.
    */
   async join(request: JoinRequest): Promise<JoinAnswer> {
-    const { catalog, runner, commit, home } = this.#ports;
+    const { catalog, runner, home } = this.#ports;
     const { view } = catalog;
     if (request.startMode !== view.startMode) {
       throw tideError('CLUSTER_MODE_MISMATCH', { cluster: view.startMode, node: request.startMode });
@@ -70,7 +68,8 @@ export class Membership {
     if (taken) throw tideError('ADDRESS_TAKEN', { address: request.address, node: taken.id });
     const id = await catalog.nextId('node');
     this.#joining.add(id);
-    await commit([{ kind: 'node-put', node: { id, state: 'joining', draining: false, ...factsOf(request) } }]);
+    const node: NodeRecord = { id, state: 'joining', draining: false, ...factsOf(request) };
+    await catalog.commit([{ kind: 'node-added', node }]);
     await runner.submit('join-node', { node: id });
     this.#joining.delete(id);
     const manager = view.nodes.get(home)?.address ?? request.address;
@@ -106,7 +105,7 @@ export class Membership {
     const { startMode: _, ...facts } = factsOf(said);
     const known = Object.fromEntries(Object.keys(facts).map((key) => [key, node[key as keyof typeof facts]]));
     if (JSON.stringify(facts) !== JSON.stringify(known))
-      await this.#ports.commit([{ kind: 'node-changed', id: node.id, change: facts }]);
+      await this.#ports.catalog.commit([{ kind: 'node-changed', id: node.id, change: facts }]);
   }
 
   #toldToAll() {
@@ -168,10 +167,10 @@ export class Membership {
    * spent.
    */
   async forgetUnjoined(): Promise<void> {
-    const { catalog, runner, events, commit } = this.#ports;
+    const { catalog, runner, events } = this.#ports;
     for (const node of catalog.view.nodes.values()) {
       if (node.state !== 'joining' || this.#joining.has(node.id) || runner.holderOf(`node:${node.id}`)) continue;
-      await commit([{ kind: 'node-put', node: { ...node, state: 'decommissioned' } }]);
+      await catalog.commit([{ kind: 'node-changed', id: node.id, change: { state: 'decommissioned' } }]);
       await events.add({ kind: 'node-refused', text: `node ${node.id} was not taken in`, node: node.id });
     }
   }

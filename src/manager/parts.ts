@@ -55,11 +55,7 @@ export function partsOf({ home, ports, catalog, events, journal }: Opened) {
   );
   const loadView = () => load.view(view());
   const event = (entry: Parameters<EventLog['add']>[0]) => events.add(entry);
-  const commit = async (changes: readonly CatalogChange[]) => {
-    await catalog.commit(changes);
-    const hasLeft = (c: CatalogChange) => c.kind === 'node-changed' && c.change.state === 'decommissioned';
-    if (changes.some((c) => c.kind === 'leader-changed' || hasLeft(c))) reconciler.hingesChanged();
-  };
+  const commit = (changes: readonly CatalogChange[]) => catalog.commit(changes);
   const all = { plane, inspector, view, alive, commit, log, clock, event };
   const runner = new Runner(journal, OPERATION_KINDS, {
     ...all,
@@ -83,6 +79,7 @@ export function partsOf({ home, ports, catalog, events, journal }: Opened) {
   const isChoosing = (node: NodeId) => runner.unended().some((r) => r.kind === 'failover' && r.input.node === node);
   const holderOf = (tid: number, pid: number) => runner.holderOf(partitionLock(tid, pid));
   const reconciler: Reconciler = new Reconciler({ ...giving, holderOf, isChoosing });
+  catalog.onChange((_, changes) => reconciler.hear(changes));
   const reconnect = (node: NodeId) => reconciler.nodeReturned(node);
   const applyKeeper: ApplyKeeper = new ApplyKeeper({ ...giving, isChoosing, reconnect });
   const deadlocks = new DeadlockWatch(all);
@@ -106,7 +103,7 @@ export function partsOf({ home, ports, catalog, events, journal }: Opened) {
       separate: () => catalog.separateRoles(),
     }),
     storeWatch: new StoreWatch({ home, store: ports.store, events }),
-    membership: new Membership({ ...told, reconciler, applyKeeper, deadlocks, clock, commit }),
+    membership: new Membership({ ...told, reconciler, applyKeeper, deadlocks, clock }),
   };
 }
 

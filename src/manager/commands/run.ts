@@ -111,7 +111,7 @@ function settingRow(settings: Settings, key: keyof Settings): SettingRow {
 
 async function setSetting(c: CommandContext, key: string, value: string): Promise<SettingRow> {
   const parsed = parseSetting(key, value);
-  await c.catalog.commit([{ kind: 'setting-put', ...parsed }]);
+  await c.catalog.commit([{ kind: 'setting-changed', ...parsed }]);
   await c.events.add({ kind: 'setting-changed', text: `${parsed.key} = ${showSetting(parsed.key, parsed.value)}` });
   return settingRow(c.catalog.view.settings, parsed.key);
 }

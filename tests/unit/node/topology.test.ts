@@ -111,11 +111,11 @@ async function expectEverywhere(): Promise<void> {
   expect(watches.flatMap((w) => w.broken)).toEqual([]);
 }
 
-const put = (id: number): CatalogChange => ({ kind: 'node-put', node: nodeRecord(id) });
+const put = (id: number): CatalogChange => ({ kind: 'node-added', node: nodeRecord(id) });
 
 async function makeTable(): Promise<number> {
   const tid = await catalog.nextId('table');
-  await catalog.commit([{ kind: 'table-put', table: tableRecord(tid, `t${tid}`, 2, [[1, 2], [2, 1]]) }]); // biome-ignore format: short
+  await catalog.commit([{ kind: 'table-added', table: tableRecord(tid, `t${tid}`, 2, [[1, 2], [2, 1]]) }]); // biome-ignore format: short
   await catalog.commit([{ kind: 'table-state', tid, state: 'ready' }]);
   return tid;
 }
@@ -164,7 +164,7 @@ test('whoever has the newest waits for the next, and is told the difference', as
   const { address, feed } = nodeAt(0);
   expect((await fetchTopology(address, { after: null })).change).toMatchObject({ from: null, revision: 1 });
   const next = feed.poll(1, 60_000, NOW);
-  await catalog.commit([{ kind: 'setting-put', key: 'min_nodes', value: 1 }]);
+  await catalog.commit([{ kind: 'setting-changed', key: 'min_nodes', value: 1 }]);
   await catalog.commit([put(3)]);
   expect((await next)?.change).toMatchObject({ from: 1, revision: 3, nodes: [{ id: 3 }], tables: [] });
 });

@@ -187,7 +187,7 @@ export class World {
   }
 
   async addNode(id: NodeId): Promise<void> {
-    await this.catalog.commit([{ kind: 'node-put', node: nodeRecord(id) }]);
+    await this.catalog.commit([{ kind: 'node-added', node: nodeRecord(id) }]);
     const plane = this.plane();
     await plane.bootstrap(id);
     for (const other of this.view.nodes.keys()) {
@@ -209,7 +209,7 @@ export class World {
       }
     }
     for (const node of this.view.nodes.keys()) await plane.createParent(node, table);
-    await this.catalog.commit([{ kind: 'table-put', table: { ...table, state: 'ready' } }]);
+    await this.catalog.commit([{ kind: 'table-added', table: { ...table, state: 'ready' } }]);
   }
 
   /** Calls that no fault befalls: what somebody else has done before. */
@@ -287,7 +287,7 @@ export class World {
       log: (_level, message, facts) => void this.errors.push(`${message} ${JSON.stringify(facts)}`),
       event: async ({ text }) => void this.errors.push(text),
     });
-    reconciler.hingesChanged();
+    reconciler.hear([{ kind: 'leader-changed', tid: 0, pid: 0, leader: 0 }]);
     for (const node of this.#returned) reconciler.nodeReturned(node);
     this.#returned.clear();
     await this.clock.during(reconciler.round());
