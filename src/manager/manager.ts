@@ -1,4 +1,4 @@
-import type { AdminCommand } from '../api/commands.ts';
+import type { ManagerCommand } from '../api/commands.ts';
 import type { BeatAnswer, BeatReport, JoinAnswer, JoinRequest, StartRequest } from '../api/membership.ts';
 import type { NodeId } from '../catalog/model.ts';
 import { connectedNodes } from '../catalog/view.ts';
@@ -112,7 +112,7 @@ export class Manager {
   }
 
   /** Carries one admin command out. Throws what it throws, and MANAGER_LOST where this manager ends meanwhile. */
-  async run(command: AdminCommand): Promise<unknown> {
+  async run(command: ManagerCommand): Promise<unknown> {
     await this.#informed;
     try {
       return await runCommand(this.#context(), command);
