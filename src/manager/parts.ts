@@ -40,7 +40,7 @@ export type Parts = ReturnType<typeof partsOf>;
 
 /** Makes them and tells them of each other. Nothing is at work yet. */
 export function partsOf({ home, ports, catalog, events, journal }: Opened) {
-  const { clock, log } = ports;
+  const { clock, log, shared, start, whoIs, overtaken } = ports;
   const view = () => catalog.view;
   const alive = (node: NodeId) => load.alive(node);
   const addressOf = (node: NodeId) => postgresOf(view(), node);
@@ -56,54 +56,49 @@ export function partsOf({ home, ports, catalog, events, journal }: Opened) {
   const loadView = () => load.view(view());
   const event = (entry: Parameters<EventLog['add']>[0]) => events.add(entry);
   const commit = (changes: readonly CatalogChange[]) => catalog.commit(changes);
-  const all = { plane, inspector, view, alive, commit, log, clock, event };
+  const common = { plane, inspector, view, alive, commit, log, clock, event };
   const runner = new Runner(journal, OPERATION_KINDS, {
-    ...all,
+    ...common,
     random: ports.random,
     load: loadView,
     broken: ports.broken,
     copyFailure: (from, to, ref) => applyKeeper.copyFailure(from, to, ref),
   });
-  const leaseOf = async (node: NodeId) => ports.shared?.leaseOf(node) ?? 'none';
-  const guardian = new Guardian({ ...all, runner, load, leaseOf });
+  const leaseOf = async (node: NodeId) => shared?.leaseOf(node) ?? 'none';
+  const guardian = new Guardian({ ...common, runner, load, leaseOf });
   const admissions = new Admissions({
-    ...all,
+    ...common,
     load,
     leaseOf,
     condition: (node) => guardian.condition(node),
-    whoIs: ports.whoIs,
-    own: ports.shared === null ? { node: home, start: ports.start } : null,
-    overtaken: ports.overtaken,
+    whoIs,
+    own: shared === null ? { node: home, start } : null,
+    overtaken,
   });
-  const giving = { ...all, quorums: runner.quorums, promotions: new Promotions({ runner, view }) };
+  // Who gives replicas up.
+  const giving = { ...common, quorums: runner.quorums, promotions: new Promotions({ runner, view }) };
   const isChoosing = (node: NodeId) => runner.unended().some((r) => r.kind === 'failover' && r.input.node === node);
   const holderOf = (tid: number, pid: number) => runner.holderOf(partitionLock(tid, pid));
   const reconciler: Reconciler = new Reconciler({ ...giving, holderOf, isChoosing });
   catalog.onChange((_, changes) => reconciler.hear(changes));
   const reconnect = (node: NodeId) => reconciler.nodeReturned(node);
   const applyKeeper: ApplyKeeper = new ApplyKeeper({ ...giving, isChoosing, reconnect });
-  const deadlocks = new DeadlockWatch(all);
-  const { shared, start } = ports;
-  const told = { home, start, shared, catalog, events, runner, load, admissions, guardian };
+  const deadlocks = new DeadlockWatch(common);
+  const made = { load, runner, guardian, admissions, reconciler, applyKeeper };
   return {
     servers,
-    load,
-    runner,
-    guardian,
-    admissions,
-    reconciler,
-    applyKeeper,
+    ...made,
     history: new History({ clock, runner, log }),
     balancer: new Balancer(event),
     walKeeper: new WalKeeper({ ...giving, load: loadView, reconnect }),
-    streamKeeper: new StreamKeeper({ ...all, reconnect }),
+    streamKeeper: new StreamKeeper({ ...common, reconnect }),
     roleKeeper: new RoleKeeper({
-      ...all,
+      ...common,
       metaFormat: (node) => load.metaFormat(node),
       separate: () => catalog.separateRoles(),
     }),
     storeWatch: new StoreWatch({ home, store: ports.store, events }),
-    membership: new Membership({ ...told, reconciler, applyKeeper, deadlocks, clock }),
+    membership: new Membership({ home, start, shared, clock, catalog, events, ...made, deadlocks }),
   };
 }
 
