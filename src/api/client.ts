@@ -60,8 +60,8 @@ export interface Client {
   /** Asks a node to drain and to end. */
   quit(address: string, options?: CallOptions): Promise<void>;
   /**
-   * What is newer than the revision `after` (null: the caller has none) of what routes statements: at once, or
-   * when it comes; to be called again and again. Throws NO_MANAGER where the node has heard nothing yet.
+   * What is newer than the revision `after` (null: the caller has none) of what routes statements: at once,
+   * or when it comes; to be called again and again. Throws NO_MANAGER where the node has heard nothing yet.
    */
   topology(address: string, after: number | null, options?: CallOptions): Promise<TopologyAnswer>;
   /** Any of `Calls`. */

@@ -111,7 +111,9 @@ export class Manager {
     return this.#opened.ports.store.isFull;
   }
 
-  /** Carries one admin command out. Throws what it throws, and MANAGER_LOST where this manager ends meanwhile. */
+  /**
+   * Carries one admin command out. Throws what it throws, and MANAGER_LOST where this manager ends meanwhile.
+   */
   async run(command: ManagerCommand): Promise<unknown> {
     await this.#informed;
     try {

@@ -53,8 +53,8 @@ export class Membership {
   }
 
   /**
-   * Takes a new node in: gives it an id; the operation that makes it a member waits for its first beat. Throws
-   * CLUSTER_MODE_MISMATCH, PROGRAM_TOO_OLD, ADDRESS_TAKEN.
+   * Takes a new node in: gives it an id; the operation that makes it a member waits for its first beat.
+   * Throws CLUSTER_MODE_MISMATCH, PROGRAM_TOO_OLD, ADDRESS_TAKEN.
    */
   async join(request: JoinRequest): Promise<JoinAnswer> {
     const { catalog, runner, home } = this.#ports;

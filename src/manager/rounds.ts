@@ -60,7 +60,8 @@ function roundsOf(parts: Parts, view: () => ClusterView): Round[] {
     // A failover must not wait for servers that anything else waits for.
     { everyMs: 150, work: () => guardian.round(), failed: { level: 'error', message: 'watch failed' } },
     {
-      // A node that is dead holds up writes of two-replica tables this much longer than it takes to be noticed.
+      // A node that is dead holds up writes of two-replica tables this much longer than it takes to be
+      // noticed.
       everyMs: 300,
       work: () => runner.quorums.round(),
       failed: { level: 'error', message: 'quorums are as they were' },

@@ -34,8 +34,8 @@ type Answer<N extends CallName> = Promise<Calls[N]['gets']>;
 const FORWARD_MS = 60_000;
 
 /**
- * What is the manager's to answer is carried out by the one in this process, or passed on to wherever it runs.
- * Where the meta store lies is this process's own affair: the manager is stopped while that changes.
+ * What is the manager's to answer is carried out by the one in this process, or passed on to wherever it
+ * runs. Where the meta store lies is this process's own affair: the manager is stopped while that changes.
  */
 export class Conductor {
   readonly #ports: ConductorPorts;
@@ -64,8 +64,8 @@ export class Conductor {
       return await manager.run(command);
     } catch (error) {
       if (!(error instanceof TideError) || error.code !== 'META_HOME') throw error;
-      // The node that is to go holds the meta store: its successor takes that over and then carries the command
-      // out.
+      // The node that is to go holds the meta store: its successor takes that over and then carries the
+      // command out.
       await this.#ports.mover.handOver(error.details.successor as number);
       return this.#passOn('admin', asked);
     }
@@ -94,15 +94,15 @@ export class Conductor {
     if (manager) requireCompatible(asked.body);
     const report = parse(beatReport, asked.body, 'beat');
     if (manager) return manager.beat(report);
-    // The old home of the meta store beats here only after it has let go: a crash may have cut off its word to
-    // go on.
+    // The old home of the meta store beats here only after it has let go: a crash may have cut off its word
+    // to go on.
     await this.#ports.mover.activate(report.node);
     return this.#ports.manager()?.beat(report) ?? this.#passOn('beat', asked);
   }
 
   /**
-   * As it has come: its caller and the manager may know more than this node. What another node has passed on is
-   * not passed on once more: its view and this one's differ, and neither may be right yet.
+   * As it has come: its caller and the manager may know more than this node. What another node has passed on
+   * is not passed on once more: its view and this one's differ, and neither may be right yet.
    */
   async #passOn<N extends CallName>(name: N, { body, forwarded }: Asked): Answer<N> {
     const { isShared, clusterId, withManager } = this.#ports;

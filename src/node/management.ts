@@ -59,7 +59,9 @@ export class Management {
     });
   }
 
-  /** Takes up this node's part in it. `meta`: URL of the shared meta store; null: it is embedded somewhere. */
+  /**
+   * Takes up this node's part in it. `meta`: URL of the shared meta store; null: it is embedded somewhere.
+   */
   async begin(meta: string | null): Promise<void> {
     await (meta === null ? this.#startEmbedded() : this.#share(meta, false));
   }

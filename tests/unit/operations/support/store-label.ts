@@ -3,7 +3,10 @@ import { partitionTable } from '../../../../src/catalog/names.ts';
 import type { OperationRecord } from '../../../../src/operations/operation.ts';
 import { OPERATION_KINDS } from '../../../../src/operations/registry.ts';
 
-/** What a write to the store says in a golden: `op 1 move-replica: running swing`, or what the catalog says now. */
+/**
+ * What a write to the store says in a golden: `op 1 move-replica: running swing`, or what the catalog says
+ * now.
+ */
 export function storeLabel(key: string, value: OperationRecord & { nodes?: unknown }): string {
   if (key.startsWith('/op/')) {
     const step = OPERATION_KINDS.get(value.kind)?.steps[value.step]?.name;
