@@ -92,6 +92,8 @@ export const adminCommand = z.discriminatedUnion('do', [
 ]);
 
 export type AdminCommand = z.infer<typeof adminCommand>;
+/** The rest is carried out by the node's process, with its manager stopped. */
+export type ManagerCommand = Exclude<AdminCommand, { do: 'meta-move' | 'meta-migrate' }>;
 /** What a caller may leave out has a default here. */
 export type AdminRequest = z.input<typeof adminCommand>;
 export type AdminVerb = AdminCommand['do'];

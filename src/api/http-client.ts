@@ -10,7 +10,7 @@ const NEVER_ARRIVED = new Set(['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'E
  * By Node's own HTTP, a connection for each call. `refused` of its UNREACHABLE: the call has surely not been
  * carried out.
  */
-const overHttp: Transport = ({ address, path, headers, body, timeoutMs }) =>
+const overHttp: Transport = ({ method, address, path, headers, body, timeoutMs, signal }) =>
   new Promise((resolve, reject) => {
     const unreachable = (why: string, refused = false) =>
       reject(tideError('UNREACHABLE', { address, why, ...(refused ? { refused } : {}) }));
@@ -19,9 +19,10 @@ const overHttp: Transport = ({ address, path, headers, body, timeoutMs }) =>
       unreachable('not a HOST:PORT address');
       return;
     }
+    const length = body === null ? {} : { 'content-length': body.byteLength };
     const call = request(
       url,
-      { method: 'POST', headers: { ...headers, 'content-length': body.byteLength, [OWN_CALL]: '1' }, agent: false },
+      { method, headers: { ...headers, ...length, [OWN_CALL]: '1' }, agent: false, ...(signal ? { signal } : {}) },
       (response) => {
         const chunks: Buffer[] = [];
         response.on('data', (chunk: Buffer) => chunks.push(chunk));
@@ -34,11 +35,11 @@ const overHttp: Transport = ({ address, path, headers, body, timeoutMs }) =>
     const timer = setTimeout(() => call.destroy(new Error(`no answer within ${timeoutMs / 1000} s`)), timeoutMs);
     call.on('close', () => clearTimeout(timer));
     call.on('error', (error) => unreachable(messageOf(error), NEVER_ARRIVED.has(codeOf(error))));
-    call.end(body);
+    call.end(body ?? undefined);
   });
 
 /** The calls of a node, and of programs on Node. */
-export const { admin, whoIs, quit, post } = clientOver(overHttp);
+export const { admin, whoIs, quit, topology, ask } = clientOver(overHttp);
 
 function urlOf(address: string, path: string): URL | null {
   try {

@@ -228,6 +228,14 @@ export type MetaPart = z.infer<typeof metaPart>;
 export const metaTransfer = z.strictObject({ clusterId: z.string(), from: z.int().positive(), entries: metaEntries });
 export type MetaTransfer = z.infer<typeof metaTransfer>;
 
+/** The meta store that has come from that node is to be run. */
+export const activation = z.strictObject({ from: z.int().positive() });
+export type Activation = z.infer<typeof activation>;
+
+/** Whether a node reaches the shared meta store at that URL. */
+export const metaCheck = z.strictObject({ url: z.string().min(1) });
+export type MetaCheck = z.infer<typeof metaCheck>;
+
 /** What any node answers to "who are you?": how a joining or restarted node finds the manager. */
 export interface WhoAmI {
   nodeId: number;

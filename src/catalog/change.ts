@@ -4,7 +4,7 @@ import type {
   NodeId,
   NodeRecord,
   Partition,
-  Quorum,
+  Replica,
   ReplicaState,
   Settings,
   SettingValue,
@@ -14,21 +14,23 @@ import type {
 import { partitionKey, replicaOn } from './view.ts';
 
 /**
- * Every way the catalog can change. The manager journals the result; the planner and the tests apply the same
- * function.
+ * Every way the catalog can change. What is stored is the result (`manager/catalog-store.ts`); the planner
+ * and the tests apply the same function.
  */
 export type CatalogChange =
-  | { kind: 'node-put'; node: NodeRecord }
-  | { kind: 'quorums-put'; node: NodeId; quorums: readonly Quorum[] }
+  | { kind: 'node-added'; node: NodeRecord }
   /**
    * Of a known node, whatever else has changed about it meanwhile; a value of undefined takes the field away.
    */
   | { kind: 'node-changed'; id: NodeId; change: { [K in keyof NodeRecord]?: NodeRecord[K] | undefined } }
-  | { kind: 'table-put'; table: TableRecord }
+  | { kind: 'table-added'; table: TableRecord }
   | { kind: 'table-state'; tid: number; state: TableState }
   | { kind: 'table-removed'; tid: number }
+  /** In place of whatever the node has of it. */
+  | { kind: 'replica-added'; tid: number; pid: number; node: NodeId; state: ReplicaState }
+  /** One that was given up meanwhile stays so: nothing changes. */
   | {
-      kind: 'replica-put';
+      kind: 'replica-changed';
       tid: number;
       pid: number;
       node: NodeId;
@@ -39,7 +41,7 @@ export type CatalogChange =
     }
   | { kind: 'replica-removed'; tid: number; pid: number; node: NodeId }
   | { kind: 'leader-changed'; tid: number; pid: number; leader: NodeId }
-  | { kind: 'setting-put'; key: keyof Settings; value: SettingValue };
+  | { kind: 'setting-changed'; key: keyof Settings; value: SettingValue };
 
 /** What a change touched: the store writes only these. */
 export interface Touched {
@@ -57,18 +59,11 @@ export interface Touched {
 export function applyChange(view: ClusterView, change: CatalogChange): { view: ClusterView; touched: Touched } {
   const touched: Touched = { nodes: new Set(), tables: new Set(), partitions: new Set(), settings: false };
   switch (change.kind) {
-    case 'node-put': {
-      // Whoever changes a node's record may have read it before its quorums or its start changed.
-      const { quorums, start } = view.nodes.get(change.node.id) ?? {};
-      const { quorums: _, start: __, ...node } = change.node;
+    case 'node-added': {
+      const { node } = change;
+      assert(!view.nodes.has(node.id), `node ${node.id} is added once`);
       touched.nodes.add(node.id);
-      const kept = { ...(quorums ? { quorums } : {}), ...(start === undefined ? {} : { start }) };
-      return { view: withNode(view, { ...node, ...kept }), touched };
-    }
-    case 'quorums-put': {
-      const node = must(view.nodes.get(change.node), `node ${change.node}`);
-      touched.nodes.add(node.id);
-      return { view: withNode(view, { ...node, quorums: change.quorums }), touched };
+      return { view: withNode(view, node), touched };
     }
     case 'node-changed': {
       const merged = Object.entries({ ...must(view.nodes.get(change.id), `node ${change.id}`), ...change.change });
@@ -76,7 +71,8 @@ export function applyChange(view: ClusterView, change: CatalogChange): { view: C
       touched.nodes.add(change.id);
       return { view: withNode(view, node), touched };
     }
-    case 'table-put': {
+    case 'table-added': {
+      assert(!view.tables.has(change.table.tid), `table ${change.table.tid} is added once`);
       const tables = new Map(view.tables).set(change.table.tid, change.table);
       touched.tables.add(change.table.tid);
       for (const p of change.table.partitions) {
@@ -102,7 +98,7 @@ export function applyChange(view: ClusterView, change: CatalogChange): { view: C
       touched.tables.add(change.tid);
       return { view: { ...view, tables }, touched };
     }
-    case 'setting-put':
+    case 'setting-changed':
       touched.settings = true;
       return { view: { ...view, settings: { ...view.settings, [change.key]: change.value } }, touched };
     default: {
@@ -114,26 +110,32 @@ export function applyChange(view: ClusterView, change: CatalogChange): { view: C
   }
 }
 
-type PartitionChange = Extract<CatalogChange, { kind: 'replica-put' | 'replica-removed' | 'leader-changed' }>;
+type PartitionChange = Extract<
+  CatalogChange,
+  { kind: 'replica-added' | 'replica-changed' | 'replica-removed' | 'leader-changed' }
+>;
 
 function changePartition(view: ClusterView, change: PartitionChange): Partition {
   const partition = must(view.tables.get(change.tid)?.partitions[change.pid], `partition ${change.tid}/${change.pid}`);
   switch (change.kind) {
-    case 'replica-put': {
-      const others = partition.replicas.filter((r) => r.node !== change.node);
-      // Given up while somebody looked into what it has missed: it stays so.
-      if (change.state === 'stale' && others.length === partition.replicas.length) return partition;
+    case 'replica-added':
+      return withReplica(partition, { node: change.node, state: change.state });
+    case 'replica-changed': {
       const { node, state, why, was } = change;
-      if (was !== undefined && partition.replicas.find((r) => r.node === node)?.state !== was) return partition;
-      const replica = state === 'stale' && why !== undefined ? { node, state, why } : { node, state };
-      const replicas = [...others, replica].sort((a, b) => a.node - b.node);
-      return { ...partition, replicas };
+      const before = replicaOn(partition, node);
+      if (!before || (was !== undefined && before.state !== was)) return partition;
+      return withReplica(partition, state === 'stale' && why !== undefined ? { node, state, why } : { node, state });
     }
     case 'replica-removed':
       return { ...partition, replicas: partition.replicas.filter((r) => r.node !== change.node) };
     case 'leader-changed':
       return { ...partition, leader: change.leader, epoch: partition.epoch + 1 };
   }
+}
+
+function withReplica(partition: Partition, replica: Replica): Partition {
+  const others = partition.replicas.filter((r) => r.node !== replica.node);
+  return { ...partition, replicas: [...others, replica].sort((a, b) => a.node - b.node) };
 }
 
 function withNode(view: ClusterView, node: NodeRecord): ClusterView {

@@ -229,7 +229,8 @@ export class ApplyKeeper {
       if (given === null) return null;
       const ended = copied();
       const stale = ended.map(
-        ({ tid, pid }) => ({ kind: 'replica-put', tid, pid, node: to, state: 'stale', was: 'joining', why }) as const,
+        ({ tid, pid }) =>
+          ({ kind: 'replica-changed', tid, pid, node: to, state: 'stale', was: 'joining', why }) as const,
       );
       if (stale.length > 0) await commit(stale);
       all.push(...given, ...ended);

@@ -23,6 +23,9 @@ const partKey = (key: string) => `/catalog/partition/${key}`;
 
 const OVERTAKEN = 'the catalog was written by another manager';
 
+/** `changes`: what has made the view of the one before; none where only the store's format has changed. */
+export type CatalogListener = (view: ClusterView, changes: readonly CatalogChange[]) => void;
+
 type StoredTable = Omit<TableRecord, 'partitions'>;
 
 /**
@@ -32,7 +35,7 @@ export class CatalogStore {
   readonly #store: MetaStore;
   readonly #overtaken: (why: string) => void;
   readonly #writers = new KeyedMutex();
-  readonly #listeners: ((view: ClusterView) => void)[] = [];
+  readonly #listeners: CatalogListener[] = [];
   #sequence: { node: number; table: number };
   #view: ClusterView;
   /** The meta store's, of VERSION. */
@@ -126,8 +129,8 @@ export class CatalogStore {
     return this.#view;
   }
 
-  /** From now on, after every change. */
-  onChange(listener: (view: ClusterView) => void): void {
+  /** From now on, after every commit, before whoever commits goes on. */
+  onChange(listener: CatalogListener): void {
     this.#listeners.push(listener);
   }
 
@@ -145,7 +148,7 @@ export class CatalogStore {
         touched.settings ||= step.touched.settings;
       }
       await this.#write(writesFor(view, touched), this.#nextRevision);
-      this.#show(view);
+      this.#show(view, changes);
     });
   }
 
@@ -153,7 +156,7 @@ export class CatalogStore {
   async separateRoles(): Promise<void> {
     await this.#writers.run('catalog', async () => {
       await this.#write([{ put: FORMAT_KEY, value: { version: ROLES_FORMAT } }], this.#nextRevision);
-      this.#show({ ...this.#view, ownRoles: true });
+      this.#show({ ...this.#view, ownRoles: true }, []);
     });
   }
 
@@ -171,9 +174,9 @@ export class CatalogStore {
     return this.#view.revision + 1;
   }
 
-  #show(changed: ClusterView): void {
+  #show(changed: ClusterView, changes: readonly CatalogChange[]): void {
     this.#view = { ...changed, revision: this.#nextRevision };
-    for (const listener of this.#listeners) listener(this.#view);
+    for (const listener of this.#listeners) listener(this.#view, changes);
   }
 
   async #write(changes: Write[], viewRevision: number): Promise<void> {

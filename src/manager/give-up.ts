@@ -26,7 +26,7 @@ export async function giveUpFollower(
   const partitions = of();
   const demands = partitions.map(({ tid, pid }) => ({ node: leader, tid, pid, without: [follower] }));
   const stale = partitions.map(
-    ({ tid, pid }) => ({ kind: 'replica-put', tid, pid, node: follower, state: 'stale', why }) as const,
+    ({ tid, pid }) => ({ kind: 'replica-changed', tid, pid, node: follower, state: 'stale', why }) as const,
   );
   await quorums.demanding(leader, demands, () => commit(stale));
   await quorums.settle(leader);

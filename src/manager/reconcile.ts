@@ -1,3 +1,4 @@
+import type { CatalogChange } from '../catalog/change.ts';
 import type { ClusterView, NodeId, Partition, TableRecord } from '../catalog/model.ts';
 import { partitionTable } from '../catalog/names.ts';
 import {
@@ -50,11 +51,17 @@ export class Reconciler {
     this.#ports = ports;
   }
 
+  /** The catalog has changed. */
+  hear(changes: readonly CatalogChange[]): void {
+    const hasLeft = (c: CatalogChange) => c.kind === 'node-changed' && c.change.state === 'decommissioned';
+    if (changes.some((c) => c.kind === 'leader-changed' || hasLeft(c))) this.#hingesChanged();
+  }
+
   /**
    * A leader has changed, or a node has left: every node may have a hinge to point elsewhere, or a server to
    * drop.
    */
-  hingesChanged(): void {
+  #hingesChanged(): void {
     for (const node of connectedNodes(this.#ports.view())) this.#hingesDue.add(node.id);
   }
 
@@ -135,7 +142,7 @@ export class Reconciler {
       // The server of a node that has left meanwhile was dropped before it was made again here: every node
       // looks once more.
       const here = new Set(connectedNodes(view()).map((n) => n.id));
-      if (ids.some((id) => !here.has(id))) this.hingesChanged();
+      if (ids.some((id) => !here.has(id))) this.#hingesChanged();
     }
   }
 
@@ -245,7 +252,7 @@ export class Reconciler {
     for (const ref of free.filter(leads)) {
       log('warn', 'a follower was not fed by its leader: it will be copied again', { ...ref, node: to });
       const why = `node ${from}, its leader, had stopped sending to it`;
-      await commit([{ kind: 'replica-put', ...ref, node: to, state: 'stale', why }]);
+      await commit([{ kind: 'replica-changed', ...ref, node: to, state: 'stale', why }]);
     }
     return free.length === missing.filter(({ tid, pid }) => still.has(partitionKey(tid, pid))).length;
   }

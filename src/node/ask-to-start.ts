@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { post, whoIs } from '../api/http-client.ts';
+import { ask, whoIs } from '../api/http-client.ts';
 import type { StartRequest, WhoAmI } from '../api/membership.ts';
 import { TideError, tideError } from '../core/errors.ts';
 import { standingOf } from '../core/starts.ts';
@@ -82,7 +82,7 @@ async function requireAlone(options: AskOptions, addresses: readonly string[]): 
   const found = await whoAnswers(options, addresses);
   for (const [address, who] of found) {
     if (who.nodeId !== node || who.start === starts.id) continue;
-    await post(address, '/api/v1/start', startRequestOf(options), { timeoutMs: ASK_MS, cluster }).catch(() => {});
+    await ask(address, 'start', startRequestOf(options), { timeoutMs: ASK_MS, cluster }).catch(() => {});
     throw tideError('NODE_TWICE', { node, address });
   }
   return found;
@@ -157,7 +157,7 @@ async function askOnce(options: AskOptions): Promise<Answer> {
     // Its own address is that of a manager that it was, and is not yet.
     if ('in' in manager && (at === null || at === address)) return await askLease(options, manager.in);
     if (at === null || at === address) return 'unknown';
-    await post(at, '/api/v1/start', startRequestOf(options), { timeoutMs: ASK_MS, cluster });
+    await ask(at, 'start', startRequestOf(options), { timeoutMs: ASK_MS, cluster });
     return 'admitted';
   } catch (error) {
     if (!(error instanceof TideError)) throw error;

@@ -7,6 +7,7 @@ import { messageOf, TideError, tideError } from '../core/errors.ts';
 import { unfinished } from '../store/migration.ts';
 import { findManager } from './find-manager.ts';
 import { askAny, join } from './heartbeat.ts';
+import type { Identity } from './identity.ts';
 import type { SharedPorts } from './manager-handle.ts';
 import { formatAddress, parseAddress } from './ports.ts';
 import { leaderIn } from './seat.ts';
@@ -95,8 +96,42 @@ async function clusterCheck(
   };
 }
 
+export interface PlaceOptions {
+  identity: Identity;
+  facts: NodeFacts;
+  /** HOST:PORT */
+  listenAddress: string;
+  /** Who has been found of the cluster. */
+  peer: WhoAmI | null;
+  /** Finds somebody anew, as `findCluster`. */
+  find(): Promise<WhoAmI | null>;
+  options: StartOptions;
+  shared: SharedPorts;
+}
+
+/**
+ * Begins a cluster, joins one, or takes up the old place in one: who the node is from now on is in its store
+ * when this returns. URL of the meta store where it is shared; null: it is embedded.
+ */
+export async function takePlace(of: PlaceOptions): Promise<string | null> {
+  const { identity, facts, listenAddress, peer, find, options, shared } = of;
+  const begun = identity.value ?? (await firstIdentity(facts, peer, find, options, shared));
+  const meta = options.meta ?? peer?.meta ?? begun.meta;
+  await identity.begin({
+    ...begun,
+    listenAddress,
+    advertiseAddress: facts.address,
+    httpAddress: facts.httpAddress,
+    postgresPort: facts.postgresPort,
+    ...(peer ? { manager: peer.manager } : {}),
+    ...(begun.metaHome ? { manager: facts.address } : {}),
+    ...(meta === null ? {} : { meta, metaHome: false }),
+  });
+  return meta;
+}
+
 /** Who a node is that has never been one: given by the cluster it joins, or the first of a new one. */
-export async function firstIdentity(
+async function firstIdentity(
   facts: NodeFacts,
   peer: WhoAmI | null,
   find: () => Promise<WhoAmI | null>,

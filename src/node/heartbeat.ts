@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { post, whoIs } from '../api/http-client.ts';
+import { ask, whoIs } from '../api/http-client.ts';
 import type { BeatAnswer, BeatReport, JoinAnswer, NodeFacts, WhoAmI } from '../api/membership.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
 import type { ApplyErrors } from '../postgres/apply-errors.ts';
@@ -138,10 +138,7 @@ export class Heartbeat {
     const { clusterId, manager, managerAddress } = this.#options;
     const local = manager();
     if (local) return local.beat(report);
-    return (await post(managerAddress(), '/api/v1/beat', report, {
-      timeoutMs: CALL_MS,
-      cluster: clusterId,
-    })) as BeatAnswer;
+    return ask(managerAddress(), 'beat', report, { timeoutMs: CALL_MS, cluster: clusterId });
   }
 
   async #beat(): Promise<void> {
@@ -223,7 +220,7 @@ export async function join(
   const untilMs = performance.now() + triesMs;
   for (let address = manager; ; address = (await findManager()) ?? address) {
     try {
-      return (await post(address, '/api/v1/join', facts)) as JoinAnswer;
+      return await ask(address, 'join', facts);
     } catch (error) {
       if (!(error instanceof TideError) || error.retry !== 'later' || performance.now() > untilMs) throw error;
     }

@@ -44,7 +44,7 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
   INTERNAL: 500,
 };
 
-interface RouteConfig {
+export interface RouteConfig {
   /** It is not held up by others. */
   first?: boolean;
   /** Its bodies may be so long that only one is taken at a time. */

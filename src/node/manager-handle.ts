@@ -1,4 +1,4 @@
-import type { AdminCommand } from '../api/commands.ts';
+import type { ManagerCommand } from '../api/commands.ts';
 import type { BeatAnswer, BeatReport, JoinAnswer, JoinRequest, MetaTransfer, StartRequest } from '../api/membership.ts';
 import type { TideError } from '../core/errors.ts';
 import type { Claim } from '../core/starts.ts';
@@ -8,7 +8,7 @@ import type { MetaSink } from './meta-transfer.ts';
 
 /** The manager as the node process sees it; `adapters.ts` passes in the real one. */
 export interface ManagerHandle {
-  run(command: AdminCommand): Promise<unknown>;
+  run(command: ManagerCommand): Promise<unknown>;
   join(request: JoinRequest): Promise<JoinAnswer>;
   beat(report: BeatReport): Promise<BeatAnswer>;
   admit(request: StartRequest): Promise<void>;

@@ -1,4 +1,4 @@
-import { post } from '../api/http-client.ts';
+import { ask } from '../api/http-client.ts';
 import type { MetaPart, MetaTransfer } from '../api/membership.ts';
 import { tideError } from '../core/errors.ts';
 import { KeyedMutex } from '../core/mutex.ts';
@@ -66,7 +66,7 @@ export class MetaMover {
       await sendMeta(address, nodeId, clusterId, entries);
       await this.#ports.remember({ metaHome: false, manager: address });
     });
-    await post(address, '/api/v1/meta/activate', { from: nodeId }, { timeoutMs: META_MOVE_MS, cluster: clusterId });
+    await ask(address, 'meta/activate', { from: nodeId }, { timeoutMs: META_MOVE_MS, cluster: clusterId });
     this.#ports.log('info', 'the meta store has moved', { to: node, address });
     return { node, address };
   }
@@ -84,7 +84,7 @@ export class MetaMover {
     await requireVacant(store, url, clusterId);
     // A node that could not reach it would be fenced as soon as it hears of it.
     const options = { timeoutMs: CHECK_MS, cluster: clusterId };
-    await Promise.all(manager.liveMembers().map((member) => post(member, '/api/v1/meta/check', { url }, options)));
+    await Promise.all(manager.liveMembers().map((member) => ask(member, 'meta/check', { url }, options)));
     await this.#give(manager, url, async (entries) => {
       await copyUnsealed(store, { url, clusterId }, entries);
       await this.#ports.remember({ metaHome: false, meta: url });

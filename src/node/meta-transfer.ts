@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { BODY_BYTES_MAX } from '../api/client.ts';
-import { post } from '../api/http-client.ts';
+import { ask } from '../api/http-client.ts';
 import { META_BYTES_MAX, type MetaPart, type MetaTransfer } from '../api/membership.ts';
 import { TideError, tideError } from '../core/errors.ts';
 
@@ -42,11 +42,11 @@ export async function sendMeta(address: string, from: number, clusterId: string,
   for (const [number, part] of parts.entries()) {
     const body: MetaPart = { clusterId, from, transfer, number, isLast: number === parts.length - 1, entries: part };
     try {
-      await post(address, '/api/v1/meta/part', body, options);
+      await ask(address, 'meta/part', body, options);
     } catch (error) {
       if (number > 0 || !isOlder(error)) throw error;
       const whole: MetaTransfer = { clusterId, from, entries };
-      await post(address, '/api/v1/meta/receive', whole, options);
+      await ask(address, 'meta/receive', whole, options);
       return;
     }
   }

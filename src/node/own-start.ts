@@ -1,4 +1,4 @@
-import { post } from '../api/http-client.ts';
+import { ask } from '../api/http-client.ts';
 import type { BeatAnswer, StartRequest, WhoAmI } from '../api/membership.ts';
 import { must } from '../core/assert.ts';
 import { TideError } from '../core/errors.ts';
@@ -76,7 +76,7 @@ export class OwnStart {
     const request = startRequestOf(this.#asking());
     const local = managerHere();
     if (local) await local.admit(request);
-    else await post(managerAddress(), '/api/v1/start', request, { timeoutMs: ASK_MS, cluster: request.clusterId });
+    else await ask(managerAddress(), 'start', request, { timeoutMs: ASK_MS, cluster: request.clusterId });
     await this.starts.admit();
   }
 

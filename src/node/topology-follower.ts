@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fetchTopology } from '../api/topology.ts';
+import { topology } from '../api/http-client.ts';
 import type { TopologyFeed } from './topology-feed.ts';
 
 export interface FollowerPorts {
@@ -38,9 +38,9 @@ export function followTopology(feed: TopologyFeed, ports: FollowerPorts): () => 
 
 /** False: the manager did not answer. The heartbeat tells of that. */
 async function ask(feed: TopologyFeed, ports: FollowerPorts, signal: AbortSignal): Promise<boolean> {
-  const call = { after: feed.revision, timeoutMs: CALL_MS, forwarded: true, cluster: ports.clusterId, signal };
+  const options = { timeoutMs: CALL_MS, forwarded: true, cluster: ports.clusterId, signal };
   try {
-    feed.take((await fetchTopology(ports.managerAddress(), call)).change);
+    feed.take((await topology(ports.managerAddress(), feed.revision, options)).change);
     return true;
   } catch {
     return false;

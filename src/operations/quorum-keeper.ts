@@ -175,7 +175,7 @@ export class QuorumKeeper {
   }
 
   async #record(node: NodeId, quorums: Quorum[]): Promise<void> {
-    await this.#ports.commit([{ kind: 'quorums-put', node, quorums }]);
+    await this.#ports.commit([{ kind: 'node-changed', id: node, change: { quorums } }]);
   }
 
   /**

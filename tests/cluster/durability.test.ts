@@ -11,6 +11,7 @@ import { NodeConnections } from '../../src/postgres/sql/client.ts';
 import { parseQuorum } from '../../src/postgres/sql/quorum.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
 import { freezeNode } from './support/freeze.ts';
+import { Inserter } from './support/inserter.ts';
 import { Load } from './support/load.ts';
 import {
   eventually,
@@ -221,41 +222,9 @@ describe('the quorum under load', () => {
   });
 });
 
-/**
- * Clients that insert rows of their own into chosen partitions until they are told to stop; each keeps what
- * was acknowledged.
- */
-class Inserter {
-  readonly acknowledged: number[] = [];
-  readonly failures: string[] = [];
-  longestMs = 0;
-  readonly #stopping = new AbortController();
-  readonly #ended: Promise<unknown>;
-
-  constructor(via: readonly number[], keys: number[]) {
-    this.#ended = Promise.all(via.map((node) => this.#loop(node, keys)));
-  }
-
-  async stop(): Promise<void> {
-    this.#stopping.abort();
-    await this.#ended;
-  }
-
-  async #loop(node: number, keys: number[]): Promise<void> {
-    while (!this.#stopping.signal.aborted) {
-      const key = must(keys.pop(), 'a key is left');
-      const beganMs = performance.now();
-      try {
-        await cluster.postgres(node).query(`INSERT INTO ${table} VALUES ($1, 'durable', 1)`, [key]);
-        this.acknowledged.push(key);
-      } catch (error) {
-        this.failures.push(String(error));
-        await sleep(50);
-      }
-      this.longestMs = Math.max(this.longestMs, performance.now() - beganMs);
-    }
-  }
-}
+/** Into the table of the load. */
+const insertVia = (via: number, key: number) =>
+  cluster.postgres(via).query(`INSERT INTO ${table} VALUES ($1, 'durable', 1)`, [key]);
 
 let nextKey = 1e9;
 const HASHED = 40_000;
@@ -297,11 +266,11 @@ describe('a node that dies', () => {
     const [victim = 0, other = 0] = (await ledBy(rest[0] ?? 0)).length > 0 ? rest : rest.toReversed();
     const keys = await keysLedBy([victim]);
     const rows = await partitions();
-    const inserters = [victim, other, home].map((via) => new Inserter([via, via], keys));
+    const inserters = [victim, other, home].map((via) => new Inserter(2, keys, (key) => insertVia(via, key)));
     await sleep(1_500);
     await killMachine(victim);
     await Promise.all(inserters.map((i) => i.stop()));
-    const acknowledged = inserters.flatMap((i) => i.acknowledged);
+    const acknowledged = inserters.flatMap((i) => i.acknowledged.map((a) => a.key));
     expect(acknowledged.length).toBeGreaterThan(100);
     for (const led of rows.filter((r) => r.role === 'leader' && r.node === victim)) {
       const mine = new Set(await keysOf(table, led.pid, Math.min(...acknowledged)));
@@ -323,7 +292,7 @@ describe('a follower that stands still', () => {
   it('holds up nobody where there is another, is taken out of the lists, and comes back', async () => {
     const [home = 0, frozen = 0, other = 0] = nodes;
     const keys = await keysLedBy([home, other]);
-    const running = [home, other].map((via) => new Inserter([via], keys));
+    const running = [home, other].map((via) => new Inserter(1, keys, (key) => insertVia(via, key)));
     await sleep(300);
     const thaw = freezeNode(cluster, frozen);
     try {
@@ -393,8 +362,9 @@ describe('a follower that stands still', () => {
     const keys = await keysOf('pair', lost.pid, nextKey);
     nextKey += HASHED;
     const healthy = (await keysLedBy([home], table)).slice(0, 50);
-    const write = (via: number) => cluster.postgres(via).query('INSERT INTO pair VALUES ($1)', [keys.pop()]);
-    const writers = [home, home, other].map((via) => new PairWriter(via, keys));
+    const insert = (via: number, key: unknown) => cluster.postgres(via).query('INSERT INTO pair VALUES ($1)', [key]);
+    const write = (via: number) => insert(via, keys.pop());
+    const writers = [home, home, other].map((via) => new Inserter(1, keys, (key) => insert(via, key)));
     await sleep(200);
     const thaw = freezeNode(cluster, lost.follower);
     const frozenMs = performance.now() + 100;
@@ -410,8 +380,7 @@ describe('a follower that stands still', () => {
         });
         const read = await cluster.postgres(via).query('SELECT count(*) FROM pair WHERE id = $1', [keys[0]]);
         expect(read.rows).toEqual([{ count: '0' }]);
-        for (const key of healthy.splice(0, 20))
-          await cluster.postgres(via).query(`INSERT INTO ${table} VALUES ($1, 'durable', 1)`, [key]);
+        for (const key of healthy.splice(0, 20)) await insertVia(via, key);
         expect(performance.now() - beganMs).toBeLessThan(NO_HANG_MS);
       }
       await expect(cluster.postgres(home).query('TRUNCATE pair')).rejects.toMatchObject({ code: 'TD005' });
@@ -422,7 +391,8 @@ describe('a follower that stands still', () => {
     await eventually(async () => expect((await shown())?.durability).toBe('quorum'));
     await eventually(async () => expect((await write(other)).rowCount).toBe(1));
     await Promise.all(writers.map((w) => w.stop()));
-    for (const { acknowledged, ended } of writers) {
+    for (const { acknowledged, failures } of writers) {
+      const ended = failures.map((f) => f.code);
       expect(acknowledged.filter(({ atMs }) => atMs > frozenMs && atMs < thawedMs)).toEqual([]);
       expect(['closed', '08006'], 'what waited has been ended').toContain(ended[0]);
       expect(ended.slice(1).filter((code) => code !== 'TD005')).toEqual([]);
@@ -465,37 +435,6 @@ async function refusalsOn(node: number): Promise<unknown[]> {
     .postgres(node)
     .query(`SELECT tgrelid::regclass::text AS name FROM pg_trigger WHERE tgname LIKE 'tide\\_refusal%'`);
   return rows;
-}
-
-/** A client that goes on after every failure, and knows when it was told what. */
-class PairWriter {
-  readonly acknowledged: { key: number; atMs: number }[] = [];
-  /** SQLSTATEs; `closed` where the connection was. */
-  readonly ended: string[] = [];
-  #stopping = false;
-  readonly #ended: Promise<void>;
-
-  constructor(via: number, keys: number[]) {
-    this.#ended = this.#loop(via, keys);
-  }
-
-  async stop(): Promise<void> {
-    this.#stopping = true;
-    await this.#ended;
-  }
-
-  async #loop(via: number, keys: number[]): Promise<void> {
-    while (!this.#stopping) {
-      const key = must(keys.pop(), 'a key is left');
-      try {
-        await cluster.postgres(via).query('INSERT INTO pair VALUES ($1)', [key]);
-        this.acknowledged.push({ key, atMs: performance.now() });
-      } catch (error) {
-        this.ended.push((error as { code?: string }).code ?? 'closed');
-        await sleep(100);
-      }
-    }
-  }
 }
 
 describe('the setting durability', () => {

@@ -4,7 +4,8 @@ import { readFileSync } from 'node:fs';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { post } from '../../src/api/http-client.ts';
+import { ask } from '../../src/api/http-client.ts';
+import type { BeatReport } from '../../src/api/membership.ts';
 import { must } from '../../src/core/assert.ts';
 import { freePorts } from '../../src/demo/free-ports.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
@@ -166,8 +167,8 @@ function theCopiedStore(flags: () => string[]): void {
       ...{ locality: [], attrs: [], build: '0', startedAt: '', startMode: 'start' },
     };
     const said = { postgresUp: true, fenced: false, leased: false, diskTotalBytes: 1, diskFreeBytes: 1 };
-    const beat = { node: 2, clusterId: 'another', ...said, facts };
-    await expect(post(address, '/api/v1/beat', beat)).rejects.toMatchObject({ code: 'CLUSTER_MISMATCH' });
+    const beat = { node: 2, clusterId: 'another', ...said, facts } as unknown as BeatReport;
+    await expect(ask(address, 'beat', beat)).rejects.toMatchObject({ code: 'CLUSTER_MISMATCH' });
     expect(await addressOf(2)).toBe(own.address);
   });
 

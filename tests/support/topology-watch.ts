@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fetchTopology } from '../../src/api/topology.ts';
+import { topology } from '../../src/api/http-client.ts';
 import { partitionKey } from '../../src/catalog/view.ts';
 import { changedTopology, type Topology, type TopologyChange } from '../../src/routing/topology.ts';
 
@@ -39,8 +39,8 @@ export class TopologyWatch {
   async #follow(): Promise<void> {
     const { signal } = this.#ending;
     while (!signal.aborted) {
-      const call = { after: this.#topology?.revision ?? null, timeoutMs: CALL_MS, signal };
-      const answer = await fetchTopology(this.#address, call).catch(() => null);
+      const after = this.#topology?.revision ?? null;
+      const answer = await topology(this.#address, after, { timeoutMs: CALL_MS, signal }).catch(() => null);
       if (answer === null) await sleep(AGAIN_MS);
       else this.ageMs = answer.ageMs;
       if (answer?.change) this.#take(answer.change);

@@ -1,8 +1,7 @@
-import type { AdminCommand } from '../../api/commands.ts';
+import type { ManagerCommand } from '../../api/commands.ts';
 import type { DoctorResult, Results, SettingRow } from '../../api/results.ts';
 import type { Settings } from '../../catalog/model.ts';
 import { parseSetting, SETTINGS, showSetting } from '../../catalog/settings.ts';
-import { tideError } from '../../core/errors.ts';
 import { hasEnded } from '../../operations/machine.ts';
 import { examine } from '../doctor.ts';
 import { replicationFindings } from '../replication-faults.ts';
@@ -14,7 +13,7 @@ import * as partitions from './partitions.ts';
 import * as tables from './tables.ts';
 
 /** One admin command, from its validated form to its result. Throws TideErrors. */
-export async function runCommand(c: CommandContext, command: AdminCommand): Promise<Results[AdminCommand['do']]> {
+export async function runCommand(c: CommandContext, command: ManagerCommand): Promise<Results[ManagerCommand['do']]> {
   switch (command.do) {
     case 'node-status':
       return nodes.nodeStatus(c);
@@ -70,13 +69,6 @@ export async function runCommand(c: CommandContext, command: AdminCommand): Prom
       return setSetting(c, command.key, command.value);
     case 'manager-ls':
       return nodes.listManagers(c);
-    case 'meta-move':
-    case 'meta-migrate':
-      // The node process moves the store, with this manager stopped; it never comes here.
-      throw tideError('BAD_REQUEST', {
-        what: command.do,
-        why: 'it is carried out by the node that holds the meta store',
-      });
     case 'doctor':
       return doctor(c, command.fix);
   }
@@ -111,7 +103,7 @@ function settingRow(settings: Settings, key: keyof Settings): SettingRow {
 
 async function setSetting(c: CommandContext, key: string, value: string): Promise<SettingRow> {
   const parsed = parseSetting(key, value);
-  await c.catalog.commit([{ kind: 'setting-put', ...parsed }]);
+  await c.catalog.commit([{ kind: 'setting-changed', ...parsed }]);
   await c.events.add({ kind: 'setting-changed', text: `${parsed.key} = ${showSetting(parsed.key, parsed.value)}` });
   return settingRow(c.catalog.view.settings, parsed.key);
 }

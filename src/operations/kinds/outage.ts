@@ -157,7 +157,7 @@ const refillLost: Step<DropInput, DropData> = {
       await c.plane.createReplica(on, table, ref.pid);
       if (partition.leader === c.input.node) {
         await c.commit(
-          { kind: 'replica-put', ...ref, node: on, state: 'ready' },
+          { kind: 'replica-added', ...ref, node: on, state: 'ready' },
           { kind: 'leader-changed', ...ref, leader: on },
           { kind: 'replica-removed', ...ref, node: c.input.node },
         );

@@ -59,7 +59,7 @@ const registerTable: Step<CreateInput, QuorumData> = {
   name: 'register-table',
   done: async (c) => recordOf(c) !== undefined,
   run: async (c) => {
-    await c.commit({ kind: 'table-put', table: c.input.table });
+    await c.commit({ kind: 'table-added', table: c.input.table });
     return DONE;
   },
   undo: async (c) => {

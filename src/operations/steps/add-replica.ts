@@ -55,7 +55,7 @@ const claimReplica: Step<AddInput, CopyData> = {
     // Asked for in the moment when it was decided that it leaves.
     if (state !== 'active')
       return giveUp(tideError('NODE_NOT_ELIGIBLE', { node: c.input.to, state, what: 'take a replica' }));
-    await c.commit({ kind: 'replica-put', ...refOf(c), node: c.input.to, state: 'joining' });
+    await c.commit({ kind: 'replica-added', ...refOf(c), node: c.input.to, state: 'joining' });
     return DONE;
   },
   undo: unlessItCounts(async (c) => {
@@ -256,7 +256,8 @@ async function beginCopy(c: Context, leader: NodeId): Promise<StepResult> {
   const copySlot = await c.plane.copySlot(leader, c.input.to, refOf(c));
   await c.remember({ copyFrom: leader });
   // Given up before, for what had been on its way: all that is over with the copy.
-  if (stateOn(c) === 'stale') await c.commit({ kind: 'replica-put', ...refOf(c), node: c.input.to, state: 'joining' });
+  if (stateOn(c) === 'stale')
+    await c.commit({ kind: 'replica-changed', ...refOf(c), node: c.input.to, state: 'joining' });
   await c.plane.startStreams(leader, c.input.to, [refOf(c)], true);
   await c.remember({ copySlot });
   return again(100, waitFor('copy', 'the copy starts', c.input.to));
@@ -335,7 +336,7 @@ const countReplica: Step<AddInput, CopyData> = {
     const late = (await protectPartition(c, partitionNow(c).leader, { with: [c.input.to] })) ?? (await requireFed(c));
     if (late) return late;
     // Whoever takes it out of its stream has made it stale before, perhaps since it was looked at.
-    await c.commit({ kind: 'replica-put', ...refOf(c), node: c.input.to, state: 'ready', was: 'joining' });
+    await c.commit({ kind: 'replica-changed', ...refOf(c), node: c.input.to, state: 'ready', was: 'joining' });
     if (stateOn(c) !== 'ready') return regainStream(c);
     await c.event(
       'replica-added',
@@ -355,7 +356,7 @@ const countReplica: Step<AddInput, CopyData> = {
     }
     const late = await protectPartition(c, leader, { without: [c.input.to] });
     if (late) return late;
-    await c.commit({ kind: 'replica-put', ...refOf(c), node: c.input.to, state: 'joining' });
+    await c.commit({ kind: 'replica-changed', ...refOf(c), node: c.input.to, state: 'joining' });
     await withdrawDemands(c, leader);
     return DONE;
   },

@@ -125,7 +125,7 @@ async function leaveDeadBehind(c: Context): Promise<StepResult | null> {
   for (const node of dead) {
     // Before it is sent no more: cut off in between and back by then, it would count as having what it was
     // not sent.
-    await c.commit({ kind: 'replica-put', ...refOf(c), node, state: 'stale' });
+    await c.commit({ kind: 'replica-changed', ...refOf(c), node, state: 'stale' });
     await c.plane.stopSending(source, node, refOf(c));
     await c.plane.stopSending(c.input.to, node, refOf(c));
     await c.event(

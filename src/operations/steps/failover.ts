@@ -241,10 +241,12 @@ const publishLeaders: Step<FailoverInput, FailoverData> = {
     const due = choicesOf(c).filter((choice) => isDue(c, choice));
     await eachAtOnce(due, (choice) => leaveStaleBehind(c, choice));
     await c.commit(
-      ...due.map((choice) => ({ kind: 'replica-put', ...refOf(choice), node: choice.leader, state: 'ready' }) as const),
+      ...due.map(
+        (choice) => ({ kind: 'replica-changed', ...refOf(choice), node: choice.leader, state: 'ready' }) as const,
+      ),
       ...due.map((choice) => ({ kind: 'leader-changed', ...refOf(choice), leader: choice.leader }) as const),
       ...due.flatMap((choice) =>
-        choice.stale.map((node) => ({ kind: 'replica-put', ...refOf(choice), node, state: 'stale' }) as const),
+        choice.stale.map((node) => ({ kind: 'replica-changed', ...refOf(choice), node, state: 'stale' }) as const),
       ),
     );
     return DONE;
@@ -267,7 +269,7 @@ async function leaveStaleBehind(c: Context, choice: Choice): Promise<void> {
   // First, since none of this may come to its end: who is sent no more must not count. The leader, and who
   // leads if it is back, are left as they are.
   const left = choice.stale.filter((n) => n !== choice.guard && followersOf(partition, partition.leader).includes(n));
-  await c.commit(...left.map((node) => ({ kind: 'replica-put', ...refOf(choice), node, state: 'stale' }) as const));
+  await c.commit(...left.map((node) => ({ kind: 'replica-changed', ...refOf(choice), node, state: 'stale' }) as const));
   const holders = partition.replicas.map((r) => r.node).filter((n) => n !== c.input.node && c.alive(n));
   for (const from of holders) {
     for (const to of choice.stale.filter((n) => n !== from)) await c.plane.stopSending(from, to, refOf(choice));

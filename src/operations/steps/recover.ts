@@ -212,7 +212,7 @@ const takeBack: Step<RecoverInput, RecoverData> = {
       .flatMap(({ tid, pid, replicas }) =>
         replicas
           .filter((r) => r.node !== node && r.state === 'ready')
-          .map((r) => ({ kind: 'replica-put', tid, pid, node: r.node, state: 'stale' }) as const),
+          .map((r) => ({ kind: 'replica-changed', tid, pid, node: r.node, state: 'stale' }) as const),
       );
     await c.commit({ kind: 'node-changed', id: node, change: { outage: undefined } }, ...unfed);
     await c.event('node-back', `node ${node} may serve again`, node);

@@ -53,7 +53,7 @@ const retireReplica: Step<RemoveInput, RemoveData> = {
         fate: 'removed',
       });
     }
-    await c.commit({ kind: 'replica-put', ...refOf(c), node: c.input.from, state: 'leaving' });
+    await c.commit({ kind: 'replica-changed', ...refOf(c), node: c.input.from, state: 'leaving' });
     return DONE;
   },
   undo: nothingToUndo('the replica misses rows from here on; a new one would be copied'),

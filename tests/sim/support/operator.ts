@@ -1,5 +1,5 @@
 import type { AdminRequest } from '../../../src/api/commands.ts';
-import { adminCommand } from '../../../src/api/commands.ts';
+import { adminCommand, type ManagerCommand } from '../../../src/api/commands.ts';
 import type { NodeId, Partition } from '../../../src/catalog/model.ts';
 import { allPartitions, connectedNodes, tableName } from '../../../src/catalog/view.ts';
 import { TideError } from '../../../src/core/errors.ts';
@@ -48,7 +48,7 @@ export class Operator {
     if (!manager) return null;
     const told = JSON.stringify(request);
     try {
-      const answer = await manager.run(adminCommand.parse(request));
+      const answer = await manager.run(adminCommand.parse(request) as ManagerCommand);
       this.#world.say(`operator: ${told}`);
       this.#world.count(`asked ${request.do}`);
       return answer;

@@ -147,9 +147,9 @@ async function begin(world: SimWorld, script: Script): Promise<void> {
   for (const id of ids) world.addMachine(id);
   for (const id of ids) {
     await catalog.nextId('node');
-    await catalog.commit([{ kind: 'node-put', node: { ...nodeRecord(id), ...factsOf(id) } }]);
+    await catalog.commit([{ kind: 'node-added', node: { ...nodeRecord(id), ...factsOf(id) } }]);
   }
-  await catalog.commit([{ kind: 'setting-put', key: 'node.dead_after', value: 20 }]);
+  await catalog.commit([{ kind: 'setting-changed', key: 'node.dead_after', value: 20 }]);
   const replicas = Math.min(script.replicas, script.nodes);
   const placement = Array.from({ length: script.partitions }, (_, pid) =>
     Array.from({ length: replicas }, (_, r) => ids[(pid + r) % ids.length] as NodeId),
@@ -171,7 +171,7 @@ async function begin(world: SimWorld, script: Script): Promise<void> {
     }
   }
   for (const id of ids) await plane.createParent(id, table);
-  await catalog.commit([{ kind: 'table-put', table: { ...table, state: 'ready' } }]);
+  await catalog.commit([{ kind: 'table-added', table: { ...table, state: 'ready' } }]);
   world.say(
     `${ids.length} nodes; ${table.partitions.map((p) => partitionTable(tid, p.pid)).join(', ')} on ${replicas} each`,
   );

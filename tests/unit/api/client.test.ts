@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { BODY_BYTES_MAX, type Call, clientOver } from '../../../src/api/client.ts';
+import { BODY_BYTES_MAX, type Call, type CallOptions, clientOver } from '../../../src/api/client.ts';
 
 /** A node that answers every call with `text`, and what it was asked. */
 function answering(text: string, status = 200) {
@@ -11,7 +11,7 @@ function answering(text: string, status = 200) {
   return { client, calls };
 }
 
-const textOf = (call: Call | undefined) => new TextDecoder().decode(call?.body);
+const textOf = (call: Call | undefined) => new TextDecoder().decode(call?.body ?? undefined);
 
 describe('a call', () => {
   it('is JSON for the path of what is asked, and gives back the result', async () => {
@@ -30,11 +30,23 @@ describe('a call', () => {
 
   it('says of its caller what it was told to', async () => {
     const { client, calls } = answering('{"result":null}');
-    await client.post('n1:26257', '/x', {}, { forwarded: true, cluster: 'c' });
-    await client.post('n1:26257', '/x', {});
+    await client.ask('n1:26257', 'whoami', {}, { forwarded: true, cluster: 'c' });
+    await client.ask('n1:26257', 'whoami', {});
     expect(calls.map(({ headers }) => headers)).toEqual([
       { 'content-type': 'application/json', 'x-pgtide-forwarded': '1', 'x-pgtide-cluster': 'c' },
       { 'content-type': 'application/json' },
+    ]);
+  });
+
+  it('for the topology is a GET that says which revision its caller has, and waits for the next one', async () => {
+    const { client, calls } = answering('{"result":{"change":null,"ageMs":3}}');
+    expect(await client.topology('n1:26257', null, { cluster: 'c' })).toEqual({ change: null, ageMs: 3 });
+    const { signal } = new AbortController();
+    await client.topology('n1:26257', 7, { timeoutMs: 100, signal });
+    const get = { address: 'n1:26257', method: 'GET', body: null };
+    expect(calls).toEqual([
+      { ...get, path: '/api/v1/topology', headers: { 'x-pgtide-cluster': 'c' }, timeoutMs: 15_000, signal: undefined },
+      { ...get, path: '/api/v1/topology?after=7', headers: {}, timeoutMs: 100, signal },
     ]);
   });
 
@@ -48,12 +60,12 @@ describe('a call', () => {
 
   it('is not sent where its body is longer than a node reads, in bytes', async () => {
     const { client, calls } = answering('{"result":null}');
-    const fits = 'é'.repeat((BODY_BYTES_MAX - 2) / 2);
-    await client.post('n1:26257', '/x', fits);
-    expect(calls[0]?.body.byteLength).toBe(BODY_BYTES_MAX);
-    const tooLong = client.post('n1:26257', '/x', `${fits}x`);
-    await expect(tooLong).rejects.toMatchObject({ code: 'BODY_TOO_LARGE' });
-    await client.post('n1:26257', '/x', `${fits}x`, { bytesMax: BODY_BYTES_MAX + 1 });
+    const check = (url: string, options?: CallOptions) => client.ask('n1:26257', 'meta/check', { url }, options);
+    const fits = 'é'.repeat((BODY_BYTES_MAX - '{"url":""}'.length) / 2);
+    await check(fits);
+    expect(calls[0]?.body?.byteLength).toBe(BODY_BYTES_MAX);
+    await expect(check(`${fits}x`)).rejects.toMatchObject({ code: 'BODY_TOO_LARGE' });
+    await check(`${fits}x`, { bytesMax: BODY_BYTES_MAX + 1 });
     expect(calls).toHaveLength(2);
   });
 });

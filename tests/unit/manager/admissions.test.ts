@@ -50,7 +50,7 @@ class Desk {
     const store = new MemoryStore();
     await CatalogStore.initialise(store, { clusterId: 'test', startMode: 'start' });
     const catalog = await CatalogStore.open(store);
-    await catalog.commit([{ kind: 'node-put', node: nodeRecord(NODE) }]);
+    await catalog.commit([{ kind: 'node-added', node: nodeRecord(NODE) }]);
     if (start !== undefined) await catalog.commit([{ kind: 'node-changed', id: NODE, change: { start } }]);
     return new Desk(catalog, own);
   }

@@ -116,7 +116,7 @@ test('no commit counts on the replica before it is taken out of the stream', asy
 });
 
 test('what a manager has given up, and could not take out any more, the next one takes out', async () => {
-  await world.catalog.commit([{ kind: 'replica-put', ...REF, node: 2, state: 'stale' }]);
+  await world.catalog.commit([{ kind: 'replica-changed', ...REF, node: 2, state: 'stale' }]);
   expect(received(1, 2)).toContain('t1_p0');
   await look(error());
   expect(received(1, 2)).toEqual(['t1_p1', 't1_p2']);
@@ -130,7 +130,7 @@ test('what a manager has given up, and could not take out any more, the next one
  * the replica.
  */
 async function takenOutWhileCounted(change: Partial<ApplyError> = {}): Promise<void> {
-  await world.catalog.commit([{ kind: 'replica-put', ...REF, node: 2, state: 'stale' }]);
+  await world.catalog.commit([{ kind: 'replica-changed', ...REF, node: 2, state: 'stale' }]);
   await world.begin('resync-replica', { ...REF, to: 2 });
   let times = 0;
   const { streamState } = FakePlane.prototype;
@@ -257,7 +257,7 @@ test('what is only told of is not told all the time, however its message changes
 test('of much that is stale the first few are said, and how many more', async () => {
   const why = 'the stream from node 1 was broken';
   for (const pid of [0, 1])
-    await world.catalog.commit([{ kind: 'replica-put', tid: 1, pid, node: 2, state: 'stale', why }]);
+    await world.catalog.commit([{ kind: 'replica-changed', tid: 1, pid, node: 2, state: 'stale', why }]);
   keeper.hear(2, [error(), error({ table: 't1_p1' })]);
   expect(replicationOf(world.view, keeper, 2)).toMatch(
     /^(node 2 cannot apply [^;]*; ){2}acct 0 on node 2 is stale: [^;]*; and 1 more: tide partition ls$/,

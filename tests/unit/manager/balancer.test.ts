@@ -60,7 +60,7 @@ test('a replica that is held back no more is copied again as soon as that', asyn
   const script = new Script();
   for (const line of ['node 1-2', 'table acct partitions=1 replicas=2 on=1,2 mb=100']) script.run(line);
   const { tid } = must([...script.view.tables.values()][0], 'table');
-  const { view } = applyChange(script.view, { kind: 'replica-put', tid, pid: 0, node: 2, state: 'stale' });
+  const { view } = applyChange(script.view, { kind: 'replica-changed', tid, pid: 0, node: 2, state: 'stale' });
   const heldBack = new Map([[replicaKey({ tid, pid: 0 }, 2), 'it is taken out of its stream']]);
   for (let i = 0; i < 3; i++) await it.round(runner, view, { ...script.load, heldBack });
   expect(submitted).toEqual([]);

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { ClusterView, NodeRecord, Settings, SettingValue } from '../../../src/catalog/model.ts';
+import type { ClusterView, Outage, Settings, SettingValue } from '../../../src/catalog/model.ts';
 import { CatalogStore } from '../../../src/manager/catalog-store.ts';
 import { ClusterLoad } from '../../../src/manager/cluster-load.ts';
 import { Guardian, type GuardianPorts } from '../../../src/manager/guardian.ts';
@@ -55,7 +55,7 @@ class Watch {
     const store = new MemoryStore();
     await CatalogStore.initialise(store, { clusterId: 'test', startMode: 'start' });
     const catalog = await CatalogStore.open(store);
-    await catalog.commit([1, VICTIM, 3].map((id) => ({ kind: 'node-put', node: nodeRecord(id) })));
+    await catalog.commit([1, VICTIM, 3].map((id) => ({ kind: 'node-added', node: nodeRecord(id) })));
     return new Watch(catalog);
   }
 
@@ -72,11 +72,11 @@ class Watch {
   }
 
   async set(key: keyof Settings, value: SettingValue): Promise<void> {
-    await this.#catalog.commit([{ kind: 'setting-put', key, value }]);
+    await this.#catalog.commit([{ kind: 'setting-changed', key, value }]);
   }
 
-  async put(change: Partial<NodeRecord>): Promise<void> {
-    await this.#catalog.commit([{ kind: 'node-put', node: { ...nodeRecord(VICTIM), ...change } }]);
+  async putOut(outage: Outage | undefined): Promise<void> {
+    await this.#catalog.commit([{ kind: 'node-changed', id: VICTIM, change: { outage } }]);
   }
 
   /** Rounds for so long, without a beat of the node. */
@@ -117,13 +117,13 @@ test('a node that was taken back is not failed over again for its death before',
   watch.knock = 'refused';
   await watch.watch(2_400);
   expect(watch.decided.length).toBeGreaterThan(0);
-  await watch.put({ outage: { by: 'manager', sinceMs: watch.clock.nowMs() } });
+  await watch.putOut({ by: 'manager', sinceMs: watch.clock.nowMs() });
   watch.knock = 'accepts';
   watch.beat(true);
   await watch.watch(WATCH_MS);
   watch.decided.length = 0;
   // Taken back, and its fence comes down at its next beat only.
-  await watch.put({});
+  await watch.putOut(undefined);
   await watch.watch(WATCH_MS * 3);
   expect(watch.decided).toEqual([]);
 });

@@ -45,7 +45,7 @@ beforeEach(async () => {
   load = new ClusterLoad(clock, {} as Measurements, (n) => catalog.view.nodes.get(n)?.outage !== undefined);
   submitted = [];
   held = new Map();
-  await catalog.commit([1, GONE, 3, 4].map((id) => ({ kind: 'node-put', node: nodeRecord(id) })));
+  await catalog.commit([1, GONE, 3, 4].map((id) => ({ kind: 'node-added', node: nodeRecord(id) })));
   await change(GONE, { outage: OUTAGE });
   for (const id of [1, 3, 4]) load.beat({ ...HEALTHY, node: id });
 });
@@ -66,10 +66,10 @@ const change = (id: NodeId, to: Extract<CatalogChange, { kind: 'node-changed' }>
   catalog.commit([{ kind: 'node-changed', id, change: to }]);
 
 const place = (placement: readonly NodeId[][], state: TableState = 'ready') =>
-  catalog.commit([{ kind: 'table-put', table: { ...tableRecord(1, 'acct', 2, placement), state } }]);
+  catalog.commit([{ kind: 'table-added', table: { ...tableRecord(1, 'acct', 2, placement), state } }]);
 
 const replica = (pid: number, node: NodeId, state: ReplicaState) =>
-  catalog.commit([{ kind: 'replica-put', tid: 1, pid, node, state }]);
+  catalog.commit([{ kind: 'replica-added', tid: 1, pid, node, state }]);
 
 /** Its process says that its PostgreSQL does not run. */
 const stop = (node: NodeId) => load.beat({ ...HEALTHY, node, postgresUp: false, fenced: true });
@@ -177,7 +177,7 @@ test('nor one that is dropped already, or that something else is at', async () =
 });
 
 test('a node that was heard a moment ago is dropped by somebody who is sure of it only', async () => {
-  await catalog.commit([{ kind: 'setting-put', key: 'node.dead_after', value: 60 }]);
+  await catalog.commit([{ kind: 'setting-changed', key: 'node.dead_after', value: 60 }]);
   await change(GONE, { outage: { by: 'operator', sinceMs: clock.nowMs() - 20_000 } });
   await refused(dropNode({ sure: false }), 'NODE_JUST_SEEN', { node: 2, seconds: 20 });
   stop(GONE);
@@ -206,7 +206,7 @@ test('a node whose PostgreSQL still answers is asked what it alone holds; one th
 
 test('a follower that may lack writes leads only where that is accepted', async () => {
   await place([[2, 1, 3]]);
-  await catalog.commit([{ kind: 'quorums-put', node: 2, quorums: [{ count: 1, nodes: [1, 3] }] }]);
+  await catalog.commit([{ kind: 'node-changed', id: 2, change: { quorums: [{ count: 1, nodes: [1, 3] }] } }]);
   const way = 'tide partition recover acct 0 3 --accept-data-loss';
   await refused(recovered(3), 'WRITES_AT_RISK', { partitions: ['acct 0'], leader: 2, way });
   await recovered(3, { acceptDataLoss: true });
@@ -216,7 +216,7 @@ test('a follower that may lack writes leads only where that is accepted', async 
 
 test('one that has all leads without a word, unless it is stale', async () => {
   await place([[2, 3]]);
-  await catalog.commit([{ kind: 'quorums-put', node: 2, quorums: [{ count: 1, nodes: [3] }] }]);
+  await catalog.commit([{ kind: 'node-changed', id: 2, change: { quorums: [{ count: 1, nodes: [3] }] } }]);
   await replica(0, 3, 'stale');
   await refused(recovered(3), 'WRITES_AT_RISK');
   await replica(0, 3, 'ready');
@@ -264,7 +264,7 @@ test('only partitions of tables in use have a leader to choose', async () => {
   await place([[2, 3]], 'creating');
   await refused(recovered(3, ACCEPTED), 'TABLE_NOT_READY', { table: 'acct', state: 'creating' });
   await refused(recovered(3, { ...ACCEPTED, table: 'loan' }), 'TABLE_UNKNOWN', { table: 'loan' });
-  await place([[2, 3]]);
+  await catalog.commit([{ kind: 'table-state', tid: 1, state: 'ready' }]);
   await refused(recovered(3, { ...ACCEPTED, pid: 1 }), 'PARTITION_UNKNOWN', { table: 'acct', pid: 1, count: 1 });
 });
 

@@ -79,7 +79,10 @@ test('hinges that lead to a node which is out are turned though an operation has
   const reconciler = reconcilerOf(world, {
     holderOf: () => ({ kind: 'change-leader', input: { ...REF, from: 1, to: 2 } }) as unknown as OperationRecord,
   });
-  reconciler.hingesChanged();
+  reconciler.hear([{ kind: 'setting-changed', key: 'min_nodes', value: 1 }]);
+  await world.clock.during(reconciler.round());
+  expect(world.cluster.at(3).hinges.get('t1_p0')).toEqual({ kind: 'node', node: 4 });
+  reconciler.hear([{ kind: 'node-changed', id: 5, change: { state: 'decommissioned' } }]);
   await world.clock.during(reconciler.round());
   const hinges = [2, 3].map((node) => world.cluster.at(node).hinges.get('t1_p0'));
   expect(hinges).toEqual([
@@ -106,7 +109,7 @@ test('a hinge is turned by what the catalog says in that moment, not when the ro
     return point(node, table, pid, to);
   };
   const reconciler = reconcilerOf(world, { plane });
-  reconciler.hingesChanged();
+  reconciler.hear([{ kind: 'leader-changed', ...REF, leader: 1 }]);
   let isOver = false;
   void reconciler.round().then(() => {
     isOver = true;

@@ -6,10 +6,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import type { FastifyInstance } from 'fastify';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { CallName } from '../../../src/api/calls.ts';
 import { BODY_BYTES_MAX } from '../../../src/api/client.ts';
 import { FAREWELL_TARGET, watchEnd } from '../../../src/api/farewell.ts';
 import { CALLER_CLUSTER } from '../../../src/api/headers.ts';
-import { post } from '../../../src/api/http-client.ts';
+import { ask } from '../../../src/api/http-client.ts';
+import type { BeatReport } from '../../../src/api/membership.ts';
 import { must } from '../../../src/core/assert.ts';
 import { Farewell } from '../../../src/node/farewell.ts';
 import { createHttp, type HttpPorts } from '../../../src/node/http.ts';
@@ -19,7 +21,7 @@ import { createMux, type Mux } from '../../../src/node/mux.ts';
 
 /** The admin API as it is reached: through both ports, by real requests. */
 
-const ROUTES = [
+const ROUTES: CallName[] = [
   'admin',
   'join',
   'start',
@@ -212,7 +214,7 @@ describe('the admin API', () => {
   });
 
   it('takes our own calls by whatever name they came', async () => {
-    expect(await post(`localhost:${muxPort}`, '/api/v1/whoami', {})).toEqual(WHO);
+    expect(await ask(`localhost:${muxPort}`, 'whoami', {})).toEqual(WHO);
     expect((await send(muxPort, 'GET', '/health', { host: 'alias.example', 'sec-pgtide': '1' })).status).toBe(200);
   });
 
@@ -249,7 +251,7 @@ describe('the admin API', () => {
       code: 'INTERNAL',
     });
     expect(logged).toEqual([expect.objectContaining({ error: expect.stringContaining('http.test.ts') })]);
-    await expect(post(`127.0.0.1:${muxPort}`, '/api/v1/admin', { do: 'node-status' })).rejects.toMatchObject({
+    await expect(ask(`127.0.0.1:${muxPort}`, 'admin', { do: 'node-status' })).rejects.toMatchObject({
       code: 'INTERNAL',
     });
   });
@@ -275,7 +277,7 @@ describe('the admin API', () => {
       await sleep(5);
     }
     expect(answer).toMatch(/ 413 [\s\S]*BODY_TOO_LARGE/);
-    await expect(post(`127.0.0.1:${muxPort}`, '/', { x: ' '.repeat(BODY_BYTES_MAX) })).rejects.toMatchObject({
+    await expect(ask(`127.0.0.1:${muxPort}`, 'meta/check', { url: ' '.repeat(BODY_BYTES_MAX) })).rejects.toMatchObject({
       code: 'BODY_TOO_LARGE',
     });
   });
@@ -296,9 +298,8 @@ describe('the admin API', () => {
 });
 
 describe('a node of another cluster', () => {
-  const bodies = { admin: { do: 'node-status' } };
   it.each(ROUTES.filter((route) => route !== 'quit'))('is refused on %s, whatever it wants', async (route) => {
-    const call = post(`127.0.0.1:${muxPort}`, `/api/v1/${route}`, {}, { cluster: 'd' });
+    const call = ask(`127.0.0.1:${muxPort}`, route, {} as never, { cluster: 'd' });
     await expect(call).rejects.toMatchObject({
       code: 'CLUSTER_MISMATCH',
       details: { caller: 'd', cluster: 'c' },
@@ -306,7 +307,7 @@ describe('a node of another cluster', () => {
   });
 
   it('is no hindrance to those of this one, and to those who do not say', async () => {
-    const call = (cluster?: string) => post(`127.0.0.1:${muxPort}`, '/api/v1/admin', bodies.admin, { cluster });
+    const call = (cluster?: string) => ask(`127.0.0.1:${muxPort}`, 'admin', { do: 'node-status' }, { cluster });
     expect(await call('c')).toBe('done');
     expect(await call()).toBe('done');
     hasId = false;
@@ -323,7 +324,7 @@ describe('a node of another cluster', () => {
     }).listen(0, '127.0.0.1');
     await once(manager, 'listening');
     managerAddress = `127.0.0.1:${(manager.address() as AddressInfo).port}`;
-    expect(await post(`127.0.0.1:${muxPort}`, '/api/v1/admin', bodies.admin)).toBe('there');
+    expect(await ask(`127.0.0.1:${muxPort}`, 'admin', { do: 'node-status' })).toBe('there');
     expect(heard).toBe('c');
     manager.close();
   });
@@ -353,7 +354,7 @@ describe('a flood', () => {
   };
   const beats = async (count: number, onEach = () => {}): Promise<void> => {
     for (let i = 0; i < count; i++) {
-      await post(`127.0.0.1:${muxPort}`, '/api/v1/beat', beat);
+      await ask(`127.0.0.1:${muxPort}`, 'beat', beat as unknown as BeatReport);
       onEach();
       await sleep(20);
     }

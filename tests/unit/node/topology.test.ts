@@ -2,7 +2,7 @@ import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { fetchTopology } from '../../../src/api/topology.ts';
+import { topology } from '../../../src/api/http-client.ts';
 import type { CatalogChange } from '../../../src/catalog/change.ts';
 import { must } from '../../../src/core/assert.ts';
 import { CatalogStore } from '../../../src/manager/catalog-store.ts';
@@ -111,11 +111,11 @@ async function expectEverywhere(): Promise<void> {
   expect(watches.flatMap((w) => w.broken)).toEqual([]);
 }
 
-const put = (id: number): CatalogChange => ({ kind: 'node-put', node: nodeRecord(id) });
+const put = (id: number): CatalogChange => ({ kind: 'node-added', node: nodeRecord(id) });
 
 async function makeTable(): Promise<number> {
   const tid = await catalog.nextId('table');
-  await catalog.commit([{ kind: 'table-put', table: tableRecord(tid, `t${tid}`, 2, [[1, 2], [2, 1]]) }]); // biome-ignore format: short
+  await catalog.commit([{ kind: 'table-added', table: tableRecord(tid, `t${tid}`, 2, [[1, 2], [2, 1]]) }]); // biome-ignore format: short
   await catalog.commit([{ kind: 'table-state', tid, state: 'ready' }]);
   return tid;
 }
@@ -162,9 +162,9 @@ test('the manager itself tells of its view', async () => {
 test('whoever has the newest waits for the next, and is told the difference', async () => {
   await catalog.commit([put(1), put(2)]);
   const { address, feed } = nodeAt(0);
-  expect((await fetchTopology(address, { after: null })).change).toMatchObject({ from: null, revision: 1 });
+  expect((await topology(address, null)).change).toMatchObject({ from: null, revision: 1 });
   const next = feed.poll(1, 60_000, NOW);
-  await catalog.commit([{ kind: 'setting-put', key: 'min_nodes', value: 1 }]);
+  await catalog.commit([{ kind: 'setting-changed', key: 'min_nodes', value: 1 }]);
   await catalog.commit([put(3)]);
   expect((await next)?.change).toMatchObject({ from: 1, revision: 3, nodes: [{ id: 3 }], tables: [] });
 });
@@ -175,16 +175,15 @@ test('without a manager a node goes on with what it has, and says how old that i
   await expectEverywhere();
   managing = null;
   await sleep(600);
-  const { change, ageMs } = await fetchTopology(nodeAt(2).address, { after: null });
+  const { change, ageMs } = await topology(nodeAt(2).address, null);
   expect(change?.nodes).toHaveLength(1);
   expect(ageMs).toBeGreaterThan(500);
   await moveManager(0);
   await catalog.commit([put(2)]);
   await vi.waitFor(() => expect(w.topology?.nodes.size).toBe(2), { timeout: 20_000 });
-  await vi.waitFor(
-    async () => expect((await fetchTopology(nodeAt(2).address, { after: null })).ageMs).toBeLessThan(3_000),
-    { timeout: 20_000 },
-  );
+  await vi.waitFor(async () => expect((await topology(nodeAt(2).address, null)).ageMs).toBeLessThan(3_000), {
+    timeout: 20_000,
+  });
 });
 
 test('a node that has heard nothing says so in the end', async () => {
@@ -222,13 +221,13 @@ test('of revisions that are not kept any more the difference is not known', asyn
 
 test('two nodes that take each other for the manager do not believe each other', async () => {
   managing = null;
-  const asked = fetchTopology(nodeAt(0).address, { after: null, forwarded: true });
+  const asked = topology(nodeAt(0).address, null, { forwarded: true });
   await expect(asked).rejects.toMatchObject({ code: 'MANAGER_LOST' });
 });
 
 test('a manager that stops says so to nodes that wait', async () => {
   await catalog.commit([put(1)]);
-  const asked = fetchTopology(nodeAt(0).address, { after: 1, forwarded: true });
+  const asked = topology(nodeAt(0).address, 1, { forwarded: true });
   asked.catch(() => {});
   await sleep(50);
   managing = null;
@@ -241,7 +240,7 @@ test('what is no revision is refused, and so is a node of another cluster', asyn
     const response = await fetch(`http://${address}/api/v1/topology?${query}`);
     expect(await response.json(), query).toMatchObject({ error: { code: 'BAD_REQUEST' } });
   }
-  const stranger = fetchTopology(address, { after: null, cluster: 'another' });
+  const stranger = topology(address, null, { cluster: 'another' });
   await expect(stranger).rejects.toMatchObject({ code: 'CLUSTER_MISMATCH' });
 });
 
@@ -261,13 +260,13 @@ test('those who wait are bounded, keep nobody from a command, and make room when
   const endings = Array.from({ length: 140 }, () => new AbortController());
   const codes: string[] = [];
   const many = endings.map(({ signal }) =>
-    fetchTopology(address, { after: 1, signal, timeoutMs: 60_000 }).catch((error) => void codes.push(error.code)),
+    topology(address, 1, { signal, timeoutMs: 60_000 }).catch((error) => void codes.push(error.code)),
   );
   await vi.waitFor(() => expect([waiting, codes.length]).toEqual([128, 12]), { timeout: 30_000 });
   expect(new Set(codes)).toEqual(new Set(['NODE_BUSY']));
   // Nodes have places of their own.
   const follower = new AbortController();
-  const asked = fetchTopology(address, { after: 1, forwarded: true, signal: follower.signal }).catch(() => {});
+  const asked = topology(address, 1, { forwarded: true, signal: follower.signal }).catch(() => {});
   await vi.waitFor(() => expect(waiting).toBe(129), { timeout: 30_000 });
   expect((await fetch(`http://${address}/api/v1/whoami`, WHO)).status).toBe(200);
   for (const ending of [...endings, follower]) ending.abort();

@@ -86,7 +86,7 @@ interface Case {
 }
 
 const missed = async (world: World) => {
-  await world.catalog.commit([{ kind: 'replica-put', ...REF, node: 3, state: 'stale' }]);
+  await world.catalog.commit([{ kind: 'replica-changed', ...REF, node: 3, state: 'stale' }]);
   await world.settleQuorums();
 };
 const onAll = (replicas: number) => [tableRecord(1, 'acct', replicas, [[1, 2, 3]])];

@@ -78,7 +78,7 @@ test('a target that has missed rows while its swing was prepared does not lead',
   world.cluster.flow = () => {
     flow();
     if (missed === null && world.rootData.tried === undefined && world.root.began === 'swing')
-      missed = world.catalog.commit([{ kind: 'replica-put', ...ref, node: 2, state: 'stale' }]);
+      missed = world.catalog.commit([{ kind: 'replica-changed', ...ref, node: 2, state: 'stale' }]);
   };
   expect((await world.finish()).status).toBe('cancelled');
   expect(missed).not.toBeNull();

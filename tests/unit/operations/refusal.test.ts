@@ -49,7 +49,7 @@ async function play(fault: (n: number) => 'before' | 'after' | null = () => null
     commit: (changes) => world.catalog.commit(changes),
     log: () => {},
   });
-  const set: Played['set'] = (key, value) => world.catalog.commit([{ kind: 'setting-put', key, value }]);
+  const set: Played['set'] = (key, value) => world.catalog.commit([{ kind: 'setting-changed', key, value }]);
   await set('quorum_lost', 'fail');
   return { world, effects, set, settle: () => world.clock.during(keeper.settle(1)) };
 }

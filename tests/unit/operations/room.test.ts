@@ -61,7 +61,7 @@ describe('a target without room', () => {
 describe('a source that has to keep too much WAL', () => {
   test('ends the copy at the cap of the setting', async () => {
     const world = await twoReplicas();
-    await world.catalog.commit([{ kind: 'setting-put', key: 'move.max_retained_wal', value: GIB }]);
+    await world.catalog.commit([{ kind: 'setting-changed', key: 'move.max_retained_wal', value: GIB }]);
     await world.begin('add-replica', { ...REF, to: 4 });
     await world.until(() => copies(world));
     world.cluster.at(1).keptBytes = GIB + 1;
@@ -82,7 +82,7 @@ describe('a source that has to keep too much WAL', () => {
       [1.1 * GIB, 'failed'],
     ] as const) {
       const world = await twoReplicas();
-      await world.catalog.commit([{ kind: 'setting-put', key: 'move.max_retained_wal', value: 100 * GIB }]);
+      await world.catalog.commit([{ kind: 'setting-changed', key: 'move.max_retained_wal', value: 100 * GIB }]);
       world.freeBytes.set(1, 4e10);
       await world.begin('add-replica', { ...REF, to: 4 });
       await world.until(() => copies(world));
@@ -132,7 +132,7 @@ test('a stream that has lost rows is not made anew under a replica that counts',
   await world.until(() => waits(world)?.kind === 'node');
   expect(waits(world)?.text).toBe('the stream from node 1 to node 4 is broken, and what it fed is given up first');
   expect(world.cluster.at(1).slots.has(4)).toBe(false);
-  await world.catalog.commit([{ kind: 'replica-put', tid: 2, pid: 0, node: 4, state: 'stale' }]);
+  await world.catalog.commit([{ kind: 'replica-changed', tid: 2, pid: 0, node: 4, state: 'stale' }]);
   expect((await world.finish()).status).toBe('done');
   expect(world.cluster.at(1).slots.has(4)).toBe(true);
 });

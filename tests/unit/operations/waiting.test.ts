@@ -349,7 +349,7 @@ test.each([4, 16])('%d moves that are cancelled at once are planned again after 
     ['move.concurrency', moves],
     ['move.concurrency_per_node', 64],
   ] as const)
-    await world.catalog.commit([{ kind: 'setting-put', key, value }]);
+    await world.catalog.commit([{ kind: 'setting-changed', key, value }]);
   await world.begin('rebalance', { goal: 'balance', why: 'a test' });
   const children = () => world.runner.all().filter((r) => r.parent === world.root.id);
   await world.until(() => children().filter((r) => r.status === 'running').length >= moves);

@@ -19,15 +19,15 @@ function after(view: ClusterView, ...changes: CatalogChange[]): ClusterView {
   return changes.reduce((v, change) => ({ ...applyChange(v, change).view, revision: v.revision + 1 }), view);
 }
 
-const NODES = [1, 2, 3, 4].map((id): CatalogChange => ({ kind: 'node-put', node: nodeRecord(id) }));
+const NODES = [1, 2, 3, 4].map((id): CatalogChange => ({ kind: 'node-added', node: nodeRecord(id) }));
 const tablePut = (tid: number): CatalogChange => ({
-  kind: 'table-put',
+  kind: 'table-added',
   table: tableRecord(tid, `t${tid}`, 2, [[1, 2], [2, 3], [3, 1]]), // biome-ignore format: short
 });
 const SETTLED = after(EMPTY_VIEW, ...NODES, tablePut(1), tablePut(2));
 
 test('what a router needs is there, and nothing that is the manager’s', () => {
-  const stale: CatalogChange = { kind: 'replica-put', tid: 1, pid: 0, node: 2, state: 'stale', why: 'it was cut' };
+  const stale: CatalogChange = { kind: 'replica-changed', tid: 1, pid: 0, node: 2, state: 'stale', why: 'it was cut' };
   const { nodes, tables, revision } = topologyOf(after(SETTLED, stale));
   expect(revision).toBe(7);
   expect(nodes.get(1)).toEqual({
@@ -69,8 +69,8 @@ test('a change of leader is one partition, a change that routes nothing is none'
   expect(led).toMatchObject({ from: 6, revision: 7, nodes: [], tables: [], nodesGone: [], tablesGone: [] });
   expect(led.partitions).toMatchObject([{ tid: 2, pid: 1, leader: 3, epoch: 2 }]);
   expect(changesNothing(led)).toBe(false);
-  const quorums: CatalogChange = { kind: 'quorums-put', node: 1, quorums: [{ count: 1, nodes: [2] }] };
-  const silent = [quorums, { kind: 'setting-put', key: 'min_nodes', value: 1 } as const];
+  const quorums: CatalogChange = { kind: 'node-changed', id: 1, change: { quorums: [{ count: 1, nodes: [2] }] } };
+  const silent = [quorums, { kind: 'setting-changed', key: 'min_nodes', value: 1 } as const];
   expect(changesNothing(topologyChange(before, topologyOf(after(SETTLED, ...silent))))).toBe(true);
 });
 
@@ -98,7 +98,7 @@ const step: fc.Arbitrary<Step> = fc.record({
 function changeFor(view: ClusterView, { kind, tid, pid, id }: Step): CatalogChange[] {
   const partition = view.tables.get(tid)?.partitions[pid];
   if (kind === 'node' || !view.nodes.has(id)) {
-    if (!view.nodes.has(id)) return [{ kind: 'node-put', node: nodeRecord(id) }];
+    if (!view.nodes.has(id)) return [{ kind: 'node-added', node: nodeRecord(id) }];
     const states = ['active', 'decommissioning', 'decommissioned'] as const;
     return [{ kind: 'node-changed', id, change: { state: must(states[pid], 'state'), draining: pid === tid } }];
   }
@@ -108,7 +108,7 @@ function changeFor(view: ClusterView, { kind, tid, pid, id }: Step): CatalogChan
   if (kind === 'replica')
     return id === partition.leader
       ? []
-      : [{ kind: 'replica-put', tid, pid, node: id, state: pid === 0 ? 'stale' : 'ready' }];
+      : [{ kind: 'replica-added', tid, pid, node: id, state: pid === 0 ? 'stale' : 'ready' }];
   return replicaOn(partition, id)?.state === 'ready' ? [{ kind: 'leader-changed', tid, pid, leader: id }] : [];
 }
 

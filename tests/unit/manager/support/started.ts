@@ -1,7 +1,8 @@
 import type { BeatReport } from '../../../../src/api/membership.ts';
 import { systemClock } from '../../../../src/core/clock.ts';
 import { CatalogStore } from '../../../../src/manager/catalog-store.ts';
-import { Manager, type ManagerPorts } from '../../../../src/manager/manager.ts';
+import { Manager } from '../../../../src/manager/manager.ts';
+import type { ManagerPorts } from '../../../../src/manager/manager-ports.ts';
 import { MemoryStore } from '../../../../src/store/memory-store.ts';
 import { META_FORMAT } from '../../../../src/store/meta-store.ts';
 

@@ -25,7 +25,7 @@ const REF = { tid: 1, pid: 0 };
 async function withStaleReplica(): Promise<World> {
   const world = await fourNodes();
   await world.plane().stopSending(1, 2, REF);
-  await world.catalog.commit([{ kind: 'replica-put', ...REF, node: 2, state: 'stale' }]);
+  await world.catalog.commit([{ kind: 'replica-changed', ...REF, node: 2, state: 'stale' }]);
   await world.settleQuorums();
   return world;
 }
@@ -33,7 +33,7 @@ async function withStaleReplica(): Promise<World> {
 async function withNodeThatJoins(): Promise<World> {
   const world = await fourNodes();
   world.cluster.servers.set(5, new (world.cluster.at(1).constructor as new (id: number) => never)(5));
-  await world.catalog.commit([{ kind: 'node-put', node: nodeRecord(5, 'joining') }]);
+  await world.catalog.commit([{ kind: 'node-added', node: nodeRecord(5, 'joining') }]);
   return world;
 }
 
@@ -48,7 +48,7 @@ async function withDrainedNode(before: () => Promise<World>): Promise<World> {
 
 async function withNodeDrainedBefore(): Promise<World> {
   const world = await World.settled([1, 2, 3, 4], [acct([2, 1], [2, 3])]);
-  await world.catalog.commit([{ kind: 'node-put', node: { ...nodeRecord(1), draining: true } }]);
+  await world.catalog.commit([{ kind: 'node-changed', id: 1, change: { draining: true } }]);
   return world;
 }
 

@@ -25,6 +25,7 @@ import type { MetaStore } from '../../../../src/store/meta-store.ts';
 import { FakeCluster } from './fake-cluster.ts';
 import { type Effect, FakePlane } from './fake-plane.ts';
 import { ManualClock } from './manual-clock.ts';
+import { storeLabel } from './store-label.ts';
 
 /**
  * What befalls the effect of number `at` (1 is the first):
@@ -186,7 +187,7 @@ export class World {
   }
 
   async addNode(id: NodeId): Promise<void> {
-    await this.catalog.commit([{ kind: 'node-put', node: nodeRecord(id) }]);
+    await this.catalog.commit([{ kind: 'node-added', node: nodeRecord(id) }]);
     const plane = this.plane();
     await plane.bootstrap(id);
     for (const other of this.view.nodes.keys()) {
@@ -208,7 +209,7 @@ export class World {
       }
     }
     for (const node of this.view.nodes.keys()) await plane.createParent(node, table);
-    await this.catalog.commit([{ kind: 'table-put', table: { ...table, state: 'ready' } }]);
+    await this.catalog.commit([{ kind: 'table-added', table: { ...table, state: 'ready' } }]);
   }
 
   /** Calls that no fault befalls: what somebody else has done before. */
@@ -286,7 +287,7 @@ export class World {
       log: (_level, message, facts) => void this.errors.push(`${message} ${JSON.stringify(facts)}`),
       event: async ({ text }) => void this.errors.push(text),
     });
-    reconciler.hingesChanged();
+    reconciler.hear([{ kind: 'leader-changed', tid: 0, pid: 0, leader: 0 }]);
     for (const node of this.#returned) reconciler.nodeReturned(node);
     this.#returned.clear();
     await this.clock.during(reconciler.round());
@@ -483,32 +484,4 @@ export class World {
 /** Everything that can go on without time has gone on. */
 function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
-}
-
-/** `op 1 move-replica: running at swing`, or what the catalog says now. */
-function storeLabel(key: string, value: OperationRecord & { nodes?: unknown }): string {
-  if (key.startsWith('/op/')) {
-    const step = OPERATION_KINDS.get(value.kind)?.steps[value.step]?.name;
-    const at = value.status === 'running' || value.status === 'undoing' ? ` ${step}` : '';
-    return `op ${value.id} ${value.kind}: ${value.status}${at}`;
-  }
-  if (key.startsWith('/catalog/partition/')) {
-    const p = value as unknown as TableRecord['partitions'][number];
-    const role = (node: NodeId) => (node === p.leader ? '*' : '');
-    const replicas = p.replicas.map((r) => `n${r.node}${role(r.node)}${r.state === 'ready' ? '' : ` ${r.state}`}`);
-    return `catalog ${partitionTable(p.tid, p.pid)}: ${replicas.join(', ')}`;
-  }
-  if (key.startsWith('/catalog/node/')) {
-    const node = value as unknown as NodeRecord;
-    const of = (node.quorums ?? []).map((q) => `${q.count} of ${q.nodes.map((n) => `n${n}`).join('+') || 'nobody'}`);
-    const flags = [
-      node.draining && 'draining',
-      node.outage && 'out',
-      of.length > 0 && `acknowledges by ${of.join(' or ')}`,
-    ];
-    return `catalog n${node.id}: ${[node.state, ...flags.filter(Boolean)].join(', ')}`;
-  }
-  if (key.startsWith('/catalog/table/'))
-    return `catalog table ${(value as unknown as TableRecord).name}: ${(value as unknown as TableRecord).state}`;
-  return `store ${key}`;
 }
