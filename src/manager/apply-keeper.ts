@@ -18,12 +18,12 @@ import { must } from '../core/assert.ts';
 import type { Clock } from '../core/clock.ts';
 import { messageOf } from '../core/errors.ts';
 import { Rounds } from '../core/rounds.ts';
-import type { DataPlane, PartitionRef } from '../operations/ports.ts';
+import type { PartitionRef, Replicas, Streams } from '../operations/ports.ts';
 import { partitionName } from '../placement/naming.ts';
 import { type GiveUpPorts, giveUpFollower } from './give-up.ts';
 
 export interface ApplyPorts extends GiveUpPorts {
-  plane: Pick<DataPlane, 'stopStream' | 'dropReplica' | 'createReplica' | 'disconnectPair'>;
+  plane: { streams: Pick<Streams, 'stop' | 'disconnect'>; replicas: Pick<Replicas, 'create' | 'drop'> };
   clock: Clock;
   view(): ClusterView;
   alive(node: NodeId): boolean;
@@ -194,13 +194,13 @@ export class ApplyKeeper {
     const { plane, alive, reconnect } = this.#ports;
     const { from, to } = failure;
     if (remedy === 'cut') {
-      await plane.disconnectPair(from, to, alive(from) ? undefined : from);
+      await plane.streams.disconnect(from, to, alive(from) ? undefined : from);
       reconnect(to);
       await this.#tell(failure, `the stream was made anew, and what came through it is copied again`);
       return true;
     }
     const ref = must(partitionIn(failure), 'partition');
-    await plane.stopStream(from, to, ref);
+    await plane.streams.stop(from, to, ref);
     if (remedy === 'renew') await this.#renewTable(to, ref);
     const fate = given.length > 0 ? ', its replica there is stale and is copied again' : '';
     await this.#tell(failure, `it is taken out of the stream${fate}`);
@@ -248,8 +248,8 @@ export class ApplyKeeper {
     // Asked in the moment in which its rows would go. Made stale before, one that is joining is being copied
     // anew.
     if (!table || state === undefined || state === 'ready' || state === 'joining') return;
-    await plane.dropReplica(node, ref);
-    await plane.createReplica(node, table, ref.pid);
+    await plane.replicas.drop(node, ref);
+    await plane.replicas.create(node, table, ref.pid);
   }
 
   async #tell(failure: ApplyFailure, what: string): Promise<void> {

@@ -20,7 +20,7 @@ import { type GiveUpPorts, giveUpFollower } from './give-up.ts';
 import type { Inspector } from './ports.ts';
 
 export interface WalPorts extends GiveUpPorts {
-  plane: DataPlane;
+  plane: Pick<DataPlane, 'streams' | 'slots' | 'sessions'>;
   inspector: Pick<Inspector, 'slots'>;
   view(): ClusterView;
   load(): LoadView;
@@ -83,9 +83,9 @@ export class WalKeeper {
       whyCut(node, cut),
     );
     if (partitions === null) return;
-    await plane.dropSlot(node, subscriptionName(node, to));
+    await plane.slots.drop(node, subscriptionName(node, to));
     await event({ kind: 'stream-cut', node: to, text: cutText(node, { ...cut, partitions }) });
-    await plane.disconnectPair(node, to, alive(to) ? undefined : to);
+    await plane.streams.disconnect(node, to, alive(to) ? undefined : to);
     if (alive(to)) reconnect(to);
   }
 
@@ -100,7 +100,7 @@ export class WalKeeper {
     if (disk && now !== told.disk)
       await event({ kind: `disk-${now}`, node, text: diskText(node, now, freePercent(disk)) });
     if (heldBytes > 0 && !told.held) {
-      const writer = await plane.oldestWriter(node);
+      const writer = await plane.sessions.oldestWriter(node);
       const whose = writer
         ? waitForTransaction(view().settings, node, writer, 'it goes when this transaction ends').text
         : 'it is not open any more';

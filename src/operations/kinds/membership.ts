@@ -34,8 +34,8 @@ const prepareDatabase: Step<JoinInput> = {
   name: 'prepare-database',
   done: async (c) => joining(c).state !== 'joining',
   run: async (c) => {
-    await c.plane.bootstrap(c.input.node);
-    const left = c.view.ownRoles ? await c.plane.weakenClients(c.input.node) : 'already';
+    await c.plane.nodes.bootstrap(c.input.node);
+    const left = c.view.ownRoles ? await c.plane.nodes.weakenClients(c.input.node) : 'already';
     if (left === 'already' || left === 'done') return DONE;
     return again(ROLES_LOOK_MS, waitFor('lock', `on node ${c.input.node}: ${left}`, c.input.node));
   },
@@ -51,14 +51,14 @@ const linkServers: Step<JoinInput> = {
   done: async (c) => joining(c).state !== 'joining',
   run: async (c) => {
     for (const other of connectedNodes(c.view).filter((n) => n.id !== c.input.node)) {
-      await c.plane.ensureServer(c.input.node, other.id);
-      if (c.alive(other.id) && other.state !== 'joining') await c.plane.ensureServer(other.id, c.input.node);
+      await c.plane.hinges.ensureServer(c.input.node, other.id);
+      if (c.alive(other.id) && other.state !== 'joining') await c.plane.hinges.ensureServer(other.id, c.input.node);
     }
     return DONE;
   },
   undo: async (c) => {
     for (const other of connectedNodes(c.view).filter((n) => n.id !== c.input.node && c.alive(n.id))) {
-      await c.plane.dropServer(other.id, c.input.node);
+      await c.plane.hinges.dropServer(other.id, c.input.node);
     }
     return DONE;
   },
@@ -69,7 +69,7 @@ const createTables: Step<JoinInput> = {
   done: async (c) => joining(c).state !== 'joining',
   run: async (c) => {
     for (const table of c.view.tables.values()) {
-      if (table.state === 'ready') await c.plane.createParent(c.input.node, table);
+      if (table.state === 'ready') await c.plane.parents.create(c.input.node, table);
     }
     return DONE;
   },
@@ -217,7 +217,7 @@ const leaveNoTrace: Step<DecommissionInput, DecommissionData> = {
     const staying = connectedNodes(c.view).filter((n) => !c.input.nodes.includes(n.id));
     for (const id of c.input.nodes) await disconnectIdlePairs(c, id);
     for (const id of c.input.nodes) {
-      for (const node of staying.filter((n) => c.alive(n.id))) await c.plane.dropServer(node.id, id);
+      for (const node of staying.filter((n) => c.alive(n.id))) await c.plane.hinges.dropServer(node.id, id);
     }
     for (const id of c.input.nodes) await setNode(c, id, { state: 'decommissioned' });
     for (const id of c.input.nodes) await c.event('node-decommissioned', lastWords(c, id), id);
@@ -243,7 +243,7 @@ const LOCAL_NAMED_MAX = 3;
  */
 async function takeAlong(c: StepContext<DecommissionInput>): Promise<StepResult | null> {
   for (const id of c.input.nodes.filter((n) => !isOut(c.view, n) && !c.view.nodes.get(n)?.mayTakeLocalTables)) {
-    const found = await c.plane.localData(id);
+    const found = await c.plane.nodes.localData(id);
     if (found.length === 0) continue;
     const text =
       `node ${id} holds what no other node has: ${describeLocalData(found, LOCAL_NAMED_MAX)}; copy it elsewhere and drop it there, ` +

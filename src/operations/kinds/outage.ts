@@ -111,7 +111,7 @@ const giveUpReplicas: Step<GiveUpInput> = {
     const spare = spareHere(c);
     for (const { tid, pid, replicas } of spare) {
       for (const from of replicas.map((r) => r.node).filter((n) => n !== node && c.alive(n)))
-        await c.plane.stopSending(from, node, { tid, pid });
+        await c.plane.streams.stopSending(from, node, { tid, pid });
     }
     await c.commit(...spare.map(({ tid, pid }) => ({ kind: 'replica-removed', tid, pid, node }) as const));
     await c.event('replicas-given-up', `${spare.length} replicas on node ${node}, which is down, count no more`, node);
@@ -154,7 +154,7 @@ const refillLost: Step<DropInput, DropData> = {
       const table = must(c.view.tables.get(ref.tid), `table ${ref.tid}`);
       const partition = must(table.partitions[ref.pid], `partition ${ref.pid}`);
       await c.claim({ kind: 'replica-table', node: on, name: `t${ref.tid}_p${ref.pid}` });
-      await c.plane.createReplica(on, table, ref.pid);
+      await c.plane.replicas.create(on, table, ref.pid);
       if (partition.leader === c.input.node) {
         await c.commit(
           { kind: 'replica-put', ...ref, node: on, state: 'ready' },
@@ -163,8 +163,8 @@ const refillLost: Step<DropInput, DropData> = {
         );
         await c.event('data-lost', `${partitionKey(ref.tid, ref.pid)} begins anew, empty, on node ${on}`, on);
       }
-      await c.plane.setGuard(on, ref, false);
-      const attempt = await c.plane.pointHinge(
+      await c.plane.replicas.setGuard(on, ref, false);
+      const attempt = await c.plane.hinges.point(
         on,
         table,
         ref.pid,
@@ -172,7 +172,7 @@ const refillLost: Step<DropInput, DropData> = {
         c.view.settings['move.max_pause'],
       );
       if (attempt.outcome !== 'done') {
-        await c.plane.endHolders(on, ref);
+        await c.plane.sessions.endHolders(on, ref);
         return again(50, waitFor('lock', `the hinge of ${partitionKey(ref.tid, ref.pid)} is in use`, on));
       }
     }
@@ -233,12 +233,18 @@ const forgetNode: Step<DropInput, DropData> = {
     if (late) return late;
     for (const other of connectedNodes(c.view).filter((n) => n.id !== node && c.alive(n.id))) {
       for (const { table, partition } of allPartitions(c.view)) {
-        const target = await c.plane.readHinge(other.id, partition);
+        const target = await c.plane.hinges.read(other.id, partition);
         if (target?.kind !== 'node' || target.node !== node || partition.leader === other.id) continue;
         const to = { kind: 'node', node: partition.leader } as const;
-        const attempt = await c.plane.pointHinge(other.id, table, partition.pid, to, c.view.settings['move.max_pause']);
+        const attempt = await c.plane.hinges.point(
+          other.id,
+          table,
+          partition.pid,
+          to,
+          c.view.settings['move.max_pause'],
+        );
         if (attempt.outcome === 'done') continue;
-        await c.plane.endHolders(other.id, partition);
+        await c.plane.sessions.endHolders(other.id, partition);
         return again(
           100,
           waitFor('lock', `a hinge on node ${other.id} that leads to the dropped node is in use`, other.id),
@@ -246,9 +252,9 @@ const forgetNode: Step<DropInput, DropData> = {
       }
       // A table that is being dropped has its streams still, and no part of it will be asked of the node
       // again.
-      await c.plane.disconnectPair(node, other.id, node);
-      await c.plane.disconnectPair(other.id, node, node);
-      await c.plane.dropServer(other.id, node);
+      await c.plane.streams.disconnect(node, other.id, node);
+      await c.plane.streams.disconnect(other.id, node, node);
+      await c.plane.hinges.dropServer(other.id, node);
     }
     await c.commit({ kind: 'node-changed', id: node, change: { state: 'decommissioned' } });
     await c.event('node-dropped', `node ${node} is gone for good`, node);

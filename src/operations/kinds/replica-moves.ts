@@ -97,7 +97,7 @@ const emptyStaleReplica: Step<AddInput> = {
     }
     const late = await awaitArrivals(c, c.input.to, senders);
     if (late) return late;
-    await c.plane.dropReplica(c.input.to, refOf(c));
+    await c.plane.replicas.drop(c.input.to, refOf(c));
     await c.commit({ kind: 'replica-put', ...refOf(c), node: c.input.to, state: 'joining' });
     return DONE;
   },

@@ -81,13 +81,13 @@ const createReplicas: Step<CreateInput, QuorumData> = {
     );
     const onNode = (node: NodeId) => everyReplica(c, table).filter((r) => r.node === node);
     await eachAtOnce(nodesOf(c, table), async (node) => {
-      for (const { pid } of onNode(node)) await c.plane.createReplica(node, table, pid);
+      for (const { pid } of onNode(node)) await c.plane.replicas.create(node, table, pid);
     });
     return DONE;
   },
   undo: async (c) => {
     for (const { node, pid } of everyReplica(c, c.input.table)) {
-      await c.plane.dropReplica(node, { tid: c.input.table.tid, pid });
+      await c.plane.replicas.drop(node, { tid: c.input.table.tid, pid });
     }
     return DONE;
   },
@@ -99,15 +99,15 @@ const startStreams: Step<CreateInput, QuorumData> = {
   run: async (c) => {
     const broken = await eachAtOnce(pairsOf(c, c.input.table), async ({ from, to, refs }) => {
       const late = await connectStream(c, from, to);
-      if (late === null) await c.plane.startStreams(from, to, refs, false);
+      if (late === null) await c.plane.streams.start(from, to, refs, false);
       return late;
     });
     return broken.find((late) => late !== null) ?? DONE;
   },
   undo: async (c) => {
     for (const { from, to, refs } of pairsOf(c, c.input.table)) {
-      if (!(await c.plane.hasStream(from, to))) {
-        for (const ref of refs) await c.plane.stopSending(from, to, ref);
+      if (!(await c.plane.streams.exists(from, to))) {
+        for (const ref of refs) await c.plane.streams.stopSending(from, to, ref);
         continue;
       }
       for (const ref of refs) await stopStream(c, from, to, ref);
@@ -144,7 +144,7 @@ const createParents: Step<CreateInput, QuorumData> = {
     // One that joins gets its tables when its turn comes.
     const nodes = connectedNodes(c.view).filter((n) => c.alive(n.id) && n.state !== 'joining');
     await c.claim(...nodes.map((n): Claim => ({ kind: 'parent', node: n.id, name: tableName(c.input.table) })));
-    for (const node of nodes) await c.plane.createParent(node.id, c.input.table);
+    for (const node of nodes) await c.plane.parents.create(node.id, c.input.table);
     return DONE;
   },
   undo: async (c) => {
@@ -213,7 +213,7 @@ const dropEverywhere: Step<DropInput, DropData> = {
       const late = await awaitArrivals(c, to, [from]);
       if (late) return late;
     }
-    for (const { node, pid } of everyReplica(c, table)) await c.plane.dropReplica(node, { tid: table.tid, pid });
+    for (const { node, pid } of everyReplica(c, table)) await c.plane.replicas.drop(node, { tid: table.tid, pid });
     await c.remember({ nodes: nodesOf(c, table) });
     await c.commit({ kind: 'table-removed', tid: table.tid });
     await c.event('table-dropped', c.input.name);
@@ -246,7 +246,7 @@ export const dropTable = operationKind<DropInput, DropData>({
  */
 async function dropParents(c: StepContext<unknown>, table: TableRecord): Promise<void> {
   const nodes = connectedNodes(c.view).sort((a, b) => Number(c.alive(b.id)) - Number(c.alive(a.id)));
-  for (const { id } of nodes) await c.plane.dropParent(id, table);
+  for (const { id } of nodes) await c.plane.parents.drop(id, table);
 }
 
 /** On nodes that have not left meanwhile. */

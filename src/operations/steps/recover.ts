@@ -45,8 +45,8 @@ const forgetUnsent: Step<RecoverInput, RecoverData> = {
   done: async (c) => isBack(c) || c.data.forgotten === true,
   run: async (c) => {
     // Whoever was away when the node died still expects what it had not sent.
-    for (const { id } of others(c)) await c.plane.cutStream(c.input.node, id);
-    await c.plane.dropSenders(c.input.node);
+    for (const { id } of others(c)) await c.plane.streams.cut(c.input.node, id);
+    await c.plane.streams.dropSenders(c.input.node);
     await c.remember({ forgotten: true });
     return DONE;
   },
@@ -60,9 +60,10 @@ const demote: Step<RecoverInput, RecoverData> = {
     const { node } = c.input;
     const late = await awaitForwards(c);
     if (late) return late;
-    const hinges = await c.plane.readHinges(node);
-    const held = new Set((await c.plane.listReplicas(node)).map((r) => partitionTable(r.tid, r.pid)));
-    for (const other of connectedNodes(c.view)) if (other.id !== node) await c.plane.ensureServer(node, other.id);
+    const hinges = await c.plane.hinges.readAll(node);
+    const held = new Set((await c.plane.replicas.list(node)).map((r) => partitionTable(r.tid, r.pid)));
+    for (const other of connectedNodes(c.view))
+      if (other.id !== node) await c.plane.hinges.ensureServer(node, other.id);
     // Clients are shut out: nobody who is in the way has anything to wait for, and a commit that waits for a
     // follower holds its locks for ever.
     let opens = false;
@@ -73,16 +74,16 @@ const demote: Step<RecoverInput, RecoverData> = {
       if (!target || (leader === node && target.kind === 'local') || isChanging(c, partition, target)) continue;
       if (leader === node) {
         opens = true;
-        await c.plane.setGuard(node, { tid, pid }, false, 'are-ended');
-      } else if (held.has(name)) await c.plane.setGuard(node, { tid, pid }, true, 'are-ended');
+        await c.plane.replicas.setGuard(node, { tid, pid }, false, 'are-ended');
+      } else if (held.has(name)) await c.plane.replicas.setGuard(node, { tid, pid }, true, 'are-ended');
       const to: HingeTarget = leader === node ? { kind: 'local' } : { kind: 'node', node: leader };
-      const attempt = await c.plane.pointHinge(node, table, pid, to, FENCED_MS, 'are-ended');
+      const attempt = await c.plane.hinges.point(node, table, pid, to, FENCED_MS, 'are-ended');
       if (attempt.outcome === 'done') continue;
-      await c.plane.endHolders(node, { tid, pid });
+      await c.plane.sessions.endHolders(node, { tid, pid });
       return again(100, waitFor('lock', `a hinge on node ${node} is in use`, node));
     }
     if (opens) await c.settleQuorum(node);
-    await c.plane.dropLooseForwards(node);
+    await c.plane.hinges.dropLooseForwards(node);
     await createMissingParents(c);
     return DONE;
   },
@@ -93,9 +94,9 @@ const demote: Step<RecoverInput, RecoverData> = {
 async function createMissingParents(c: Context): Promise<void> {
   const { node } = c.input;
   for (const table of c.view.tables.values()) {
-    if (table.state !== 'ready' || (await c.plane.parentExists(node, table))) continue;
+    if (table.state !== 'ready' || (await c.plane.parents.exists(node, table))) continue;
     try {
-      await c.plane.createParent(node, table);
+      await c.plane.parents.create(node, table);
     } catch (error) {
       // Only somebody who is let in can take away what has the name; the reconciler says so, and makes it
       // then.
@@ -115,7 +116,7 @@ async function awaitForwards(c: Context): Promise<StepResult | null> {
     const { tid, pid, leader } = partition;
     for (const source of leader === node ? [] : forwardersTo(c, node, partition)) {
       if (!c.alive(source)) return again(200, waitFor('node', `node ${source} may lead clients to rows here`, source));
-      if ((await c.plane.readHinge(source, { tid, pid }))?.kind !== 'forward') continue;
+      if ((await c.plane.hinges.read(source, { tid, pid }))?.kind !== 'forward') continue;
       return again(100, waitFor('lock', `node ${source} still leads clients to rows here`, source));
     }
   }
@@ -168,13 +169,13 @@ function isStray(c: Context, { tid, pid }: PartitionRef): boolean {
 async function dropStrays(c: Context): Promise<StepResult | null> {
   const { node } = c.input;
   const senders = connectedNodes(c.view).map((n) => n.id);
-  for (const ref of await c.plane.listReplicas(node)) {
+  for (const ref of await c.plane.replicas.list(node)) {
     if (!isStray(c, ref)) continue;
     for (const other of others(c)) await stopStream(c, other.id, node, ref);
     const sending = senders.filter((n) => !isOut(c.view, n));
     const late = (await endOutStreams(c, senders, node)) ?? (await awaitArrivals(c, node, sending));
     if (late) return late;
-    await c.plane.dropReplica(node, ref, 'are-ended');
+    await c.plane.replicas.drop(node, ref, 'are-ended');
   }
   return null;
 }
@@ -186,14 +187,14 @@ async function dropStrays(c: Context): Promise<StepResult | null> {
 async function disconnectReturned(c: Context): Promise<void> {
   const { node } = c.input;
   for (const { id, state } of c.view.nodes.values()) {
-    if (state === 'decommissioned') await c.plane.disconnectPair(id, node, id);
+    if (state === 'decommissioned') await c.plane.streams.disconnect(id, node, id);
   }
   for (const other of others(c)) {
     const shared = [...allPartitions(c.view)].some(
       ({ partition }) => replicaOn(partition, node) && replicaOn(partition, other.id),
     );
     if (shared) continue;
-    await Promise.all([c.plane.disconnectPair(node, other.id), c.plane.disconnectPair(other.id, node)]);
+    await Promise.all([c.plane.streams.disconnect(node, other.id), c.plane.streams.disconnect(other.id, node)]);
   }
 }
 
@@ -205,7 +206,7 @@ const takeBack: Step<RecoverInput, RecoverData> = {
     const { node } = c.input;
     // Nobody was fed what it still leads since its streams were cut, and a new stream says of none that it
     // has missed rows.
-    const hinges = await c.plane.readHinges(node);
+    const hinges = await c.plane.hinges.readAll(node);
     const leads = (p: Partition) => hinges.get(partitionTable(p.tid, p.pid))?.kind !== 'forward';
     const unfed = servedBy(c.view, node)
       .filter(leads)
@@ -239,13 +240,13 @@ const reopenStreams: Step<RecoverInput, RecoverData> = {
       if (refs.length === 0) continue;
       // Broken streams are the reconciler's as well.
       if ((await connectStream(c, node, other.id)) || (await connectStream(c, other.id, node))) continue;
-      await c.plane.startStreams(
+      await c.plane.streams.start(
         node,
         other.id,
         refs.filter((r) => r.leader !== node),
         false,
       );
-      await c.plane.startStreams(
+      await c.plane.streams.start(
         other.id,
         node,
         refs.filter((r) => r.leader !== other.id),
