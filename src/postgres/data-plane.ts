@@ -4,23 +4,25 @@ import type * as ports from '../operations/ports.ts';
 import { alone } from './alone.ts';
 import type { Address } from './connect.ts';
 import { PostgresHinges } from './hinges.ts';
-import * as blockers from './sql/blockers.ts';
+import { endHolders, lockHolders, olderSnapshots, oldestWriter, snapshotMark } from './sql/blockers.ts';
 import { bootstrapDatabase, bootstrappedBy } from './sql/bootstrap.ts';
 import type { NodeConnections } from './sql/client.ts';
 import { guardSql } from './sql/hinge.ts';
 import { readLocalData } from './sql/local-data.ts';
-import * as mesh from './sql/mesh.ts';
+import { awaitMarker, writeMarker } from './sql/marker.ts';
 import { inDatabase } from './sql/other-session.ts';
 import { readQuorum, setQuorum } from './sql/quorum.ts';
 import { readRefusals, refuseWrites, takeWrites } from './sql/refusal.ts';
-import * as replica from './sql/replica.ts';
-import * as table from './sql/table.ts';
+import { createReplica, dropReplica, listReplicas, readBytes, replicaExists } from './sql/replica.ts';
+import { dropSlot, keptWal, removeWal } from './sql/slots.ts';
+import { tableSyncSlot } from './sql/subscription.ts';
+import { createParent, dropParent, parentExists } from './sql/table.ts';
 import { useOwnRoles, weakenClients } from './sql/weaken.ts';
 import { PostgresStreams } from './streams.ts';
 
 type AddressOf = (node: NodeId) => Address;
 
-/** The data plane on real servers. */
+/** The data plane on real servers, reached where `addressOf` says. What they throw comes as it is. */
 export function postgresDataPlane(connections: NodeConnections, addressOf: AddressOf): ports.DataPlane {
   const markers = markersOn(connections);
   return {
@@ -50,42 +52,41 @@ function nodesOn(connections: NodeConnections, addressOf: AddressOf): ports.Node
 
 function parentsOn(connections: NodeConnections): ports.Parents {
   return {
-    create: (node, record) => table.createParent(connections.on(node), node, record),
-    exists: (node, record) => table.parentExists(connections.on(node), record),
-    drop: (node, record) => table.dropParent(connections.on(node), record),
+    create: (node, record) => createParent(connections.on(node), node, record),
+    exists: (node, record) => parentExists(connections.on(node), record),
+    drop: (node, record) => dropParent(connections.on(node), record),
   };
 }
 
 function replicasOn(connections: NodeConnections): ports.Replicas {
   return {
-    create: (node, record, pid) => replica.createReplica(connections.on(node), record, pid),
-    exists: (node, { tid, pid }) => replica.replicaExists(connections.on(node), tid, pid),
-    drop: (node, { tid, pid }, others) =>
-      alone(connections, node, others, (sql) => replica.dropReplica(sql, node, tid, pid)),
+    create: (node, record, pid) => createReplica(connections.on(node), record, pid),
+    exists: (node, { tid, pid }) => replicaExists(connections.on(node), tid, pid),
+    drop: (node, { tid, pid }, others) => alone(connections, node, others, (sql) => dropReplica(sql, node, tid, pid)),
     setGuard: async (node, { tid, pid }, on, others) => {
       const set = `SET LOCAL lock_timeout = '2s'; ${guardSql(tid, pid, on)}`;
       await alone(connections, node, others, (sql) => sql.query(set));
     },
-    bytes: (node, { tid, pid }) => connections.session(node, (sql) => replica.readBytes(sql, tid, pid)),
-    list: (node) => replica.listReplicas(connections.on(node)),
+    bytes: (node, { tid, pid }) => connections.session(node, (sql) => readBytes(sql, tid, pid)),
+    list: (node) => listReplicas(connections.on(node)),
   };
 }
 
 function slotsOn(connections: NodeConnections): ports.Slots {
   return {
-    ofCopy: (from, to, { tid, pid }) => mesh.tableSyncSlot(connections.on(to), from, to, partitionTable(tid, pid)),
-    keptWal: (from, to, copySlot) => mesh.keptWal(connections.on(from), subscriptionName(from, to), copySlot),
+    ofCopy: (from, to, { tid, pid }) => tableSyncSlot(connections.on(to), from, to, partitionTable(tid, pid)),
+    keptWal: (from, to, copySlot) => keptWal(connections.on(from), subscriptionName(from, to), copySlot),
     drop: async (node, slot) => {
-      await mesh.dropSlot(connections.on(node), slot);
-      await mesh.removeWal(connections.on(node));
+      await dropSlot(connections.on(node), slot);
+      await removeWal(connections.on(node));
     },
   };
 }
 
 function markersOn(connections: NodeConnections): ports.Markers {
   return {
-    write: (node) => mesh.writeMarker(connections.on(node), node),
-    arrives: (at, from, value, timeoutMs) => mesh.awaitMarker(connections.on(at), from, value, timeoutMs),
+    write: (node) => writeMarker(connections.on(node), node),
+    arrives: (at, from, value, timeoutMs) => awaitMarker(connections.on(at), from, value, timeoutMs),
   };
 }
 
@@ -102,10 +103,10 @@ function quorumOn(connections: NodeConnections): ports.NodeQuorum {
 
 function sessionsOn(connections: NodeConnections): ports.Sessions {
   return {
-    lockHolders: (node, { tid, pid }) => blockers.lockHolders(connections.on(node), tid, pid),
-    endHolders: (node, { tid, pid }) => blockers.endHolders(connections.on(node), tid, pid),
-    oldestWriter: (node) => blockers.oldestWriter(connections.on(node)),
-    snapshotMark: (node) => blockers.snapshotMark(connections.on(node)),
-    olderSnapshots: (node, mark) => blockers.olderSnapshots(connections.on(node), mark),
+    lockHolders: (node, { tid, pid }) => lockHolders(connections.on(node), tid, pid),
+    endHolders: (node, { tid, pid }) => endHolders(connections.on(node), tid, pid),
+    oldestWriter: (node) => oldestWriter(connections.on(node)),
+    snapshotMark: (node) => snapshotMark(connections.on(node)),
+    olderSnapshots: (node, mark) => olderSnapshots(connections.on(node), mark),
   };
 }

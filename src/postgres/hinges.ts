@@ -4,7 +4,18 @@ import type { Hinges, HingeTarget, Markers, PartitionRef, SwingAttempt } from '.
 import { alone } from './alone.ts';
 import type { Address } from './connect.ts';
 import type { NodeConnections } from './sql/client.ts';
-import * as hinge from './sql/hinge.ts';
+import {
+  createForward,
+  dropForward,
+  dropLooseForwards,
+  dropRemoteSql,
+  dropServer,
+  ensureServer,
+  foreignTableSql,
+  guardSql,
+  readHinges,
+  swingHinge,
+} from './sql/hinge.ts';
 
 const COMMIT_RESERVE_MS = 15;
 
@@ -25,12 +36,12 @@ export class PostgresHinges implements Hinges {
   }
 
   async read(node: NodeId, ref: PartitionRef): Promise<HingeTarget | null> {
-    const hinges = await hinge.readHinges(this.#on(node), ref);
+    const hinges = await readHinges(this.#on(node), ref);
     return hinges.get(partitionTable(ref.tid, ref.pid)) ?? null;
   }
 
   async readAll(node: NodeId): Promise<Map<string, HingeTarget>> {
-    return hinge.readHinges(this.#on(node));
+    return readHinges(this.#on(node));
   }
 
   async point(
@@ -46,14 +57,12 @@ export class PostgresHinges implements Hinges {
     if (from === null || sameTarget(from, to)) return { outcome: 'done', pauseMs: 0 };
     if (to.kind === 'node') await this.ensureServer(node, to.node);
     // Made in the transaction that leads through it: one that is cut off leaves none behind.
-    const prepare = to.kind === 'node' ? [hinge.foreignTableSql(record, pid, to.node).create] : [];
+    const prepare = to.kind === 'node' ? [foreignTableSql(record, pid, to.node).create] : [];
     // The foreign table that nothing leads through any more goes in the same transaction: its lock is held
     // already.
-    const finish = from.kind === 'node' ? [hinge.dropRemoteSql(record.tid, pid, from.node)] : [];
+    const finish = from.kind === 'node' ? [dropRemoteSql(record.tid, pid, from.node)] : [];
     const swing = { ...ref, from, to, budgetMs };
-    return alone(this.#connections, node, others, (sql) =>
-      hinge.swingHinge(sql, swing, async () => true, finish, prepare),
-    );
+    return alone(this.#connections, node, others, (sql) => swingHinge(sql, swing, async () => true, finish, prepare));
   }
 
   async swing(
@@ -62,11 +71,11 @@ export class PostgresHinges implements Hinges {
     swing: { epoch: number; followers: readonly NodeId[]; budgetMs: number },
   ): Promise<SwingAttempt> {
     return this.#connections.session(source, (sql) =>
-      hinge.swingHinge(
+      swingHinge(
         sql,
         { ...ref, from: { kind: 'local' }, to: { kind: 'forward', epoch: swing.epoch }, budgetMs: swing.budgetMs },
         (leftMs) => this.#haveAll(source, swing.followers, leftMs),
-        [hinge.guardSql(ref.tid, ref.pid, true)],
+        [guardSql(ref.tid, ref.pid, true)],
       ),
     );
   }
@@ -82,23 +91,23 @@ export class PostgresHinges implements Hinges {
   }
 
   async createForward(from: NodeId, to: NodeId, record: TableRecord, pid: number, epoch: number): Promise<void> {
-    await hinge.createForward(this.#on(from), record, pid, { epoch, from, to: this.#addressOf(to) });
+    await createForward(this.#on(from), record, pid, { epoch, from, to: this.#addressOf(to) });
   }
 
   async dropForward(from: NodeId, { tid, pid }: PartitionRef, epoch: number): Promise<void> {
-    await hinge.dropForward(this.#on(from), tid, pid, epoch);
+    await dropForward(this.#on(from), tid, pid, epoch);
   }
 
   async dropLooseForwards(node: NodeId): Promise<void> {
-    await hinge.dropLooseForwards(this.#on(node));
+    await dropLooseForwards(this.#on(node));
   }
 
   async ensureServer(from: NodeId, to: NodeId): Promise<void> {
-    await hinge.ensureServer(this.#on(from), from, to, this.#addressOf(to));
+    await ensureServer(this.#on(from), from, to, this.#addressOf(to));
   }
 
   async dropServer(from: NodeId, to: NodeId): Promise<void> {
-    await hinge.dropServer(this.#on(from), to);
+    await dropServer(this.#on(from), to);
   }
 }
 
