@@ -1,4 +1,4 @@
-import type { ClusterView, NodeId, Partition, TableRecord } from '../catalog/model.ts';
+import type { NodeId, Partition, TableRecord } from '../catalog/model.ts';
 import { partitionTable } from '../catalog/names.ts';
 import {
   allPartitions,
@@ -15,12 +15,11 @@ import { messageOf, TideError } from '../core/errors.ts';
 import type { OperationRecord } from '../operations/operation.ts';
 import { afterMeeting, afterTry, FRESH, isTooOld, type Patience, pauseBudget } from '../operations/pause-budget.ts';
 import type { DataPlane, PartitionRef } from '../operations/ports.ts';
-import { type GiveUpPorts, giveUpFollower } from './give-up.ts';
+import { type GiveUpPorts, giveUpFollower, staleOn } from './give-up.ts';
 
 export interface ReconcilePorts extends GiveUpPorts {
   plane: DataPlane;
   clock: Clock;
-  view(): ClusterView;
   alive(node: NodeId): boolean;
   /** The operation whose the partition is: hands off. */
   holderOf(tid: number, pid: number): OperationRecord | undefined;
@@ -221,11 +220,11 @@ export class Reconciler {
    */
   async #giveUpBroken(from: NodeId, to: NodeId): Promise<boolean> {
     const { plane, view, isChoosing, log } = this.#ports;
-    const fedNow = () => fedThrough(view(), from, to);
-    if (fedNow().length === 0 || (await plane.streams.isWhole(from, to))) return true;
+    if (fedThrough(view(), from, to).length === 0 || (await plane.streams.isWhole(from, to))) return true;
     if (isChoosing(from)) return false;
     if (await plane.streams.resume(from, to)) return true;
-    const fed = await giveUpFollower(this.#ports, from, to, fedNow, `the stream from node ${from} was broken`);
+    const why = `the stream from node ${from} was broken`;
+    const fed = await giveUpFollower(this.#ports, { leader: from, follower: to, why });
     if (fed === null) return false;
     const partitions = fed.map((p) => partitionKey(p.tid, p.pid));
     log('warn', 'a stream is broken: what it fed will be copied again', { from, node: to, partitions });
@@ -246,7 +245,7 @@ export class Reconciler {
     for (const ref of free.filter(leads)) {
       log('warn', 'a follower was not fed by its leader: it will be copied again', { ...ref, node: to });
       const why = `node ${from}, its leader, had stopped sending to it`;
-      await commit([{ kind: 'replica-put', ...ref, node: to, state: 'stale', why }]);
+      await commit(staleOn(to, [ref], why));
     }
     return free.length === missing.filter(({ tid, pid }) => still.has(partitionKey(tid, pid))).length;
   }
