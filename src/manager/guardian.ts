@@ -1,7 +1,8 @@
 import type { ClusterView, NodeId } from '../catalog/model.ts';
+import { leaderless } from '../catalog/quorum.ts';
 import { connectedNodes, isOut, replicaOn, servedPartitions } from '../catalog/view.ts';
 import type { Clock } from '../core/clock.ts';
-import { leaderless, outageLock, spareReplicas } from '../operations/kinds/outage.ts';
+import { outageLock, spareReplicas } from '../operations/kinds/outage.ts';
 import { hasEnded } from '../operations/machine.ts';
 import type { Runner } from '../operations/runner.ts';
 import type { FailoverInput } from '../operations/steps/failover.ts';

@@ -1,7 +1,7 @@
+import { haveInCommon, inStepOn } from '../catalog/holders.ts';
 import type { NodeId, Partition, TableRecord } from '../catalog/model.ts';
 import { partitionTable } from '../catalog/names.ts';
 import {
-  allPartitions,
   connectedNodes,
   fedThrough,
   isOut,
@@ -156,9 +156,7 @@ export class Reconciler {
         if (this.#busy(tid, pid)) complete = false;
         else await plane.streams.stopSending(node, other, { tid, pid });
       }
-      const shares = () =>
-        [...allPartitions(view())].some(({ partition: p }) => replicaOn(p, other) && replicaOn(p, node));
-      if (!alive(other) || shares()) continue;
+      if (!alive(other) || haveInCommon(view(), node, other)) continue;
       // Asked and queued for in one moment: whoever claims a replica there meanwhile connects after this.
       await Promise.all([plane.streams.disconnect(node, other), plane.streams.disconnect(other, node)]);
     }
@@ -206,10 +204,7 @@ export class Reconciler {
 
   /** Partitions that both nodes hold in step with the leader, as the catalog says now. */
   #shared(a: NodeId, b: NodeId): PartitionRef[] {
-    const holds = (partition: Partition, node: NodeId) => replicaOn(partition, node)?.state === 'ready';
-    return [...servedPartitions(this.#ports.view())]
-      .filter(({ partition }) => holds(partition, a) && holds(partition, b))
-      .map(({ partition: { tid, pid } }) => ({ tid, pid }));
+    return inStepOn(this.#ports.view(), a, b).map(({ tid, pid }) => ({ tid, pid }));
   }
 
   /**

@@ -1,3 +1,4 @@
+import { heldBy } from '../../catalog/holders.ts';
 import type { Drained, NodeId, NodeRecord } from '../../catalog/model.ts';
 import { mayBeAway } from '../../catalog/quorum.ts';
 import { allPartitions, connectedNodes, partitionKey, replicaOn } from '../../catalog/view.ts';
@@ -83,7 +84,7 @@ const markDraining: Step<DrainInput, DrainData> = {
 async function countAgain(c: Context): Promise<StepResult | null> {
   const { node } = c.input;
   if (!c.alive(node)) return null;
-  const followed = heldBy(c).filter((p) => p.leader !== node && mayBeAway(c.view, p, node) && c.alive(p.leader));
+  const followed = held(c).filter((p) => p.leader !== node && mayBeAway(c.view, p, node) && c.alive(p.leader));
   const late = await awaitArrivals(c, node, [...new Set(followed.map((p) => p.leader))]);
   if (late) return late;
   await demandQuorum(c, ...followed.map(({ tid, pid, leader }) => ({ node: leader, tid, pid, with: [node] })));
@@ -128,8 +129,8 @@ const moveLeaders: Step<DrainInput, DrainData> = {
  * to be done.
  */
 function operationHere(c: Context): OperationRecord | undefined {
-  const held = new Set(heldBy(c).map((p) => partitionLock(p.tid, p.pid)));
-  return c.running().find(({ input }) => held.has(partitionLock(Number(input.tid), Number(input.pid))));
+  const locks = new Set(held(c).map((p) => partitionLock(p.tid, p.pid)));
+  return c.running().find(({ input }) => locks.has(partitionLock(Number(input.tid), Number(input.pid))));
 }
 
 /** Copies are made by no other moves than those that cover a drained node. */
@@ -146,9 +147,8 @@ async function noteCopies(c: Context): Promise<void> {
   await setNode(c, c.input.node, { drained: { ...drained, copies: [...drained.copies, ...added] } });
 }
 
-const heldBy = (c: Context) =>
-  [...allPartitions(c.view)].map(({ partition }) => partition).filter((p) => replicaOn(p, c.input.node));
-const ledBy = (c: Context) => heldBy(c).filter((p) => p.leader === c.input.node);
+const held = (c: Context) => heldBy(c.view, c.input.node);
+const ledBy = (c: Context) => held(c).filter((p) => p.leader === c.input.node);
 
 const letGo: Step<DrainInput, DrainData> = {
   name: 'let-go',

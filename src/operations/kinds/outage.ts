@@ -1,13 +1,14 @@
+import { servedOn } from '../../catalog/holders.ts';
 import type { NodeId, Partition, TableRecord } from '../../catalog/model.ts';
 import {
   allPartitions,
   connectedNodes,
   hasLeft,
+  isGone,
   isOut,
   partitionKey,
   partitionOf,
   replicaOn,
-  servedPartitions,
 } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import {
@@ -22,8 +23,6 @@ import {
 } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
 import { type FailoverData, type FailoverInput, failoverSteps } from '../steps/failover.ts';
-
-export { leaderless } from '../steps/failover.ts';
 
 import { disconnectIdlePairs } from '../steps/partition.ts';
 import { type RecoverData, type RecoverInput, recoverSteps } from '../steps/recover.ts';
@@ -71,9 +70,6 @@ interface DropData {
 
 type Place = PartitionRef & { on: NodeId };
 
-const heldBy = (c: StepContext<unknown>, node: NodeId): Partition[] =>
-  [...servedPartitions(c.view)].map(({ partition }) => partition).filter((p) => replicaOn(p, node));
-
 /**
  * Replicas on a node that follow a leader in service: it has all that they have, and nobody needs them to be
  * there. Not one to which a swing has begun: that it came through may be known to a leader alone that does
@@ -88,9 +84,7 @@ export function spareReplicas(
     running.some(
       ({ input, began }) => input.to === node && input.tid === tid && input.pid === pid && began === 'swing',
     );
-  return [...servedPartitions(view)]
-    .map(({ partition }) => partition)
-    .filter((p) => replicaOn(p, node) && p.leader !== node && !isOut(view, p.leader) && !isTarget(p));
+  return servedOn(view, node).filter((p) => p.leader !== node && !isOut(view, p.leader) && !isTarget(p));
 }
 
 /**
@@ -99,7 +93,7 @@ export function spareReplicas(
  */
 const spareHere = (c: StepContext<GiveUpInput>) =>
   'lost' in c.input
-    ? heldBy(c, c.input.node).filter((p) => p.leader !== c.input.node)
+    ? servedOn(c.view, c.input.node).filter((p) => p.leader !== c.input.node)
     : spareReplicas(c.view, c.input.node, c.running());
 
 const giveUpReplicas: Step<GiveUpInput> = {
@@ -150,7 +144,7 @@ const refillLost: Step<DropInput, DropData> = {
   run: async (c) => {
     for (const { on, ...ref } of await placesFor(c)) {
       // It leads there already: whoever is out now is failed over or dropped like any other.
-      if (isGone(c, on)) continue;
+      if (isGone(c.view, on)) continue;
       const table = must(c.view.tables.get(ref.tid), `table ${ref.tid}`);
       const partition = must(table.partitions[ref.pid], `partition ${ref.pid}`);
       await c.claim({ kind: 'replica-table', node: on, name: `t${ref.tid}_p${ref.pid}` });
@@ -182,8 +176,6 @@ const refillLost: Step<DropInput, DropData> = {
   undo: nothingToUndo('behind the point of no return'),
 };
 
-const isGone = (c: StepContext<DropInput, DropData>, node: NodeId) => isOut(c.view, node) || hasLeft(c.view, node);
-
 /**
  * Where each lost partition begins anew. A node that has gone before it was entered as the leader is replaced
  * by another.
@@ -191,19 +183,19 @@ const isGone = (c: StepContext<DropInput, DropData>, node: NodeId) => isOut(c.vi
 async function placesFor(c: StepContext<DropInput, DropData>): Promise<Place[]> {
   const refilled = (c.data.refilled ?? lostHere(c).map((p) => refill(c, p))).map((place) => {
     const partition = must(partitionOf(c.view, place.tid, place.pid), `partition ${place.pid}`);
-    return isGone(c, place.on) && partition.leader === c.input.node ? refill(c, partition) : place;
+    return isGone(c.view, place.on) && partition.leader === c.input.node ? refill(c, partition) : place;
   });
   await c.remember({ refilled });
   return refilled;
 }
 
 const lostHere = (c: StepContext<DropInput, DropData>) =>
-  heldBy(c, c.input.node).filter((p) => c.input.lost.includes(partitionKey(p.tid, p.pid)));
+  servedOn(c.view, c.input.node).filter((p) => c.input.lost.includes(partitionKey(p.tid, p.pid)));
 
 function refill(c: StepContext<DropInput, DropData>, { tid, pid }: Partition): Place {
   const able = connectedNodes(c.view)
     .filter((n) => n.state === 'active' && n.id !== c.input.node && c.alive(n.id))
-    .sort((a, b) => heldBy(c, a.id).length - heldBy(c, b.id).length || a.id - b.id);
+    .sort((a, b) => servedOn(c.view, a.id).length - servedOn(c.view, b.id).length || a.id - b.id);
   return { tid, pid, on: must(able[0], 'a live member').id };
 }
 

@@ -1,3 +1,4 @@
+import { holdersOf, pairsOf, replicasOf } from '../../catalog/holders.ts';
 import type { ClusterView, NodeId, TableRecord } from '../../catalog/model.ts';
 import { partitionTable } from '../../catalog/names.ts';
 import { connectedNodes, tableName } from '../../catalog/view.ts';
@@ -15,7 +16,6 @@ import {
   type StepContext,
   type StepResult,
 } from '../operation.ts';
-import type { PartitionRef } from '../ports.ts';
 import { awaitArrivals, connectStream, disconnectIdlePairs, stopStream } from '../steps/partition.ts';
 import { demandQuorum } from '../steps/protect.ts';
 import { waitFor } from '../waiting.ts';
@@ -64,7 +64,7 @@ const registerTable: Step<CreateInput, QuorumData> = {
   },
   undo: async (c) => {
     if (recordOf(c)) await c.commit({ kind: 'table-removed', tid: c.input.table.tid });
-    for (const node of nodesOf(c, c.input.table)) await disconnectIdlePairs(c, node);
+    for (const node of holdersOf(c.view, c.input.table)) await disconnectIdlePairs(c, node);
     return DONE;
   },
 };
@@ -75,18 +75,18 @@ const createReplicas: Step<CreateInput, QuorumData> = {
   run: async (c) => {
     const { table } = c.input;
     await c.claim(
-      ...everyReplica(c, table).map(
+      ...replicasOf(c.view, table).map(
         ({ node, pid }): Claim => ({ kind: 'replica-table', node, name: partitionTable(table.tid, pid) }),
       ),
     );
-    const onNode = (node: NodeId) => everyReplica(c, table).filter((r) => r.node === node);
-    await eachAtOnce(nodesOf(c, table), async (node) => {
+    const onNode = (node: NodeId) => replicasOf(c.view, table).filter((r) => r.node === node);
+    await eachAtOnce(holdersOf(c.view, table), async (node) => {
       for (const { pid } of onNode(node)) await c.plane.replicas.create(node, table, pid);
     });
     return DONE;
   },
   undo: async (c) => {
-    for (const { node, pid } of everyReplica(c, c.input.table)) {
+    for (const { node, pid } of replicasOf(c.view, c.input.table)) {
       await c.plane.replicas.drop(node, { tid: c.input.table.tid, pid });
     }
     return DONE;
@@ -97,7 +97,7 @@ const startStreams: Step<CreateInput, QuorumData> = {
   name: 'start-streams',
   done: async (c) => recordOf(c)?.state === 'ready',
   run: async (c) => {
-    const broken = await eachAtOnce(pairsOf(c, c.input.table), async ({ from, to, refs }) => {
+    const broken = await eachAtOnce(pairsOf(c.view, c.input.table), async ({ from, to, refs }) => {
       const late = await connectStream(c, from, to);
       if (late === null) await c.plane.streams.start(from, to, refs, false);
       return late;
@@ -105,7 +105,7 @@ const startStreams: Step<CreateInput, QuorumData> = {
     return broken.find((late) => late !== null) ?? DONE;
   },
   undo: async (c) => {
-    for (const { from, to, refs } of pairsOf(c, c.input.table)) {
+    for (const { from, to, refs } of pairsOf(c.view, c.input.table)) {
       if (!(await c.plane.streams.exists(from, to))) {
         for (const ref of refs) await c.plane.streams.stopSending(from, to, ref);
         continue;
@@ -124,7 +124,7 @@ const protectLeaders: Step<CreateInput, QuorumData> = {
   done: async (c) => recordOf(c)?.state === 'ready',
   run: async (c) => {
     const { tid, partitions } = c.input.table;
-    for (const { from, to } of pairsOf(c, c.input.table)) {
+    for (const { from, to } of pairsOf(c.view, c.input.table)) {
       // Tables that are there already would wait for a follower that does not listen yet.
       if (!partitions.some((p) => p.leader === from) || !c.alive(to)) continue;
       const late = await awaitArrivals(c, to, [from]);
@@ -208,13 +208,13 @@ const dropEverywhere: Step<DropInput, DropData> = {
   run: async (c) => {
     const table = must(dropping(c), `table ${c.input.tid}`);
     await dropParents(c, table);
-    for (const { from, to, refs } of pairsOf(c, table)) {
+    for (const { from, to, refs } of pairsOf(c.view, table)) {
       for (const ref of refs) await stopStream(c, from, to, ref);
       const late = await awaitArrivals(c, to, [from]);
       if (late) return late;
     }
-    for (const { node, pid } of everyReplica(c, table)) await c.plane.replicas.drop(node, { tid: table.tid, pid });
-    await c.remember({ nodes: nodesOf(c, table) });
+    for (const { node, pid } of replicasOf(c.view, table)) await c.plane.replicas.drop(node, { tid: table.tid, pid });
+    await c.remember({ nodes: holdersOf(c.view, table) });
     await c.commit({ kind: 'table-removed', tid: table.tid });
     await c.event('table-dropped', c.input.name);
     return DONE;
@@ -247,37 +247,6 @@ export const dropTable = operationKind<DropInput, DropData>({
 async function dropParents(c: StepContext<unknown>, table: TableRecord): Promise<void> {
   const nodes = connectedNodes(c.view).sort((a, b) => Number(c.alive(b.id)) - Number(c.alive(a.id)));
   for (const { id } of nodes) await c.plane.parents.drop(id, table);
-}
-
-/** On nodes that have not left meanwhile. */
-function everyReplica(c: StepContext<unknown>, table: TableRecord): { node: NodeId; pid: number }[] {
-  const here = new Set(connectedNodes(c.view).map((n) => n.id));
-  return table.partitions.flatMap((p) =>
-    p.replicas.filter((r) => here.has(r.node)).map((r) => ({ node: r.node, pid: p.pid })),
-  );
-}
-
-function nodesOf(c: StepContext<unknown>, table: TableRecord): NodeId[] {
-  return [...new Set(everyReplica(c, table).map((r) => r.node))].sort((a, b) => a - b);
-}
-
-/** Every ordered pair of nodes that share partitions of the table, with those partitions. */
-function pairsOf(c: StepContext<unknown>, table: TableRecord): { from: NodeId; to: NodeId; refs: PartitionRef[] }[] {
-  const here = new Set(nodesOf(c, table));
-  const pairs = new Map<string, { from: NodeId; to: NodeId; refs: PartitionRef[] }>();
-  for (const { tid, pid, replicas } of table.partitions) {
-    const holders = replicas.filter((r) => here.has(r.node));
-    for (const a of holders) {
-      for (const b of holders) {
-        if (a.node === b.node) continue;
-        const key = `${a.node}>${b.node}`;
-        const pair = pairs.get(key) ?? { from: a.node, to: b.node, refs: [] };
-        pair.refs.push({ tid, pid });
-        pairs.set(key, pair);
-      }
-    }
-  }
-  return [...pairs.values()];
 }
 
 async function eachAtOnce<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {

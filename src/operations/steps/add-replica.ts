@@ -1,6 +1,7 @@
 import { passes } from '../../catalog/apply-failures.ts';
 import type { NodeId } from '../../catalog/model.ts';
 import { partitionTable } from '../../catalog/names.ts';
+import { followersOf } from '../../catalog/quorum.ts';
 import { hasLeft, isOut, partitionKey, replicaOn } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { tideError } from '../../core/errors.ts';
@@ -16,7 +17,6 @@ import {
   endStream,
   failoverOf,
   partitionNow,
-  readyNodes,
   refOf,
   sendersTo,
   stopStream,
@@ -297,7 +297,7 @@ const catchUp: Step<AddInput, CopyData> = {
 /** Null once the streams are there; else what has to be waited for. */
 async function joinFollowers(c: Context): Promise<StepResult | null> {
   const { to } = c.input;
-  for (const other of readyNodes(partitionNow(c)).filter((n) => n !== to && c.alive(n))) {
+  for (const other of followersOf(partitionNow(c), to).filter((n) => c.alive(n))) {
     // What the leader sends it must never be begun anew here: what came meanwhile would be missing for ever,
     // and it would count.
     const isLeader = other === partitionNow(c).leader;

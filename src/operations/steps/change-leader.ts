@@ -10,7 +10,7 @@ import { pauseLimit } from '../pause-budget.ts';
 import type { HingeTarget, PartitionRef } from '../ports.ts';
 import { waitFor, waitForTransaction } from '../waiting.ts';
 import { pointPastDead } from './hinges.ts';
-import { connectStream, partitionNow, readyNodes, refOf, tableOf } from './partition.ts';
+import { connectStream, partitionNow, refOf, tableOf } from './partition.ts';
 import { backOff, budgetAt, nearlyCaughtUp, oldHolder, type Place } from './patience.ts';
 import { protectPartition, withdrawDemands } from './protect.ts';
 
@@ -79,7 +79,7 @@ const connectTarget: Step<LeaderInput, LeaderData> = {
       if (id !== c.input.to && !replicaOn(partitionNow(c), id))
         await c.plane.streams.stopSending(c.input.to, id, refOf(c));
     }
-    for (const follower of readyNodes(partitionNow(c)).filter((n) => n !== c.input.to)) {
+    for (const follower of followersOf(partitionNow(c), c.input.to)) {
       const broken = await connectStream(c, c.input.to, follower);
       if (broken) return broken;
       await c.plane.streams.start(c.input.to, follower, [refOf(c)], false);
@@ -118,7 +118,7 @@ async function leadTargetToSource(c: Context): Promise<StepResult | null> {
  */
 async function leaveDeadBehind(c: Context): Promise<StepResult | null> {
   const source = must(begun(c), 'source');
-  const followers = readyNodes(partitionNow(c)).filter((n) => n !== source && n !== c.input.to);
+  const followers = followersOf(partitionNow(c), source).filter((n) => n !== c.input.to);
   const dead = followers.filter((n) => !c.alive(n));
   if (dead.length === 0) return null;
   const late = await protectPartition(c, source, { without: dead });

@@ -362,11 +362,6 @@ async function eachAtOnce<T>(choices: readonly Choice[], work: (choice: Choice) 
   return results.flat();
 }
 
-/** Partitions that the node still leads although its live followers have all that it acknowledged. */
-export function leaderless(view: Context['view'], node: NodeId, alive: (node: NodeId) => boolean): Partition[] {
-  return servedBy(view, node).filter((p) => haveAllBetween(view, node, followersOf(p, node).filter(alive)));
-}
-
 export const failoverSteps: readonly Step<FailoverInput, FailoverData>[] = [
   cutStreams,
   markOutage,

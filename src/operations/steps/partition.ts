@@ -1,14 +1,6 @@
+import { haveInCommon } from '../../catalog/holders.ts';
 import type { NodeId, Partition, TableRecord } from '../../catalog/model.ts';
-import {
-  allPartitions,
-  connectedNodes,
-  fedThrough,
-  hasLeft,
-  isOut,
-  partitionOf,
-  replicaOn,
-  servedBy,
-} from '../../catalog/view.ts';
+import { connectedNodes, fedThrough, isGone, isOut, partitionOf, replicaOn, servedBy } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { tideError } from '../../core/errors.ts';
 import { again, type OperationRecord, type StepContext, type StepResult } from '../operation.ts';
@@ -27,11 +19,6 @@ export function partitionNow(c: StepContext<PartitionRef>): Partition {
 
 export function refOf(c: StepContext<PartitionRef>): PartitionRef {
   return { tid: c.input.tid, pid: c.input.pid };
-}
-
-/** Nodes whose replica is in step with the leader, the leader included. */
-export function readyNodes(partition: Partition): NodeId[] {
-  return partition.replicas.filter((r) => r.state === 'ready').map((r) => r.node);
 }
 
 /**
@@ -139,21 +126,14 @@ export async function endOutStreams(
  */
 export async function disconnectIdlePairs(c: StepContext<unknown>, node: NodeId): Promise<void> {
   for (const other of connectedNodes(c.view)) {
-    if (other.id === node || pairNeeded(c, node, other.id)) continue;
-    const gone = [node, other.id].filter((n) => isOut(c.view, n) || hasLeft(c.view, n));
+    if (other.id === node || haveInCommon(c.view, node, other.id)) continue;
+    const gone = [node, other.id].filter((n) => isGone(c.view, n));
     if (gone.length === 2 || (gone.length === 0 && !c.alive(other.id))) continue;
     for (const side of [node, other.id].filter((n) => c.alive(n) && !gone.includes(n))) await c.settleQuorum(side);
-    if (pairNeeded(c, node, other.id)) continue;
+    if (haveInCommon(c.view, node, other.id)) continue;
     await Promise.all([
       c.plane.streams.disconnect(node, other.id, gone[0]),
       c.plane.streams.disconnect(other.id, node, gone[0]),
     ]);
   }
-}
-
-function pairNeeded(c: StepContext<unknown>, a: NodeId, b: NodeId): boolean {
-  for (const { partition } of allPartitions(c.view)) {
-    if (replicaOn(partition, a) && replicaOn(partition, b)) return true;
-  }
-  return false;
 }

@@ -1,15 +1,7 @@
+import { haveInCommon, inStepOn } from '../../catalog/holders.ts';
 import type { NodeId, Partition } from '../../catalog/model.ts';
 import { partitionTable } from '../../catalog/names.ts';
-import {
-  allPartitions,
-  connectedNodes,
-  hasLeft,
-  isOut,
-  partitionOf,
-  replicaOn,
-  servedBy,
-  servedPartitions,
-} from '../../catalog/view.ts';
+import { allPartitions, connectedNodes, hasLeft, isOut, partitionOf, replicaOn, servedBy } from '../../catalog/view.ts';
 import { TideError } from '../../core/errors.ts';
 import { again, DONE, nothingToUndo, type Step, type StepContext, type StepResult } from '../operation.ts';
 import type { HingeTarget, PartitionRef } from '../ports.ts';
@@ -190,10 +182,7 @@ async function disconnectReturned(c: Context): Promise<void> {
     if (state === 'decommissioned') await c.plane.streams.disconnect(id, node, id);
   }
   for (const other of others(c)) {
-    const shared = [...allPartitions(c.view)].some(
-      ({ partition }) => replicaOn(partition, node) && replicaOn(partition, other.id),
-    );
-    if (shared) continue;
+    if (haveInCommon(c.view, node, other.id)) continue;
     await Promise.all([c.plane.streams.disconnect(node, other.id), c.plane.streams.disconnect(other.id, node)]);
   }
 }
@@ -236,7 +225,7 @@ const reopenStreams: Step<RecoverInput, RecoverData> = {
     const { node } = c.input;
     if (!c.alive(node)) return again(50, waitFor('node', `node ${node} has yet to serve`, node));
     for (const other of others(c)) {
-      const refs = sharedReady(c, other.id);
+      const refs = inStepOn(c.view, node, other.id);
       if (refs.length === 0) continue;
       // Broken streams are the reconciler's as well.
       if ((await connectStream(c, node, other.id)) || (await connectStream(c, other.id, node))) continue;
@@ -259,15 +248,6 @@ const reopenStreams: Step<RecoverInput, RecoverData> = {
   },
   undo: nothingToUndo('behind the point of no return'),
 };
-
-function sharedReady(c: Context, other: NodeId): (PartitionRef & { leader: NodeId })[] {
-  const ready = (node: NodeId, replicas: readonly { node: NodeId; state: string }[]) =>
-    replicas.some((r) => r.node === node && r.state === 'ready');
-  return [...servedPartitions(c.view)]
-    .map(({ partition }) => partition)
-    .filter(({ replicas }) => ready(c.input.node, replicas) && ready(other, replicas))
-    .map(({ tid, pid, leader }) => ({ tid, pid, leader }));
-}
 
 export const recoverSteps: readonly Step<RecoverInput, RecoverData>[] = [
   forgetUnsent,
