@@ -1,7 +1,7 @@
 import { expect, test, vi } from 'vitest';
 import { partitionOf } from '../../../src/catalog/view.ts';
 import { must } from '../../../src/core/assert.ts';
-import type { FailoverData } from '../../../src/operations/steps/failover.ts';
+import type { FailoverData } from '../../../src/operations/kinds/failover.ts';
 import { faultsOf } from './support/cleanliness.ts';
 import { FakeHinges } from './support/fake-hinges.ts';
 import { FakeStreams } from './support/fake-streams.ts';

@@ -22,7 +22,6 @@ import { pointPast } from '../steps/hinges.ts';
 import { awaitArrivals } from '../steps/partition.ts';
 import { demandQuorum } from '../steps/protect.ts';
 import { waitFor } from '../waiting.ts';
-import { setNode } from './membership.ts';
 
 /**
  * A planned stop: the node leads nothing, nobody's statement goes through it and nobody's commit waits for it
@@ -62,7 +61,8 @@ const markDraining: Step<DrainInput, DrainData> = {
     await c.remember({ was: c.data.was ?? was });
     const late = draining ? null : await countAgain(c);
     if (late) return late;
-    await setNode(c, node, draining ? { draining, drained } : { draining });
+    const change = draining ? { draining, drained } : { draining };
+    await c.commit({ kind: 'node-changed', id: node, change });
     await c.remember({ marked: true });
     return DONE;
   },
@@ -116,7 +116,7 @@ const moveLeaders: Step<DrainInput, DrainData> = {
     if (nodeOf(c).draining === draining) {
       const late = draining ? await countAgain(c) : null;
       if (late) return late;
-      await setNode(c, node, { draining: !draining });
+      await c.commit({ kind: 'node-changed', id: node, change: { draining: !draining } });
     }
     const result = await carryBack(c, goalOf(node, !draining));
     const isStuck = result.kind === 'again' && result.waitsFor?.kind === 'no-target';
@@ -144,7 +144,11 @@ async function noteCopies(c: Context): Promise<void> {
   const known = new Set(drained.copies.map((copy) => JSON.stringify(copy)));
   const added = made.filter((copy) => !known.has(JSON.stringify(copy)));
   if (added.length === 0) return;
-  await setNode(c, c.input.node, { drained: { ...drained, copies: [...drained.copies, ...added] } });
+  await c.commit({
+    kind: 'node-changed',
+    id: c.input.node,
+    change: { drained: { ...drained, copies: [...drained.copies, ...added] } },
+  });
 }
 
 const held = (c: Context) => heldBy(c.view, c.input.node);

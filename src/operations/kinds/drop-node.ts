@@ -5,7 +5,6 @@ import {
   connectedNodes,
   hasLeft,
   isGone,
-  isOut,
   partitionKey,
   partitionOf,
   replicaOn,
@@ -15,46 +14,15 @@ import {
   again,
   DONE,
   nothingToUndo,
-  type OperationRecord,
   operationKind,
+  outageLock,
   type Step,
   type StepContext,
   type StepResult,
 } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
-import { type FailoverData, type FailoverInput, failoverSteps } from '../steps/failover.ts';
-
-import { disconnectIdlePairs } from '../steps/partition.ts';
-import { type RecoverData, type RecoverInput, recoverSteps } from '../steps/recover.ts';
+import { closeStreams, type GiveUpInput, giveUpReplicas } from '../steps/give-up.ts';
 import { waitFor } from '../waiting.ts';
-
-/**
- * A node that is down: its leaders go to others, it is taken back when it returns, or given up. One of these
- * at a time per node.
- */
-
-/** Whoever holds it decides whether the node may serve: it is not let in meanwhile. */
-export const outageLock = (node: NodeId) => `outage:${node}`;
-
-export const failover = operationKind<FailoverInput, FailoverData>({
-  kind: 'failover',
-  subject: (input) => `node ${input.node}`,
-  locks: (input) => [outageLock(input.node)],
-  movesOn: () => [],
-  steps: failoverSteps,
-});
-
-export const recoverNode = operationKind<RecoverInput, RecoverData>({
-  kind: 'recover-node',
-  subject: (input) => `node ${input.node}`,
-  locks: (input) => [outageLock(input.node)],
-  movesOn: () => [],
-  steps: recoverSteps,
-});
-
-interface GiveUpInput {
-  node: NodeId;
-}
 
 interface DropInput extends GiveUpInput {
   /** Partitions whose last copy is on the node and is given up, as partitionKey: they begin anew, empty. */
@@ -69,72 +37,6 @@ interface DropData {
 }
 
 type Place = PartitionRef & { on: NodeId };
-
-/**
- * Replicas on a node that follow a leader in service: it has all that they have, and nobody needs them to be
- * there. Not one to which a swing has begun: that it came through may be known to a leader alone that does
- * not answer.
- */
-export function spareReplicas(
-  view: StepContext<unknown>['view'],
-  node: NodeId,
-  running: readonly Pick<OperationRecord, 'input' | 'began'>[],
-): Partition[] {
-  const isTarget = ({ tid, pid }: Partition) =>
-    running.some(
-      ({ input, began }) => input.to === node && input.tid === tid && input.pid === pid && began === 'swing',
-    );
-  return servedOn(view, node).filter((p) => p.leader !== node && !isOut(view, p.leader) && !isTarget(p));
-}
-
-/**
- * What a node that is dropped for good follows counts no more, whoever leads it and whether that one is
- * there.
- */
-const spareHere = (c: StepContext<GiveUpInput>) =>
-  'lost' in c.input
-    ? servedOn(c.view, c.input.node).filter((p) => p.leader !== c.input.node)
-    : spareReplicas(c.view, c.input.node, c.running());
-
-const giveUpReplicas: Step<GiveUpInput> = {
-  name: 'give-up-replicas',
-  noReturn: true,
-  done: async (c) => spareHere(c).length === 0,
-  run: async (c) => {
-    const { node } = c.input;
-    const spare = spareHere(c);
-    for (const { tid, pid, replicas } of spare) {
-      for (const from of replicas.map((r) => r.node).filter((n) => n !== node && c.alive(n)))
-        await c.plane.streams.stopSending(from, node, { tid, pid });
-    }
-    await c.commit(...spare.map(({ tid, pid }) => ({ kind: 'replica-removed', tid, pid, node }) as const));
-    await c.event('replicas-given-up', `${spare.length} replicas on node ${node}, which is down, count no more`, node);
-    return DONE;
-  },
-  undo: nothingToUndo('behind the point of no return'),
-};
-
-const closeStreams: Step<GiveUpInput> = {
-  name: 'close-streams',
-  done: async () => false,
-  run: async (c) => {
-    await disconnectIdlePairs(c, c.input.node);
-    return DONE;
-  },
-  undo: nothingToUndo('behind the point of no return'),
-};
-
-/**
- * After `node.dead_after`: the planner makes elsewhere what the node had, and the node begins with nothing
- * when it returns.
- */
-export const giveUpNode = operationKind<GiveUpInput>({
-  kind: 'give-up-node',
-  subject: (input) => `replicas on node ${input.node}`,
-  locks: (input) => [outageLock(input.node)],
-  movesOn: () => [],
-  steps: [giveUpReplicas, closeStreams],
-});
 
 /** Partitions that are lost begin anew on the living member that holds least. */
 const refillLost: Step<DropInput, DropData> = {
@@ -255,6 +157,7 @@ const forgetNode: Step<DropInput, DropData> = {
   undo: nothingToUndo('behind the point of no return'),
 };
 
+/** A node that is down is forgotten for good, with what nobody else has. */
 export const dropNode = operationKind<DropInput, DropData>({
   kind: 'drop-node',
   subject: (input) => `node ${input.node}`,

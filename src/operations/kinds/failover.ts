@@ -2,11 +2,20 @@ import type { NodeId, Outage, Partition } from '../../catalog/model.ts';
 import { followersOf, haveAllBetween } from '../../catalog/quorum.ts';
 import { isOut, partitionKey, partitionOf, replicaOn, servedBy } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
-import { again, DONE, nothingToUndo, type OperationRecord, type Step, type StepContext } from '../operation.ts';
+import {
+  again,
+  DONE,
+  nothingToUndo,
+  type OperationRecord,
+  operationKind,
+  outageLock,
+  type Step,
+  type StepContext,
+} from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
+import { forwardersTo, pointPastDead } from '../steps/hinges.ts';
+import { connectStream } from '../steps/partition.ts';
 import { waitFor } from '../waiting.ts';
-import { forwardersTo, pointPastDead } from './hinges.ts';
-import { connectStream } from './partition.ts';
 
 /**
  * DESIGN 4.4. The node is down, or its server lets nobody in, and starts only behind its fence:
@@ -362,11 +371,10 @@ async function eachAtOnce<T>(choices: readonly Choice[], work: (choice: Choice) 
   return results.flat();
 }
 
-export const failoverSteps: readonly Step<FailoverInput, FailoverData>[] = [
-  cutStreams,
-  markOutage,
-  settleOperations,
-  chooseLeaders,
-  publishLeaders,
-  openLeaders,
-];
+export const failover = operationKind<FailoverInput, FailoverData>({
+  kind: 'failover',
+  subject: (input) => `node ${input.node}`,
+  locks: (input) => [outageLock(input.node)],
+  movesOn: () => [],
+  steps: [cutStreams, markOutage, settleOperations, chooseLeaders, publishLeaders, openLeaders],
+});

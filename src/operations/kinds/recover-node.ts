@@ -3,11 +3,20 @@ import type { NodeId, Partition } from '../../catalog/model.ts';
 import { partitionTable } from '../../catalog/names.ts';
 import { allPartitions, connectedNodes, hasLeft, isOut, partitionOf, replicaOn, servedBy } from '../../catalog/view.ts';
 import { TideError } from '../../core/errors.ts';
-import { again, DONE, nothingToUndo, type Step, type StepContext, type StepResult } from '../operation.ts';
+import {
+  again,
+  DONE,
+  nothingToUndo,
+  operationKind,
+  outageLock,
+  type Step,
+  type StepContext,
+  type StepResult,
+} from '../operation.ts';
 import type { HingeTarget, PartitionRef } from '../ports.ts';
+import { forwardersTo } from '../steps/hinges.ts';
+import { awaitArrivals, connectStream, endOutStreams, stopStream } from '../steps/partition.ts';
 import { waitFor } from '../waiting.ts';
-import { forwardersTo } from './hinges.ts';
-import { awaitArrivals, connectStream, endOutStreams, stopStream } from './partition.ts';
 
 /**
  * A node that was out is back, behind its fence: it may hold commits that nobody else saw, and believes that
@@ -15,11 +24,11 @@ import { awaitArrivals, connectStream, endOutStreams, stopStream } from './parti
  * what the catalog has taken from it is removed, and what it has been given to lead, and never came to open,
  * it leads. Only then it serves; its replicas that were led here are stale and are copied again.
  */
-export interface RecoverInput {
+interface RecoverInput {
   node: NodeId;
 }
 
-export interface RecoverData {
+interface RecoverData {
   /** What the node had not sent is thrown away. */
   forgotten?: true;
 }
@@ -249,10 +258,10 @@ const reopenStreams: Step<RecoverInput, RecoverData> = {
   undo: nothingToUndo('behind the point of no return'),
 };
 
-export const recoverSteps: readonly Step<RecoverInput, RecoverData>[] = [
-  forgetUnsent,
-  demote,
-  removeStrays,
-  takeBack,
-  reopenStreams,
-];
+export const recoverNode = operationKind<RecoverInput, RecoverData>({
+  kind: 'recover-node',
+  subject: (input) => `node ${input.node}`,
+  locks: (input) => [outageLock(input.node)],
+  movesOn: () => [],
+  steps: [forgetUnsent, demote, removeStrays, takeBack, reopenStreams],
+});

@@ -2,7 +2,6 @@ import { holdersOf, pairsOf, replicasOf } from '../../catalog/holders.ts';
 import type { ClusterView, NodeId, TableRecord } from '../../catalog/model.ts';
 import { partitionTable } from '../../catalog/names.ts';
 import { connectedNodes, tableName } from '../../catalog/view.ts';
-import { must } from '../../core/assert.ts';
 import { type TideError, tideError } from '../../core/errors.ts';
 import type { QuorumData } from '../data.ts';
 import {
@@ -11,33 +10,19 @@ import {
   DONE,
   nothingToUndo,
   operationKind,
-  partitionLock,
   type Step,
   type StepContext,
   type StepResult,
 } from '../operation.ts';
+import { dropParents } from '../steps/parents.ts';
 import { awaitArrivals, connectStream, disconnectIdlePairs, stopStream } from '../steps/partition.ts';
 import { demandQuorum } from '../steps/protect.ts';
 import { waitFor } from '../waiting.ts';
 
-/**
- * Making and dropping a distributed table. Rows' tables and streams come first, what users see last; dropping
- * goes the other way.
- */
+/** Making a distributed table: its rows' tables and their streams come first, what users see last. */
 
 interface CreateInput {
   table: TableRecord;
-}
-
-interface DropInput {
-  tid: number;
-  name: string;
-  partitions: number;
-}
-
-interface DropData {
-  /** That held replicas of it. */
-  nodes?: readonly NodeId[];
 }
 
 const recordOf = (c: StepContext<CreateInput, QuorumData>) => c.view.tables.get(c.input.table.tid);
@@ -180,6 +165,14 @@ const openTable: Step<CreateInput, QuorumData> = {
   undo: nothingToUndo('behind the point of no return'),
 };
 
+async function eachAtOnce<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
+  const results = await Promise.allSettled(items.map(work));
+  return results.map((result) => {
+    if (result.status === 'rejected') throw result.reason;
+    return result.value;
+  });
+}
+
 export const createTable = operationKind<CreateInput, QuorumData>({
   kind: 'create-table',
   refuse: refuseTable,
@@ -188,71 +181,3 @@ export const createTable = operationKind<CreateInput, QuorumData>({
   movesOn: () => [],
   steps: [registerTable, createReplicas, startStreams, protectLeaders, createParents, openTable],
 });
-
-const dropping = (c: StepContext<DropInput>) => c.view.tables.get(c.input.tid);
-
-const closeTable: Step<DropInput, DropData> = {
-  name: 'close-table',
-  noReturn: true,
-  done: async (c) => dropping(c)?.state !== 'ready',
-  run: async (c) => {
-    await c.commit({ kind: 'table-state', tid: c.input.tid, state: 'dropping' });
-    return DONE;
-  },
-  undo: nothingToUndo('behind the point of no return'),
-};
-
-const dropEverywhere: Step<DropInput, DropData> = {
-  name: 'drop-everywhere',
-  done: async (c) => dropping(c) === undefined,
-  run: async (c) => {
-    const table = must(dropping(c), `table ${c.input.tid}`);
-    await dropParents(c, table);
-    for (const { from, to, refs } of pairsOf(c.view, table)) {
-      for (const ref of refs) await stopStream(c, from, to, ref);
-      const late = await awaitArrivals(c, to, [from]);
-      if (late) return late;
-    }
-    for (const { node, pid } of replicasOf(c.view, table)) await c.plane.replicas.drop(node, { tid: table.tid, pid });
-    await c.remember({ nodes: holdersOf(c.view, table) });
-    await c.commit({ kind: 'table-removed', tid: table.tid });
-    await c.event('table-dropped', c.input.name);
-    return DONE;
-  },
-  undo: nothingToUndo('behind the point of no return'),
-};
-
-const disconnectNodes: Step<DropInput, DropData> = {
-  name: 'disconnect-nodes',
-  done: async () => false,
-  run: async (c) => {
-    for (const node of c.data.nodes ?? []) await disconnectIdlePairs(c, node);
-    return DONE;
-  },
-  undo: nothingToUndo('behind the point of no return'),
-};
-
-export const dropTable = operationKind<DropInput, DropData>({
-  kind: 'drop-table',
-  subject: (input) => input.name,
-  locks: (input) => ['schema', ...Array.from({ length: input.partitions }, (_, pid) => partitionLock(input.tid, pid))],
-  movesOn: () => [],
-  steps: [closeTable, dropEverywhere, disconnectNodes],
-});
-
-/**
- * A node that is away would bring its copy back; this waits for it, and says so, when those that answer have
- * lost theirs: the drop of a node needs that no hinge leads there.
- */
-async function dropParents(c: StepContext<unknown>, table: TableRecord): Promise<void> {
-  const nodes = connectedNodes(c.view).sort((a, b) => Number(c.alive(b.id)) - Number(c.alive(a.id)));
-  for (const { id } of nodes) await c.plane.parents.drop(id, table);
-}
-
-async function eachAtOnce<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
-  const results = await Promise.allSettled(items.map(work));
-  return results.map((result) => {
-    if (result.status === 'rejected') throw result.reason;
-    return result.value;
-  });
-}
