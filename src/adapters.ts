@@ -11,7 +11,7 @@ import { runNode } from './node/daemon.ts';
 import type { ImportMeta, SharedPorts, StartManager } from './node/manager-handle.ts';
 import { CrashPointStore } from './operations/crash-points.ts';
 import { OPERATION_KINDS } from './operations/registry.ts';
-import { PostgresDataPlane } from './postgres/data-plane.ts';
+import { postgresDataPlane } from './postgres/data-plane.ts';
 import { PostgresInspector } from './postgres/inspector.ts';
 import { NodeConnections } from './postgres/sql/client.ts';
 import { EtcdStore } from './store/etcd-store.ts';
@@ -59,7 +59,7 @@ const startManager: StartManager = async ({
     servers: ({ addressOf, reachable }) => {
       const connections = new NodeConnections(addressOf, reachable, shared?.term ?? null);
       return {
-        plane: new PostgresDataPlane(connections, addressOf),
+        plane: postgresDataPlane(connections, addressOf),
         inspector: new PostgresInspector(connections, addressOf),
         close: () => connections.close(),
         cut: () => connections.cut(),

@@ -1,5 +1,5 @@
 import type { ClusterView, NodeId, Partition, Quorum } from './model.ts';
-import { ledPartitions, partitionKey } from './view.ts';
+import { ledPartitions, partitionKey, servedBy } from './view.ts';
 
 export const NO_QUORUM: Quorum = { count: 0, nodes: [] };
 
@@ -34,6 +34,11 @@ export function haveAllBetween(view: ClusterView, leader: NodeId, followers: rea
   if (followers.length === 0) return false;
   if (view.settings.durability === 'async') return true;
   return quorumsOf(view, leader).every((quorum) => protects(quorum, followers));
+}
+
+/** Partitions that the node still leads although its live followers have all that it acknowledged. */
+export function leaderless(view: ClusterView, node: NodeId, alive: (node: NodeId) => boolean): Partition[] {
+  return servedBy(view, node).filter((p) => haveAllBetween(view, node, followersOf(p, node).filter(alive)));
 }
 
 /** Quorums that commits of the node may have been acknowledged under. */

@@ -31,6 +31,11 @@ export function hasLeft(view: ClusterView, node: NodeId): boolean {
   return view.nodes.get(node)?.state === 'decommissioned';
 }
 
+/** Nobody asks it for anything: it is out, or has left. */
+export function isGone(view: ClusterView, node: NodeId): boolean {
+  return isOut(view, node) || hasLeft(view, node);
+}
+
 export function replicaOn(partition: Partition, node: NodeId): Replica | undefined {
   return partition.replicas.find((r) => r.node === node);
 }

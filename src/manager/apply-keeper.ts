@@ -12,27 +12,23 @@ import {
 } from '../catalog/apply-failures.ts';
 import type { ClusterView, NodeId, Partition } from '../catalog/model.ts';
 import { partitionTable } from '../catalog/names.ts';
-import { fedThrough, isOut, partitionOf, replicaKey, replicaOn, servedBy } from '../catalog/view.ts';
+import { isOut, partitionOf, replicaKey, replicaOn, servedBy } from '../catalog/view.ts';
 import type { ApplyError } from '../core/apply-error.ts';
 import { must } from '../core/assert.ts';
 import type { Clock } from '../core/clock.ts';
 import { messageOf } from '../core/errors.ts';
 import { Rounds } from '../core/rounds.ts';
-import type { DataPlane, PartitionRef } from '../operations/ports.ts';
+import type { PartitionRef, Replicas, Streams } from '../operations/ports.ts';
 import { partitionName } from '../placement/naming.ts';
-import { type GiveUpPorts, giveUpFollower } from './give-up.ts';
+import { type GiveUpPorts, giveUpReceiver, type TakeAwayPorts, takeStreamAway } from './give-up.ts';
 
-export interface ApplyPorts extends GiveUpPorts {
-  plane: Pick<DataPlane, 'stopStream' | 'dropReplica' | 'createReplica' | 'disconnectPair'>;
+export interface ApplyPorts extends GiveUpPorts, TakeAwayPorts {
+  plane: { streams: Pick<Streams, 'stop' | 'disconnect'>; replicas: Pick<Replicas, 'create' | 'drop'> };
   clock: Clock;
-  view(): ClusterView;
-  alive(node: NodeId): boolean;
   /** The node is being failed over: what it has sent is being compared. */
   isChoosing(node: NodeId): boolean;
   event(entry: { kind: string; text: string; node?: NodeId }): Promise<void>;
   log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
-  /** A node has to be given the streams it lacks. */
-  reconnect(node: NodeId): void;
 }
 
 /** A beat, and the statements that have shown whether a remedy helps. */
@@ -191,53 +187,32 @@ export class ApplyKeeper {
     const given = await this.#giveUp(remedy, failure);
     // That takes its time, in which the sender may have been found dead.
     if (given === null || !this.#mayTouch(failure)) return false;
-    const { plane, alive, reconnect } = this.#ports;
+    const { plane } = this.#ports;
     const { from, to } = failure;
     if (remedy === 'cut') {
-      await plane.disconnectPair(from, to, alive(from) ? undefined : from);
-      reconnect(to);
+      await takeStreamAway(this.#ports, from, to, from);
       await this.#tell(failure, `the stream was made anew, and what came through it is copied again`);
       return true;
     }
     const ref = must(partitionIn(failure), 'partition');
-    await plane.stopStream(from, to, ref);
+    await plane.streams.stop(from, to, ref);
     if (remedy === 'renew') await this.#renewTable(to, ref);
     const fate = given.length > 0 ? ', its replica there is stale and is copied again' : '';
     await this.#tell(failure, `it is taken out of the stream${fate}`);
     return true;
   }
 
-  /**
-   * Whatever counts on the stream counts on it no more, before it is touched, nor does what is still being
-   * copied: its operation may be about to count it, and ends, and whoever wants it begins anew.
-   */
+  /** Whatever counts on the stream counts on it no more, before it is touched. */
   async #giveUp(remedy: Remedy, failure: ApplyFailure): Promise<readonly Partition[] | null> {
-    const { view, clock, commit } = this.#ports;
+    const { view, clock } = this.#ports;
     const { from, to } = failure;
-    const ref = remedy === 'cut' ? null : partitionIn(failure);
-    const partition = ref ? partitionOf(view(), ref.tid, ref.pid) : undefined;
-    const leader = partition?.leader ?? from;
-    const among = (found: readonly Partition[]) =>
-      found.filter((p) => !ref || (p.tid === ref.tid && p.pid === ref.pid));
-    const followed = () => among(fedThrough(view(), leader, to));
-    const copied = () => among(servedBy(view(), leader)).filter((p) => replicaOn(p, to)?.state === 'joining');
+    const only = remedy === 'cut' ? null : partitionIn(failure);
+    const leader = (only && partitionOf(view(), only.tid, only.pid)?.leader) ?? from;
     const why = whyText(failure);
-    const all: Partition[] = [];
-    // One that was being copied may count by the time of the commit that says otherwise.
-    while (followed().length > 0 || copied().length > 0) {
-      const given = followed().length === 0 ? [] : await giveUpFollower(this.#ports, leader, to, followed, why);
-      if (given === null) return null;
-      const ended = copied();
-      const stale = ended.map(
-        ({ tid, pid }) =>
-          ({ kind: 'replica-changed', tid, pid, node: to, state: 'stale', was: 'joining', why }) as const,
-      );
-      if (stale.length > 0) await commit(stale);
-      all.push(...given, ...ended);
-    }
-    for (const key of new Set(all.map((each) => replicaKey(each, to))))
+    const given = await giveUpReceiver(this.#ports, { leader, follower: to, only, why });
+    for (const key of new Set(given?.map((each) => replicaKey(each, to))))
       this.#givenUp.set(key, givenUpAgain(this.#givenUp.get(key), why, clock.nowMs()));
-    return all;
+    return given;
   }
 
   /** What comes to an empty table that is in no stream is passed over. What is there counts no more. */
@@ -249,8 +224,8 @@ export class ApplyKeeper {
     // Asked in the moment in which its rows would go. Made stale before, one that is joining is being copied
     // anew.
     if (!table || state === undefined || state === 'ready' || state === 'joining') return;
-    await plane.dropReplica(node, ref);
-    await plane.createReplica(node, table, ref.pid);
+    await plane.replicas.drop(node, ref);
+    await plane.replicas.create(node, table, ref.pid);
   }
 
   async #tell(failure: ApplyFailure, what: string): Promise<void> {

@@ -1,10 +1,12 @@
 import type { ClusterView, NodeId } from '../catalog/model.ts';
+import { leaderless } from '../catalog/quorum.ts';
 import { connectedNodes, isOut, replicaOn, servedPartitions } from '../catalog/view.ts';
 import type { Clock } from '../core/clock.ts';
-import { leaderless, outageLock, spareReplicas } from '../operations/kinds/outage.ts';
+import type { FailoverInput } from '../operations/kinds/failover.ts';
 import { hasEnded } from '../operations/machine.ts';
+import { outageLock } from '../operations/operation.ts';
 import type { Runner } from '../operations/runner.ts';
-import type { FailoverInput } from '../operations/steps/failover.ts';
+import { spareReplicas } from '../operations/steps/give-up.ts';
 import type { ClusterLoad } from './cluster-load.ts';
 import type { Inspector } from './ports.ts';
 

@@ -1,8 +1,8 @@
 import type { CatalogChange } from '../catalog/change.ts';
-import type { ClusterView, NodeId, Partition, TableRecord } from '../catalog/model.ts';
+import { haveInCommon, inStepOn } from '../catalog/holders.ts';
+import type { NodeId, Partition, TableRecord } from '../catalog/model.ts';
 import { partitionTable } from '../catalog/names.ts';
 import {
-  allPartitions,
   connectedNodes,
   fedThrough,
   isOut,
@@ -16,12 +16,11 @@ import { messageOf, TideError } from '../core/errors.ts';
 import type { OperationRecord } from '../operations/operation.ts';
 import { afterMeeting, afterTry, FRESH, isTooOld, type Patience, pauseBudget } from '../operations/pause-budget.ts';
 import type { DataPlane, PartitionRef } from '../operations/ports.ts';
-import { type GiveUpPorts, giveUpFollower } from './give-up.ts';
+import { type GiveUpPorts, giveUpFollower, staleOn } from './give-up.ts';
 
 export interface ReconcilePorts extends GiveUpPorts {
   plane: DataPlane;
   clock: Clock;
-  view(): ClusterView;
   alive(node: NodeId): boolean;
   /** The operation whose the partition is: hands off. */
   holderOf(tid: number, pid: number): OperationRecord | undefined;
@@ -125,7 +124,8 @@ export class Reconciler {
     const { plane } = this.#ports;
     await this.#ensureServers(node);
     for (const table of this.#ports.view().tables.values()) {
-      if (table.state === 'ready' && !(await plane.parentExists(node, table))) await plane.createParent(node, table);
+      if (table.state === 'ready' && !(await plane.parents.exists(node, table)))
+        await plane.parents.create(node, table);
     }
     return this.#resumeStreams(node);
   }
@@ -135,8 +135,8 @@ export class Reconciler {
     const ids = connectedNodes(view()).map((n) => n.id);
     try {
       for (const other of ids.filter((id) => id !== node)) {
-        await plane.ensureServer(node, other);
-        if (alive(other)) await plane.ensureServer(other, node);
+        await plane.hinges.ensureServer(node, other);
+        if (alive(other)) await plane.hinges.ensureServer(other, node);
       }
     } finally {
       // The server of a node that has left meanwhile was dropped before it was made again here: every node
@@ -156,18 +156,16 @@ export class Reconciler {
     let complete = true;
     for (const { id: other } of connectedNodes(view())) {
       if (other === node) continue;
-      for (const { tid, pid } of await plane.published(node, other)) {
+      for (const { tid, pid } of await plane.streams.published(node, other)) {
         const partition = partitionOf(view(), tid, pid);
         const theirs = partition && replicaOn(partition, other);
         if (theirs && theirs.state !== 'leaving') continue;
         if (this.#busy(tid, pid)) complete = false;
-        else await plane.stopSending(node, other, { tid, pid });
+        else await plane.streams.stopSending(node, other, { tid, pid });
       }
-      const shares = () =>
-        [...allPartitions(view())].some(({ partition: p }) => replicaOn(p, other) && replicaOn(p, node));
-      if (!alive(other) || shares()) continue;
+      if (!alive(other) || haveInCommon(view(), node, other)) continue;
       // Asked and queued for in one moment: whoever claims a replica there meanwhile connects after this.
-      await Promise.all([plane.disconnectPair(node, other), plane.disconnectPair(other, node)]);
+      await Promise.all([plane.streams.disconnect(node, other), plane.streams.disconnect(other, node)]);
     }
     return complete;
   }
@@ -204,7 +202,7 @@ export class Reconciler {
 
   #connect(from: NodeId, to: NodeId): Promise<boolean> {
     const { plane, view } = this.#ports;
-    return plane.connectPair(from, to, () => fedThrough(view(), from, to).length > 0);
+    return plane.streams.connect(from, to, () => fedThrough(view(), from, to).length > 0);
   }
 
   #busy(tid: number, pid: number): boolean {
@@ -213,10 +211,7 @@ export class Reconciler {
 
   /** Partitions that both nodes hold in step with the leader, as the catalog says now. */
   #shared(a: NodeId, b: NodeId): PartitionRef[] {
-    const holds = (partition: Partition, node: NodeId) => replicaOn(partition, node)?.state === 'ready';
-    return [...servedPartitions(this.#ports.view())]
-      .filter(({ partition }) => holds(partition, a) && holds(partition, b))
-      .map(({ partition: { tid, pid } }) => ({ tid, pid }));
+    return inStepOn(this.#ports.view(), a, b).map(({ tid, pid }) => ({ tid, pid }));
   }
 
   /**
@@ -227,11 +222,11 @@ export class Reconciler {
    */
   async #giveUpBroken(from: NodeId, to: NodeId): Promise<boolean> {
     const { plane, view, isChoosing, log } = this.#ports;
-    const fedNow = () => fedThrough(view(), from, to);
-    if (fedNow().length === 0 || (await plane.isWhole(from, to))) return true;
+    if (fedThrough(view(), from, to).length === 0 || (await plane.streams.isWhole(from, to))) return true;
     if (isChoosing(from)) return false;
-    if (await plane.resumeStream(from, to)) return true;
-    const fed = await giveUpFollower(this.#ports, from, to, fedNow, `the stream from node ${from} was broken`);
+    if (await plane.streams.resume(from, to)) return true;
+    const why = `the stream from node ${from} was broken`;
+    const fed = await giveUpFollower(this.#ports, { leader: from, follower: to, why });
     if (fed === null) return false;
     const partitions = fed.map((p) => partitionKey(p.tid, p.pid));
     log('warn', 'a stream is broken: what it fed will be copied again', { from, node: to, partitions });
@@ -241,18 +236,18 @@ export class Reconciler {
   async #resumeDirection(from: NodeId, to: NodeId): Promise<boolean> {
     const { plane, view, commit, log } = this.#ports;
     const refs = this.#shared(from, to);
-    const flowing = await plane.streams(from, to);
+    const flowing = await plane.streams.states(from, to);
     const missing = refs.filter((ref) => !flowing.has(partitionTable(ref.tid, ref.pid)));
     // What was taken from one of them meanwhile is no more to be sent.
     const still = new Set(this.#shared(from, to).map(({ tid, pid }) => partitionKey(tid, pid)));
     const free = missing.filter(({ tid, pid }) => !this.#busy(tid, pid) && still.has(partitionKey(tid, pid)));
     const leads = (ref: PartitionRef) => partitionOf(view(), ref.tid, ref.pid)?.leader === from;
     const idle = free.filter((ref) => !leads(ref));
-    if (idle.length > 0) await plane.startStreams(from, to, idle, false);
+    if (idle.length > 0) await plane.streams.start(from, to, idle, false);
     for (const ref of free.filter(leads)) {
       log('warn', 'a follower was not fed by its leader: it will be copied again', { ...ref, node: to });
       const why = `node ${from}, its leader, had stopped sending to it`;
-      await commit([{ kind: 'replica-changed', ...ref, node: to, state: 'stale', why }]);
+      await commit(staleOn(to, [ref], why));
     }
     return free.length === missing.filter(({ tid, pid }) => still.has(partitionKey(tid, pid))).length;
   }
@@ -261,16 +256,16 @@ export class Reconciler {
   async #forgetGone(node: NodeId): Promise<void> {
     const gone = [...this.#ports.view().nodes.values()].filter((n) => n.state === 'decommissioned');
     for (const { id } of gone) {
-      await this.#ports.plane.disconnectPair(id, node, id);
-      await this.#ports.plane.disconnectPair(node, id, id);
-      await this.#ports.plane.dropServer(node, id);
+      await this.#ports.plane.streams.disconnect(id, node, id);
+      await this.#ports.plane.streams.disconnect(node, id, id);
+      await this.#ports.plane.hinges.dropServer(node, id);
     }
   }
 
   async #pointHinges(node: NodeId): Promise<boolean> {
     const { plane, holderOf } = this.#ports;
     let complete = true;
-    const hinges = await plane.readHinges(node);
+    const hinges = await plane.hinges.readAll(node);
     for (const { table, partition: seen } of servedPartitions(this.#ports.view())) {
       const target = hinges.get(partitionTable(seen.tid, seen.pid));
       if (!target) continue;
@@ -293,11 +288,11 @@ export class Reconciler {
       const done = await this.#swing(node, table, partition, isOfOut);
       if (done) {
         // Of a change of leader that has ended without this node.
-        if (target.kind === 'forward') await plane.dropForward(node, partition, target.epoch);
+        if (target.kind === 'forward') await plane.hinges.dropForward(node, partition, target.epoch);
         continue;
       }
       complete = false;
-      if (isOfOut) await plane.endHolders(node, partition);
+      if (isOfOut) await plane.sessions.endHolders(node, partition);
     }
     if (complete) await this.#forgetGone(node);
     return complete;
@@ -310,14 +305,14 @@ export class Reconciler {
     const place = `${node} ${partitionKey(partition.tid, partition.pid)}`;
     const patience = this.#patience.get(place) ?? FRESH;
     const budgetMs = pauseBudget(settings, patience);
-    const [oldest] = isOfOut ? [] : await plane.lockHolders(node, partition);
+    const [oldest] = isOfOut ? [] : await plane.sessions.lockHolders(node, partition);
     if (oldest && isTooOld(settings, budgetMs, oldest.ageMs)) {
       this.#patience.set(place, afterMeeting(patience, oldest, this.#ports.clock.nowMs()));
       return false;
     }
     const to = { kind: 'node', node: partition.leader } as const;
     const others = isOfOut ? 'are-ended' : undefined;
-    const attempt = await plane.pointHinge(node, table, partition.pid, to, budgetMs, others);
+    const attempt = await plane.hinges.point(node, table, partition.pid, to, budgetMs, others);
     const isDone = attempt.outcome === 'done';
     if (isDone) this.#patience.delete(place);
     else this.#patience.set(place, afterTry(patience));

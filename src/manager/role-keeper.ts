@@ -2,11 +2,11 @@ import type { ClusterView, NodeId } from '../catalog/model.ts';
 import { connectedNodes } from '../catalog/view.ts';
 import { messageOf } from '../core/errors.ts';
 import { Rounds } from '../core/rounds.ts';
-import type { DataPlane } from '../operations/ports.ts';
+import type { Nodes } from '../operations/ports.ts';
 import { ROLES_FORMAT } from '../store/meta-store.ts';
 
 export interface RolePorts {
-  plane: Pick<DataPlane, 'useOwnRoles' | 'weakenClients'>;
+  plane: { nodes: Pick<Nodes, 'useOwnRoles' | 'weakenClients'> };
   view(): ClusterView;
   alive(node: NodeId): boolean;
   /** The newest format of the meta store that the node's program knows. */
@@ -61,7 +61,7 @@ export class RoleKeeper {
       this.#tellOnce('all', `nodes ${missing.join(', ')} are away or run an older program`);
       return false;
     }
-    for (const node of nodes) await plane.useOwnRoles(node);
+    for (const node of nodes) await plane.nodes.useOwnRoles(node);
     // Asked again after all that takes its time.
     if (behind().length > 0 || connectedNodes(view()).length !== nodes.length) return false;
     await separate();
@@ -73,7 +73,7 @@ export class RoleKeeper {
 
   async #weaken(node: NodeId): Promise<void> {
     const { plane, event } = this.#ports;
-    const outcome = await plane.weakenClients(node);
+    const outcome = await plane.nodes.weakenClients(node);
     if (outcome !== 'already' && outcome !== 'done') {
       this.#tellOnce(node, outcome);
       return;

@@ -4,11 +4,11 @@ import { fedThrough } from '../catalog/view.ts';
 import type { Clock } from '../core/clock.ts';
 import { messageOf } from '../core/errors.ts';
 import { Rounds } from '../core/rounds.ts';
-import type { DataPlane } from '../operations/ports.ts';
+import type { Streams } from '../operations/ports.ts';
 import type { Inspector, ReceivedStream } from './ports.ts';
 
 export interface StreamPorts {
-  plane: Pick<DataPlane, 'renewStream'>;
+  plane: { streams: Pick<Streams, 'renew'> };
   inspector: Pick<Inspector, 'received'>;
   clock: Clock;
   view(): ClusterView;
@@ -102,7 +102,7 @@ export class StreamKeeper {
   async #renew(from: NodeId, to: NodeId, idleMs: number): Promise<void> {
     const { plane, event, log, reconnect } = this.#ports;
     try {
-      if (!(await plane.renewStream(from, to))) return;
+      if (!(await plane.streams.renew(from, to))) return;
     } catch (error) {
       log('warn', 'a stream could not be renewed', { from, to, error: messageOf(error) });
       // Cut off in between it may be left without either.

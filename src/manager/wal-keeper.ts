@@ -1,4 +1,4 @@
-import type { ClusterView, LoadView, NodeId } from '../catalog/model.ts';
+import type { LoadView, NodeId } from '../catalog/model.ts';
 import { subscriptionName } from '../catalog/names.ts';
 import {
   type Cut,
@@ -10,25 +10,21 @@ import {
   receiversToCut,
   type SlotState,
 } from '../catalog/retention.ts';
-import { fedThrough, partitionKey } from '../catalog/view.ts';
+import { partitionKey } from '../catalog/view.ts';
 import { messageOf } from '../core/errors.ts';
 import { Rounds } from '../core/rounds.ts';
 import { humanBytes } from '../core/units.ts';
 import type { DataPlane } from '../operations/ports.ts';
 import { waitForTransaction } from '../operations/waiting.ts';
-import { type GiveUpPorts, giveUpFollower } from './give-up.ts';
+import { type GiveUpPorts, giveUpFollower, type TakeAwayPorts, takeStreamAway } from './give-up.ts';
 import type { Inspector } from './ports.ts';
 
-export interface WalPorts extends GiveUpPorts {
-  plane: DataPlane;
+export interface WalPorts extends GiveUpPorts, TakeAwayPorts {
+  plane: Pick<DataPlane, 'streams' | 'slots' | 'sessions'>;
   inspector: Pick<Inspector, 'slots'>;
-  view(): ClusterView;
   load(): LoadView;
-  alive(node: NodeId): boolean;
   event(entry: { kind: string; text: string; node?: NodeId }): Promise<void>;
   log(level: 'info' | 'warn' | 'error', message: string, facts: object): void;
-  /** A node has to be given the streams it lacks. */
-  reconnect(node: NodeId): void;
 }
 
 /**
@@ -73,20 +69,13 @@ export class WalKeeper {
   }
 
   async #cut(node: NodeId, cut: Cut): Promise<void> {
-    const { plane, view, event, alive, reconnect } = this.#ports;
+    const { plane, event } = this.#ports;
     const { to } = cut;
-    const partitions = await giveUpFollower(
-      this.#ports,
-      node,
-      to,
-      () => fedThrough(view(), node, to),
-      whyCut(node, cut),
-    );
+    const partitions = await giveUpFollower(this.#ports, { leader: node, follower: to, why: whyCut(node, cut) });
     if (partitions === null) return;
-    await plane.dropSlot(node, subscriptionName(node, to));
+    await plane.slots.drop(node, subscriptionName(node, to));
     await event({ kind: 'stream-cut', node: to, text: cutText(node, { ...cut, partitions }) });
-    await plane.disconnectPair(node, to, alive(to) ? undefined : to);
-    if (alive(to)) reconnect(to);
+    await takeStreamAway(this.#ports, node, to, to);
   }
 
   /** Says once that a disk runs full or has room again, and that somebody's transaction holds up the WAL. */
@@ -100,7 +89,7 @@ export class WalKeeper {
     if (disk && now !== told.disk)
       await event({ kind: `disk-${now}`, node, text: diskText(node, now, freePercent(disk)) });
     if (heldBytes > 0 && !told.held) {
-      const writer = await plane.oldestWriter(node);
+      const writer = await plane.sessions.oldestWriter(node);
       const whose = writer
         ? waitForTransaction(view().settings, node, writer, 'it goes when this transaction ends').text
         : 'it is not open any more';

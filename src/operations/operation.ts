@@ -167,3 +167,9 @@ export function operationKind<I, D = unknown>(definition: OperationKind<I, D>): 
 }
 
 export const partitionLock = (tid: number, pid: number) => `partition:${tid}/${pid}`;
+
+/**
+ * A node that is down: its leaders go to others, it is taken back when it returns, or given up. Whoever holds
+ * this decides whether the node may serve: it is not let in meanwhile.
+ */
+export const outageLock = (node: NodeId) => `outage:${node}`;

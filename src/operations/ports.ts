@@ -2,9 +2,20 @@ import type { NodeId, Quorum, TableRecord } from '../catalog/model.ts';
 import type { LocalData } from '../core/local-data.ts';
 
 /**
- * What operations ask of the servers. `postgres/data-plane.ts` does it on real ones. Every call is idempotent
- * and bounded in time.
+ * What operations ask of the servers, by what it is about. `postgres/data-plane.ts` does it on real ones.
+ * Every call is idempotent and bounded in time.
  */
+export interface DataPlane {
+  readonly nodes: Nodes;
+  readonly parents: Parents;
+  readonly replicas: Replicas;
+  readonly hinges: Hinges;
+  readonly streams: Streams;
+  readonly slots: Slots;
+  readonly markers: Markers;
+  readonly quorum: NodeQuorum;
+  readonly sessions: Sessions;
+}
 
 /**
  * Where a hinge leads: to the replica on its own node, to another node's hinge, or straight to the new
@@ -39,77 +50,46 @@ export interface PartitionRef {
   pid: number;
 }
 
-export interface DataPlane {
-  /** Schemas, guard and DDL refusal in a node's database. */
+/** A node's database as a whole. */
+export interface Nodes {
+  /** Schemas, guard and DDL refusal. */
   bootstrap(node: NodeId): Promise<void>;
-  /** `node` reaches others, and receives from them, as the roles that are made for it. */
+  /** The node reaches others, and receives from them, as the roles that are made for it. */
   useOwnRoles(node: NodeId): Promise<void>;
   /** One try to take clients the rights of a superuser (ADR 0012); else what is left, in words. */
   weakenClients(node: NodeId): Promise<'already' | 'done' | string>;
-  /** The server through which `from` reaches `to`. */
-  ensureServer(from: NodeId, to: NodeId): Promise<void>;
-  dropServer(from: NodeId, to: NodeId): Promise<void>;
+  /** What it holds that no other node has: ordinary tables with rows, and the like. */
+  localData(node: NodeId): Promise<LocalData[]>;
+}
 
-  createParent(node: NodeId, table: TableRecord): Promise<void>;
-  parentExists(node: NodeId, table: TableRecord): Promise<boolean>;
-  dropParent(node: NodeId, table: TableRecord): Promise<void>;
+/** The tables that users see. */
+export interface Parents {
+  create(node: NodeId, table: TableRecord): Promise<void>;
+  exists(node: NodeId, table: TableRecord): Promise<boolean>;
+  drop(node: NodeId, table: TableRecord): Promise<void>;
+}
 
-  createReplica(node: NodeId, table: TableRecord, pid: number): Promise<void>;
-  replicaExists(node: NodeId, ref: PartitionRef): Promise<boolean>;
-  dropReplica(node: NodeId, ref: PartitionRef, others?: 'are-ended'): Promise<void>;
+/** The tables with the rows. */
+export interface Replicas {
+  create(node: NodeId, table: TableRecord, pid: number): Promise<void>;
+  exists(node: NodeId, ref: PartitionRef): Promise<boolean>;
+  drop(node: NodeId, ref: PartitionRef, others?: 'are-ended'): Promise<void>;
   setGuard(node: NodeId, ref: PartitionRef, on: boolean, others?: 'are-ended'): Promise<void>;
-  replicaBytes(node: NodeId, ref: PartitionRef): Promise<number>;
+  bytes(node: NodeId, ref: PartitionRef): Promise<number>;
+  /** Every one on a node. */
+  list(node: NodeId): Promise<PartitionRef[]>;
+}
 
-  /**
-   * Publication on `from` and subscription on `to`. A stream that was cut or has lost its slot is made anew,
-   * with no table in it; false, and nothing done, where `isCounted` says that a replica which it fed still
-   * counts: what is missing there would never be noticed.
-   */
-  connectPair(from: NodeId, to: NodeId, isCounted: () => boolean): Promise<boolean>;
-  /** Asks the receiver; a stream that was cut is none. */
-  hasStream(from: NodeId, to: NodeId): Promise<boolean>;
-  /** Asks both sides: a stream that has lost its slot brings nothing any more. */
-  isWhole(from: NodeId, to: NodeId): Promise<boolean>;
-  /** Takes both away; a side that is `gone` is not asked. */
-  disconnectPair(from: NodeId, to: NodeId, gone?: NodeId): Promise<void>;
-  /** Every replica table that `from` sends to `to`, whether or not it is received there. */
-  published(from: NodeId, to: NodeId): Promise<PartitionRef[]>;
-  /** Every replica table that flows from one node to the other, or is being copied, by `t4_p0`. */
-  streams(from: NodeId, to: NodeId): Promise<Map<string, 'copying' | 'ready'>>;
-  /** `none`: not in the stream. `copying`: its rows are on the way. `ready`: it flows. */
-  streamState(from: NodeId, to: NodeId, ref: PartitionRef): Promise<'none' | 'copying' | 'ready'>;
-  startStreams(from: NodeId, to: NodeId, refs: readonly PartitionRef[], copy: boolean): Promise<void>;
-  stopStream(from: NodeId, to: NodeId, ref: PartitionRef): Promise<void>;
-  /** Only the sender's side: for a receiver that does not answer. */
-  stopSending(from: NodeId, to: NodeId, ref: PartitionRef): Promise<void>;
-  /** The slot on `from` with which a replica is copied to `to`; both have to answer. */
-  copySlot(from: NodeId, to: NodeId, ref: PartitionRef): Promise<string>;
-  /** WAL that `from` keeps for its stream to `to` and for a copy there, bytes. Asks `from` only. */
-  keptWal(from: NodeId, to: NodeId, copySlot: string | null): Promise<number>;
-  /** Ends whoever reads a slot and drops it, and lets the server remove the WAL that it kept. */
-  dropSlot(node: NodeId, slot: string): Promise<void>;
-  writeMarker(node: NodeId): Promise<string>;
-  awaitMarker(at: NodeId, from: NodeId, value: string, timeoutMs: number): Promise<boolean>;
-
-  readHinge(node: NodeId, ref: PartitionRef): Promise<HingeTarget | null>;
+/** Where a partition is reached, and the servers through which it is reached on other nodes. */
+export interface Hinges {
+  read(node: NodeId, ref: PartitionRef): Promise<HingeTarget | null>;
   /** Every hinge on a node, by `t4_p0`. */
-  readHinges(node: NodeId): Promise<Map<string, HingeTarget>>;
-  createForward(from: NodeId, to: NodeId, table: TableRecord, pid: number, epoch: number): Promise<void>;
-  dropForward(from: NodeId, ref: PartitionRef, epoch: number): Promise<void>;
-  /**
-   * The swing (docs/spec/moves.md, M5): after it, `ref` is led elsewhere. `followers`: all that have to have
-   * every row before it.
-   */
-  swingLeader(
-    source: NodeId,
-    ref: PartitionRef,
-    swing: { epoch: number; followers: readonly NodeId[]; budgetMs: number },
-  ): Promise<SwingAttempt>;
+  readAll(node: NodeId): Promise<Map<string, HingeTarget>>;
   /**
    * Points a hinge elsewhere; `node` targets get their foreign table made first, and one that is left behind
    * goes.
    */
-  pointHinge(
+  point(
     node: NodeId,
     table: TableRecord,
     pid: number,
@@ -117,46 +97,93 @@ export interface DataPlane {
     budgetMs: number,
     others?: 'are-ended',
   ): Promise<SwingAttempt>;
+  /**
+   * The swing of DESIGN 4.2: after it, `ref` is led elsewhere. `followers`: all that have to have every row
+   * before it.
+   */
+  swing(
+    source: NodeId,
+    ref: PartitionRef,
+    swing: { epoch: number; followers: readonly NodeId[]; budgetMs: number },
+  ): Promise<SwingAttempt>;
+  createForward(from: NodeId, to: NodeId, table: TableRecord, pid: number, epoch: number): Promise<void>;
+  dropForward(from: NodeId, ref: PartitionRef, epoch: number): Promise<void>;
+  /** Drops the forwards of changes of leader that never came through or were not cleaned up. */
+  dropLooseForwards(node: NodeId): Promise<void>;
+  /** The server through which `from` reaches `to`. */
+  ensureServer(from: NodeId, to: NodeId): Promise<void>;
+  dropServer(from: NodeId, to: NodeId): Promise<void>;
+}
 
+/** One stream per ordered pair of nodes: a publication on `from`, a subscription on `to`. */
+export interface Streams {
+  /**
+   * Makes it. One that was cut or has lost its slot is made anew, with no table in it; false, and nothing
+   * done, where `isCounted` says that a replica which it fed still counts: what is missing there would never
+   * be noticed.
+   */
+  connect(from: NodeId, to: NodeId, isCounted: () => boolean): Promise<boolean>;
+  /** Takes both sides away; one that is `gone` is not asked. */
+  disconnect(from: NodeId, to: NodeId, gone?: NodeId): Promise<void>;
+  /** Asks the receiver; a stream that was cut is none. */
+  exists(from: NodeId, to: NodeId): Promise<boolean>;
+  /** Asks both sides: a stream that has lost its slot brings nothing any more. */
+  isWhole(from: NodeId, to: NodeId): Promise<boolean>;
+  /** Every replica table that `from` sends to `to`, whether or not it is received there. */
+  published(from: NodeId, to: NodeId): Promise<PartitionRef[]>;
+  /** Every replica table that flows from one node to the other, or is being copied, by `t4_p0`. */
+  states(from: NodeId, to: NodeId): Promise<Map<string, 'copying' | 'ready'>>;
+  /** `none`: not in the stream. `copying`: its rows are on the way. `ready`: it flows. */
+  state(from: NodeId, to: NodeId, ref: PartitionRef): Promise<'none' | 'copying' | 'ready'>;
+  start(from: NodeId, to: NodeId, refs: readonly PartitionRef[], copy: boolean): Promise<void>;
+  stop(from: NodeId, to: NodeId, ref: PartitionRef): Promise<void>;
+  /** Only the sender's side: for a receiver that does not answer. */
+  stopSending(from: NodeId, to: NodeId, ref: PartitionRef): Promise<void>;
   /**
    * Ends what `to` receives from `from`, which is down, and keeps the stream: gives how far it has applied
    * what `from` wrote, a position in that server's WAL (bytes), null where there is no stream.
    */
-  cutStream(from: NodeId, to: NodeId): Promise<number | null>;
+  cut(from: NodeId, to: NodeId): Promise<number | null>;
   /** Lets a stream that was cut go on where it was; false where it has lost its slot, or is not there. */
-  resumeStream(from: NodeId, to: NodeId): Promise<boolean>;
+  resume(from: NodeId, to: NodeId): Promise<boolean>;
   /**
    * The same stream under a new identity, going on where it was, for one that PostgreSQL does not begin again
    * by itself. A copy that it carried has to begin anew. False where somebody reads it, or it is cut.
    */
-  renewStream(from: NodeId, to: NodeId): Promise<boolean>;
+  renew(from: NodeId, to: NodeId): Promise<boolean>;
   /**
    * Drops a node's slots and publications: what it has not sent is never sent. Its streams are made anew by
-   * `connectPair`.
+   * `connect`.
    */
   dropSenders(node: NodeId): Promise<void>;
-  /** What a node holds that no other node has: ordinary tables with rows, and the like. */
-  localData(node: NodeId): Promise<LocalData[]>;
-  /** Every replica table on a node. */
-  listReplicas(node: NodeId): Promise<PartitionRef[]>;
-  /** Drops the forwards of changes of leader that never came through or were not cleaned up. */
-  dropLooseForwards(node: NodeId): Promise<void>;
+}
+
+/** What a sender keeps its WAL for. */
+export interface Slots {
+  /** The slot on `from` with which a replica is copied to `to`; both have to answer. */
+  ofCopy(from: NodeId, to: NodeId, ref: PartitionRef): Promise<string>;
+  /** WAL that `from` keeps for its stream to `to` and for a copy there, bytes. Asks `from` only. */
+  keptWal(from: NodeId, to: NodeId, copySlot: string | null): Promise<number>;
+  /** Ends whoever reads a slot and drops it, and lets the server remove the WAL that it kept. */
+  drop(node: NodeId, slot: string): Promise<void>;
+}
+
+/** Whether what a node wrote before has come to another. */
+export interface Markers {
+  write(node: NodeId): Promise<string>;
+  /** False where the marker has not come to `at` in this time. */
+  arrives(at: NodeId, from: NodeId, value: string, timeoutMs: number): Promise<boolean>;
+}
+
+/** What a node's commits wait for, and what takes no writes because nobody is left to wait for. */
+export interface NodeQuorum {
+  /** As it is now; null where somebody has set something that is not pgtide's. */
+  read(node: NodeId): Promise<Quorum | null>;
   /**
-   * Ends the sessions that hold a lock on the partition here: for a hinge that leads to a dead node, where
-   * they cannot get anywhere. And apply workers that hold one: they may be waiting for the rest of a
-   * transaction from a node that was cut off, and begin it anew.
+   * Comes back when every commit and every follower's answer is judged by it. Throws QUORUM_NOT_TAKEN where
+   * that takes too long.
    */
-  endHolders(node: NodeId, ref: PartitionRef): Promise<void>;
-
-  lockHolders(node: NodeId, ref: PartitionRef): Promise<Blocker[]>;
-  /** Sessions that look at the node with a snapshot from before the mark. */
-  olderSnapshots(node: NodeId, mark: string): Promise<Blocker[]>;
-  oldestWriter(node: NodeId): Promise<Blocker | null>;
-  /** Divides the snapshots taken on a node before now from those taken after. */
-  snapshotMark(node: NodeId): Promise<string>;
-
-  /** What commits on a node wait for now; null where somebody has set something that is not pgtide's. */
-  readQuorum(node: NodeId): Promise<Quorum | null>;
+  set(node: NodeId, quorum: Quorum): Promise<void>;
   /**
    * Replica tables that refuse all writes, by `t4_p0`. `off`: something is left of a refusal that is over.
    */
@@ -168,9 +195,20 @@ export interface DataPlane {
    */
   refuseWrites(node: NodeId, ref: PartitionRef, table: string): Promise<void>;
   takeWrites(node: NodeId, ref: PartitionRef): Promise<void>;
+}
+
+/** Whose transactions are in the way. */
+export interface Sessions {
+  lockHolders(node: NodeId, ref: PartitionRef): Promise<Blocker[]>;
   /**
-   * Comes back when every commit and every follower's answer is judged by it. Throws QUORUM_NOT_TAKEN where
-   * that takes too long.
+   * Ends the sessions that hold a lock on the partition here: for a hinge that leads to a dead node, where
+   * they cannot get anywhere. And apply workers that hold one: they may be waiting for the rest of a
+   * transaction from a node that was cut off, and begin it anew.
    */
-  setQuorum(node: NodeId, quorum: Quorum): Promise<void>;
+  endHolders(node: NodeId, ref: PartitionRef): Promise<void>;
+  oldestWriter(node: NodeId): Promise<Blocker | null>;
+  /** Divides the snapshots taken on a node before now from those taken after. */
+  snapshotMark(node: NodeId): Promise<string>;
+  /** Sessions that look at the node with a snapshot from before the mark. */
+  olderSnapshots(node: NodeId, mark: string): Promise<Blocker[]>;
 }

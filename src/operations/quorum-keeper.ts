@@ -25,7 +25,7 @@ const COVER_MS = 1_000;
 const LISTEN_MS = 500;
 
 export interface QuorumPorts {
-  plane: DataPlane;
+  plane: Pick<DataPlane, 'quorum' | 'markers'>;
   view(): ClusterView;
   alive(node: NodeId): boolean;
   /** Operations that have not ended: what they demand is in their `data.demands`. */
@@ -69,7 +69,7 @@ export class QuorumKeeper {
     const { plane, view, alive } = this.#ports;
     await this.#turns.run(String(node), async () => {
       const refusals = await this.#refuseLost(node);
-      const observed = await plane.readQuorum(node);
+      const observed = await plane.quorum.read(node);
       const unready = await this.#unready(node, refusals);
       // Worked out after all that takes its time.
       const closed = [...this.#lostOn(node), ...unready].filter((key) => refusals.get(key) === 'on');
@@ -110,7 +110,7 @@ export class QuorumKeeper {
       const ref = refOf(key);
       const table = tableName(must(view().tables.get(ref.tid), `table ${ref.tid}`));
       try {
-        await plane.refuseWrites(node, ref, table);
+        await plane.quorum.refuseWrites(node, ref, table);
         log('warn', 'a partition without a live follower takes no writes', { node, ...ref, table });
       } catch (error) {
         // Until the next round it is waited for, as under `wait`.
@@ -138,17 +138,17 @@ export class QuorumKeeper {
       return refusals.get(key) === 'on' && !lost.includes(key) && followers.length > 0 ? [{ key, followers }] : [];
     });
     if (back.length === 0) return [];
-    const marker = await plane.writeMarker(node);
+    const marker = await plane.markers.write(node);
     const arrived = new Set<NodeId>();
     const listen = async (n: NodeId) => {
-      if (await plane.awaitMarker(n, node, marker, LISTEN_MS).catch(() => false)) arrived.add(n);
+      if (await plane.markers.arrives(n, node, marker, LISTEN_MS).catch(() => false)) arrived.add(n);
     };
     await Promise.all([...new Set(back.flatMap(({ followers }) => followers))].map(listen));
     return back.filter(({ followers }) => !followers.some((n) => arrived.has(n))).map(({ key }) => key);
   }
 
   async #refusals(node: NodeId): Promise<Map<string, 'on' | 'off'>> {
-    const found = await this.#ports.plane.refusals(node);
+    const found = await this.#ports.plane.quorum.refusals(node);
     return new Map([...found].map(([name, state]) => [keyOf(parsePartitionTable(name)), state]));
   }
 
@@ -156,7 +156,7 @@ export class QuorumKeeper {
   async #takeWrites(node: NodeId, key: string, was: 'on' | 'off'): Promise<void> {
     const { plane, log } = this.#ports;
     try {
-      await plane.takeWrites(node, refOf(key));
+      await plane.quorum.takeWrites(node, refOf(key));
       if (was === 'on') log('info', 'a partition takes writes again', { node, ...refOf(key) });
     } catch (error) {
       log('warn', 'a partition still refuses writes', { node, ...refOf(key), error: messageOf(error) });
@@ -171,7 +171,7 @@ export class QuorumKeeper {
     // new one.
     if (!quorumsOf(view(), node).some((q) => sameQuorum(q, wanted)))
       await this.#record(node, [...quorumsOf(view(), node), wanted]);
-    for (const next of syncTransitions(observed ?? NO_QUORUM, wanted)) await plane.setQuorum(node, next);
+    for (const next of syncTransitions(observed ?? NO_QUORUM, wanted)) await plane.quorum.set(node, next);
   }
 
   async #record(node: NodeId, quorums: Quorum[]): Promise<void> {
@@ -186,8 +186,10 @@ export class QuorumKeeper {
   async #covers(node: NodeId, { count, nodes }: Quorum): Promise<boolean> {
     if (count === 0) return true;
     const { plane, alive } = this.#ports;
-    const marker = await plane.writeMarker(node);
-    const arrivals = nodes.filter(alive).map((n) => plane.awaitMarker(n, node, marker, COVER_MS).catch(() => false));
+    const marker = await plane.markers.write(node);
+    const arrivals = nodes
+      .filter(alive)
+      .map((n) => plane.markers.arrives(n, node, marker, COVER_MS).catch(() => false));
     return (await Promise.all(arrivals)).filter(Boolean).length >= count;
   }
 

@@ -6,10 +6,10 @@ import type { NodeConnections } from './sql/client.ts';
 import { inspectTable } from './sql/inspect-table.ts';
 import { readInventory, removeObject } from './sql/inventory.ts';
 import { readLocalData } from './sql/local-data.ts';
-import { readLag, readSlots } from './sql/mesh.ts';
 import { asUser } from './sql/other-session.ts';
 import { readReceived } from './sql/renewal.ts';
 import { readSizes } from './sql/replica.ts';
+import { readLag, readSlots } from './sql/slots.ts';
 import { nameTaken } from './sql/table.ts';
 
 /** Reads real servers for the manager. */

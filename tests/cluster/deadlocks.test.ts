@@ -2,8 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { partitionTable } from '../../src/catalog/names.ts';
+import type { DataPlane } from '../../src/operations/ports.ts';
 import { TIDE_MANAGER } from '../../src/postgres/config.ts';
-import { PostgresDataPlane } from '../../src/postgres/data-plane.ts';
+import { postgresDataPlane } from '../../src/postgres/data-plane.ts';
 import { NodeConnections } from '../../src/postgres/sql/client.ts';
 import { swingHinge } from '../../src/postgres/sql/hinge.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
@@ -218,11 +219,11 @@ async function expectNobodyWaits(): Promise<void> {
 describe('who is in the way of a hinge, or of rows', () => {
   const addressOf = (node: number) => ({ host: '127.0.0.1', port: cluster.node(node).postgresPort });
   let connections: NodeConnections;
-  let plane: PostgresDataPlane;
+  let plane: DataPlane;
 
   beforeAll(() => {
     connections = new NodeConnections(addressOf, () => true, null);
-    plane = new PostgresDataPlane(connections, addressOf);
+    plane = postgresDataPlane(connections, addressOf);
   });
   afterAll(() => connections?.close());
 
@@ -242,11 +243,11 @@ describe('who is in the way of a hinge, or of rows', () => {
           () => undefined,
           (error: Failure) => error.code,
         );
-      const inTheWay = async () => (await plane.lockHolders(bystander, ref)).map((b) => b.query);
+      const inTheWay = async () => (await plane.sessions.lockHolders(bystander, ref)).map((b) => b.query);
       await eventually(async () => expect(await inTheWay()).toContain('ANALYZE acct'));
       const onHinge = `SELECT FROM pg_locks WHERE relation = '${hinge}'::regclass`;
       expect((await cluster.manager(bystander).query(onHinge)).rows).toEqual([]);
-      await plane.endHolders(bystander, ref);
+      await plane.sessions.endHolders(bystander, ref);
       expect(await analyze).toBe('57P01');
     } finally {
       await holding.query('ROLLBACK');
@@ -278,7 +279,7 @@ describe('who is in the way of a hinge, or of rows', () => {
     const session = (name: string) =>
       inSession({ ...addressOf(at), user: TIDE_MANAGER, database: 'tide', application_name: name }, async (client) => {
         await client.query(`BEGIN; ${rows}`);
-        const guarded = plane.setGuard(at, ref, true, 'are-ended').then(
+        const guarded = plane.replicas.setGuard(at, ref, true, 'are-ended').then(
           () => 'set',
           (error: Failure) => error.code,
         );

@@ -6,7 +6,7 @@ import type { Quorum } from '../../src/catalog/model.ts';
 import { partitionTable, subscriptionName } from '../../src/catalog/names.ts';
 import { NO_QUORUM, protects, quorumFor } from '../../src/catalog/quorum.ts';
 import { must } from '../../src/core/assert.ts';
-import { PostgresDataPlane } from '../../src/postgres/data-plane.ts';
+import { postgresDataPlane } from '../../src/postgres/data-plane.ts';
 import { NodeConnections } from '../../src/postgres/sql/client.ts';
 import { parseQuorum } from '../../src/postgres/sql/quorum.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
@@ -162,8 +162,8 @@ describe('the quorum under load', () => {
       () => true,
       null,
     );
-    const cutOff = new PostgresDataPlane(connections, () => ({ host: '127.0.0.1', port: 1 }));
-    await expect(cutOff.renewStream(from, receiver)).rejects.toThrow('could not connect');
+    const cutOff = postgresDataPlane(connections, () => ({ host: '127.0.0.1', port: 1 }));
+    await expect(cutOff.streams.renew(from, receiver)).rejects.toThrow('could not connect');
     await connections.close();
     expect(await place()).toEqual(before);
     const renewed = async () =>

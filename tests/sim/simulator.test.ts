@@ -5,6 +5,7 @@ import { ALL_EVENTS, scriptOf } from './support/script.ts';
 import { shrink } from './support/shrink.ts';
 import { simulate } from './support/simulate.ts';
 import { HOURS } from './support/sweep.ts';
+import { eachNoun } from './support/wire.ts';
 import type { SimWorld } from './support/world.ts';
 
 test('the same seed is the same run, another seed is another', async () => {
@@ -29,40 +30,45 @@ test('everything that can happen happens in some script', () => {
  * Defects as somebody might make them, and what the simulator says of them. `from`: where to look first for
  * what few seeds find.
  */
-const PLANTED: Record<string, { plant: (plane: DataPlane) => Partial<DataPlane>; found: RegExp; from?: number }> = {
+type Planted = { [Noun in keyof DataPlane]?: Partial<DataPlane[Noun]> };
+const PLANTED: Record<string, { plant: (plane: DataPlane) => Planted; found: RegExp; from?: number }> = {
   'the least advanced follower leads': {
-    plant: (plane) => ({
-      cutStream: async (from, to) => {
-        const position = await plane.cutStream(from, to);
-        return position === null ? null : -position;
+    plant: ({ streams }) => ({
+      streams: {
+        cut: async (from, to) => {
+          const position = await streams.cut(from, to);
+          return position === null ? null : -position;
+        },
       },
     }),
     found: /acknowledged rows/,
     from: 51,
   },
   'commits wait for nobody': {
-    plant: () => ({ setQuorum: async () => {} }),
+    plant: () => ({ quorum: { set: async () => {} } }),
     found: /acknowledged rows|commits at/,
   },
   'a replica that is removed stays in the streams': {
-    plant: () => ({ stopStream: async () => {}, stopSending: async () => {} }),
+    plant: () => ({ streams: { stop: async () => {}, stopSending: async () => {} } }),
     found: /whose table is gone there|leftover|still on their way|rows that are there/,
   },
   'a new leader stays guarded': {
-    plant: (plane) => ({ setGuard: (node, ref, on) => (on ? plane.setGuard(node, ref, on) : Promise.resolve()) }),
+    plant: ({ replicas }) => ({
+      replicas: { setGuard: async (node, ref, on) => (on ? replicas.setGuard(node, ref, on) : undefined) },
+    }),
     found: /is not the leader|leads and is guarded/,
   },
   'a marker never arrives': {
-    plant: () => ({ awaitMarker: async () => false }),
+    plant: () => ({ markers: { arrives: async () => false } }),
     found: /there is no rest/,
   },
   'a marker has always arrived': {
-    plant: () => ({ awaitMarker: async () => true }),
+    plant: () => ({ markers: { arrives: async () => true } }),
     found: /whose table is gone there|acknowledged rows/,
   },
   'a swing waits for no follower': {
-    plant: (plane) => ({
-      swingLeader: (source, ref, swing) => plane.swingLeader(source, ref, { ...swing, followers: [] }),
+    plant: ({ hinges }) => ({
+      hinges: { swing: (source, ref, swing) => hinges.swing(source, ref, { ...swing, followers: [] }) },
     }),
     found: /acknowledged rows/,
     from: 31,
@@ -75,7 +81,7 @@ test.each(Object.entries(PLANTED))('a planted defect is found: %s', async (_name
   const sabotage = (world: SimWorld) => {
     world.wrap = (plane) => {
       const planted = plant(plane);
-      return new Proxy(plane, { get: (target, name: keyof DataPlane) => planted[name] ?? target[name] });
+      return eachNoun(plane, (noun) => overlaid(plane[noun], planted[noun] ?? {}));
     };
   };
   const problems: string[] = [];
@@ -83,6 +89,10 @@ test.each(Object.entries(PLANTED))('a planted defect is found: %s', async (_name
     problems.push(...(await simulate(scriptOf(seed, HOURS), sabotage)).problems);
   expect(problems[0]).toMatch(found);
 });
+
+function overlaid<T extends object>(calls: T, planted: Partial<T>): T {
+  return new Proxy(calls, { get: (target, name) => planted[name as keyof T] ?? target[name as keyof T] });
+}
 
 test('a failing script is shrunk to the events it needs', async () => {
   const asked = (world: SimWorld) => {

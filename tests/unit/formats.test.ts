@@ -60,15 +60,15 @@ async function worldOf(store: MemoryStore): Promise<World> {
   const plane = world.plane();
   for (const { table, partition } of allPartitions(view)) {
     for (const { node } of partition.replicas.filter((r) => r.state !== 'ready'))
-      await plane.createReplica(node, table, partition.pid);
+      await plane.replicas.create(node, table, partition.pid);
   }
   for (const { kind, input, began, ...record } of await unendedIn(store)) {
     if (kind !== 'change-leader' || began !== 'swing') continue;
     const { epoch } = record.data as LeaderData;
     const { tid, pid, from, to } = input as Record<'tid' | 'pid' | 'from' | 'to', number>;
     const table = view.tables.get(tid) as TableRecord;
-    await plane.createForward(from, to, table, pid, Number(epoch));
-    await plane.setGuard(to, { tid, pid }, false);
+    await plane.hinges.createForward(from, to, table, pid, Number(epoch));
+    await plane.replicas.setGuard(to, { tid, pid }, false);
   }
   const write = (await store.range('/')).map(({ key, value }) => ({ put: key, value }));
   await world.store.txn({ when: [], write });

@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
+import { OPERATION_KINDS } from '../../src/operations/registry.ts';
 import { findUnused } from './support/unused.ts';
 
 /**
@@ -164,6 +165,12 @@ function circles(): string[] {
 test('every folder has its arrows', () => {
   const folders = new Set(sources.map((file) => within(file).split('/')).flatMap(([a = '', b]) => (b ? [a] : [])));
   expect([...folders].filter((folder) => !(folder in ARROWS))).toEqual([]);
+});
+
+test('every kind of operation has a file of its own, and knows no other', () => {
+  const kinds = files('src/operations/kinds', /\.ts$/);
+  expect(kinds).toEqual([...OPERATION_KINDS.keys()].sort().map((kind) => `src/operations/kinds/${kind}.ts`));
+  expect(imports.filter((i) => kinds.includes(i.from) && kinds.includes(i.to)).map((i) => i.from)).toEqual([]);
 });
 
 test('nothing imports the program itself', () => {

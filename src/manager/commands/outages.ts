@@ -4,7 +4,7 @@ import type { NodeId } from '../../catalog/model.ts';
 import { haveAllBetween } from '../../catalog/quorum.ts';
 import { partitionKey, replicaOn, servedPartitions, tableName } from '../../catalog/view.ts';
 import { tideError } from '../../core/errors.ts';
-import { outageLock } from '../../operations/kinds/outage.ts';
+import { outageLock } from '../../operations/operation.ts';
 import { onlyHere } from '../guardian.ts';
 import { nodeById, readyTable, requirePartition } from '../lookups.ts';
 import { type CommandContext, requireLock } from './context.ts';

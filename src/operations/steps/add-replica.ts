@@ -1,6 +1,7 @@
 import { passes } from '../../catalog/apply-failures.ts';
 import type { NodeId } from '../../catalog/model.ts';
 import { partitionTable } from '../../catalog/names.ts';
+import { followersOf } from '../../catalog/quorum.ts';
 import { hasLeft, isOut, partitionKey, replicaOn } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { tideError } from '../../core/errors.ts';
@@ -16,7 +17,6 @@ import {
   endStream,
   failoverOf,
   partitionNow,
-  readyNodes,
   refOf,
   sendersTo,
   stopStream,
@@ -77,7 +77,7 @@ const claimReplica: Step<AddInput, CopyData> = {
 async function awaitClearing(c: Context): Promise<StepResult | null> {
   const { to } = c.input;
   const recovery = c.running().find((r) => r.kind === 'recover-node' && r.input.node === to);
-  if (!recovery || !(await c.plane.replicaExists(to, refOf(c)))) return null;
+  if (!recovery || !(await c.plane.replicas.exists(to, refOf(c)))) return null;
   return again(
     200,
     waitFor('lock', `operation ${recovery.id} (recover-node node ${to}) has yet to clear its place`, to),
@@ -90,21 +90,21 @@ async function awaitClearing(c: Context): Promise<StepResult | null> {
  */
 async function dropCopy(c: Context): Promise<StepResult | null> {
   const { to } = c.input;
-  if (isOut(c.view, to) || !(await c.plane.replicaExists(to, refOf(c)))) return null;
+  if (isOut(c.view, to) || !(await c.plane.replicas.exists(to, refOf(c)))) return null;
   // A target that was away when its copy was ended has still to be told; while it copies, the table cannot be
   // dropped.
   for (const other of sendersTo(c, to).filter((n) => c.alive(n))) await stopStream(c, other, to, refOf(c));
   const late = await awaitArrivals(c, to, sendersTo(c, to));
   if (late) return late;
-  await c.plane.dropReplica(to, refOf(c));
+  await c.plane.replicas.drop(to, refOf(c));
   return null;
 }
 
 const createReplicaTable: Step<AddInput, CopyData> = {
   name: 'create-replica-table',
-  done: (c) => c.plane.replicaExists(c.input.to, refOf(c)),
+  done: (c) => c.plane.replicas.exists(c.input.to, refOf(c)),
   run: async (c) => {
-    await c.plane.createReplica(c.input.to, tableOf(c), c.input.pid);
+    await c.plane.replicas.create(c.input.to, tableOf(c), c.input.pid);
     return DONE;
   },
   undo: unlessItCounts(async (c) => (await dropCopy(c)) ?? DONE),
@@ -135,9 +135,10 @@ async function connect(c: Context, other: NodeId): Promise<StepResult | null> {
  * CREATE SUBSCRIPTION.
  */
 async function slotBlocker(c: Context, other: NodeId) {
-  if ((await c.plane.hasStream(other, c.input.to)) && (await c.plane.hasStream(c.input.to, other))) return null;
+  if ((await c.plane.streams.exists(other, c.input.to)) && (await c.plane.streams.exists(c.input.to, other)))
+    return null;
   for (const node of [other, c.input.to]) {
-    const writer = await c.plane.oldestWriter(node);
+    const writer = await c.plane.sessions.oldestWriter(node);
     if (writer) {
       return again(500, {
         ...waitForTransaction(c.view.settings, node, writer, 'a replication slot starts when it ends'),
@@ -157,20 +158,20 @@ const copyRows: Step<AddInput, CopyData> = {
     const tooMuch = await requireMeans(c);
     if (tooMuch) return tooMuch;
     const [copied, total] = await Promise.all([
-      c.plane.replicaBytes(c.input.to, refOf(c)),
-      c.plane.replicaBytes(leader, refOf(c)),
+      c.plane.replicas.bytes(c.input.to, refOf(c)),
+      c.plane.replicas.bytes(leader, refOf(c)),
     ]);
-    const state = await c.plane.streamState(leader, c.input.to, refOf(c));
+    const state = await c.plane.streams.state(leader, c.input.to, refOf(c));
     c.progress(state === 'ready' ? total : Math.min(copied, total), total);
     if (state === 'ready') return DONE;
     if (state === 'none') return beginCopy(c, leader);
-    if (!(await c.plane.isWhole(leader, c.input.to))) return regainStream(c);
+    if (!(await c.plane.streams.isWhole(leader, c.input.to))) return regainStream(c);
     await rememberCopy(c, leader);
     // A quiet stream hands over only when something passes through it.
-    await c.plane.writeMarker(leader);
+    await c.plane.markers.write(leader);
     const failure = failedCopy(c, leader);
     if (failure) return failure;
-    const writer = await c.plane.oldestWriter(leader);
+    const writer = await c.plane.sessions.oldestWriter(leader);
     if (writer) {
       return again(300, {
         ...waitForTransaction(c.view.settings, leader, writer, "the copy's snapshot may have to wait for it"),
@@ -184,7 +185,7 @@ const copyRows: Step<AddInput, CopyData> = {
     const slot = c.data.copySlot;
     // First the receiver, which would make its slot again; one that has gone has not taken its slot along.
     await endStream(c, leader, c.input.to);
-    if (slot !== undefined && !isOut(c.view, leader)) await c.plane.dropSlot(leader, slot);
+    if (slot !== undefined && !isOut(c.view, leader)) await c.plane.slots.drop(leader, slot);
     return (await endOutCopy(c)) ?? DONE;
   }),
 };
@@ -229,7 +230,7 @@ async function requireMeans(c: Context): Promise<StepResult | null> {
 async function isFed(c: Context): Promise<boolean> {
   const { leader } = partitionNow(c);
   const { to } = c.input;
-  return (await c.plane.isWhole(leader, to)) && (await c.plane.streamState(leader, to, refOf(c))) === 'ready';
+  return (await c.plane.streams.isWhole(leader, to)) && (await c.plane.streams.state(leader, to, refOf(c))) === 'ready';
 }
 
 /**
@@ -239,11 +240,11 @@ async function isFed(c: Context): Promise<boolean> {
 async function regainStream(c: Context): Promise<StepResult> {
   const { leader } = partitionNow(c);
   const { to } = c.input;
-  const whole = await c.plane.isWhole(leader, to);
+  const whole = await c.plane.streams.isWhole(leader, to);
   // Asked in the moment in which it would go on, and until another leads.
   if (isOut(c.view, leader) || failoverOf(c, leader))
     return again(100, waitFor('node', `node ${leader}, which leads, is failed over`, leader));
-  if (!whole && (await c.plane.resumeStream(leader, to))) return again(20);
+  if (!whole && (await c.plane.streams.resume(leader, to))) return again(20);
   return giveUp(tideError('STREAM_LOST', { from: leader, to }));
 }
 
@@ -253,19 +254,19 @@ async function beginCopy(c: Context, leader: NodeId): Promise<StepResult> {
   const noRoom = await awaitRoom(c, c.input.to);
   if (noRoom) return noRoom;
   // Asked for before: once the copy runs, a target that goes silent must not keep its slot's name to itself.
-  const copySlot = await c.plane.copySlot(leader, c.input.to, refOf(c));
+  const copySlot = await c.plane.slots.ofCopy(leader, c.input.to, refOf(c));
   await c.remember({ copyFrom: leader });
   // Given up before, for what had been on its way: all that is over with the copy.
   if (stateOn(c) === 'stale')
     await c.commit({ kind: 'replica-changed', ...refOf(c), node: c.input.to, state: 'joining' });
-  await c.plane.startStreams(leader, c.input.to, [refOf(c)], true);
+  await c.plane.streams.start(leader, c.input.to, [refOf(c)], true);
   await c.remember({ copySlot });
   return again(100, waitFor('copy', 'the copy starts', c.input.to));
 }
 
 async function rememberCopy(c: Context, leader: NodeId): Promise<void> {
   if (c.data.copySlot !== undefined) return;
-  await c.remember({ copySlot: await c.plane.copySlot(leader, c.input.to, refOf(c)) });
+  await c.remember({ copySlot: await c.plane.slots.ofCopy(leader, c.input.to, refOf(c)) });
 }
 
 /**
@@ -285,10 +286,10 @@ const catchUp: Step<AddInput, CopyData> = {
     const leader = partitionNow(c).leader;
     const lost = await requireFed(c);
     if (lost) return lost;
-    const bytes = await c.plane.replicaBytes(c.input.to, refOf(c));
+    const bytes = await c.plane.replicas.bytes(c.input.to, refOf(c));
     c.progress(bytes, bytes);
-    const marker = await c.plane.writeMarker(leader);
-    if (await c.plane.awaitMarker(c.input.to, leader, marker, 2_000)) return DONE;
+    const marker = await c.plane.markers.write(leader);
+    if (await c.plane.markers.arrives(c.input.to, leader, marker, 2_000)) return DONE;
     return again(200, waitFor('lag', `node ${c.input.to} has not caught up with node ${leader}`, c.input.to));
   },
   undo: nothingToUndo('waiting changes nothing'),
@@ -297,15 +298,15 @@ const catchUp: Step<AddInput, CopyData> = {
 /** Null once the streams are there; else what has to be waited for. */
 async function joinFollowers(c: Context): Promise<StepResult | null> {
   const { to } = c.input;
-  for (const other of readyNodes(partitionNow(c)).filter((n) => n !== to && c.alive(n))) {
+  for (const other of followersOf(partitionNow(c), to).filter((n) => c.alive(n))) {
     // What the leader sends it must never be begun anew here: what came meanwhile would be missing for ever,
     // and it would count.
     const isLeader = other === partitionNow(c).leader;
     // It may have been away when the nodes were connected, and be back now.
     const slow = isLeader ? await connectStream(c, to, other) : await connect(c, other);
     if (slow) return slow;
-    await c.plane.startStreams(to, other, [refOf(c)], false);
-    if (!isLeader) await c.plane.startStreams(other, to, [refOf(c)], false);
+    await c.plane.streams.start(to, other, [refOf(c)], false);
+    if (!isLeader) await c.plane.streams.start(other, to, [refOf(c)], false);
   }
   return null;
 }

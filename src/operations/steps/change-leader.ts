@@ -10,7 +10,7 @@ import { pauseLimit } from '../pause-budget.ts';
 import type { HingeTarget, PartitionRef } from '../ports.ts';
 import { waitFor, waitForTransaction } from '../waiting.ts';
 import { pointPastDead } from './hinges.ts';
-import { connectStream, partitionNow, readyNodes, refOf, tableOf } from './partition.ts';
+import { connectStream, partitionNow, refOf, tableOf } from './partition.ts';
 import { backOff, budgetAt, nearlyCaughtUp, oldHolder, type Place } from './patience.ts';
 import { protectPartition, withdrawDemands } from './protect.ts';
 
@@ -76,12 +76,13 @@ const connectTarget: Step<LeaderInput, LeaderData> = {
     // A replica that was removed while this node was away is still in its stream there: rows would come to a
     // table that is gone.
     for (const { id } of connectedNodes(c.view)) {
-      if (id !== c.input.to && !replicaOn(partitionNow(c), id)) await c.plane.stopSending(c.input.to, id, refOf(c));
+      if (id !== c.input.to && !replicaOn(partitionNow(c), id))
+        await c.plane.streams.stopSending(c.input.to, id, refOf(c));
     }
-    for (const follower of readyNodes(partitionNow(c)).filter((n) => n !== c.input.to)) {
+    for (const follower of followersOf(partitionNow(c), c.input.to)) {
       const broken = await connectStream(c, c.input.to, follower);
       if (broken) return broken;
-      await c.plane.startStreams(c.input.to, follower, [refOf(c)], false);
+      await c.plane.streams.start(c.input.to, follower, [refOf(c)], false);
     }
     return DONE;
   },
@@ -96,17 +97,17 @@ const connectTarget: Step<LeaderInput, LeaderData> = {
 async function leadTargetToSource(c: Context): Promise<StepResult | null> {
   const source = must(begun(c), 'source');
   const { to } = c.input;
-  const aim = await c.plane.readHinge(to, refOf(c));
+  const aim = await c.plane.hinges.read(to, refOf(c));
   if (aim?.kind !== 'node' || aim.node === source) return null;
   const others = isOut(c.view, aim.node) ? 'are-ended' : undefined;
   const way = { kind: 'node', node: source } as const;
   const place = placeOf(c, 'connect-target', to);
   const wait = others ? null : await oldHolder(c, place, IN_USE);
   if (wait) return wait;
-  const attempt = await c.plane.pointHinge(to, tableOf(c), c.input.pid, way, budgetAt(c, place), others);
+  const attempt = await c.plane.hinges.point(to, tableOf(c), c.input.pid, way, budgetAt(c, place), others);
   await c.pause({ ...refOf(c), node: to, purpose: 'hinge', outcome: attempt.outcome, pauseMs: attempt.pauseMs });
   if (attempt.outcome === 'done') return null;
-  if (others) await c.plane.endHolders(to, refOf(c));
+  if (others) await c.plane.sessions.endHolders(to, refOf(c));
   return backOff(c, place, 'lock');
 }
 
@@ -117,7 +118,7 @@ async function leadTargetToSource(c: Context): Promise<StepResult | null> {
  */
 async function leaveDeadBehind(c: Context): Promise<StepResult | null> {
   const source = must(begun(c), 'source');
-  const followers = readyNodes(partitionNow(c)).filter((n) => n !== source && n !== c.input.to);
+  const followers = followersOf(partitionNow(c), source).filter((n) => n !== c.input.to);
   const dead = followers.filter((n) => !c.alive(n));
   if (dead.length === 0) return null;
   const late = await protectPartition(c, source, { without: dead });
@@ -126,8 +127,8 @@ async function leaveDeadBehind(c: Context): Promise<StepResult | null> {
     // Before it is sent no more: cut off in between and back by then, it would count as having what it was
     // not sent.
     await c.commit({ kind: 'replica-changed', ...refOf(c), node, state: 'stale' });
-    await c.plane.stopSending(source, node, refOf(c));
-    await c.plane.stopSending(c.input.to, node, refOf(c));
+    await c.plane.streams.stopSending(source, node, refOf(c));
+    await c.plane.streams.stopSending(c.input.to, node, refOf(c));
     await c.event(
       'replica-stale',
       `${partitionKey(c.input.tid, c.input.pid)} on node ${node} does not answer and will be copied again`,
@@ -154,8 +155,8 @@ const prepareForward: Step<LeaderInput, LeaderData> = {
   run: async (c) => {
     const source = must(begun(c), 'source');
     await c.claim({ kind: 'forward', node: source, name: forwardName(c.input.tid, c.input.pid, epochOf(c)) });
-    await c.plane.createForward(source, c.input.to, tableOf(c), c.input.pid, epochOf(c));
-    await c.plane.setGuard(c.input.to, refOf(c), false);
+    await c.plane.hinges.createForward(source, c.input.to, tableOf(c), c.input.pid, epochOf(c));
+    await c.plane.replicas.setGuard(c.input.to, refOf(c), false);
     return DONE;
   },
   undo: async (c) => {
@@ -163,8 +164,8 @@ const prepareForward: Step<LeaderInput, LeaderData> = {
     if (source === undefined) return DONE;
     const { to } = c.input;
     const follows = replicaOn(partitionNow(c), to) !== undefined && partitionNow(c).leader !== to;
-    if (follows && !isOut(c.view, to)) await c.plane.setGuard(to, refOf(c), true);
-    if (!isOut(c.view, source)) await c.plane.dropForward(source, refOf(c), epochOf(c));
+    if (follows && !isOut(c.view, to)) await c.plane.replicas.setGuard(to, refOf(c), true);
+    if (!isOut(c.view, source)) await c.plane.hinges.dropForward(source, refOf(c), epochOf(c));
     return DONE;
   },
 };
@@ -174,7 +175,7 @@ const swing: Step<LeaderInput, LeaderData> = {
   noReturn: true,
   done: async (c) => {
     if (notMine(c) || hasSwung(c)) return true;
-    const target = await c.plane.readHinge(must(begun(c), 'source'), refOf(c));
+    const target = await c.plane.hinges.read(must(begun(c), 'source'), refOf(c));
     return target !== null && target.kind === 'forward' && target.epoch === epochOf(c);
   },
   run: async (c) => {
@@ -192,7 +193,7 @@ const swing: Step<LeaderInput, LeaderData> = {
     if (mayNotSwing(c, source)) return leaveUnswung(c, source);
     const followers = followersOf(partitionNow(c), source);
     const budgetMs = budgetAt(c, place);
-    const attempt = await c.plane.swingLeader(source, refOf(c), { epoch: epochOf(c), followers, budgetMs });
+    const attempt = await c.plane.hinges.swing(source, refOf(c), { epoch: epochOf(c), followers, budgetMs });
     await c.pause({ ...refOf(c), node: source, purpose: 'leader', outcome: attempt.outcome, pauseMs: attempt.pauseMs });
     if (attempt.outcome === 'done') return DONE;
     return await backOff(c, place, attempt.why === 'lag' ? 'lag' : 'lock');
@@ -227,11 +228,11 @@ async function leaveUnswung(c: Context, source: NodeId): Promise<StepResult> {
 async function lagging(c: Context, place: Place, followers: readonly NodeId[]): Promise<StepResult | null> {
   const source = place.node;
   const budgetMs = budgetAt(c, place);
-  const marker = await c.plane.writeMarker(source);
+  const marker = await c.plane.markers.write(source);
   const beganMs = c.clock.nowMs();
   const checks = followers.map(async (node) => {
     const mayTakeMs = pauseLimit(c.view.settings) / 3;
-    const arrived = await c.plane.awaitMarker(node, source, marker, mayTakeMs).catch(passingAsFalse);
+    const arrived = await c.plane.markers.arrives(node, source, marker, mayTakeMs).catch(passingAsFalse);
     return { node, tookMs: arrived ? c.clock.nowMs() - beganMs : Infinity };
   });
   const late = (await Promise.all(checks)).filter(({ tookMs }) => tookMs > budgetMs / 3);
@@ -256,7 +257,7 @@ const publishLeader: Step<LeaderInput, LeaderData> = {
   run: async (c) => {
     if (!hasSwung(c)) await c.commit({ kind: 'leader-changed', ...refOf(c), leader: c.input.to });
     // Before its event: a node that does not answer is asked again.
-    if (!isOut(c.view, c.input.to)) await c.remember({ mark: await c.plane.snapshotMark(c.input.to) });
+    if (!isOut(c.view, c.input.to)) await c.remember({ mark: await c.plane.sessions.snapshotMark(c.input.to) });
     await c.event(
       'leader-changed',
       `${partitionKey(c.input.tid, c.input.pid)}: node ${begun(c)} → node ${c.input.to}`,
@@ -278,14 +279,14 @@ function settle(
     done: async (c) => {
       // A node that is out has its hinges pointed when it returns.
       if (begun(c) === undefined || superseded(c) || isOut(c.view, at(c))) return true;
-      const target = await c.plane.readHinge(at(c), refOf(c));
+      const target = await c.plane.hinges.read(at(c), refOf(c));
       return target !== null && target.kind === to(c).kind;
     },
     run: async (c) => {
       const place = placeOf(c, name, at(c));
       const { mark } = c.data;
       // Nobody marked a target that was out then: its sessions had ended.
-      const [older] = mark === undefined ? [] : await c.plane.olderSnapshots(c.input.to, mark);
+      const [older] = mark === undefined ? [] : await c.plane.sessions.olderSnapshots(c.input.to, mark);
       if (older)
         return again(
           100,
@@ -298,7 +299,7 @@ function settle(
         );
       const wait = await oldHolder(c, place, IN_USE);
       if (wait) return wait;
-      const attempt = await c.plane.pointHinge(at(c), tableOf(c), c.input.pid, to(c), budgetAt(c, place));
+      const attempt = await c.plane.hinges.point(at(c), tableOf(c), c.input.pid, to(c), budgetAt(c, place));
       await c.pause({ ...refOf(c), node: at(c), purpose: 'hinge', outcome: attempt.outcome, pauseMs: attempt.pauseMs });
       return attempt.outcome === 'done' ? DONE : backOff(c, place, 'lock');
     },
@@ -330,7 +331,7 @@ const repointSource: Step<LeaderInput, LeaderData> = {
 async function isForwarded(c: Context): Promise<boolean> {
   const source = must(begun(c), 'source');
   if (isOut(c.view, source) || partitionNow(c).leader === source) return false;
-  const target = await c.plane.readHinge(source, refOf(c));
+  const target = await c.plane.hinges.read(source, refOf(c));
   return target?.kind === 'forward' && target.epoch === epochOf(c);
 }
 
@@ -338,7 +339,7 @@ const dropForward: Step<LeaderInput, LeaderData> = {
   name: 'drop-forward',
   done: async (c) => begun(c) === undefined || isOut(c.view, must(begun(c), 'source')),
   run: async (c) => {
-    await c.plane.dropForward(must(begun(c), 'source'), refOf(c), epochOf(c));
+    await c.plane.hinges.dropForward(must(begun(c), 'source'), refOf(c), epochOf(c));
     return DONE;
   },
   undo: nothingToUndo('behind the point of no return'),

@@ -20,7 +20,7 @@ export async function pointPast(
 ): Promise<StepResult | null> {
   const staying = connectedNodes(c.view).filter((n) => !leaving.includes(n.id) && n.state !== 'joining');
   for (const { id } of staying.filter((n) => c.alive(n.id))) {
-    const hinges = await c.plane.readHinges(id);
+    const hinges = await c.plane.hinges.readAll(id);
     for (const { table, partition } of allPartitions(c.view)) {
       const target = hinges.get(partitionTable(partition.tid, partition.pid));
       const { leader } = partition;
@@ -31,7 +31,7 @@ export async function pointPast(
       const late = await oldHolder(c, place, `a hinge that leads to node ${target.node} is in use`);
       if (late) return late;
       const to = { kind: 'node', node: leader } as const;
-      const attempt = await c.plane.pointHinge(id, table, partition.pid, to, budgetAt(c, place));
+      const attempt = await c.plane.hinges.point(id, table, partition.pid, to, budgetAt(c, place));
       if (attempt.outcome !== 'done') return backOff(c, place, 'lock');
     }
   }
@@ -50,13 +50,13 @@ export async function pointPastDead(
   const table = must(c.view.tables.get(ref.tid), `table ${ref.tid}`);
   const { leader } = must(partitionOf(c.view, ref.tid, ref.pid), `partition ${ref.pid}`);
   // One that is out turns its own before anybody reaches it.
-  if (!isOut(c.view, leader) && (await c.plane.readHinge(leader, ref))?.kind !== 'local')
+  if (!isOut(c.view, leader) && (await c.plane.hinges.read(leader, ref))?.kind !== 'local')
     return waitFor('lock', `node ${leader}, which is to lead, has not opened yet`, leader);
   const to = { kind: 'node', node: leader } as const;
   // Who goes through it waits for a node that is out.
-  const attempt = await c.plane.pointHinge(at, table, ref.pid, to, c.view.settings['move.max_pause'], 'are-ended');
+  const attempt = await c.plane.hinges.point(at, table, ref.pid, to, c.view.settings['move.max_pause'], 'are-ended');
   if (attempt.outcome === 'done') return null;
-  await c.plane.endHolders(at, ref);
+  await c.plane.sessions.endHolders(at, ref);
   return waitFor('lock', `a hinge on node ${at} that leads to a node that is out is in use`, at);
 }
 

@@ -1,14 +1,6 @@
+import { haveInCommon } from '../../catalog/holders.ts';
 import type { NodeId, Partition, TableRecord } from '../../catalog/model.ts';
-import {
-  allPartitions,
-  connectedNodes,
-  fedThrough,
-  hasLeft,
-  isOut,
-  partitionOf,
-  replicaOn,
-  servedBy,
-} from '../../catalog/view.ts';
+import { connectedNodes, fedThrough, isGone, isOut, partitionOf, replicaOn, servedBy } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import { tideError } from '../../core/errors.ts';
 import { again, type OperationRecord, type StepContext, type StepResult } from '../operation.ts';
@@ -29,11 +21,6 @@ export function refOf(c: StepContext<PartitionRef>): PartitionRef {
   return { tid: c.input.tid, pid: c.input.pid };
 }
 
-/** Nodes whose replica is in step with the leader, the leader included. */
-export function readyNodes(partition: Partition): NodeId[] {
-  return partition.replicas.filter((r) => r.state === 'ready').map((r) => r.node);
-}
-
 /**
  * The node's followers are being compared by how far they have come in its streams: it is not said to be out
  * yet.
@@ -50,7 +37,7 @@ export function failoverOf(c: StepContext<unknown>, node: NodeId): OperationReco
 export async function stopStream(c: StepContext<unknown>, from: NodeId, to: NodeId, ref: PartitionRef): Promise<void> {
   const failover = failoverOf(c, from);
   if (failover) throw tideError('BUSY', { what: `node ${from}`, operation: failover.id });
-  await c.plane.stopStream(from, to, ref);
+  await c.plane.streams.stop(from, to, ref);
 }
 
 /**
@@ -61,7 +48,7 @@ export async function endStream(c: StepContext<PartitionRef>, from: NodeId, to: 
   if (isOut(c.view, from)) return;
   const leads = partitionNow(c).leader === to && !isOut(c.view, to);
   if (c.alive(to) || leads) await stopStream(c, from, to, refOf(c));
-  else await c.plane.stopSending(from, to, refOf(c));
+  else await c.plane.streams.stopSending(from, to, refOf(c));
 }
 
 const ARRIVAL_MS = 2_000;
@@ -89,15 +76,15 @@ export async function awaitArrivals(
   senders: readonly NodeId[],
 ): Promise<StepResult | null> {
   for (const from of senders) {
-    if (from === to || !(await c.plane.hasStream(from, to))) continue;
+    if (from === to || !(await c.plane.streams.exists(from, to))) continue;
     if (!c.alive(from)) {
       const text = `node ${from} is away, and rows that it wrote may still have to come to node ${to}`;
       return again(500, waitFor('node', text, from));
     }
-    const marker = await c.plane.writeMarker(from);
-    if (await c.plane.awaitMarker(to, from, marker, ARRIVAL_MS)) continue;
+    const marker = await c.plane.markers.write(from);
+    if (await c.plane.markers.arrives(to, from, marker, ARRIVAL_MS)) continue;
     // Its slot went while the receiver was out: nothing comes from there any more.
-    if (!(await c.plane.isWhole(from, to))) continue;
+    if (!(await c.plane.streams.isWhole(from, to))) continue;
     return again(200, waitFor('lag', `rows that node ${from} wrote are still on their way to node ${to}`, to));
   }
   return null;
@@ -108,7 +95,7 @@ export async function awaitArrivals(
  * no more before it is made anew.
  */
 export async function connectStream(c: StepContext<unknown>, from: NodeId, to: NodeId): Promise<StepResult | null> {
-  if (await c.plane.connectPair(from, to, () => fedThrough(c.view, from, to).length > 0)) return null;
+  if (await c.plane.streams.connect(from, to, () => fedThrough(c.view, from, to).length > 0)) return null;
   const text = `the stream from node ${from} to node ${to} is broken, and what it fed is given up first`;
   return again(500, waitFor('node', text, to));
 }
@@ -125,7 +112,7 @@ export async function endOutStreams(
 ): Promise<StepResult | null> {
   for (const id of senders.filter((n) => n !== to && isOut(c.view, n))) {
     if (!servedBy(c.view, id).some((p) => replicaOn(p, to)?.state === 'ready'))
-      await c.plane.disconnectPair(id, to, id);
+      await c.plane.streams.disconnect(id, to, id);
     else return again(200, waitFor('node', `node ${id} is out, and node ${to} may be who leads in its place`, id));
   }
   return null;
@@ -139,21 +126,14 @@ export async function endOutStreams(
  */
 export async function disconnectIdlePairs(c: StepContext<unknown>, node: NodeId): Promise<void> {
   for (const other of connectedNodes(c.view)) {
-    if (other.id === node || pairNeeded(c, node, other.id)) continue;
-    const gone = [node, other.id].filter((n) => isOut(c.view, n) || hasLeft(c.view, n));
+    if (other.id === node || haveInCommon(c.view, node, other.id)) continue;
+    const gone = [node, other.id].filter((n) => isGone(c.view, n));
     if (gone.length === 2 || (gone.length === 0 && !c.alive(other.id))) continue;
     for (const side of [node, other.id].filter((n) => c.alive(n) && !gone.includes(n))) await c.settleQuorum(side);
-    if (pairNeeded(c, node, other.id)) continue;
+    if (haveInCommon(c.view, node, other.id)) continue;
     await Promise.all([
-      c.plane.disconnectPair(node, other.id, gone[0]),
-      c.plane.disconnectPair(other.id, node, gone[0]),
+      c.plane.streams.disconnect(node, other.id, gone[0]),
+      c.plane.streams.disconnect(other.id, node, gone[0]),
     ]);
   }
-}
-
-function pairNeeded(c: StepContext<unknown>, a: NodeId, b: NodeId): boolean {
-  for (const { partition } of allPartitions(c.view)) {
-    if (replicaOn(partition, a) && replicaOn(partition, b)) return true;
-  }
-  return false;
 }

@@ -40,7 +40,7 @@ export async function oldHolder(
   place: Place,
   why: string,
 ): Promise<StepResult | null> {
-  const [oldest] = await c.plane.lockHolders(place.node, place);
+  const [oldest] = await c.plane.sessions.lockHolders(place.node, place);
   if (!oldest || !isTooOld(c.view.settings, budgetAt(c, place), oldest.ageMs)) return null;
   const before = patienceAt(c, place);
   const after = afterMeeting(before, oldest, c.clock.nowMs());

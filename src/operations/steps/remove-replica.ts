@@ -77,11 +77,12 @@ const stopStreams: Step<RemoveInput, RemoveData> = {
 const dropRows: Step<RemoveInput, RemoveData> = {
   name: 'drop-rows',
   // On a node that is out the rows are removed when it returns.
-  done: async (c) => keeps(c) || isOut(c.view, c.input.from) || !(await c.plane.replicaExists(c.input.from, refOf(c))),
+  done: async (c) =>
+    keeps(c) || isOut(c.view, c.input.from) || !(await c.plane.replicas.exists(c.input.from, refOf(c))),
   run: async (c) => {
     const late = await awaitArrivals(c, c.input.from, sendersTo(c, c.input.from));
     if (late) return late;
-    await c.plane.dropReplica(c.input.from, refOf(c));
+    await c.plane.replicas.drop(c.input.from, refOf(c));
     return DONE;
   },
   undo: nothingToUndo('behind the point of no return'),

@@ -49,7 +49,7 @@ export async function requireLittleWal(
   to: NodeId,
   copySlot: string | null,
 ): Promise<StepResult | null> {
-  const keptBytes = await c.plane.keptWal(from, to, copySlot);
+  const keptBytes = await c.plane.slots.keptWal(from, to, copySlot);
   const disk = diskOf(c.load, from);
   const capBytes = moveCapBytes(c.view.settings, disk);
   const isFull = disk !== null && diskState(disk, c.view.settings) === 'full';

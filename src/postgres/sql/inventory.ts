@@ -3,7 +3,8 @@ import { must } from '../../core/assert.ts';
 import type { Inventory, InventoryKind } from '../../manager/ports.ts';
 import { ident, qualified, type Sql } from './client.ts';
 import { dropServerNamed } from './hinge.ts';
-import { dropSlot, dropSubscriptionSql } from './mesh.ts';
+import { dropSlot } from './slots.ts';
+import { dropSubscriptionSql } from './subscription.ts';
 
 /**
  * Everything of pgtide's kind in a server, whoever it belongs to. Slots of running table synchronisations are

@@ -4,13 +4,13 @@ import { subscriptionName } from '../../catalog/names.ts';
 import { NO_QUORUM } from '../../catalog/quorum.ts';
 import { tideError } from '../../core/errors.ts';
 import { literal, type Sql } from './client.ts';
-import { writeMarker } from './mesh.ts';
+import { writeMarker } from './marker.ts';
 
 /**
  * A quorum as PostgreSQL takes it (manual, 19.6.2). A walsender is known there by the application name of its
  * subscriber, which is the subscription's name.
  */
-export function quorumText(node: NodeId, { count, nodes }: Quorum): string {
+function quorumText(node: NodeId, { count, nodes }: Quorum): string {
   if (count === 0) return '';
   return `ANY ${count} (${nodes.map((n) => subscriptionName(node, n)).join(', ')})`;
 }

@@ -3,7 +3,7 @@ import { subscriptionName } from '../../catalog/names.ts';
 import type { ReceivedStream } from '../../manager/ports.ts';
 import type { Address } from '../connect.ts';
 import { ident, literal, type Sql } from './client.ts';
-import { createSubscription, dropSubscriptionSql } from './mesh.ts';
+import { createSubscription, dropSubscriptionSql } from './subscription.ts';
 
 /**
  * PostgreSQL begins a stream that has ended again when its clock is `wal_retrieve_retry_interval` past the

@@ -158,19 +158,19 @@ async function begin(world: SimWorld, script: Script): Promise<void> {
   const table = tableRecord(tid, 'acct', replicas, placement);
   const plane = new FakePlane(world.cluster, async (_label, change) => change());
   for (const id of ids) {
-    await plane.bootstrap(id);
-    for (const other of ids) if (other !== id) await plane.ensureServer(id, other);
+    await plane.nodes.bootstrap(id);
+    for (const other of ids) if (other !== id) await plane.hinges.ensureServer(id, other);
   }
   for (const partition of table.partitions) {
-    for (const a of partition.replicas) await plane.createReplica(a.node, table, partition.pid);
+    for (const a of partition.replicas) await plane.replicas.create(a.node, table, partition.pid);
     for (const a of partition.replicas) {
       for (const b of partition.replicas.filter((r) => r.node !== a.node)) {
-        await plane.connectPair(a.node, b.node, () => false);
-        await plane.startStreams(a.node, b.node, [partition], false);
+        await plane.streams.connect(a.node, b.node, () => false);
+        await plane.streams.start(a.node, b.node, [partition], false);
       }
     }
   }
-  for (const id of ids) await plane.createParent(id, table);
+  for (const id of ids) await plane.parents.create(id, table);
   await catalog.commit([{ kind: 'table-added', table: { ...table, state: 'ready' } }]);
   world.say(
     `${ids.length} nodes; ${table.partitions.map((p) => partitionTable(tid, p.pid)).join(', ')} on ${replicas} each`,

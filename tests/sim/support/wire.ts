@@ -3,76 +3,55 @@ import { subscriptionName } from '../../../src/catalog/names.ts';
 import { tideError } from '../../../src/core/errors.ts';
 import type { InspectedTable, Inspector, InventoryKind } from '../../../src/manager/ports.ts';
 import type { DataPlane } from '../../../src/operations/ports.ts';
-import { type Effect, FakePlane } from '../../unit/operations/support/fake-plane.ts';
+import { FakePlane } from '../../unit/operations/support/fake-plane.ts';
+import type { Effect } from '../../unit/operations/support/fake-server.ts';
 import type { ManagerProcess } from './manager-process.ts';
 import type { SimWorld } from './world.ts';
 
 /** Which nodes a call asks, by the place of the node among its arguments. */
-const ASKED: Record<keyof DataPlane, readonly number[]> = {
-  bootstrap: [0],
-  useOwnRoles: [0],
-  weakenClients: [0],
-  ensureServer: [0],
-  dropServer: [0],
-  createParent: [0],
-  parentExists: [0],
-  dropParent: [0],
-  createReplica: [0],
-  replicaExists: [0],
-  dropReplica: [0],
-  setGuard: [0],
-  replicaBytes: [0],
-  connectPair: [0, 1],
-  hasStream: [1],
-  isWhole: [0, 1],
-  disconnectPair: [0, 1],
-  published: [0],
-  streams: [0, 1],
-  streamState: [0, 1],
-  startStreams: [0, 1],
-  stopStream: [0, 1],
-  stopSending: [0],
-  writeMarker: [0],
-  awaitMarker: [0],
-  readHinge: [0],
-  readHinges: [0],
-  createForward: [0],
-  dropForward: [0],
-  swingLeader: [0],
-  pointHinge: [0],
-  cutStream: [1],
-  resumeStream: [0, 1],
-  renewStream: [0, 1],
-  dropSenders: [0],
-  localData: [0],
-  listReplicas: [0],
-  dropLooseForwards: [0],
-  endHolders: [0],
-  lockHolders: [0],
-  olderSnapshots: [0],
-  oldestWriter: [0],
-  copySlot: [0, 1],
-  dropSlot: [0],
-  keptWal: [0],
-  snapshotMark: [0],
-  readQuorum: [0],
-  setQuorum: [0],
-  refusals: [0],
-  refuseWrites: [0],
-  takeWrites: [0],
+const ASKED: { [Noun in keyof DataPlane]: Record<keyof DataPlane[Noun], readonly number[]> } = {
+  nodes: { bootstrap: [0], useOwnRoles: [0], weakenClients: [0], localData: [0] },
+  parents: { create: [0], exists: [0], drop: [0] },
+  replicas: { create: [0], exists: [0], drop: [0], setGuard: [0], bytes: [0], list: [0] },
+  hinges: {
+    read: [0],
+    readAll: [0],
+    point: [0],
+    swing: [0],
+    createForward: [0],
+    dropForward: [0],
+    dropLooseForwards: [0],
+    ensureServer: [0],
+    dropServer: [0],
+  },
+  streams: {
+    connect: [0, 1],
+    disconnect: [0, 1],
+    exists: [1],
+    isWhole: [0, 1],
+    published: [0],
+    states: [0, 1],
+    state: [0, 1],
+    start: [0, 1],
+    stop: [0, 1],
+    stopSending: [0],
+    cut: [1],
+    resume: [0, 1],
+    renew: [0, 1],
+    dropSenders: [0],
+  },
+  slots: { ofCopy: [0, 1], keptWal: [0], drop: [0] },
+  markers: { write: [0], arrives: [0] },
+  quorum: { read: [0], set: [0], refusals: [0], refuseWrites: [0], takeWrites: [0] },
+  sessions: { lockHolders: [0], endHolders: [0], oldestWriter: [0], snapshotMark: [0], olderSnapshots: [0] },
 };
+const NOUNS = Object.keys(ASKED) as (keyof DataPlane)[];
 /** The node that is gone is not asked. */
 const GONE = 2;
 
-const PAIRED = new Set<keyof DataPlane>([
-  'connectPair',
-  'disconnectPair',
-  'startStreams',
-  'stopStream',
-  'stopSending',
-  'resumeStream',
-  'renewStream',
-]);
+const QUEUES = new Set(
+  ['connect', 'disconnect', 'start', 'stop', 'stopSending', 'resume', 'renew'].map((name) => `streams.${name}`),
+);
 
 const LOOK_MS = 250;
 const STATEMENT_MS = 15_000;
@@ -88,20 +67,32 @@ export interface Wire {
 /** The way from a manager to the servers: it takes time, is cut, and loses answers. */
 export function planeThrough(wire: Wire): DataPlane {
   const plane = new FakePlane(wire.world.cluster, effectThrough(wire));
-  return new Proxy(plane, {
-    get: (target, name: keyof DataPlane) => {
-      const places = ASKED[name];
+  return eachNoun(plane, (noun) => callsThrough(wire, noun, plane[noun]));
+}
+
+/** A plane whose nouns are those of another, each made into something else. */
+export function eachNoun(plane: DataPlane, make: (noun: keyof DataPlane) => object): DataPlane {
+  return { ...plane, ...Object.fromEntries(NOUNS.map((noun) => [noun, make(noun)])) };
+}
+
+type Call = (...args: unknown[]) => Promise<unknown>;
+
+function callsThrough<Noun extends keyof DataPlane>(wire: Wire, noun: Noun, calls: DataPlane[Noun]): DataPlane[Noun] {
+  return new Proxy(calls, {
+    get: (target, name: keyof DataPlane[Noun] & string) => {
+      const places = ASKED[noun][name];
+      const called = `${noun}.${name}`;
       return async (...args: unknown[]) => {
-        const asked = places.filter((place) => name !== 'disconnectPair' || args[place] !== args[GONE]);
+        const asked = places.filter((place) => called !== 'streams.disconnect' || args[place] !== args[GONE]);
         const nodes = asked.map((place) => args[place] as NodeId);
-        const call = () => (target[name] as (...a: unknown[]) => Promise<unknown>).apply(target, args);
+        const call = () => (target[name] as Call).apply(target, args);
         // Whoever works on a stream queues for it at the moment of the call; what it changes there is reached
         // by itself.
-        const begun = PAIRED.has(name) ? call() : null;
+        const begun = QUEUES.has(called) ? call() : null;
         begun?.catch(() => {});
         for (const node of nodes) await reach(wire, node);
         const result = await (begun ?? call());
-        if (name === 'renewStream' && result === true) wire.world.count('streams renewed');
+        if (called === 'streams.renew' && result === true) wire.world.count('streams renewed');
         for (const node of nodes) await answer(wire, node);
         return result;
       };

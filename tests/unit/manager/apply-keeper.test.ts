@@ -6,7 +6,7 @@ import { Promotions } from '../../../src/manager/promotions.ts';
 import { replicationFindings, replicationOf, whyOf } from '../../../src/manager/replication-faults.ts';
 import { plan } from '../../../src/placement/plan.ts';
 import { faultsOf } from '../operations/support/cleanliness.ts';
-import { FakePlane } from '../operations/support/fake-plane.ts';
+import { FakeStreams } from '../operations/support/fake-streams.ts';
 import { tableRecord, World } from '../operations/support/world.ts';
 
 const NODES = [1, 2, 3];
@@ -92,8 +92,8 @@ test('a row that cannot be applied costs its partition’s replica, and nobody e
 test('no commit counts on the replica before it is taken out of the stream', async () => {
   const order: string[] = [];
   const { plane } = { plane: world.plane() };
-  const stop = plane.stopStream.bind(plane);
-  plane.stopStream = async (...args) => {
+  const stop = plane.streams.stop.bind(plane.streams);
+  plane.streams.stop = async (...args) => {
     order.push(`${replica(0, 2)?.state}, ${JSON.stringify(world.cluster.at(1).quorum)}`);
     await stop(...args);
   };
@@ -133,9 +133,9 @@ async function takenOutWhileCounted(change: Partial<ApplyError> = {}): Promise<v
   await world.catalog.commit([{ kind: 'replica-changed', ...REF, node: 2, state: 'stale' }]);
   await world.begin('resync-replica', { ...REF, to: 2 });
   let times = 0;
-  const { streamState } = FakePlane.prototype;
-  vi.spyOn(FakePlane.prototype, 'streamState').mockImplementation(async function (this: FakePlane, ...args) {
-    const state = await streamState.apply(this, args);
+  const { state: stateIn } = FakeStreams.prototype;
+  vi.spyOn(FakeStreams.prototype, 'state').mockImplementation(async function (this: FakeStreams, ...args) {
+    const state = await stateIn.apply(this, args);
     if (world.root.steps[world.root.step] === 'count-replica' && times++ === 0) {
       keeper.hear(2, [error(change)]);
       keeper.round(NODES);

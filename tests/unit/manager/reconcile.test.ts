@@ -100,10 +100,10 @@ test('a hinge is turned by what the catalog says in that moment, not when the ro
   await world.catalog.commit([{ kind: 'node-changed', id: 4, change: { outage: { sinceMs: 0, by: 'manager' } } }]);
   for (const pid of [0, 1]) world.cluster.at(2).hinges.set(`t1_p${pid}`, { kind: 'node', node: 4 });
   const plane = world.plane();
-  const point = plane.pointHinge.bind(plane);
+  const point = plane.hinges.point.bind(plane.hinges);
   let hasBegun = false;
   let mayGoOn = false;
-  plane.pointHinge = async (node, table, pid, to) => {
+  plane.hinges.point = async (node, table, pid, to) => {
     hasBegun = true;
     while (!mayGoOn) await world.clock.sleep(10);
     return point(node, table, pid, to);

@@ -24,11 +24,13 @@ beforeEach(async () => {
 const keeper = () =>
   new RoleKeeper({
     plane: {
-      useOwnRoles: async (node) => void done.push(`own roles on ${node}`),
-      weakenClients: async (node) => {
-        const outcome = left.get(node) ?? 'done';
-        done.push(`weaken ${node}: ${outcome}`);
-        return outcome;
+      nodes: {
+        useOwnRoles: async (node) => void done.push(`own roles on ${node}`),
+        weakenClients: async (node) => {
+          const outcome = left.get(node) ?? 'done';
+          done.push(`weaken ${node}: ${outcome}`);
+          return outcome;
+        },
       },
     },
     view: () => world.view,

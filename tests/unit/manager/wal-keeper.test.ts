@@ -96,7 +96,7 @@ test('one that is there is given its streams again, and copied', async () => {
   expect(reconnected).toEqual([3]);
   expect(world.cluster.at(3).subscriptions.has(1)).toBe(false);
   expect((await world.run('resync-replica', { ...REF, to: 3 })).status).toBe('done');
-  await world.clock.during(world.plane().startStreams(1, 3, [{ tid: 1, pid: 1 }], false));
+  await world.clock.during(world.plane().streams.start(1, 3, [{ tid: 1, pid: 1 }], false));
   expect(faultsOf(world)).toEqual([]);
 });
 

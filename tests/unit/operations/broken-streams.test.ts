@@ -6,7 +6,7 @@ import { Promotions } from '../../../src/manager/promotions.ts';
 import { Reconciler } from '../../../src/manager/reconcile.ts';
 import { partitionLock } from '../../../src/operations/operation.ts';
 import { faultsOf } from './support/cleanliness.ts';
-import { FakePlane } from './support/fake-plane.ts';
+import { FakeStreams } from './support/fake-streams.ts';
 import { tableRecord, World } from './support/world.ts';
 
 /**
@@ -111,14 +111,14 @@ test('a copy from a node that is being failed over leaves its streams alone: the
   // It lets nobody in but the manager, and one of its followers is slow to end what it receives.
   world.cluster.at(1).fenced = true;
   world.arrive();
-  const original = FakePlane.prototype.cutStream;
-  const cut = vi.spyOn(FakePlane.prototype, 'cutStream');
+  const original = FakeStreams.prototype.cut;
+  const cut = vi.spyOn(FakeStreams.prototype, 'cut');
   const slow = async () => {
     await world.clock.sleep(5_000);
     throw new Error('it still applies rows');
   };
   let isSlow = true;
-  cut.mockImplementation(async function (this: FakePlane, from, to) {
+  cut.mockImplementation(async function (this: FakeStreams, from, to) {
     if (to !== 5 || !isSlow) return original.call(this, from, to);
     isSlow = false;
     return slow();

@@ -1,9 +1,10 @@
 import { expect, test, vi } from 'vitest';
 import { partitionOf } from '../../../src/catalog/view.ts';
 import { must } from '../../../src/core/assert.ts';
-import type { FailoverData } from '../../../src/operations/steps/failover.ts';
+import type { FailoverData } from '../../../src/operations/kinds/failover.ts';
 import { faultsOf } from './support/cleanliness.ts';
-import { FakePlane } from './support/fake-plane.ts';
+import { FakeHinges } from './support/fake-hinges.ts';
+import { FakeStreams } from './support/fake-streams.ts';
 import { SCENARIOS, type Scenario } from './support/scenarios.ts';
 import { tableRecord, World } from './support/world.ts';
 
@@ -218,9 +219,9 @@ test('whoever a failover has stopped feeding does not count, though the leader i
   world.hingesFollow = true;
   world.arrive();
   // A change to node 2 has swung, which only node 1 knows, and node 1 dies.
-  const swing = FakePlane.prototype.swingLeader;
-  const swinging = vi.spyOn(FakePlane.prototype, 'swingLeader');
-  swinging.mockImplementation(async function (this: FakePlane, ...args) {
+  const swing = FakeHinges.prototype.swing;
+  const swinging = vi.spyOn(FakeHinges.prototype, 'swing');
+  swinging.mockImplementation(async function (this: FakeHinges, ...args) {
     const attempt = await swing.apply(this, args);
     if (attempt.outcome !== 'done') return attempt;
     world.crash(1);
@@ -231,9 +232,9 @@ test('whoever a failover has stopped feeding does not count, though the leader i
   swinging.mockRestore();
   // Node 3 has most of what node 1 wrote, is chosen, and falls silent while the others are left behind.
   must(world.cluster.at(3).subscriptions.get(1), 'stream').applied += 1;
-  const stop = FakePlane.prototype.stopSending;
-  const stopping = vi.spyOn(FakePlane.prototype, 'stopSending');
-  stopping.mockImplementation(async function (this: FakePlane, from, to, ref) {
+  const stop = FakeStreams.prototype.stopSending;
+  const stopping = vi.spyOn(FakeStreams.prototype, 'stopSending');
+  stopping.mockImplementation(async function (this: FakeStreams, from, to, ref) {
     if (from === 3) world.crash(3);
     return stop.call(this, from, to, ref);
   });
@@ -241,7 +242,7 @@ test('whoever a failover has stopped feeding does not count, though the leader i
   await world.until(() => world.runner.get(failover.id)?.endedMs !== null);
   stopping.mockRestore();
   expect(world.cluster.at(3).alive).toBe(false);
-  expect(await world.plane().published(2, 4)).toEqual([]);
+  expect(await world.plane().streams.published(2, 4)).toEqual([]);
   const stateOn4 = () => partitionOf(world.view, 1, 0)?.replicas.find((r) => r.node === 4)?.state;
   expect(stateOn4()).toBe('stale');
   world.comeBack(1);

@@ -110,7 +110,7 @@ test('a copy whose stream somebody has ended is taken back, not begun again into
   const world = await twoReplicas();
   await world.begin('add-replica', { ...REF, to: 4 });
   await world.until(() => copies(world) && world.rootData.copySlot !== undefined);
-  await world.plane().disconnectPair(1, 4);
+  await world.plane().streams.disconnect(1, 4);
   expect(await world.finish()).toMatchObject({ status: 'failed', error: { code: 'STREAM_LOST' } });
   expect(faultsOf(world)).toEqual([]);
 });
@@ -119,7 +119,7 @@ test('a replica whose stream is ended after it had caught up does not count', as
   const world = await twoReplicas();
   await world.begin('add-replica', { ...REF, to: 4 });
   await world.until(() => world.changes().includes('n4: publish t1_p0 to n2'));
-  await world.plane().disconnectPair(1, 4);
+  await world.plane().streams.disconnect(1, 4);
   expect(await world.finish()).toMatchObject({ status: 'failed', error: { code: 'STREAM_LOST' } });
   expect(faultsOf(world)).toEqual([]);
 });

@@ -329,6 +329,12 @@ export class FakeCluster {
 
   // Tables.
 
+  setGuard(node: NodeId, name: string, on: boolean): void {
+    const replica = this.on(node).replicas.get(name);
+    if (!replica) throw new Error(`relation tide_data.${name} does not exist on n${node}`);
+    replica.guarded = on;
+  }
+
   dropReplica(node: NodeId, name: string): void {
     const server = this.on(node);
     for (const [from, subscription] of server.subscriptions) {

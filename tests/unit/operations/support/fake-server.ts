@@ -3,6 +3,12 @@ import { NO_QUORUM } from '../../../../src/catalog/quorum.ts';
 import type { LocalData } from '../../../../src/core/local-data.ts';
 import type { Blocker, HingeTarget } from '../../../../src/operations/ports.ts';
 
+/**
+ * Stands around every single change of a server: where a test fails it, loses its answer or kills the
+ * manager.
+ */
+export type Effect = (label: string, change: () => void) => Promise<void>;
+
 /** A row or a marker on its way. `seq` orders all that was ever written. */
 export interface Sent {
   table: string | null;

@@ -24,7 +24,7 @@ const REF = { tid: 1, pid: 0 };
 
 async function withStaleReplica(): Promise<World> {
   const world = await fourNodes();
-  await world.plane().stopSending(1, 2, REF);
+  await world.plane().streams.stopSending(1, 2, REF);
   await world.catalog.commit([{ kind: 'replica-changed', ...REF, node: 2, state: 'stale' }]);
   await world.settleQuorums();
   return world;

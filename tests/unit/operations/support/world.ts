@@ -23,7 +23,8 @@ import type { RunnerPorts } from '../../../../src/operations/runner-ports.ts';
 import { MemoryStore } from '../../../../src/store/memory-store.ts';
 import type { MetaStore } from '../../../../src/store/meta-store.ts';
 import { FakeCluster } from './fake-cluster.ts';
-import { type Effect, FakePlane } from './fake-plane.ts';
+import { FakePlane } from './fake-plane.ts';
+import type { Effect } from './fake-server.ts';
 import { ManualClock } from './manual-clock.ts';
 import { storeLabel } from './store-label.ts';
 
@@ -189,7 +190,7 @@ export class World {
   async addNode(id: NodeId): Promise<void> {
     await this.catalog.commit([{ kind: 'node-added', node: nodeRecord(id) }]);
     const plane = this.plane();
-    await plane.bootstrap(id);
+    await plane.nodes.bootstrap(id);
     for (const other of this.view.nodes.keys()) {
       if (other === id) continue;
       this.cluster.at(id).servers.add(serverName(other));
@@ -200,15 +201,15 @@ export class World {
   async addTable(table: TableRecord): Promise<void> {
     const plane = this.plane();
     for (const { tid, pid, replicas } of table.partitions) {
-      for (const a of replicas) await plane.createReplica(a.node, table, pid);
+      for (const a of replicas) await plane.replicas.create(a.node, table, pid);
       for (const a of replicas) {
         for (const b of replicas.filter((r) => r.node !== a.node)) {
-          await plane.connectPair(a.node, b.node, () => false);
-          await plane.startStreams(a.node, b.node, [{ tid, pid }], false);
+          await plane.streams.connect(a.node, b.node, () => false);
+          await plane.streams.start(a.node, b.node, [{ tid, pid }], false);
         }
       }
     }
-    for (const node of this.view.nodes.keys()) await plane.createParent(node, table);
+    for (const node of this.view.nodes.keys()) await plane.parents.create(node, table);
     await this.catalog.commit([{ kind: 'table-added', table: { ...table, state: 'ready' } }]);
   }
 

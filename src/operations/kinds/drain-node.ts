@@ -1,3 +1,4 @@
+import { heldBy } from '../../catalog/holders.ts';
 import type { Drained, NodeId, NodeRecord } from '../../catalog/model.ts';
 import { mayBeAway } from '../../catalog/quorum.ts';
 import { allPartitions, connectedNodes, partitionKey, replicaOn } from '../../catalog/view.ts';
@@ -21,7 +22,6 @@ import { pointPast } from '../steps/hinges.ts';
 import { awaitArrivals } from '../steps/partition.ts';
 import { demandQuorum } from '../steps/protect.ts';
 import { waitFor } from '../waiting.ts';
-import { setNode } from './membership.ts';
 
 /**
  * A planned stop: the node leads nothing, nobody's statement goes through it and nobody's commit waits for it
@@ -61,7 +61,8 @@ const markDraining: Step<DrainInput, DrainData> = {
     await c.remember({ was: c.data.was ?? was });
     const late = draining ? null : await countAgain(c);
     if (late) return late;
-    await setNode(c, node, draining ? { draining, drained } : { draining });
+    const change = draining ? { draining, drained } : { draining };
+    await c.commit({ kind: 'node-changed', id: node, change });
     await c.remember({ marked: true });
     return DONE;
   },
@@ -83,7 +84,7 @@ const markDraining: Step<DrainInput, DrainData> = {
 async function countAgain(c: Context): Promise<StepResult | null> {
   const { node } = c.input;
   if (!c.alive(node)) return null;
-  const followed = heldBy(c).filter((p) => p.leader !== node && mayBeAway(c.view, p, node) && c.alive(p.leader));
+  const followed = held(c).filter((p) => p.leader !== node && mayBeAway(c.view, p, node) && c.alive(p.leader));
   const late = await awaitArrivals(c, node, [...new Set(followed.map((p) => p.leader))]);
   if (late) return late;
   await demandQuorum(c, ...followed.map(({ tid, pid, leader }) => ({ node: leader, tid, pid, with: [node] })));
@@ -115,7 +116,7 @@ const moveLeaders: Step<DrainInput, DrainData> = {
     if (nodeOf(c).draining === draining) {
       const late = draining ? await countAgain(c) : null;
       if (late) return late;
-      await setNode(c, node, { draining: !draining });
+      await c.commit({ kind: 'node-changed', id: node, change: { draining: !draining } });
     }
     const result = await carryBack(c, goalOf(node, !draining));
     const isStuck = result.kind === 'again' && result.waitsFor?.kind === 'no-target';
@@ -128,8 +129,8 @@ const moveLeaders: Step<DrainInput, DrainData> = {
  * to be done.
  */
 function operationHere(c: Context): OperationRecord | undefined {
-  const held = new Set(heldBy(c).map((p) => partitionLock(p.tid, p.pid)));
-  return c.running().find(({ input }) => held.has(partitionLock(Number(input.tid), Number(input.pid))));
+  const locks = new Set(held(c).map((p) => partitionLock(p.tid, p.pid)));
+  return c.running().find(({ input }) => locks.has(partitionLock(Number(input.tid), Number(input.pid))));
 }
 
 /** Copies are made by no other moves than those that cover a drained node. */
@@ -143,12 +144,15 @@ async function noteCopies(c: Context): Promise<void> {
   const known = new Set(drained.copies.map((copy) => JSON.stringify(copy)));
   const added = made.filter((copy) => !known.has(JSON.stringify(copy)));
   if (added.length === 0) return;
-  await setNode(c, c.input.node, { drained: { ...drained, copies: [...drained.copies, ...added] } });
+  await c.commit({
+    kind: 'node-changed',
+    id: c.input.node,
+    change: { drained: { ...drained, copies: [...drained.copies, ...added] } },
+  });
 }
 
-const heldBy = (c: Context) =>
-  [...allPartitions(c.view)].map(({ partition }) => partition).filter((p) => replicaOn(p, c.input.node));
-const ledBy = (c: Context) => heldBy(c).filter((p) => p.leader === c.input.node);
+const held = (c: Context) => heldBy(c.view, c.input.node);
+const ledBy = (c: Context) => held(c).filter((p) => p.leader === c.input.node);
 
 const letGo: Step<DrainInput, DrainData> = {
   name: 'let-go',

@@ -1,7 +1,7 @@
+import { holdersOf, pairsOf, replicasOf } from '../../catalog/holders.ts';
 import type { ClusterView, NodeId, TableRecord } from '../../catalog/model.ts';
 import { partitionTable } from '../../catalog/names.ts';
 import { connectedNodes, tableName } from '../../catalog/view.ts';
-import { must } from '../../core/assert.ts';
 import { type TideError, tideError } from '../../core/errors.ts';
 import type { QuorumData } from '../data.ts';
 import {
@@ -10,34 +10,19 @@ import {
   DONE,
   nothingToUndo,
   operationKind,
-  partitionLock,
   type Step,
   type StepContext,
   type StepResult,
 } from '../operation.ts';
-import type { PartitionRef } from '../ports.ts';
+import { dropParents } from '../steps/parents.ts';
 import { awaitArrivals, connectStream, disconnectIdlePairs, stopStream } from '../steps/partition.ts';
 import { demandQuorum } from '../steps/protect.ts';
 import { waitFor } from '../waiting.ts';
 
-/**
- * Making and dropping a distributed table. Rows' tables and streams come first, what users see last; dropping
- * goes the other way.
- */
+/** Making a distributed table: its rows' tables and their streams come first, what users see last. */
 
 interface CreateInput {
   table: TableRecord;
-}
-
-interface DropInput {
-  tid: number;
-  name: string;
-  partitions: number;
-}
-
-interface DropData {
-  /** That held replicas of it. */
-  nodes?: readonly NodeId[];
 }
 
 const recordOf = (c: StepContext<CreateInput, QuorumData>) => c.view.tables.get(c.input.table.tid);
@@ -64,7 +49,7 @@ const registerTable: Step<CreateInput, QuorumData> = {
   },
   undo: async (c) => {
     if (recordOf(c)) await c.commit({ kind: 'table-removed', tid: c.input.table.tid });
-    for (const node of nodesOf(c, c.input.table)) await disconnectIdlePairs(c, node);
+    for (const node of holdersOf(c.view, c.input.table)) await disconnectIdlePairs(c, node);
     return DONE;
   },
 };
@@ -75,19 +60,19 @@ const createReplicas: Step<CreateInput, QuorumData> = {
   run: async (c) => {
     const { table } = c.input;
     await c.claim(
-      ...everyReplica(c, table).map(
+      ...replicasOf(c.view, table).map(
         ({ node, pid }): Claim => ({ kind: 'replica-table', node, name: partitionTable(table.tid, pid) }),
       ),
     );
-    const onNode = (node: NodeId) => everyReplica(c, table).filter((r) => r.node === node);
-    await eachAtOnce(nodesOf(c, table), async (node) => {
-      for (const { pid } of onNode(node)) await c.plane.createReplica(node, table, pid);
+    const onNode = (node: NodeId) => replicasOf(c.view, table).filter((r) => r.node === node);
+    await eachAtOnce(holdersOf(c.view, table), async (node) => {
+      for (const { pid } of onNode(node)) await c.plane.replicas.create(node, table, pid);
     });
     return DONE;
   },
   undo: async (c) => {
-    for (const { node, pid } of everyReplica(c, c.input.table)) {
-      await c.plane.dropReplica(node, { tid: c.input.table.tid, pid });
+    for (const { node, pid } of replicasOf(c.view, c.input.table)) {
+      await c.plane.replicas.drop(node, { tid: c.input.table.tid, pid });
     }
     return DONE;
   },
@@ -97,17 +82,17 @@ const startStreams: Step<CreateInput, QuorumData> = {
   name: 'start-streams',
   done: async (c) => recordOf(c)?.state === 'ready',
   run: async (c) => {
-    const broken = await eachAtOnce(pairsOf(c, c.input.table), async ({ from, to, refs }) => {
+    const broken = await eachAtOnce(pairsOf(c.view, c.input.table), async ({ from, to, refs }) => {
       const late = await connectStream(c, from, to);
-      if (late === null) await c.plane.startStreams(from, to, refs, false);
+      if (late === null) await c.plane.streams.start(from, to, refs, false);
       return late;
     });
     return broken.find((late) => late !== null) ?? DONE;
   },
   undo: async (c) => {
-    for (const { from, to, refs } of pairsOf(c, c.input.table)) {
-      if (!(await c.plane.hasStream(from, to))) {
-        for (const ref of refs) await c.plane.stopSending(from, to, ref);
+    for (const { from, to, refs } of pairsOf(c.view, c.input.table)) {
+      if (!(await c.plane.streams.exists(from, to))) {
+        for (const ref of refs) await c.plane.streams.stopSending(from, to, ref);
         continue;
       }
       for (const ref of refs) await stopStream(c, from, to, ref);
@@ -124,7 +109,7 @@ const protectLeaders: Step<CreateInput, QuorumData> = {
   done: async (c) => recordOf(c)?.state === 'ready',
   run: async (c) => {
     const { tid, partitions } = c.input.table;
-    for (const { from, to } of pairsOf(c, c.input.table)) {
+    for (const { from, to } of pairsOf(c.view, c.input.table)) {
       // Tables that are there already would wait for a follower that does not listen yet.
       if (!partitions.some((p) => p.leader === from) || !c.alive(to)) continue;
       const late = await awaitArrivals(c, to, [from]);
@@ -144,7 +129,7 @@ const createParents: Step<CreateInput, QuorumData> = {
     // One that joins gets its tables when its turn comes.
     const nodes = connectedNodes(c.view).filter((n) => c.alive(n.id) && n.state !== 'joining');
     await c.claim(...nodes.map((n): Claim => ({ kind: 'parent', node: n.id, name: tableName(c.input.table) })));
-    for (const node of nodes) await c.plane.createParent(node.id, c.input.table);
+    for (const node of nodes) await c.plane.parents.create(node.id, c.input.table);
     return DONE;
   },
   undo: async (c) => {
@@ -180,6 +165,14 @@ const openTable: Step<CreateInput, QuorumData> = {
   undo: nothingToUndo('behind the point of no return'),
 };
 
+async function eachAtOnce<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
+  const results = await Promise.allSettled(items.map(work));
+  return results.map((result) => {
+    if (result.status === 'rejected') throw result.reason;
+    return result.value;
+  });
+}
+
 export const createTable = operationKind<CreateInput, QuorumData>({
   kind: 'create-table',
   refuse: refuseTable,
@@ -188,102 +181,3 @@ export const createTable = operationKind<CreateInput, QuorumData>({
   movesOn: () => [],
   steps: [registerTable, createReplicas, startStreams, protectLeaders, createParents, openTable],
 });
-
-const dropping = (c: StepContext<DropInput>) => c.view.tables.get(c.input.tid);
-
-const closeTable: Step<DropInput, DropData> = {
-  name: 'close-table',
-  noReturn: true,
-  done: async (c) => dropping(c)?.state !== 'ready',
-  run: async (c) => {
-    await c.commit({ kind: 'table-state', tid: c.input.tid, state: 'dropping' });
-    return DONE;
-  },
-  undo: nothingToUndo('behind the point of no return'),
-};
-
-const dropEverywhere: Step<DropInput, DropData> = {
-  name: 'drop-everywhere',
-  done: async (c) => dropping(c) === undefined,
-  run: async (c) => {
-    const table = must(dropping(c), `table ${c.input.tid}`);
-    await dropParents(c, table);
-    for (const { from, to, refs } of pairsOf(c, table)) {
-      for (const ref of refs) await stopStream(c, from, to, ref);
-      const late = await awaitArrivals(c, to, [from]);
-      if (late) return late;
-    }
-    for (const { node, pid } of everyReplica(c, table)) await c.plane.dropReplica(node, { tid: table.tid, pid });
-    await c.remember({ nodes: nodesOf(c, table) });
-    await c.commit({ kind: 'table-removed', tid: table.tid });
-    await c.event('table-dropped', c.input.name);
-    return DONE;
-  },
-  undo: nothingToUndo('behind the point of no return'),
-};
-
-const disconnectNodes: Step<DropInput, DropData> = {
-  name: 'disconnect-nodes',
-  done: async () => false,
-  run: async (c) => {
-    for (const node of c.data.nodes ?? []) await disconnectIdlePairs(c, node);
-    return DONE;
-  },
-  undo: nothingToUndo('behind the point of no return'),
-};
-
-export const dropTable = operationKind<DropInput, DropData>({
-  kind: 'drop-table',
-  subject: (input) => input.name,
-  locks: (input) => ['schema', ...Array.from({ length: input.partitions }, (_, pid) => partitionLock(input.tid, pid))],
-  movesOn: () => [],
-  steps: [closeTable, dropEverywhere, disconnectNodes],
-});
-
-/**
- * A node that is away would bring its copy back; this waits for it, and says so, when those that answer have
- * lost theirs: the drop of a node needs that no hinge leads there.
- */
-async function dropParents(c: StepContext<unknown>, table: TableRecord): Promise<void> {
-  const nodes = connectedNodes(c.view).sort((a, b) => Number(c.alive(b.id)) - Number(c.alive(a.id)));
-  for (const { id } of nodes) await c.plane.dropParent(id, table);
-}
-
-/** On nodes that have not left meanwhile. */
-function everyReplica(c: StepContext<unknown>, table: TableRecord): { node: NodeId; pid: number }[] {
-  const here = new Set(connectedNodes(c.view).map((n) => n.id));
-  return table.partitions.flatMap((p) =>
-    p.replicas.filter((r) => here.has(r.node)).map((r) => ({ node: r.node, pid: p.pid })),
-  );
-}
-
-function nodesOf(c: StepContext<unknown>, table: TableRecord): NodeId[] {
-  return [...new Set(everyReplica(c, table).map((r) => r.node))].sort((a, b) => a - b);
-}
-
-/** Every ordered pair of nodes that share partitions of the table, with those partitions. */
-function pairsOf(c: StepContext<unknown>, table: TableRecord): { from: NodeId; to: NodeId; refs: PartitionRef[] }[] {
-  const here = new Set(nodesOf(c, table));
-  const pairs = new Map<string, { from: NodeId; to: NodeId; refs: PartitionRef[] }>();
-  for (const { tid, pid, replicas } of table.partitions) {
-    const holders = replicas.filter((r) => here.has(r.node));
-    for (const a of holders) {
-      for (const b of holders) {
-        if (a.node === b.node) continue;
-        const key = `${a.node}>${b.node}`;
-        const pair = pairs.get(key) ?? { from: a.node, to: b.node, refs: [] };
-        pair.refs.push({ tid, pid });
-        pairs.set(key, pair);
-      }
-    }
-  }
-  return [...pairs.values()];
-}
-
-async function eachAtOnce<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
-  const results = await Promise.allSettled(items.map(work));
-  return results.map((result) => {
-    if (result.status === 'rejected') throw result.reason;
-    return result.value;
-  });
-}

@@ -1,61 +1,28 @@
+import { servedOn } from '../../catalog/holders.ts';
 import type { NodeId, Partition, TableRecord } from '../../catalog/model.ts';
 import {
   allPartitions,
   connectedNodes,
   hasLeft,
-  isOut,
+  isGone,
   partitionKey,
   partitionOf,
   replicaOn,
-  servedPartitions,
 } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
 import {
   again,
   DONE,
   nothingToUndo,
-  type OperationRecord,
   operationKind,
+  outageLock,
   type Step,
   type StepContext,
   type StepResult,
 } from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
-import { type FailoverData, type FailoverInput, failoverSteps } from '../steps/failover.ts';
-
-export { leaderless } from '../steps/failover.ts';
-
-import { disconnectIdlePairs } from '../steps/partition.ts';
-import { type RecoverData, type RecoverInput, recoverSteps } from '../steps/recover.ts';
+import { closeStreams, type GiveUpInput, giveUpReplicas } from '../steps/give-up.ts';
 import { waitFor } from '../waiting.ts';
-
-/**
- * A node that is down: its leaders go to others, it is taken back when it returns, or given up. One of these
- * at a time per node.
- */
-
-/** Whoever holds it decides whether the node may serve: it is not let in meanwhile. */
-export const outageLock = (node: NodeId) => `outage:${node}`;
-
-export const failover = operationKind<FailoverInput, FailoverData>({
-  kind: 'failover',
-  subject: (input) => `node ${input.node}`,
-  locks: (input) => [outageLock(input.node)],
-  movesOn: () => [],
-  steps: failoverSteps,
-});
-
-export const recoverNode = operationKind<RecoverInput, RecoverData>({
-  kind: 'recover-node',
-  subject: (input) => `node ${input.node}`,
-  locks: (input) => [outageLock(input.node)],
-  movesOn: () => [],
-  steps: recoverSteps,
-});
-
-interface GiveUpInput {
-  node: NodeId;
-}
 
 interface DropInput extends GiveUpInput {
   /** Partitions whose last copy is on the node and is given up, as partitionKey: they begin anew, empty. */
@@ -71,77 +38,6 @@ interface DropData {
 
 type Place = PartitionRef & { on: NodeId };
 
-const heldBy = (c: StepContext<unknown>, node: NodeId): Partition[] =>
-  [...servedPartitions(c.view)].map(({ partition }) => partition).filter((p) => replicaOn(p, node));
-
-/**
- * Replicas on a node that follow a leader in service: it has all that they have, and nobody needs them to be
- * there. Not one to which a swing has begun: that it came through may be known to a leader alone that does
- * not answer.
- */
-export function spareReplicas(
-  view: StepContext<unknown>['view'],
-  node: NodeId,
-  running: readonly Pick<OperationRecord, 'input' | 'began'>[],
-): Partition[] {
-  const isTarget = ({ tid, pid }: Partition) =>
-    running.some(
-      ({ input, began }) => input.to === node && input.tid === tid && input.pid === pid && began === 'swing',
-    );
-  return [...servedPartitions(view)]
-    .map(({ partition }) => partition)
-    .filter((p) => replicaOn(p, node) && p.leader !== node && !isOut(view, p.leader) && !isTarget(p));
-}
-
-/**
- * What a node that is dropped for good follows counts no more, whoever leads it and whether that one is
- * there.
- */
-const spareHere = (c: StepContext<GiveUpInput>) =>
-  'lost' in c.input
-    ? heldBy(c, c.input.node).filter((p) => p.leader !== c.input.node)
-    : spareReplicas(c.view, c.input.node, c.running());
-
-const giveUpReplicas: Step<GiveUpInput> = {
-  name: 'give-up-replicas',
-  noReturn: true,
-  done: async (c) => spareHere(c).length === 0,
-  run: async (c) => {
-    const { node } = c.input;
-    const spare = spareHere(c);
-    for (const { tid, pid, replicas } of spare) {
-      for (const from of replicas.map((r) => r.node).filter((n) => n !== node && c.alive(n)))
-        await c.plane.stopSending(from, node, { tid, pid });
-    }
-    await c.commit(...spare.map(({ tid, pid }) => ({ kind: 'replica-removed', tid, pid, node }) as const));
-    await c.event('replicas-given-up', `${spare.length} replicas on node ${node}, which is down, count no more`, node);
-    return DONE;
-  },
-  undo: nothingToUndo('behind the point of no return'),
-};
-
-const closeStreams: Step<GiveUpInput> = {
-  name: 'close-streams',
-  done: async () => false,
-  run: async (c) => {
-    await disconnectIdlePairs(c, c.input.node);
-    return DONE;
-  },
-  undo: nothingToUndo('behind the point of no return'),
-};
-
-/**
- * After `node.dead_after`: the planner makes elsewhere what the node had, and the node begins with nothing
- * when it returns.
- */
-export const giveUpNode = operationKind<GiveUpInput>({
-  kind: 'give-up-node',
-  subject: (input) => `replicas on node ${input.node}`,
-  locks: (input) => [outageLock(input.node)],
-  movesOn: () => [],
-  steps: [giveUpReplicas, closeStreams],
-});
-
 /** Partitions that are lost begin anew on the living member that holds least. */
 const refillLost: Step<DropInput, DropData> = {
   name: 'refill-lost',
@@ -150,11 +46,11 @@ const refillLost: Step<DropInput, DropData> = {
   run: async (c) => {
     for (const { on, ...ref } of await placesFor(c)) {
       // It leads there already: whoever is out now is failed over or dropped like any other.
-      if (isGone(c, on)) continue;
+      if (isGone(c.view, on)) continue;
       const table = must(c.view.tables.get(ref.tid), `table ${ref.tid}`);
       const partition = must(table.partitions[ref.pid], `partition ${ref.pid}`);
       await c.claim({ kind: 'replica-table', node: on, name: `t${ref.tid}_p${ref.pid}` });
-      await c.plane.createReplica(on, table, ref.pid);
+      await c.plane.replicas.create(on, table, ref.pid);
       if (partition.leader === c.input.node) {
         await c.commit(
           { kind: 'replica-added', ...ref, node: on, state: 'ready' },
@@ -163,8 +59,8 @@ const refillLost: Step<DropInput, DropData> = {
         );
         await c.event('data-lost', `${partitionKey(ref.tid, ref.pid)} begins anew, empty, on node ${on}`, on);
       }
-      await c.plane.setGuard(on, ref, false);
-      const attempt = await c.plane.pointHinge(
+      await c.plane.replicas.setGuard(on, ref, false);
+      const attempt = await c.plane.hinges.point(
         on,
         table,
         ref.pid,
@@ -172,7 +68,7 @@ const refillLost: Step<DropInput, DropData> = {
         c.view.settings['move.max_pause'],
       );
       if (attempt.outcome !== 'done') {
-        await c.plane.endHolders(on, ref);
+        await c.plane.sessions.endHolders(on, ref);
         return again(50, waitFor('lock', `the hinge of ${partitionKey(ref.tid, ref.pid)} is in use`, on));
       }
     }
@@ -182,8 +78,6 @@ const refillLost: Step<DropInput, DropData> = {
   undo: nothingToUndo('behind the point of no return'),
 };
 
-const isGone = (c: StepContext<DropInput, DropData>, node: NodeId) => isOut(c.view, node) || hasLeft(c.view, node);
-
 /**
  * Where each lost partition begins anew. A node that has gone before it was entered as the leader is replaced
  * by another.
@@ -191,19 +85,19 @@ const isGone = (c: StepContext<DropInput, DropData>, node: NodeId) => isOut(c.vi
 async function placesFor(c: StepContext<DropInput, DropData>): Promise<Place[]> {
   const refilled = (c.data.refilled ?? lostHere(c).map((p) => refill(c, p))).map((place) => {
     const partition = must(partitionOf(c.view, place.tid, place.pid), `partition ${place.pid}`);
-    return isGone(c, place.on) && partition.leader === c.input.node ? refill(c, partition) : place;
+    return isGone(c.view, place.on) && partition.leader === c.input.node ? refill(c, partition) : place;
   });
   await c.remember({ refilled });
   return refilled;
 }
 
 const lostHere = (c: StepContext<DropInput, DropData>) =>
-  heldBy(c, c.input.node).filter((p) => c.input.lost.includes(partitionKey(p.tid, p.pid)));
+  servedOn(c.view, c.input.node).filter((p) => c.input.lost.includes(partitionKey(p.tid, p.pid)));
 
 function refill(c: StepContext<DropInput, DropData>, { tid, pid }: Partition): Place {
   const able = connectedNodes(c.view)
     .filter((n) => n.state === 'active' && n.id !== c.input.node && c.alive(n.id))
-    .sort((a, b) => heldBy(c, a.id).length - heldBy(c, b.id).length || a.id - b.id);
+    .sort((a, b) => servedOn(c.view, a.id).length - servedOn(c.view, b.id).length || a.id - b.id);
   return { tid, pid, on: must(able[0], 'a live member').id };
 }
 
@@ -233,12 +127,18 @@ const forgetNode: Step<DropInput, DropData> = {
     if (late) return late;
     for (const other of connectedNodes(c.view).filter((n) => n.id !== node && c.alive(n.id))) {
       for (const { table, partition } of allPartitions(c.view)) {
-        const target = await c.plane.readHinge(other.id, partition);
+        const target = await c.plane.hinges.read(other.id, partition);
         if (target?.kind !== 'node' || target.node !== node || partition.leader === other.id) continue;
         const to = { kind: 'node', node: partition.leader } as const;
-        const attempt = await c.plane.pointHinge(other.id, table, partition.pid, to, c.view.settings['move.max_pause']);
+        const attempt = await c.plane.hinges.point(
+          other.id,
+          table,
+          partition.pid,
+          to,
+          c.view.settings['move.max_pause'],
+        );
         if (attempt.outcome === 'done') continue;
-        await c.plane.endHolders(other.id, partition);
+        await c.plane.sessions.endHolders(other.id, partition);
         return again(
           100,
           waitFor('lock', `a hinge on node ${other.id} that leads to the dropped node is in use`, other.id),
@@ -246,9 +146,9 @@ const forgetNode: Step<DropInput, DropData> = {
       }
       // A table that is being dropped has its streams still, and no part of it will be asked of the node
       // again.
-      await c.plane.disconnectPair(node, other.id, node);
-      await c.plane.disconnectPair(other.id, node, node);
-      await c.plane.dropServer(other.id, node);
+      await c.plane.streams.disconnect(node, other.id, node);
+      await c.plane.streams.disconnect(other.id, node, node);
+      await c.plane.hinges.dropServer(other.id, node);
     }
     await c.commit({ kind: 'node-changed', id: node, change: { state: 'decommissioned' } });
     await c.event('node-dropped', `node ${node} is gone for good`, node);
@@ -257,6 +157,7 @@ const forgetNode: Step<DropInput, DropData> = {
   undo: nothingToUndo('behind the point of no return'),
 };
 
+/** A node that is down is forgotten for good, with what nobody else has. */
 export const dropNode = operationKind<DropInput, DropData>({
   kind: 'drop-node',
   subject: (input) => `node ${input.node}`,

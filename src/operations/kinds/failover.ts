@@ -2,11 +2,20 @@ import type { NodeId, Outage, Partition } from '../../catalog/model.ts';
 import { followersOf, haveAllBetween } from '../../catalog/quorum.ts';
 import { isOut, partitionKey, partitionOf, replicaOn, servedBy } from '../../catalog/view.ts';
 import { must } from '../../core/assert.ts';
-import { again, DONE, nothingToUndo, type OperationRecord, type Step, type StepContext } from '../operation.ts';
+import {
+  again,
+  DONE,
+  nothingToUndo,
+  type OperationRecord,
+  operationKind,
+  outageLock,
+  type Step,
+  type StepContext,
+} from '../operation.ts';
 import type { PartitionRef } from '../ports.ts';
+import { forwardersTo, pointPastDead } from '../steps/hinges.ts';
+import { connectStream } from '../steps/partition.ts';
 import { waitFor } from '../waiting.ts';
-import { forwardersTo, pointPastDead } from './hinges.ts';
-import { connectStream } from './partition.ts';
 
 /**
  * docs/spec/outages.md. The node is down, or its server lets nobody in, and starts only behind its fence:
@@ -61,7 +70,7 @@ const cutStreams: Step<FailoverInput, FailoverData> = {
   run: async (c) => {
     const { node } = c.input;
     const live = [...c.view.nodes.keys()].filter((n) => n !== node && c.alive(n));
-    const positions = await Promise.all(live.map(async (to) => [to, await c.plane.cutStream(node, to)] as const));
+    const positions = await Promise.all(live.map(async (to) => [to, await c.plane.streams.cut(node, to)] as const));
     await c.remember({ positions: Object.fromEntries(positions) });
     return DONE;
   },
@@ -167,8 +176,8 @@ const chooseLeaders: Step<FailoverInput, FailoverData> = {
     for (const { leader, guard, ...ref } of choices) {
       if (guard === null) continue;
       // Rows that came to it through the dead node after an unpublished swing.
-      const marker = await c.plane.writeMarker(guard);
-      if (!(await c.plane.awaitMarker(leader, guard, marker, 2_000)))
+      const marker = await c.plane.markers.write(guard);
+      if (!(await c.plane.markers.arrives(leader, guard, marker, 2_000)))
         return again(50, waitFor('lag', `node ${leader} has not all of ${partitionKey(ref.tid, ref.pid)}`, leader));
     }
     await c.remember({ choices });
@@ -272,14 +281,14 @@ async function leaveStaleBehind(c: Context, choice: Choice): Promise<void> {
   await c.commit(...left.map((node) => ({ kind: 'replica-changed', ...refOf(choice), node, state: 'stale' }) as const));
   const holders = partition.replicas.map((r) => r.node).filter((n) => n !== c.input.node && c.alive(n));
   for (const from of holders) {
-    for (const to of choice.stale.filter((n) => n !== from)) await c.plane.stopSending(from, to, refOf(choice));
+    for (const to of choice.stale.filter((n) => n !== from)) await c.plane.streams.stopSending(from, to, refOf(choice));
   }
   // One that has gone meanwhile is given the streams it lacks when it returns, and one whose stream is broken
   // acknowledges nothing until it is stale.
   for (const to of followersOf(partition, choice.leader).filter((n) => !choice.stale.includes(n) && c.alive(n))) {
     if (await isHeldUp(c, choice.leader, to)) continue;
     if (await connectStream(c, choice.leader, to)) continue;
-    await c.plane.startStreams(choice.leader, to, [refOf(choice)], false);
+    await c.plane.streams.start(choice.leader, to, [refOf(choice)], false);
   }
 }
 
@@ -288,7 +297,7 @@ async function leaveStaleBehind(c: Context, choice: Choice): Promise<void> {
  * made when the partition is led again.
  */
 async function isHeldUp(c: Context, from: NodeId, to: NodeId): Promise<boolean> {
-  return !(await c.plane.isWhole(from, to)) && (await c.plane.oldestWriter(from)) !== null;
+  return !(await c.plane.streams.isWhole(from, to)) && (await c.plane.sessions.oldestWriter(from)) !== null;
 }
 
 /**
@@ -320,15 +329,15 @@ async function open(c: Context, choice: Choice): Promise<boolean> {
   if (!table || partition?.epoch !== epoch || partition.leader !== leader || isOut(c.view, leader)) return false;
   // Its replica may have been given up meanwhile.
   if (guard !== null && c.alive(guard) && replicaOn(partition, guard))
-    await c.plane.setGuard(guard, refOf(choice), true);
-  await c.plane.setGuard(leader, refOf(choice), false);
+    await c.plane.replicas.setGuard(guard, refOf(choice), true);
+  await c.plane.replicas.setGuard(leader, refOf(choice), false);
   const budgetMs = c.view.settings['move.max_pause'];
   for (let tries = 1; tries <= HOLDERS_TRIES; tries++) {
     const others = tries === HOLDERS_TRIES ? 'are-ended' : undefined;
-    const attempt = await c.plane.pointHinge(leader, table, choice.pid, { kind: 'local' }, budgetMs, others);
+    const attempt = await c.plane.hinges.point(leader, table, choice.pid, { kind: 'local' }, budgetMs, others);
     if (attempt.outcome === 'done') return isForwardedYet(c, choice);
   }
-  await c.plane.endHolders(leader, refOf(choice));
+  await c.plane.sessions.endHolders(leader, refOf(choice));
   return true;
 }
 
@@ -337,7 +346,7 @@ async function isForwardedYet(c: Context, { leader, ...choice }: Choice): Promis
   const ref = refOf(choice);
   for (const source of forwardersTo(c, c.input.node, ref)) {
     if (source === leader || !c.alive(source)) continue;
-    if ((await c.plane.readHinge(source, ref))?.kind === 'forward' && (await pointPastDead(c, source, ref)))
+    if ((await c.plane.hinges.read(source, ref))?.kind === 'forward' && (await pointPastDead(c, source, ref)))
       return true;
   }
   return false;
@@ -364,16 +373,10 @@ async function eachAtOnce<T>(choices: readonly Choice[], work: (choice: Choice) 
   return results.flat();
 }
 
-/** Partitions that the node still leads although its live followers have all that it acknowledged. */
-export function leaderless(view: Context['view'], node: NodeId, alive: (node: NodeId) => boolean): Partition[] {
-  return servedBy(view, node).filter((p) => haveAllBetween(view, node, followersOf(p, node).filter(alive)));
-}
-
-export const failoverSteps: readonly Step<FailoverInput, FailoverData>[] = [
-  cutStreams,
-  markOutage,
-  settleOperations,
-  chooseLeaders,
-  publishLeaders,
-  openLeaders,
-];
+export const failover = operationKind<FailoverInput, FailoverData>({
+  kind: 'failover',
+  subject: (input) => `node ${input.node}`,
+  locks: (input) => [outageLock(input.node)],
+  movesOn: () => [],
+  steps: [cutStreams, markOutage, settleOperations, chooseLeaders, publishLeaders, openLeaders],
+});

@@ -1,21 +1,22 @@
+import { haveInCommon, inStepOn } from '../../catalog/holders.ts';
 import type { NodeId, Partition } from '../../catalog/model.ts';
 import { partitionTable } from '../../catalog/names.ts';
-import {
-  allPartitions,
-  connectedNodes,
-  hasLeft,
-  isOut,
-  partitionOf,
-  replicaOn,
-  servedBy,
-  servedPartitions,
-} from '../../catalog/view.ts';
+import { allPartitions, connectedNodes, hasLeft, isOut, partitionOf, replicaOn, servedBy } from '../../catalog/view.ts';
 import { TideError } from '../../core/errors.ts';
-import { again, DONE, nothingToUndo, type Step, type StepContext, type StepResult } from '../operation.ts';
+import {
+  again,
+  DONE,
+  nothingToUndo,
+  operationKind,
+  outageLock,
+  type Step,
+  type StepContext,
+  type StepResult,
+} from '../operation.ts';
 import type { HingeTarget, PartitionRef } from '../ports.ts';
+import { forwardersTo } from '../steps/hinges.ts';
+import { awaitArrivals, connectStream, endOutStreams, stopStream } from '../steps/partition.ts';
 import { waitFor } from '../waiting.ts';
-import { forwardersTo } from './hinges.ts';
-import { awaitArrivals, connectStream, endOutStreams, stopStream } from './partition.ts';
 
 /**
  * A node that was out is back, behind its fence: it may hold commits that nobody else saw, and believes that
@@ -23,11 +24,11 @@ import { awaitArrivals, connectStream, endOutStreams, stopStream } from './parti
  * what the catalog has taken from it is removed, and what it has been given to lead, and never came to open,
  * it leads. Only then it serves; its replicas that were led here are stale and are copied again.
  */
-export interface RecoverInput {
+interface RecoverInput {
   node: NodeId;
 }
 
-export interface RecoverData {
+interface RecoverData {
   /** What the node had not sent is thrown away. */
   forgotten?: true;
 }
@@ -45,8 +46,8 @@ const forgetUnsent: Step<RecoverInput, RecoverData> = {
   done: async (c) => isBack(c) || c.data.forgotten === true,
   run: async (c) => {
     // Whoever was away when the node died still expects what it had not sent.
-    for (const { id } of others(c)) await c.plane.cutStream(c.input.node, id);
-    await c.plane.dropSenders(c.input.node);
+    for (const { id } of others(c)) await c.plane.streams.cut(c.input.node, id);
+    await c.plane.streams.dropSenders(c.input.node);
     await c.remember({ forgotten: true });
     return DONE;
   },
@@ -60,9 +61,10 @@ const demote: Step<RecoverInput, RecoverData> = {
     const { node } = c.input;
     const late = await awaitForwards(c);
     if (late) return late;
-    const hinges = await c.plane.readHinges(node);
-    const held = new Set((await c.plane.listReplicas(node)).map((r) => partitionTable(r.tid, r.pid)));
-    for (const other of connectedNodes(c.view)) if (other.id !== node) await c.plane.ensureServer(node, other.id);
+    const hinges = await c.plane.hinges.readAll(node);
+    const held = new Set((await c.plane.replicas.list(node)).map((r) => partitionTable(r.tid, r.pid)));
+    for (const other of connectedNodes(c.view))
+      if (other.id !== node) await c.plane.hinges.ensureServer(node, other.id);
     // Clients are shut out: nobody who is in the way has anything to wait for, and a commit that waits for a
     // follower holds its locks for ever.
     let opens = false;
@@ -73,16 +75,16 @@ const demote: Step<RecoverInput, RecoverData> = {
       if (!target || (leader === node && target.kind === 'local') || isChanging(c, partition, target)) continue;
       if (leader === node) {
         opens = true;
-        await c.plane.setGuard(node, { tid, pid }, false, 'are-ended');
-      } else if (held.has(name)) await c.plane.setGuard(node, { tid, pid }, true, 'are-ended');
+        await c.plane.replicas.setGuard(node, { tid, pid }, false, 'are-ended');
+      } else if (held.has(name)) await c.plane.replicas.setGuard(node, { tid, pid }, true, 'are-ended');
       const to: HingeTarget = leader === node ? { kind: 'local' } : { kind: 'node', node: leader };
-      const attempt = await c.plane.pointHinge(node, table, pid, to, FENCED_MS, 'are-ended');
+      const attempt = await c.plane.hinges.point(node, table, pid, to, FENCED_MS, 'are-ended');
       if (attempt.outcome === 'done') continue;
-      await c.plane.endHolders(node, { tid, pid });
+      await c.plane.sessions.endHolders(node, { tid, pid });
       return again(100, waitFor('lock', `a hinge on node ${node} is in use`, node));
     }
     if (opens) await c.settleQuorum(node);
-    await c.plane.dropLooseForwards(node);
+    await c.plane.hinges.dropLooseForwards(node);
     await createMissingParents(c);
     return DONE;
   },
@@ -93,9 +95,9 @@ const demote: Step<RecoverInput, RecoverData> = {
 async function createMissingParents(c: Context): Promise<void> {
   const { node } = c.input;
   for (const table of c.view.tables.values()) {
-    if (table.state !== 'ready' || (await c.plane.parentExists(node, table))) continue;
+    if (table.state !== 'ready' || (await c.plane.parents.exists(node, table))) continue;
     try {
-      await c.plane.createParent(node, table);
+      await c.plane.parents.create(node, table);
     } catch (error) {
       // Only somebody who is let in can take away what has the name; the reconciler says so, and makes it
       // then.
@@ -115,7 +117,7 @@ async function awaitForwards(c: Context): Promise<StepResult | null> {
     const { tid, pid, leader } = partition;
     for (const source of leader === node ? [] : forwardersTo(c, node, partition)) {
       if (!c.alive(source)) return again(200, waitFor('node', `node ${source} may lead clients to rows here`, source));
-      if ((await c.plane.readHinge(source, { tid, pid }))?.kind !== 'forward') continue;
+      if ((await c.plane.hinges.read(source, { tid, pid }))?.kind !== 'forward') continue;
       return again(100, waitFor('lock', `node ${source} still leads clients to rows here`, source));
     }
   }
@@ -168,13 +170,13 @@ function isStray(c: Context, { tid, pid }: PartitionRef): boolean {
 async function dropStrays(c: Context): Promise<StepResult | null> {
   const { node } = c.input;
   const senders = connectedNodes(c.view).map((n) => n.id);
-  for (const ref of await c.plane.listReplicas(node)) {
+  for (const ref of await c.plane.replicas.list(node)) {
     if (!isStray(c, ref)) continue;
     for (const other of others(c)) await stopStream(c, other.id, node, ref);
     const sending = senders.filter((n) => !isOut(c.view, n));
     const late = (await endOutStreams(c, senders, node)) ?? (await awaitArrivals(c, node, sending));
     if (late) return late;
-    await c.plane.dropReplica(node, ref, 'are-ended');
+    await c.plane.replicas.drop(node, ref, 'are-ended');
   }
   return null;
 }
@@ -186,14 +188,11 @@ async function dropStrays(c: Context): Promise<StepResult | null> {
 async function disconnectReturned(c: Context): Promise<void> {
   const { node } = c.input;
   for (const { id, state } of c.view.nodes.values()) {
-    if (state === 'decommissioned') await c.plane.disconnectPair(id, node, id);
+    if (state === 'decommissioned') await c.plane.streams.disconnect(id, node, id);
   }
   for (const other of others(c)) {
-    const shared = [...allPartitions(c.view)].some(
-      ({ partition }) => replicaOn(partition, node) && replicaOn(partition, other.id),
-    );
-    if (shared) continue;
-    await Promise.all([c.plane.disconnectPair(node, other.id), c.plane.disconnectPair(other.id, node)]);
+    if (haveInCommon(c.view, node, other.id)) continue;
+    await Promise.all([c.plane.streams.disconnect(node, other.id), c.plane.streams.disconnect(other.id, node)]);
   }
 }
 
@@ -205,7 +204,7 @@ const takeBack: Step<RecoverInput, RecoverData> = {
     const { node } = c.input;
     // Nobody was fed what it still leads since its streams were cut, and a new stream says of none that it
     // has missed rows.
-    const hinges = await c.plane.readHinges(node);
+    const hinges = await c.plane.hinges.readAll(node);
     const leads = (p: Partition) => hinges.get(partitionTable(p.tid, p.pid))?.kind !== 'forward';
     const unfed = servedBy(c.view, node)
       .filter(leads)
@@ -235,17 +234,17 @@ const reopenStreams: Step<RecoverInput, RecoverData> = {
     const { node } = c.input;
     if (!c.alive(node)) return again(50, waitFor('node', `node ${node} has yet to serve`, node));
     for (const other of others(c)) {
-      const refs = sharedReady(c, other.id);
+      const refs = inStepOn(c.view, node, other.id);
       if (refs.length === 0) continue;
       // Broken streams are the reconciler's as well.
       if ((await connectStream(c, node, other.id)) || (await connectStream(c, other.id, node))) continue;
-      await c.plane.startStreams(
+      await c.plane.streams.start(
         node,
         other.id,
         refs.filter((r) => r.leader !== node),
         false,
       );
-      await c.plane.startStreams(
+      await c.plane.streams.start(
         other.id,
         node,
         refs.filter((r) => r.leader !== other.id),
@@ -259,19 +258,10 @@ const reopenStreams: Step<RecoverInput, RecoverData> = {
   undo: nothingToUndo('behind the point of no return'),
 };
 
-function sharedReady(c: Context, other: NodeId): (PartitionRef & { leader: NodeId })[] {
-  const ready = (node: NodeId, replicas: readonly { node: NodeId; state: string }[]) =>
-    replicas.some((r) => r.node === node && r.state === 'ready');
-  return [...servedPartitions(c.view)]
-    .map(({ partition }) => partition)
-    .filter(({ replicas }) => ready(c.input.node, replicas) && ready(other, replicas))
-    .map(({ tid, pid, leader }) => ({ tid, pid, leader }));
-}
-
-export const recoverSteps: readonly Step<RecoverInput, RecoverData>[] = [
-  forgetUnsent,
-  demote,
-  removeStrays,
-  takeBack,
-  reopenStreams,
-];
+export const recoverNode = operationKind<RecoverInput, RecoverData>({
+  kind: 'recover-node',
+  subject: (input) => `node ${input.node}`,
+  locks: (input) => [outageLock(input.node)],
+  movesOn: () => [],
+  steps: [forgetUnsent, demote, removeStrays, takeBack, reopenStreams],
+});

@@ -1,9 +1,7 @@
-import type { NodeId, NodeRecord } from '../../catalog/model.ts';
+import type { NodeId } from '../../catalog/model.ts';
 import { allPartitions, connectedNodes, hasLeft, isOut, replicaOn } from '../../catalog/view.ts';
-import { must } from '../../core/assert.ts';
 import { describeLocalData } from '../../core/local-data.ts';
 import type { WantedPlacement } from '../../placement/moves.ts';
-import type { Goal } from '../../placement/plan.ts';
 import type { HingeData, PlanData } from '../data.ts';
 import {
   again,
@@ -15,113 +13,10 @@ import {
   type StepContext,
   type StepResult,
 } from '../operation.ts';
-import { carryBack, carryOut, stopChildren } from '../steps/carry-out.ts';
+import { carryBack, carryOut } from '../steps/carry-out.ts';
 import { pointPast } from '../steps/hinges.ts';
 import { disconnectIdlePairs } from '../steps/partition.ts';
 import { waitFor } from '../waiting.ts';
-
-/** Nodes coming and going. */
-
-interface JoinInput {
-  node: NodeId;
-}
-
-const joining = (c: StepContext<JoinInput>) => must(c.view.nodes.get(c.input.node), `node ${c.input.node}`);
-
-const ROLES_LOOK_MS = 500;
-
-const prepareDatabase: Step<JoinInput> = {
-  name: 'prepare-database',
-  done: async (c) => joining(c).state !== 'joining',
-  run: async (c) => {
-    await c.plane.bootstrap(c.input.node);
-    const left = c.view.ownRoles ? await c.plane.weakenClients(c.input.node) : 'already';
-    if (left === 'already' || left === 'done') return DONE;
-    return again(ROLES_LOOK_MS, waitFor('lock', `on node ${c.input.node}: ${left}`, c.input.node));
-  },
-  undo: async (c) => setNode(c, c.input.node, { state: 'decommissioned' }),
-};
-
-/**
- * Servers in both directions; a node that is away gets its own when it is back, one that is joining too when
- * its turn comes.
- */
-const linkServers: Step<JoinInput> = {
-  name: 'link-servers',
-  done: async (c) => joining(c).state !== 'joining',
-  run: async (c) => {
-    for (const other of connectedNodes(c.view).filter((n) => n.id !== c.input.node)) {
-      await c.plane.ensureServer(c.input.node, other.id);
-      if (c.alive(other.id) && other.state !== 'joining') await c.plane.ensureServer(other.id, c.input.node);
-    }
-    return DONE;
-  },
-  undo: async (c) => {
-    for (const other of connectedNodes(c.view).filter((n) => n.id !== c.input.node && c.alive(n.id))) {
-      await c.plane.dropServer(other.id, c.input.node);
-    }
-    return DONE;
-  },
-};
-
-const createTables: Step<JoinInput> = {
-  name: 'create-tables',
-  done: async (c) => joining(c).state !== 'joining',
-  run: async (c) => {
-    for (const table of c.view.tables.values()) {
-      if (table.state === 'ready') await c.plane.createParent(c.input.node, table);
-    }
-    return DONE;
-  },
-  undo: nothingToUndo('an empty store is cleared by its owner'),
-};
-
-const openNode: Step<JoinInput> = {
-  name: 'open-node',
-  noReturn: true,
-  done: async (c) => joining(c).state !== 'joining',
-  run: async (c) => {
-    await setNode(c, c.input.node, { state: 'active' });
-    await c.event('node-joined', `node ${c.input.node} at ${joining(c).address}`, c.input.node);
-    return DONE;
-  },
-  undo: nothingToUndo('behind the point of no return'),
-};
-
-export const joinNode = operationKind<JoinInput>({
-  kind: 'join-node',
-  subject: (input) => `node ${input.node}`,
-  locks: (input) => ['schema', `node:${input.node}`],
-  movesOn: () => [],
-  steps: [prepareDatabase, linkServers, createTables, openNode],
-});
-
-interface RebalanceInput {
-  goal: 'balance' | 'repair';
-  why: string;
-}
-
-const rebalanceGoal = (c: StepContext<RebalanceInput>): Goal => ({ kind: c.input.goal });
-
-export const rebalance = operationKind<RebalanceInput, PlanData>({
-  kind: 'rebalance',
-  subject: (input) => input.why,
-  locks: () => ['rebalance'],
-  movesOn: () => [],
-  steps: [
-    {
-      name: 'move-replicas',
-      done: async () => false,
-      run: async (c) => {
-        const result = await carryOut(c, rebalanceGoal(c));
-        // Ends with what can be done, and does not stand in the way of the next: the manager repairs again
-        // when more can.
-        return result.kind === 'again' && result.waitsFor?.kind === 'no-target' ? DONE : result;
-      },
-      undo: async (c) => stopChildren(c),
-    },
-  ],
-});
 
 interface DecommissionInput {
   nodes: NodeId[];
@@ -141,7 +36,8 @@ const markDecommissioning: Step<DecommissionInput, DecommissionData> = {
   done: async (c) => c.input.nodes.every((id) => c.view.nodes.get(id)?.state !== 'active'),
   run: async (c) => {
     const given = c.input.abandonLocalTables ? { mayTakeLocalTables: true as const } : {};
-    for (const id of c.input.nodes) await setNode(c, id, { state: 'decommissioning', ...given });
+    for (const id of c.input.nodes)
+      await c.commit({ kind: 'node-changed', id, change: { state: 'decommissioning', ...given } });
     for (const id of c.input.nodes) await c.event('node-decommissioning', `node ${id} gives its replicas away`, id);
     return DONE;
   },
@@ -217,9 +113,9 @@ const leaveNoTrace: Step<DecommissionInput, DecommissionData> = {
     const staying = connectedNodes(c.view).filter((n) => !c.input.nodes.includes(n.id));
     for (const id of c.input.nodes) await disconnectIdlePairs(c, id);
     for (const id of c.input.nodes) {
-      for (const node of staying.filter((n) => c.alive(n.id))) await c.plane.dropServer(node.id, id);
+      for (const node of staying.filter((n) => c.alive(n.id))) await c.plane.hinges.dropServer(node.id, id);
     }
-    for (const id of c.input.nodes) await setNode(c, id, { state: 'decommissioned' });
+    for (const id of c.input.nodes) await c.commit({ kind: 'node-changed', id, change: { state: 'decommissioned' } });
     for (const id of c.input.nodes) await c.event('node-decommissioned', lastWords(c, id), id);
     return DONE;
   },
@@ -243,7 +139,7 @@ const LOCAL_NAMED_MAX = 3;
  */
 async function takeAlong(c: StepContext<DecommissionInput>): Promise<StepResult | null> {
   for (const id of c.input.nodes.filter((n) => !isOut(c.view, n) && !c.view.nodes.get(n)?.mayTakeLocalTables)) {
-    const found = await c.plane.localData(id);
+    const found = await c.plane.nodes.localData(id);
     if (found.length === 0) continue;
     const text =
       `node ${id} holds what no other node has: ${describeLocalData(found, LOCAL_NAMED_MAX)}; copy it elsewhere and drop it there, ` +
@@ -253,6 +149,7 @@ async function takeAlong(c: StepContext<DecommissionInput>): Promise<StepResult 
   return null;
 }
 
+/** Nodes leave for good: their replicas go to others first. */
 export const decommission = operationKind<DecommissionInput, DecommissionData>({
   kind: 'decommission',
   subject: (input) => `${input.nodes.length === 1 ? 'node' : 'nodes'} ${input.nodes.join(', ')}`,
@@ -260,8 +157,3 @@ export const decommission = operationKind<DecommissionInput, DecommissionData>({
   movesOn: () => [],
   steps: [markDecommissioning, moveReplicasAway, leaveNoTrace],
 });
-
-export async function setNode(c: StepContext<unknown>, id: NodeId, change: Partial<NodeRecord>) {
-  await c.commit({ kind: 'node-changed', id, change });
-  return DONE;
-}
