@@ -96,4 +96,3 @@ export type AdminCommand = z.infer<typeof adminCommand>;
 export type ManagerCommand = Exclude<AdminCommand, { do: 'meta-move' | 'meta-migrate' }>;
 /** What a caller may leave out has a default here. */
 export type AdminRequest = z.input<typeof adminCommand>;
-export type AdminVerb = AdminCommand['do'];

@@ -1,6 +1,5 @@
 import type { LocalData } from '../core/local-data.ts';
 import type { WaitReason } from '../core/wait-reason.ts';
-import type { AdminVerb } from './commands.ts';
 
 /**
  * What each admin command answers. Bytes are bytes, times are ISO 8601 UTC, durations say their unit in their
@@ -242,6 +241,7 @@ export interface DoctorResult {
   twins?: { node: number; address: string }[];
 }
 
+/** By the `do` of a command. `client.ts` compiles only while every command has one. */
 export interface Results {
   'node-status': NodeStatusRow[];
   'node-decommission': StartedResult;
@@ -275,6 +275,3 @@ export interface Results {
   'manager-ls': ManagersResult;
   doctor: DoctorResult;
 }
-
-/** Compiles only while every verb has a result and every result a verb. */
-export type ResultOf<V extends AdminVerb> = Results[V];

@@ -13,22 +13,17 @@ import type {
 } from './model.ts';
 import { partitionKey, replicaOn } from './view.ts';
 
-/**
- * Every way the catalog can change. What is stored is the result (`manager/catalog-store.ts`); the planner
- * and the tests apply the same function.
- */
+/** Every way the catalog can change. What is stored is what it comes to (`manager/catalog-store.ts`). */
 export type CatalogChange =
   | { kind: 'node-added'; node: NodeRecord }
-  /**
-   * Of a known node, whatever else has changed about it meanwhile; a value of undefined takes the field away.
-   */
+  /** Fields of a known node; the others stay as they are. A value of undefined takes a field away. */
   | { kind: 'node-changed'; id: NodeId; change: { [K in keyof NodeRecord]?: NodeRecord[K] | undefined } }
   | { kind: 'table-added'; table: TableRecord }
   | { kind: 'table-state'; tid: number; state: TableState }
   | { kind: 'table-removed'; tid: number }
   /** In place of whatever the node has of it. */
   | { kind: 'replica-added'; tid: number; pid: number; node: NodeId; state: ReplicaState }
-  /** One that was given up meanwhile stays so: nothing changes. */
+  /** Of a replica that there is; else nothing changes. */
   | {
       kind: 'replica-changed';
       tid: number;
@@ -36,14 +31,14 @@ export type CatalogChange =
       node: NodeId;
       state: ReplicaState;
       why?: string;
-      /** Only if that is its state now; else nothing changes. */
+      /** Only where that is its state now; else nothing changes. */
       was?: ReplicaState;
     }
   | { kind: 'replica-removed'; tid: number; pid: number; node: NodeId }
   | { kind: 'leader-changed'; tid: number; pid: number; leader: NodeId }
   | { kind: 'setting-changed'; key: keyof Settings; value: SettingValue };
 
-/** What a change touched: the store writes only these. */
+/** Which records a change has made, changed or removed: the store writes these, and no others. */
 export interface Touched {
   nodes: Set<NodeId>;
   tables: Set<number>;
@@ -53,8 +48,8 @@ export interface Touched {
 }
 
 /**
- * Applies one change and checks the invariants of what it touched. Throws on a broken one: the caller's
- * decision was wrong.
+ * Applies one change, and checks what must hold of each partition that it touched. Throws where that is
+ * broken, and where what is to be changed is not there: the caller's decision was wrong.
  */
 export function applyChange(view: ClusterView, change: CatalogChange): { view: ClusterView; touched: Touched } {
   const touched: Touched = { nodes: new Set(), tables: new Set(), partitions: new Set(), settings: false };

@@ -1,4 +1,7 @@
-/** Facts of the cluster as the meta store keeps them. Plain data, frozen once in a view. */
+/**
+ * Facts of the cluster as the meta store keeps them: plain data. Who changes it makes a new view
+ * (`change.ts`).
+ */
 
 export type NodeId = number;
 export type TableId = number;
@@ -201,7 +204,10 @@ export interface Settings {
 
 export type SettingValue = Settings[keyof Settings];
 
-/** Everything a pure decision may look at. */
+/**
+ * The catalog at one revision, and nothing of the moment: what beats and measurements say comes beside it
+ * (`LoadView`).
+ */
 export interface ClusterView {
   /**
    * Raised by one with every change, whoever manages: it goes along where the meta store moves, so of two

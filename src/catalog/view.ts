@@ -85,7 +85,7 @@ export function fedThrough(view: ClusterView, from: NodeId, to: NodeId): Partiti
   return servedBy(view, from).filter((p) => replicaOn(p, to)?.state === 'ready');
 }
 
-/** `public.acct`, or `acct` where the schema is public and `short` is asked for. */
+/** `acct`, or `app.acct` where the schema is not public. */
 export function tableName(table: Pick<TableRecord, 'schema' | 'name'>): string {
   return table.schema === 'public' ? table.name : `${table.schema}.${table.name}`;
 }

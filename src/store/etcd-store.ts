@@ -22,8 +22,8 @@ import type { Condition, Entry, SharedStore, Write } from './meta-store.ts';
 const WRITER = '!writer';
 const PAGE = 500;
 /**
- * etcd takes 128 operations in one transaction, those of transactions inside it counted off
- * (`--max-txn-ops`).
+ * etcd takes 128 operations in a transaction (`--max-txn-ops`), and in one inside it as many fewer as the
+ * outer one has. Three levels of this many are below that.
  */
 const GROUP = 40;
 /**
@@ -33,8 +33,8 @@ const GROUP = 40;
 const NO_ROOM = 8;
 
 /**
- * The meta store in etcd, through its JSON gateway: shared by the nodes that may manage. One instance writes
- * one thing at a time.
+ * The meta store in etcd, through its JSON gateway: shared by all nodes. One instance has one transaction
+ * under way at a time.
  */
 export class EtcdStore implements SharedStore {
   readonly #api: EtcdApi;

@@ -5,8 +5,8 @@ import { messageOf, type TideError, tideError } from '../core/errors.ts';
 import type { Condition, Entry, MetaStore, Write } from './meta-store.ts';
 
 /**
- * Of the file. What is in it has a format of its own (format.ts), which programs that know format 1 of the
- * file only do not look for.
+ * Of the file. What is in it has a format of its own (`format.ts`). Programs that know only format 1 of the
+ * file do not look for that one, and refuse the file by this.
  */
 const FILE_FORMAT = 2;
 /**
@@ -23,7 +23,7 @@ const NO_ROOM_NAMES = new Set<unknown>(['ENOSPC', 'EDQUOT']);
  * the disk is broken.
  */
 const CUT_SHORT = 5;
-/** More than a transaction usually writes. */
+/** More than most transactions write. */
 const PROBE_BYTES = 4 << 20;
 
 interface Stored {
@@ -46,7 +46,10 @@ export class LmdbStore implements MetaStore {
     this.#facts = root.openDB<number, string>({ name: 'facts', encoding: 'json' });
   }
 
-  /** Opens or makes the store in `directory`. Throws STORE_TOO_NEW, META_FULL, META_UNWRITABLE. */
+  /**
+   * Opens or makes the store in `directory`. Throws STORE_TOO_NEW, META_FULL, META_UNWRITABLE, and what LMDB
+   * says of a file that it cannot read.
+   */
   static async open(directory: string): Promise<LmdbStore> {
     // Without overlapping sync a transaction resolves when it is on disk; with it, `flushed` may wait for the
     // next write. Batches of an event turn have promises of their own, which nobody could catch: a full disk

@@ -282,8 +282,6 @@ test('errors that users meet come from the catalogue', () => {
 
 const MAY_THROW: Record<string, number> = {
   'core/assert.ts': 1,
-  // Caught where the store is opened and said with its file (STORE_DAMAGED).
-  'store/lmdb-store.ts': 1,
   // Said with the program's place and the user (PROGRAM_UNREADABLE).
   'root/program.ts': 5,
   // Counted as a failed statement where it is caught.
