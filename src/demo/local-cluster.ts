@@ -66,7 +66,7 @@ interface Member extends LocalNode {
   readonly advertised: string;
   child: ChildProcess | null;
   output: string[];
-  gateway: pg.Pool | null;
+  sql: pg.Pool | null;
   postgres: pg.Pool | null;
   manager: pg.Pool | null;
 }
@@ -162,7 +162,7 @@ export class LocalCluster {
     // Known from the moment it has an id: it can be killed while it joins.
     const id = await this.#untilLive(starting, started, (given) => {
       if (this.#members.has(given)) return;
-      this.#members.set(given, { ...starting, ...started, id: given, gateway: null, postgres: null, manager: null });
+      this.#members.set(given, { ...starting, ...started, id: given, sql: null, postgres: null, manager: null });
     });
     return this.#member(id);
   }
@@ -251,8 +251,8 @@ export class LocalCluster {
   /** Connections through the node's listen port. */
   sql(id: number): pg.Pool {
     const member = this.#member(id);
-    member.gateway ??= openPool(member.host, Number(member.address.split(':')[1]));
-    return member.gateway;
+    member.sql ??= openPool(member.host, Number(member.address.split(':')[1]));
+    return member.sql;
   }
 
   /** Connections straight to the node's PostgreSQL. */
@@ -373,8 +373,8 @@ function packageRoot(file: string): string {
 }
 
 async function closePools(member: Member): Promise<void> {
-  const pools = [member.gateway, member.postgres, member.manager];
-  member.gateway = null;
+  const pools = [member.sql, member.postgres, member.manager];
+  member.sql = null;
   member.postgres = null;
   member.manager = null;
   await Promise.all(pools.map((pool) => pool?.end()));

@@ -4,7 +4,7 @@ import { type Onlooker, ServerFrames } from '../gateway/wire/server-frames.ts';
 /**
  * A deadlock over several nodes is ended by cancelling a statement, and PostgreSQL says "canceling statement
  * due to user request" (57014) then: no session can raise an error in another. Clients repeat a transaction
- * that ends with 40P01, so the gateway says what it was.
+ * that ends with 40P01, so the pass-through says what it was.
  */
 export class DeadlockAnswers {
   readonly #sessions = new Set<SessionAnswers>();
@@ -21,8 +21,8 @@ export class DeadlockAnswers {
   }
 
   /**
-   * The next error of the process is a deadlock's if it is a cancel's. False where it has no session through
-   * this gateway.
+   * The next error of the process is a deadlock's if it is a cancel's. False where it has no session in the
+   * pass-through.
    */
   expect(pid: number, detail: string): boolean {
     const session = this.#of(pid);

@@ -52,10 +52,10 @@ export class SessionWatch {
     this.#cancelledMs.set(key, nowMs);
     const { answers, log } = this.#options;
     // Before the cancel, which is answered at once.
-    const byGateway = answers.expect(pid, detail);
+    const inPassThrough = answers.expect(pid, detail);
     const isCancelled = await cancelTransaction(this.#session, pid, xact);
     if (!isCancelled) answers.forget(pid);
-    else log('info', 'a statement was ended, which was part of a deadlock', { pid, byGateway, detail });
+    else log('info', 'a statement was ended, which was part of a deadlock', { pid, inPassThrough, detail });
   }
 
   async close(): Promise<void> {

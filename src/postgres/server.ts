@@ -121,7 +121,7 @@ export class PostgresServer {
    */
   async unfence(pid: number): Promise<void> {
     if (this.pid !== pid) return;
-    // From here on it may let somebody in; those whom the gateway passes on come when it surely does.
+    // From here on it may let somebody in; those of the listen port come when it surely does.
     this.#closing = true;
     this.#fenced = false;
     try {

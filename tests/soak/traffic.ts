@@ -237,12 +237,12 @@ export class Traffic {
   }
 
   async #use(what: string, keys: readonly number[] | null, statement: Statement): Promise<boolean> {
-    const gateway = this.#random.pick([...this.#world.members]);
-    this.#inUse.set(gateway, (this.#inUse.get(gateway) ?? 0) + 1);
+    const through = this.#random.pick([...this.#world.members]);
+    this.#inUse.set(through, (this.#inUse.get(through) ?? 0) + 1);
     const beganMs = performance.now();
     let client: pg.PoolClient | null = null;
     try {
-      client = await this.#pool(gateway).connect();
+      client = await this.#pool(through).connect();
       await statement(client);
       client.release();
       this.#world.count(`${what.split(' ')[0]}s answered`);
@@ -250,20 +250,20 @@ export class Traffic {
     } catch (error) {
       client?.release(true);
       if (error instanceof Died) return false;
-      if (error instanceof Wrong) this.#world.find(`${this.book.table} through node ${gateway}: ${error.message}`);
-      else this.#failed(what, gateway, keys, beganMs, error);
+      if (error instanceof Wrong) this.#world.find(`${this.book.table} through node ${through}: ${error.message}`);
+      else this.#failed(what, through, keys, beganMs, error);
       return false;
     } finally {
-      this.#inUse.set(gateway, must(this.#inUse.get(gateway), 'use') - 1);
+      this.#inUse.set(through, must(this.#inUse.get(through), 'use') - 1);
     }
   }
 
-  #failed(what: string, gateway: number, keys: readonly number[] | null, beganMs: number, error: unknown): void {
+  #failed(what: string, through: number, keys: readonly number[] | null, beganMs: number, error: unknown): void {
     const state = error instanceof pg.DatabaseError ? `[${error.code}] ` : '';
     const detail = error instanceof pg.DatabaseError && error.where ? ` (${error.where})` : '';
     this.#world.failed({
       what,
-      gateway,
+      through,
       table: this.book.table,
       pids: async () => (keys === null ? null : await this.#pidsOf(keys)),
       beganMs,

@@ -23,7 +23,7 @@ interface Disturbance {
 /** A statement that failed. */
 export interface FailedStatement {
   readonly what: string;
-  readonly gateway: number;
+  readonly through: number;
   readonly table: string;
   /** Partitions it touched; null: all. */
   readonly pids: () => Promise<readonly number[] | null>;
@@ -175,10 +175,10 @@ export class World {
   /** Fails the run unless the statement ran through or on a node that was disturbed meanwhile. */
   async #judge(failed: FailedStatement): Promise<void> {
     const pids = await failed.pids().catch(() => null);
-    const path = new Set([failed.gateway, ...this.#leadersBetween(failed, pids)]);
+    const path = new Set([failed.through, ...this.#leadersBetween(failed, pids)]);
     if (this.disturbedBetween(failed.beganMs, failed.endedMs, path)) return this.count('excused failure');
     const where = `${failed.table} ${pids?.join(',') ?? 'all'} led by ${[...path].slice(1).join(',')}`;
-    this.find(`${failed.what} through node ${failed.gateway} (${where}) failed: ${failed.message}`);
+    this.find(`${failed.what} through node ${failed.through} (${where}) failed: ${failed.message}`);
   }
 
   #leadersBetween({ table, beganMs }: FailedStatement, pids: readonly number[] | null): number[] {
