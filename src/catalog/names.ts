@@ -24,16 +24,16 @@ export function remoteTable(tid: number, pid: number, node: NodeId): string {
 }
 
 /**
- * Foreign table and server that lead from the old leader to the new leader's replica table while a swing
- * settles. A server of its own, because postgres_fdw keeps one REPEATABLE READ transaction per server:
- * statements through this one see the new leader as it is after the swing.
+ * Foreign table and foreign server that lead from the old leader to the new leader's replica table while a
+ * swing settles. A foreign server of its own, because postgres_fdw keeps one REPEATABLE READ transaction for
+ * each: statements through this one see the new leader as it is after the swing.
  */
 export function forwardName(tid: number, pid: number, epoch: number): string {
   return `${partitionTable(tid, pid)}_fwd_e${epoch}`;
 }
 
-/** postgres_fdw server of a node, the same name everywhere. */
-export function serverName(node: NodeId): string {
+/** The foreign server (postgres_fdw) that leads to a node, the same name everywhere. */
+export function foreignServerName(node: NodeId): string {
   return `tide_n${node}`;
 }
 

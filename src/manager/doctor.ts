@@ -1,6 +1,6 @@
 import type { DoctorResult, DoctorRow } from '../api/results.ts';
 import type { ClusterView, NodeId } from '../catalog/model.ts';
-import { partitionTable, publicationName, serverName, subscriptionName } from '../catalog/names.ts';
+import { foreignServerName, partitionTable, publicationName, subscriptionName } from '../catalog/names.ts';
 import { allPartitions, connectedNodes, replicaOn } from '../catalog/view.ts';
 import { messageOf } from '../core/errors.ts';
 import type { Claim } from '../operations/operation.ts';
@@ -56,7 +56,7 @@ export function leftovers(
 
 function ownedOn(view: ClusterView, node: NodeId): Record<InventoryKind, Set<string>> {
   const owned = Object.fromEntries(KINDS.map((k) => [k, new Set<string>()])) as Record<InventoryKind, Set<string>>;
-  for (const other of connectedNodes(view)) if (other.id !== node) owned.server.add(serverName(other.id));
+  for (const other of connectedNodes(view)) if (other.id !== node) owned.server.add(foreignServerName(other.id));
   for (const table of view.tables.values()) owned.parent.add(String(table.tid));
   for (const { partition } of allPartitions(view)) {
     if (!replicaOn(partition, node)) continue;

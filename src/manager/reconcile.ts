@@ -57,8 +57,8 @@ export class Reconciler {
   }
 
   /**
-   * A leader has changed, or a node has left: every node may have a hinge to point elsewhere, or a server to
-   * drop.
+   * A leader has changed, or a node has left: every node may have a hinge to point elsewhere, or a foreign
+   * server to drop.
    */
   #hingesChanged(): void {
     for (const node of connectedNodes(this.#ports.view())) this.#hingesDue.add(node.id);
@@ -122,7 +122,7 @@ export class Reconciler {
   /** Servers, tables and streams that a node may have missed. */
   async #catchUpNode(node: NodeId): Promise<boolean> {
     const { plane } = this.#ports;
-    await this.#ensureServers(node);
+    await this.#ensureForeignServers(node);
     for (const table of this.#ports.view().tables.values()) {
       if (table.state === 'ready' && !(await plane.parents.exists(node, table)))
         await plane.parents.create(node, table);
@@ -130,17 +130,17 @@ export class Reconciler {
     return this.#resumeStreams(node);
   }
 
-  async #ensureServers(node: NodeId): Promise<void> {
+  async #ensureForeignServers(node: NodeId): Promise<void> {
     const { plane, alive, view } = this.#ports;
     const ids = connectedNodes(view()).map((n) => n.id);
     try {
       for (const other of ids.filter((id) => id !== node)) {
-        await plane.hinges.ensureServer(node, other);
-        if (alive(other)) await plane.hinges.ensureServer(other, node);
+        await plane.hinges.ensureForeignServer(node, other);
+        if (alive(other)) await plane.hinges.ensureForeignServer(other, node);
       }
     } finally {
-      // The server of a node that has left meanwhile was dropped before it was made again here: every node
-      // looks once more.
+      // The foreign server of a node that has left meanwhile was dropped before it was made again here: every
+      // node looks once more.
       const here = new Set(connectedNodes(view()).map((n) => n.id));
       if (ids.some((id) => !here.has(id))) this.#hingesChanged();
     }
@@ -252,13 +252,13 @@ export class Reconciler {
     return free.length === missing.filter(({ tid, pid }) => still.has(partitionKey(tid, pid))).length;
   }
 
-  /** Streams and servers of nodes that left while this one was away. */
+  /** Streams and foreign servers of nodes that left while this one was away. */
   async #forgetGone(node: NodeId): Promise<void> {
     const gone = [...this.#ports.view().nodes.values()].filter((n) => n.state === 'decommissioned');
     for (const { id } of gone) {
       await this.#ports.plane.streams.disconnect(id, node, id);
       await this.#ports.plane.streams.disconnect(node, id, id);
-      await this.#ports.plane.hinges.dropServer(node, id);
+      await this.#ports.plane.hinges.dropForeignServer(node, id);
     }
   }
 

@@ -80,7 +80,7 @@ export interface Replicas {
   list(node: NodeId): Promise<PartitionRef[]>;
 }
 
-/** Where a partition is reached, and the servers through which it is reached on other nodes. */
+/** Where a partition is reached, and the foreign servers through which it is reached on other nodes. */
 export interface Hinges {
   read(node: NodeId, ref: PartitionRef): Promise<HingeTarget | null>;
   /** Every hinge on a node, by `t4_p0`. */
@@ -110,9 +110,9 @@ export interface Hinges {
   dropForward(from: NodeId, ref: PartitionRef, epoch: number): Promise<void>;
   /** Drops the forwards of changes of leader that never came through or were not cleaned up. */
   dropLooseForwards(node: NodeId): Promise<void>;
-  /** The server through which `from` reaches `to`. */
-  ensureServer(from: NodeId, to: NodeId): Promise<void>;
-  dropServer(from: NodeId, to: NodeId): Promise<void>;
+  /** The foreign server through which `from` reaches `to`. */
+  ensureForeignServer(from: NodeId, to: NodeId): Promise<void>;
+  dropForeignServer(from: NodeId, to: NodeId): Promise<void>;
 }
 
 /** One stream per ordered pair of nodes: a publication on `from`, a subscription on `to`. */

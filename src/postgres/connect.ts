@@ -112,7 +112,7 @@ export function streamConnection({ host, port }: Address, stream: string): strin
   return conninfo({ ...to, ...PEER, options: SENDER_OPTIONS });
 }
 
-/** For a server of postgres_fdw: its options. */
+/** The options of a foreign server. */
 export function foreignConnection({ host, port }: Address, name: string): Keywords {
   return { host, port: String(port), dbname: TIDE_DATABASE, application_name: name, ...PEER, options: FOREIGN_OPTIONS };
 }

@@ -6,11 +6,11 @@ import type { Address } from './connect.ts';
 import type { NodeConnections } from './sql/client.ts';
 import {
   createForward,
+  dropForeignServer,
   dropForward,
   dropLooseForwards,
   dropRemoteSql,
-  dropServer,
-  ensureServer,
+  ensureForeignServer,
   foreignTableSql,
   guardSql,
   readHinges,
@@ -55,7 +55,7 @@ export class PostgresHinges implements Hinges {
     const ref = { tid: record.tid, pid };
     const from = await this.read(node, ref);
     if (from === null || sameTarget(from, to)) return { outcome: 'done', pauseMs: 0 };
-    if (to.kind === 'node') await this.ensureServer(node, to.node);
+    if (to.kind === 'node') await this.ensureForeignServer(node, to.node);
     // Made in the transaction that leads through it: one that is cut off leaves none behind.
     const prepare = to.kind === 'node' ? [foreignTableSql(record, pid, to.node).create] : [];
     // The foreign table that nothing leads through any more goes in the same transaction: its lock is held
@@ -102,12 +102,12 @@ export class PostgresHinges implements Hinges {
     await dropLooseForwards(this.#on(node));
   }
 
-  async ensureServer(from: NodeId, to: NodeId): Promise<void> {
-    await ensureServer(this.#on(from), from, to, this.#addressOf(to));
+  async ensureForeignServer(from: NodeId, to: NodeId): Promise<void> {
+    await ensureForeignServer(this.#on(from), from, to, this.#addressOf(to));
   }
 
-  async dropServer(from: NodeId, to: NodeId): Promise<void> {
-    await dropServer(this.#on(from), to);
+  async dropForeignServer(from: NodeId, to: NodeId): Promise<void> {
+    await dropForeignServer(this.#on(from), to);
   }
 }
 

@@ -78,7 +78,7 @@ export function ownOptions(more: Readonly<Record<string, string>> = {}): string 
  */
 export const SENDER_OPTIONS = optionsOf(NO_LIMITS);
 
-/** For the sessions of a postgres_fdw server. */
+/** For the sessions that come through a foreign server. */
 export const FOREIGN_OPTIONS = optionsOf(FOR_CLIENTS);
 
 /**

@@ -113,7 +113,7 @@ const leaveNoTrace: Step<DecommissionInput, DecommissionData> = {
     const staying = connectedNodes(c.view).filter((n) => !c.input.nodes.includes(n.id));
     for (const id of c.input.nodes) await disconnectIdlePairs(c, id);
     for (const id of c.input.nodes) {
-      for (const node of staying.filter((n) => c.alive(n.id))) await c.plane.hinges.dropServer(node.id, id);
+      for (const node of staying.filter((n) => c.alive(n.id))) await c.plane.hinges.dropForeignServer(node.id, id);
     }
     for (const id of c.input.nodes) await c.commit({ kind: 'node-changed', id, change: { state: 'decommissioned' } });
     for (const id of c.input.nodes) await c.event('node-decommissioned', lastWords(c, id), id);

@@ -148,7 +148,7 @@ const forgetNode: Step<DropInput, DropData> = {
       // again.
       await c.plane.streams.disconnect(node, other.id, node);
       await c.plane.streams.disconnect(other.id, node, node);
-      await c.plane.hinges.dropServer(other.id, node);
+      await c.plane.hinges.dropForeignServer(other.id, node);
     }
     await c.commit({ kind: 'node-changed', id: node, change: { state: 'decommissioned' } });
     await c.event('node-dropped', `node ${node} is gone for good`, node);

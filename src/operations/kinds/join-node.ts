@@ -31,19 +31,20 @@ const prepareDatabase: Step<JoinInput> = {
  * Servers in both directions; a node that is away gets its own when it is back, one that is joining too when
  * its turn comes.
  */
-const linkServers: Step<JoinInput> = {
+const linkForeignServers: Step<JoinInput> = {
   name: 'link-servers',
   done: async (c) => joining(c).state !== 'joining',
   run: async (c) => {
     for (const other of connectedNodes(c.view).filter((n) => n.id !== c.input.node)) {
-      await c.plane.hinges.ensureServer(c.input.node, other.id);
-      if (c.alive(other.id) && other.state !== 'joining') await c.plane.hinges.ensureServer(other.id, c.input.node);
+      await c.plane.hinges.ensureForeignServer(c.input.node, other.id);
+      if (c.alive(other.id) && other.state !== 'joining')
+        await c.plane.hinges.ensureForeignServer(other.id, c.input.node);
     }
     return DONE;
   },
   undo: async (c) => {
     for (const other of connectedNodes(c.view).filter((n) => n.id !== c.input.node && c.alive(n.id))) {
-      await c.plane.hinges.dropServer(other.id, c.input.node);
+      await c.plane.hinges.dropForeignServer(other.id, c.input.node);
     }
     return DONE;
   },
@@ -79,5 +80,5 @@ export const joinNode = operationKind<JoinInput>({
   subject: (input) => `node ${input.node}`,
   locks: (input) => ['schema', `node:${input.node}`],
   movesOn: () => [],
-  steps: [prepareDatabase, linkServers, createTables, openNode],
+  steps: [prepareDatabase, linkForeignServers, createTables, openNode],
 });

@@ -64,7 +64,7 @@ const demote: Step<RecoverInput, RecoverData> = {
     const hinges = await c.plane.hinges.readAll(node);
     const held = new Set((await c.plane.replicas.list(node)).map((r) => partitionTable(r.tid, r.pid)));
     for (const other of connectedNodes(c.view))
-      if (other.id !== node) await c.plane.hinges.ensureServer(node, other.id);
+      if (other.id !== node) await c.plane.hinges.ensureForeignServer(node, other.id);
     // Clients are shut out: nobody who is in the way has anything to wait for, and a commit that waits for a
     // follower holds its locks for ever.
     let opens = false;

@@ -22,9 +22,9 @@ import { protectPartition, withdrawDemands } from './protect.ts';
  *   swing    A: hinge ⇒ B's rows (own connection)         B: hinge → A
  *   settle   A: hinge → B's hinge                         B: hinge → rows
  *
- * The forward has a postgres_fdw server of its own: a transaction at A that has looked at B before keeps an
- * older view of B on its ordinary connection, and must not find the partition there. For the same reason B's
- * own hinge and A's ordinary one wait until every snapshot that was open on B at the swing is gone. In a move
+ * The forward has a foreign server of its own: a transaction at A that has looked at B before keeps an older
+ * view of B on its ordinary connection, and must not find the partition there. For the same reason B's own
+ * hinge and A's ordinary one wait until every snapshot that was open on B at the swing is gone. In a move
  * whose source does not lead, all these steps are skipped.
  */
 export interface LeaderInput extends PartitionRef {

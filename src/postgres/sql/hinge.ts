@@ -1,5 +1,5 @@
 import type { NodeId, TableRecord } from '../../catalog/model.ts';
-import { forwardName, partitionTable, remoteTable, SCHEMAS, serverName } from '../../catalog/names.ts';
+import { foreignServerName, forwardName, partitionTable, remoteTable, SCHEMAS } from '../../catalog/names.ts';
 import { tideError } from '../../core/errors.ts';
 import type { HingeTarget, SwingAttempt } from '../../operations/ports.ts';
 import { TIDE_OWNER } from '../config.ts';
@@ -10,7 +10,7 @@ import { columnsSql } from './columns.ts';
 export function foreignTableSql(table: TableRecord, pid: number, node: NodeId): { name: string; create: string } {
   const name = qualified(SCHEMAS.remote, remoteTable(table.tid, pid, node));
   const target = { schema: SCHEMAS.hinge, table: partitionTable(table.tid, pid) };
-  return { name, create: foreignSql(table, name, serverName(node), target) };
+  return { name, create: foreignSql(table, name, foreignServerName(node), target) };
 }
 
 function foreignSql(table: TableRecord, name: string, server: string, to: { schema: string; table: string }): string {
@@ -53,15 +53,15 @@ export async function readHinges(sql: Sql, only?: { tid: number; pid: number }):
 }
 
 /**
- * The postgres_fdw server of another node. Batching and asynchronous scans, because queries over all
+ * The foreign server that leads to another node. Batching and asynchronous scans, because queries over all
  * partitions go through it; the application name tells whoever looks at a lock there from which node and
  * session it came (%p is the process id).
  */
-export async function ensureServer(sql: Sql, from: NodeId, to: NodeId, address: Address): Promise<void> {
-  await ensureServerNamed(sql, serverName(to), from, address);
+export async function ensureForeignServer(sql: Sql, from: NodeId, to: NodeId, address: Address): Promise<void> {
+  await ensureForeignServerNamed(sql, foreignServerName(to), from, address);
 }
 
-async function ensureServerNamed(sql: Sql, name: string, from: NodeId, address: Address): Promise<void> {
+async function ensureForeignServerNamed(sql: Sql, name: string, from: NodeId, address: Address): Promise<void> {
   const wanted: Record<string, string> = {
     ...foreignConnection(address, `tide n${from} pid %p`),
     async_capable: 'true',
@@ -89,8 +89,8 @@ async function ensureServerNamed(sql: Sql, name: string, from: NodeId, address: 
 }
 
 /**
- * Whoever may use a table here gets to its rows there: his rights were looked at here. Nobody else has USAGE
- * on the server, so that no foreign table of his own leads there.
+ * Whoever may use a table here gets to its rows there: its rights were looked at here. Nobody else has USAGE
+ * on the foreign server, so that no foreign table of its own leads there.
  */
 export function mappingSql(server: string): string {
   return `CREATE USER MAPPING IF NOT EXISTS FOR PUBLIC SERVER ${ident(server)} OPTIONS (${optionsSql(FOREIGN_USER)})`;
@@ -102,17 +102,17 @@ function optionsSql(options: Readonly<Record<string, string>>): string {
     .join(', ');
 }
 
-/** Drops a node's server here; only for a node that has left. Idempotent. */
-export async function dropServer(sql: Sql, node: NodeId): Promise<void> {
-  await dropServerNamed(sql, serverName(node));
+/** Drops the foreign server that leads to a node; only for a node that has left. Idempotent. */
+export async function dropForeignServer(sql: Sql, node: NodeId): Promise<void> {
+  await dropForeignServerNamed(sql, foreignServerName(node));
 }
 
 /**
- * Drops a server with its user mapping and the foreign tables nobody leads through. CASCADE would also take a
- * foreign table that hangs on a hinge, and a hinge without a child hides its partition from every query: that
- * is refused (SERVER_IN_USE).
+ * Drops a foreign server with its user mapping and the foreign tables nobody leads through. CASCADE would
+ * also take a foreign table that hangs on a hinge, and a hinge without a child hides its partition from every
+ * query: that is refused (SERVER_IN_USE).
  */
-export async function dropServerNamed(sql: Sql, name: string): Promise<void> {
+export async function dropForeignServerNamed(sql: Sql, name: string): Promise<void> {
   const [used] = await sql.query<{ hinge: string }>(
     `select i.inhparent::regclass::text as hinge from pg_foreign_table t
        join pg_foreign_server s on s.oid = t.ftserver join pg_inherits i on i.inhrelid = t.ftrelid
@@ -124,8 +124,8 @@ export async function dropServerNamed(sql: Sql, name: string): Promise<void> {
 }
 
 /**
- * Server, mapping and foreign table through which the old leader will reach the new leader's replica table.
- * Idempotent.
+ * Foreign server, user mapping and foreign table through which the old leader will reach the new leader's
+ * replica table. Idempotent.
  */
 export async function createForward(
   sql: Sql,
@@ -134,16 +134,16 @@ export async function createForward(
   forward: { epoch: number; from: NodeId; to: Address },
 ): Promise<void> {
   const name = forwardName(table.tid, pid, forward.epoch);
-  await ensureServerNamed(sql, name, forward.from, forward.to);
+  await ensureForeignServerNamed(sql, name, forward.from, forward.to);
   const target = { schema: SCHEMAS.data, table: partitionTable(table.tid, pid) };
   await sql.query(foreignSql(table, qualified(SCHEMAS.remote, name), name, target));
 }
 
 export async function dropForward(sql: Sql, tid: number, pid: number, epoch: number): Promise<void> {
-  await dropServerNamed(sql, forwardName(tid, pid, epoch));
+  await dropForeignServerNamed(sql, forwardName(tid, pid, epoch));
 }
 
-/** Forwards that no hinge leads through, with the servers they use. */
+/** Forwards that no hinge leads through, with the foreign servers they use. */
 export async function dropLooseForwards(sql: Sql): Promise<void> {
   const loose = await sql.query<{ name: string }>(
     String.raw`select srvname as name from pg_foreign_server s

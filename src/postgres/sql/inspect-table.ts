@@ -1,6 +1,6 @@
 import { parse } from 'libpg-query';
 import type { NodeId, TableDefinition, TableRecord } from '../../catalog/model.ts';
-import { partitionTable, SCHEMAS, serverName } from '../../catalog/names.ts';
+import { foreignServerName, partitionTable, SCHEMAS } from '../../catalog/names.ts';
 import { messageOf, TideError, tideError } from '../../core/errors.ts';
 import type { InspectedTable } from '../../manager/ports.ts';
 import { ident, literal, qualified, type Sql, sqlstateOf } from './client.ts';
@@ -251,7 +251,7 @@ async function makeOnce(sql: Sql, inspected: InspectedTable, traits: readonly st
   await runAll(sql, replicaSql(table, 0));
   requireSame(traits, await readTraits(sql, qualified(SCHEMAS.data, partitionTable(NOBODY, 0))));
   await runAll(sql, [
-    `CREATE SERVER ${ident(serverName(NOBODY))} FOREIGN DATA WRAPPER postgres_fdw`,
+    `CREATE SERVER ${ident(foreignServerName(NOBODY))} FOREIGN DATA WRAPPER postgres_fdw`,
     ...parentSql(here, table),
   ]);
 }

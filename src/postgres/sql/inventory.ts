@@ -2,7 +2,7 @@ import { SCHEMAS } from '../../catalog/names.ts';
 import { must } from '../../core/assert.ts';
 import type { Inventory, InventoryKind } from '../../manager/ports.ts';
 import { ident, qualified, type Sql } from './client.ts';
-import { dropServerNamed } from './hinge.ts';
+import { dropForeignServerNamed } from './hinge.ts';
 import { dropSlot } from './slots.ts';
 import { dropSubscriptionSql } from './subscription.ts';
 
@@ -65,7 +65,7 @@ export async function removeObject(sql: Sql, kind: InventoryKind, name: string):
       await sql.query(`${lock}; DROP FOREIGN TABLE IF EXISTS ${qualified(SCHEMAS.remote, name)}`);
       return;
     case 'server':
-      await dropServerNamed(sql, name);
+      await dropForeignServerNamed(sql, name);
       return;
     case 'parent': {
       const [row] = await sql.query<{ name: string }>(

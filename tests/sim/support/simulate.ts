@@ -159,7 +159,7 @@ async function begin(world: SimWorld, script: Script): Promise<void> {
   const plane = new FakePlane(world.cluster, async (_label, change) => change());
   for (const id of ids) {
     await plane.nodes.bootstrap(id);
-    for (const other of ids) if (other !== id) await plane.hinges.ensureServer(id, other);
+    for (const other of ids) if (other !== id) await plane.hinges.ensureForeignServer(id, other);
   }
   for (const partition of table.partitions) {
     for (const a of partition.replicas) await plane.replicas.create(a.node, table, partition.pid);

@@ -21,8 +21,8 @@ const ASKED: { [Noun in keyof DataPlane]: Record<keyof DataPlane[Noun], readonly
     createForward: [0],
     dropForward: [0],
     dropLooseForwards: [0],
-    ensureServer: [0],
-    dropServer: [0],
+    ensureForeignServer: [0],
+    dropForeignServer: [0],
   },
   streams: {
     connect: [0, 1],

@@ -1,10 +1,10 @@
 import type { NodeId, TableRecord } from '../../../../src/catalog/model.ts';
 import {
+  foreignServerName,
   forwardName,
   partitionTable,
   publicationName,
   remoteTable,
-  serverName,
   subscriptionName,
 } from '../../../../src/catalog/names.ts';
 import { protects } from '../../../../src/catalog/quorum.ts';
@@ -358,7 +358,7 @@ export class FakeCluster {
       const name = partitionTable(table.tid, pid);
       const replica = server.replicas.get(name);
       if (leader === node && !replica) throw new Error(`tide_data.${name} does not exist on n${node}`);
-      if (leader !== node && !server.servers.has(serverName(leader)))
+      if (leader !== node && !server.foreignServers.has(foreignServerName(leader)))
         throw new Error(`n${node} has no server ${leader}`);
     }
     for (const { pid, leader } of table.partitions) {
@@ -397,15 +397,15 @@ export class FakeCluster {
   }
 
   /** Refused, as by `postgres/sql/hinge.ts`, where a hinge leads through it. */
-  dropServer(node: NodeId, name: string): void {
+  dropForeignServer(node: NodeId, name: string): void {
     const server = this.on(node);
     for (const [hinge, target] of server.hinges) {
-      const through = target?.kind === 'node' ? serverName(target.node) : target && targetName(hinge, target);
+      const through = target?.kind === 'node' ? foreignServerName(target.node) : target && targetName(hinge, target);
       if (through === name) throw tideError('SERVER_IN_USE', { server: name, hinge });
     }
-    server.servers.delete(name);
+    server.foreignServers.delete(name);
     for (const [foreignName, to] of server.foreign) {
-      const uses = foreignName.includes('_fwd_') ? foreignName : serverName(to);
+      const uses = foreignName.includes('_fwd_') ? foreignName : foreignServerName(to);
       if (uses === name) this.dropForeign(node, foreignName);
     }
   }
@@ -425,7 +425,7 @@ export class FakeCluster {
       origin: [],
       'replica-table': [...server.replicas.keys()],
       'foreign-table': [...server.foreign.keys()].filter((name) => !attached.has(name)),
-      server: [...server.servers],
+      server: [...server.foreignServers],
       parent: [...server.parents.keys()].map(String),
     };
   }
@@ -441,7 +441,7 @@ export class FakeCluster {
     else if (kind === 'slot') server.slots.delete(last);
     else if (kind === 'replica-table') this.dropReplica(node, name);
     else if (kind === 'foreign-table') this.dropForeign(node, name);
-    else if (kind === 'server') this.dropServer(node, name);
+    else if (kind === 'server') this.dropForeignServer(node, name);
     else if (kind === 'parent') this.dropParent(node, Number(name));
   }
 }

@@ -1,5 +1,5 @@
 import type { NodeId, TableRecord } from '../../../../src/catalog/model.ts';
-import { forwardName, partitionTable, remoteTable, serverName } from '../../../../src/catalog/names.ts';
+import { foreignServerName, forwardName, partitionTable, remoteTable } from '../../../../src/catalog/names.ts';
 import type { Hinges, HingeTarget, Markers, PartitionRef, SwingAttempt } from '../../../../src/operations/ports.ts';
 import { type FakeCluster, targetName } from './fake-cluster.ts';
 import type { Effect } from './fake-server.ts';
@@ -31,7 +31,7 @@ export class FakeHinges implements Hinges {
     const name = partitionTable(table.tid, pid);
     const from = server.hinges.get(name);
     if (!from || targetName(name, from) === targetName(name, to)) return { outcome: 'done', pauseMs: 0 };
-    if (to.kind === 'node') await this.ensureServer(node, to.node);
+    if (to.kind === 'node') await this.ensureForeignServer(node, to.node);
     if ((server.holders.get(name) ?? []).length > 0) return { outcome: 'backed-off', pauseMs: 1, why: 'lock' };
     await this.#effect(`n${node}: point ${name} to ${to.kind === 'node' ? `n${to.node}` : to.kind}`, () => {
       this.#cluster.on(node);
@@ -75,32 +75,34 @@ export class FakeHinges implements Hinges {
   async createForward(from: NodeId, to: NodeId, table: TableRecord, pid: number, epoch: number): Promise<void> {
     const server = this.#cluster.on(from);
     const name = forwardName(table.tid, pid, epoch);
-    if (!server.servers.has(name))
-      await this.#effect(`n${from}: create server ${name}`, () => server.servers.add(name));
+    if (!server.foreignServers.has(name))
+      await this.#effect(`n${from}: create server ${name}`, () => server.foreignServers.add(name));
     if (!server.foreign.has(name)) await this.#effect(`n${from}: create ${name}`, () => server.foreign.set(name, to));
   }
 
   async dropForward(from: NodeId, ref: PartitionRef, epoch: number): Promise<void> {
     const name = forwardName(ref.tid, ref.pid, epoch);
-    if (!this.#cluster.on(from).servers.has(name)) return;
-    await this.#effect(`n${from}: drop ${name}`, () => this.#cluster.dropServer(from, name));
+    if (!this.#cluster.on(from).foreignServers.has(name)) return;
+    await this.#effect(`n${from}: drop ${name}`, () => this.#cluster.dropForeignServer(from, name));
   }
 
   async dropLooseForwards(node: NodeId): Promise<void> {
     const server = this.#cluster.on(node);
     const used = new Set([...server.hinges].map(([name, target]) => target && targetName(name, target)));
-    for (const name of [...server.servers].filter((n) => n.includes('_fwd_') && !used.has(n)))
-      await this.#effect(`n${node}: drop ${name}`, () => this.#cluster.dropServer(node, name));
+    for (const name of [...server.foreignServers].filter((n) => n.includes('_fwd_') && !used.has(n)))
+      await this.#effect(`n${node}: drop ${name}`, () => this.#cluster.dropForeignServer(node, name));
   }
 
-  async ensureServer(from: NodeId, to: NodeId): Promise<void> {
-    const { servers } = this.#cluster.on(from);
-    if (!servers.has(serverName(to)))
-      await this.#effect(`n${from}: create server n${to}`, () => servers.add(serverName(to)));
+  async ensureForeignServer(from: NodeId, to: NodeId): Promise<void> {
+    const { foreignServers } = this.#cluster.on(from);
+    if (!foreignServers.has(foreignServerName(to)))
+      await this.#effect(`n${from}: create server n${to}`, () => foreignServers.add(foreignServerName(to)));
   }
 
-  async dropServer(from: NodeId, to: NodeId): Promise<void> {
-    if (!this.#cluster.on(from).servers.has(serverName(to))) return;
-    await this.#effect(`n${from}: drop server n${to}`, () => this.#cluster.dropServer(from, serverName(to)));
+  async dropForeignServer(from: NodeId, to: NodeId): Promise<void> {
+    if (!this.#cluster.on(from).foreignServers.has(foreignServerName(to))) return;
+    await this.#effect(`n${from}: drop server n${to}`, () =>
+      this.#cluster.dropForeignServer(from, foreignServerName(to)),
+    );
   }
 }

@@ -56,7 +56,7 @@ export class FakeServer {
   localData: LocalData[] = [];
   /** A receiver whose apply workers stand still. */
   lagging = false;
-  readonly servers = new Set<string>();
+  readonly foreignServers = new Set<string>();
   readonly parents = new Map<number, TableRecord>();
   readonly replicas = new Map<string, Replica>();
   /** null: a hinge without a child, which hides its partition. */

@@ -6,7 +6,7 @@ import type {
   NodeState,
   TableRecord,
 } from '../../../../src/catalog/model.ts';
-import { partitionTable, serverName } from '../../../../src/catalog/names.ts';
+import { foreignServerName, partitionTable } from '../../../../src/catalog/names.ts';
 import { mayBeAway } from '../../../../src/catalog/quorum.ts';
 import { allPartitions, connectedNodes, isOut, partitionKey } from '../../../../src/catalog/view.ts';
 import { tideError } from '../../../../src/core/errors.ts';
@@ -193,8 +193,8 @@ export class World {
     await plane.nodes.bootstrap(id);
     for (const other of this.view.nodes.keys()) {
       if (other === id) continue;
-      this.cluster.at(id).servers.add(serverName(other));
-      this.cluster.at(other).servers.add(serverName(id));
+      this.cluster.at(id).foreignServers.add(foreignServerName(other));
+      this.cluster.at(other).foreignServers.add(foreignServerName(id));
     }
   }
 
