@@ -102,7 +102,7 @@ async function killOnce(
 
 /** The postmaster and its children (Linux). */
 function backendsOf(cluster: LocalCluster, node: number): number[] {
-  const postmaster = cluster.postgresPid(node);
+  const postmaster = cluster.postgresProcessId(node);
   if (postmaster === null) throw new Error(`the server of node ${node} does not run`);
   const children = readFileSync(`/proc/${postmaster}/task/${postmaster}/children`, 'utf8').trim().split(' ');
   return [postmaster, ...children.map(Number)];

@@ -96,6 +96,7 @@ const managedBy = z.object({ node: z.int().positive(), start: startId });
  * says of it.
  */
 const openSession = z.object({
+  /** Of its process. */
   pid: z.int().positive(),
   /** Start of the session and of its transaction: the same as long as it is the same transaction. */
   xact: z.string(),

@@ -10,9 +10,11 @@ import type { NodeId } from './model.ts';
 
 /** A client's session, or one that came from another node, with a transaction open on a server. */
 export interface OpenSession {
+  /** Of its process, as nodes report it; so in `via` and `pids`. */
   pid: number;
   /**
-   * Start of the session and of its transaction: with the pid, the identity of the transaction on its server.
+   * Start of the session and of its transaction: with the process, the identity of the transaction on its
+   * server.
    */
   xact: string;
   /** When the transaction began, by the clock of whoever compares the reports, milliseconds. */
@@ -36,14 +38,14 @@ export interface LockWait {
 }
 
 /**
- * One transaction waits for another: seen on `node`, where process `pid` of the first waits for process
+ * One transaction waits for another: seen on `node`, where process `waiter` of the first waits for process
  * `blocker` of the second.
  */
 export interface WaitEdge {
   from: Transaction;
   to: Transaction;
   node: NodeId;
-  pid: number;
+  waiter: number;
   blocker: number;
   wait: LockWait;
 }
@@ -53,7 +55,7 @@ export interface Transaction {
   /** `2/4711/…`: no other transaction has it. */
   id: string;
   node: NodeId;
-  pid: number;
+  processId: number;
   xact: string;
   startMs: number;
 }
@@ -95,12 +97,12 @@ export function waitEdges(reports: ReadonlyMap<NodeId, readonly OpenSession[]>):
   for (const [node, open] of reports) for (const session of open) sessions.set(`${node}/${session.pid}`, session);
   const edges: WaitEdge[] = [];
   for (const [node, open] of reports) {
-    for (const { pid, waits } of open) {
-      const from = waits ? clientOf(sessions, node, pid) : null;
+    for (const { pid: waiter, waits } of open) {
+      const from = waits ? clientOf(sessions, node, waiter) : null;
       if (!waits || !from) continue;
       for (const blocker of new Set(waits.pids)) {
         const to = clientOf(sessions, node, blocker);
-        if (to) edges.push({ from, to, node, pid, blocker, wait: waits });
+        if (to) edges.push({ from, to, node, waiter, blocker, wait: waits });
       }
     }
   }
@@ -111,14 +113,14 @@ export function waitEdges(reports: ReadonlyMap<NodeId, readonly OpenSession[]>):
  * The transaction of the client behind a session, however many nodes it came through; null where one of them
  * does not tell of it.
  */
-function clientOf(sessions: ReadonlyMap<string, OpenSession>, node: NodeId, pid: number): Transaction | null {
-  const first = sessions.get(`${node}/${pid}`);
+function clientOf(sessions: ReadonlyMap<string, OpenSession>, node: NodeId, processId: number): Transaction | null {
+  const first = sessions.get(`${node}/${processId}`);
   let at = { node, session: first };
   for (let hops = 0; at.session && hops < HOPS_MAX; hops++) {
     const { via } = at.session;
     if (!via) {
       const { pid: client, xact, startMs } = at.session;
-      return { id: `${at.node}/${client}/${xact}`, node: at.node, pid: client, xact, startMs };
+      return { id: `${at.node}/${client}/${xact}`, node: at.node, processId: client, xact, startMs };
     }
     const opener = sessions.get(`${via.node}/${via.pid}`);
     // Left behind by a transaction that has ended since, or by somebody who only says to come from there.
@@ -131,7 +133,7 @@ function clientOf(sessions: ReadonlyMap<string, OpenSession>, node: NodeId, pid:
 
 /** The same value as long as it is the same transactions in the same wait. */
 export function edgeKey(edge: WaitEdge): string {
-  return `${edge.from.id} ${edge.to.id} ${edge.node}/${edge.pid}/${edge.blocker} ${edge.wait.since}`;
+  return `${edge.from.id} ${edge.to.id} ${edge.node}/${edge.waiter}/${edge.blocker} ${edge.wait.since}`;
 }
 
 /**
@@ -163,7 +165,7 @@ interface Ends {
 
 const byTransaction = (e: WaitEdge): Ends => ({ from: e.from.id, to: e.to.id });
 /** As PostgreSQL sees it. */
-const byProcess = (e: WaitEdge): Ends => ({ from: `${e.node}/${e.pid}`, to: `${e.node}/${e.blocker}` });
+const byProcess = (e: WaitEdge): Ends => ({ from: `${e.node}/${e.waiter}`, to: `${e.node}/${e.blocker}` });
 
 /** Leaves out circles of processes of one server, which it breaks itself, unless they last. */
 function withoutLocal(edges: readonly SeenEdge[], nowMs: number): SeenEdge[] {

@@ -14,6 +14,7 @@ export interface WaitReason {
     | 'local-tables';
   text: string;
   node: number | null;
+  /** Of a process of PostgreSQL. */
   pid: number | null;
   user: string | null;
   query: string | null;

@@ -14,7 +14,7 @@ import type { OperationResult, Results } from '../api/results.ts';
 import { must } from '../core/assert.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
 import { freePorts } from './free-ports.ts';
-import { endProcess, isAlive, postmasterPid, removeCluster, trySignal } from './processes.ts';
+import { endProcess, isAlive, postmasterProcessId, removeCluster, trySignal } from './processes.ts';
 
 /**
  * What was built, started without `bin/tide`, which builds anew when a source has changed: a checkout that is
@@ -114,12 +114,12 @@ export class LocalCluster {
   }
 
   /** Pid of the node's own process, null when it does not run. */
-  nodePid(id: number): number | null {
+  nodeProcessId(id: number): number | null {
     return this.isRunning(id) ? (this.#member(id).child?.pid ?? null) : null;
   }
 
-  postgresPid(id: number): number | null {
-    return postmasterPid(join(this.#member(id).store, 'pgdata'));
+  postgresProcessId(id: number): number | null {
+    return postmasterProcessId(join(this.#member(id).store, 'pgdata'));
   }
 
   /** The last lines that the node's process has printed. */
@@ -206,8 +206,8 @@ export class LocalCluster {
 
   /** Signals the node's postmaster. */
   killPostgres(id: number, signal: NodeJS.Signals = 'SIGKILL'): void {
-    const pid = this.postgresPid(id);
-    if (pid !== null) trySignal(pid, signal);
+    const processId = this.postgresProcessId(id);
+    if (processId !== null) trySignal(processId, signal);
   }
 
   /** Sends a command to a running node: the named one, or the first. */
@@ -277,11 +277,11 @@ export class LocalCluster {
 
   async #close(): Promise<void> {
     await Promise.all([...this.#members.values()].map(closePools));
-    await removeCluster(this.dir, [...this.#pids]);
+    await removeCluster(this.dir, [...this.#processIds]);
     this.#reaper.stdin?.end('done\n');
   }
 
-  readonly #pids = new Set<number>();
+  readonly #processIds = new Set<number>();
 
   #member(id: number): Member {
     return must(this.#members.get(id), `node ${id} of the local cluster`);
@@ -294,12 +294,12 @@ export class LocalCluster {
   #spawn([program = '', ...args]: readonly string[]): { child: ChildProcess; output: string[] } {
     if (this.#closing) throw tideError('INTERNAL', { why: 'the local cluster is being closed' });
     const child = spawn(program, args, { detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
-    const pid = must(child.pid, 'pid of the started node');
-    this.#pids.add(pid);
-    this.#reaper.stdin?.write(`+${pid}\n`);
+    const processId = must(child.pid, 'process id of the started node');
+    this.#processIds.add(processId);
+    this.#reaper.stdin?.write(`+${processId}\n`);
     child.once('exit', () => {
-      this.#pids.delete(pid);
-      this.#reaper.stdin?.write(`-${pid}\n`);
+      this.#processIds.delete(processId);
+      this.#reaper.stdin?.write(`-${processId}\n`);
     });
     const output: string[] = [];
     for (const stream of [child.stdout, child.stderr]) {
@@ -337,11 +337,11 @@ export class LocalCluster {
 
   async #stopNode(member: Member, signal: 'SIGTERM' | null): Promise<void> {
     await closePools(member);
-    const pid = member.child?.pid;
-    if (pid === undefined) return;
+    const processId = member.child?.pid;
+    if (processId === undefined) return;
     const steps = [[signal ?? 'SIGCONT', STOP_MS]] as const;
-    await endProcess(pid, steps);
-    if (isAlive(pid)) {
+    await endProcess(processId, steps);
+    if (isAlive(processId)) {
       throw tideError('INTERNAL', {
         why: `node ${member.id} still runs ${STOP_MS / 1000} s after it was told to stop:\n${member.output.join('\n')}`,
       });

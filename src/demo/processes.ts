@@ -4,20 +4,20 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /** Whether the process runs; one that has ended and waits to be collected does not. */
-export function isAlive(pid: number): boolean {
+export function isAlive(processId: number): boolean {
   try {
-    process.kill(pid, 0);
+    process.kill(processId, 0);
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
-  const stat = readOrNull(`/proc/${pid}/stat`);
+  const stat = readOrNull(`/proc/${processId}/stat`);
   return stat === null || !stat.slice(stat.lastIndexOf(')')).startsWith(') Z');
 }
 
 /** True as soon as the process has ended, false when it still runs after `timeoutMs`. */
-async function waitUntilGone(pid: number, timeoutMs: number): Promise<boolean> {
+async function waitUntilGone(processId: number, timeoutMs: number): Promise<boolean> {
   const until = performance.now() + timeoutMs;
-  while (isAlive(pid)) {
+  while (isAlive(processId)) {
     if (performance.now() > until) return false;
     await sleep(25);
   }
@@ -25,18 +25,24 @@ async function waitUntilGone(pid: number, timeoutMs: number): Promise<boolean> {
 }
 
 /** Sends the signals one after the other, each with its time to take effect, until the process has ended. */
-export async function endProcess(pid: number, steps: readonly (readonly [NodeJS.Signals, number])[]): Promise<void> {
+export async function endProcess(
+  processId: number,
+  steps: readonly (readonly [NodeJS.Signals, number])[],
+): Promise<void> {
   for (const [signal, waitMs] of steps) {
-    if (!isAlive(pid)) return;
-    trySignal(pid, signal);
-    if (await waitUntilGone(pid, waitMs)) return;
+    if (!isAlive(processId)) return;
+    trySignal(processId, signal);
+    if (await waitUntilGone(processId, waitMs)) return;
   }
 }
 
-/** Sends a signal to a process, or to a process group where `pid` is negative; false where there is none. */
-export function trySignal(pid: number, signal: NodeJS.Signals): boolean {
+/**
+ * Sends a signal to a process, or to a process group where `processId` is negative; false where there is
+ * none.
+ */
+export function trySignal(processId: number, signal: NodeJS.Signals): boolean {
   try {
-    process.kill(pid, signal);
+    process.kill(processId, signal);
     return true;
   } catch {
     return false;
@@ -44,29 +50,31 @@ export function trySignal(pid: number, signal: NodeJS.Signals): boolean {
 }
 
 /**
- * The postmaster that serves this data directory, or null. The pid file alone proves nothing, since pids are
- * used again: a postmaster's working directory is its data directory.
+ * The postmaster that serves this data directory, or null. The pid file alone proves nothing, since process
+ * ids are used again: a postmaster's working directory is its data directory.
  */
-export function postmasterPid(dataDir: string): number | null {
+export function postmasterProcessId(dataDir: string): number | null {
   const lines = readOrNull(join(dataDir, 'postmaster.pid'))?.split('\n') ?? [];
-  const pid = Number(lines[0]);
-  if (!Number.isInteger(pid) || pid <= 1 || !isAlive(pid)) return null;
+  const processId = Number(lines[0]);
+  if (!Number.isInteger(processId) || processId <= 1 || !isAlive(processId)) return null;
   try {
-    return readlinkSync(`/proc/${pid}/cwd`) === realpathSync(dataDir) ? pid : null;
+    return readlinkSync(`/proc/${processId}/cwd`) === realpathSync(dataDir) ? processId : null;
   } catch {
-    return readOrNull('/proc/self/stat') === null && lines[1] === dataDir ? pid : null;
+    return readOrNull('/proc/self/stat') === null && lines[1] === dataDir ? processId : null;
   }
 }
 
 /**
  * Ends the node processes with all they have started, their PostgreSQL servers, and removes the directory.
  */
-export async function removeCluster(dir: string, nodePids: readonly number[]): Promise<void> {
-  await Promise.all(nodePids.map((pid) => endProcess(pid, [['SIGTERM', 10_000]])));
+export async function removeCluster(dir: string, nodeProcessIds: readonly number[]): Promise<void> {
+  await Promise.all(nodeProcessIds.map((processId) => endProcess(processId, [['SIGTERM', 10_000]])));
   // Nodes are leaders of their process groups: an initdb that was under way goes with them.
-  for (const pid of nodePids) trySignal(-pid, 'SIGKILL');
-  const postmasters = readdirSync(dir).map((store) => postmasterPid(join(dir, store, 'pgdata')));
-  await Promise.all(postmasters.map((pid) => (pid === null ? null : endProcess(pid, POSTMASTER_ENDS))));
+  for (const processId of nodeProcessIds) trySignal(-processId, 'SIGKILL');
+  const postmasters = readdirSync(dir).map((store) => postmasterProcessId(join(dir, store, 'pgdata')));
+  await Promise.all(
+    postmasters.map((processId) => (processId === null ? null : endProcess(processId, POSTMASTER_ENDS))),
+  );
   await rm(dir, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
 }
 

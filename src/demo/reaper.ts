@@ -9,14 +9,14 @@ import { isAlive, removeCluster } from './processes.ts';
 async function reap(dir: string): Promise<void> {
   // The owner's Ctrl-C is not for this process.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
-  const pids = new Set<number>();
+  const processIds = new Set<number>();
   for await (const line of createInterface({ input: process.stdin })) {
     if (line === 'done') return;
-    const pid = Number(line.slice(1));
-    if (line.startsWith('+')) pids.add(pid);
-    else pids.delete(pid);
+    const processId = Number(line.slice(1));
+    if (line.startsWith('+')) processIds.add(processId);
+    else processIds.delete(processId);
   }
-  await removeCluster(dir, [...pids].filter(isAlive));
+  await removeCluster(dir, [...processIds].filter(isAlive));
 }
 
 await reap(process.argv[2] as string);

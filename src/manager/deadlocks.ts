@@ -83,7 +83,7 @@ export class DeadlockWatch {
     this.#forgive(node, nowMs);
     await this.#look(nowMs);
     const victims = [...this.#condemned.values()].filter((c) => c.victim.node === node);
-    const deadlocks = victims.map(({ victim: { pid, xact }, detail }) => ({ pid, xact, detail }));
+    const deadlocks = victims.map(({ victim: { processId, xact }, detail }) => ({ pid: processId, xact, detail }));
     return { heardAtMs: nowMs, deadlocks, soon: this.#suspects.has(node) || deadlocks.length > 0 };
   }
 
@@ -107,7 +107,7 @@ export class DeadlockWatch {
     const lines = cycle.map((edge) => describe(edge, this.#ports.view()));
     this.#condemned.set(victim.id, { victim, detail: lines.join('\n'), sinceMs: nowMs });
     this.#suspects.add(victim.node);
-    const text = `process ${victim.pid} of node ${victim.node} was ended, the youngest of ${cycle.length === 1 ? 'one that waits for itself' : `${cycle.length} that wait for each other`}: ${lines.join(' ')}`;
+    const text = `process ${victim.processId} of node ${victim.node} was ended, the youngest of ${cycle.length === 1 ? 'one that waits for itself' : `${cycle.length} that wait for each other`}: ${lines.join(' ')}`;
     await this.#tell(text, victim.node, nowMs);
   }
 
@@ -134,7 +134,8 @@ export class DeadlockWatch {
   #forgive(node: NodeId, nowMs: number): void {
     const open = this.#reports.get(node)?.sessions;
     for (const [id, { victim, sinceMs }] of this.#condemned) {
-      const isOver = victim.node === node && open && !open.some((s) => s.pid === victim.pid && s.xact === victim.xact);
+      const isOver =
+        victim.node === node && open && !open.some((s) => s.pid === victim.processId && s.xact === victim.xact);
       if (isOver || nowMs - sinceMs > CONDEMNED_MS) this.#condemned.delete(id);
     }
   }
@@ -149,10 +150,10 @@ function startBefore(before: Report | undefined, session: OpenSession): number {
  * `Process 4711 of node 1 waits on node 3 (process 812 there) for ShareLock on transaction 748, acct
  * partition 2; blocked by process 99 of node 2.`
  */
-function describe({ from, to, node, pid, wait }: SeenEdge, view: ClusterView): string {
-  const there = from.node === node ? '' : ` on node ${node} (process ${pid} there)`;
+function describe({ from, to, node, waiter, wait }: SeenEdge, view: ClusterView): string {
+  const there = from.node === node ? '' : ` on node ${node} (process ${waiter} there)`;
   const on = wait.relation === null ? '' : `, ${nameOf(wait.relation, view)}`;
-  return `Process ${from.pid} of node ${from.node} waits${there} for ${wait.lock}${on}; blocked by process ${to.pid} of node ${to.node}.`;
+  return `Process ${from.processId} of node ${from.node} waits${there} for ${wait.lock}${on}; blocked by process ${to.processId} of node ${to.node}.`;
 }
 
 /** What users know of it: `acct partition 2` for `tide_data.t4_p2`. */

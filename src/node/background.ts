@@ -13,7 +13,7 @@ type Message =
   | { pgtide: 'failed'; error: ErrorBody };
 
 export interface BackgroundResult {
-  readonly pid: number;
+  readonly processId: number;
   /** What the node had to say when it was ready: its banner. */
   readonly text: string;
 }
@@ -48,7 +48,7 @@ export async function startInBackground(
       throw tideError('BACKGROUND_FAILED', { exit, logFile, logTail: await logTail(logFile, from) });
     if (child.connected) child.disconnect();
     child.unref();
-    return { pid: child.pid ?? 0, text: message.text };
+    return { processId: child.pid ?? 0, text: message.text };
   } finally {
     await log.close();
   }

@@ -355,10 +355,10 @@ class Daemon {
       managerAddress: () => management.requireAddress(),
       seekManager: () => seekManager(this.#known, () => management.isSettled),
       leased: () => (management.shared?.lease.leftMs ?? 0) > 0,
-      onAnswer: (answer, pid) => {
+      onAnswer: (answer, processId) => {
         this.#answer = answer;
         management.hear(answer);
-        fence.obey(answer, pid);
+        fence.obey(answer, processId);
       },
       onRefused: (error) => this.#refuse(error),
       log: this.#note,

@@ -24,19 +24,19 @@ export class DeadlockAnswers {
    * The next error of the process is a deadlock's if it is a cancel's. False where it has no session in the
    * pass-through.
    */
-  expect(pid: number, detail: string): boolean {
-    const session = this.#of(pid);
+  expect(processId: number, detail: string): boolean {
+    const session = this.#of(processId);
     session?.expectDeadlock(detail);
     return session !== undefined;
   }
 
   /** It was not cancelled. */
-  forget(pid: number): void {
-    this.#of(pid)?.forgetDeadlock();
+  forget(processId: number): void {
+    this.#of(processId)?.forgetDeadlock();
   }
 
-  #of(pid: number): SessionAnswers | undefined {
-    return [...this.#sessions].find((session) => session.pid === pid);
+  #of(processId: number): SessionAnswers | undefined {
+    return [...this.#sessions].find((session) => session.processId === processId);
   }
 }
 
@@ -48,7 +48,7 @@ const HINT = 'Repeat the transaction. Deadlocks over several nodes are found by 
  */
 export class SessionAnswers implements Onlooker {
   /** The process that serves the session, once it has said so. */
-  pid: number | null = null;
+  processId: number | null = null;
   #detail: string | null = null;
   readonly #frames = new ServerFrames(this);
 
@@ -66,13 +66,13 @@ export class SessionAnswers implements Onlooker {
   }
 
   wants(type: number): boolean {
-    if (this.#detail === null) return type === TYPE.backendKeyData && this.pid === null;
+    if (this.#detail === null) return type === TYPE.backendKeyData && this.processId === null;
     return type === TYPE.errorResponse || type === TYPE.readyForQuery;
   }
 
   exchange(message: Buffer): Buffer | null {
     if (message[0] === TYPE.backendKeyData) {
-      this.pid = processOf(message);
+      this.processId = processOf(message);
       return null;
     }
     const detail = this.#detail;

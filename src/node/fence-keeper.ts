@@ -6,7 +6,7 @@ import type { PostgresServer } from '../postgres/server.ts';
 /** Of a PostgresServer, what its fence is about. */
 export type FencedServer = Pick<
   PostgresServer,
-  'pid' | 'fenced' | 'letsIn' | 'isFenceRaised' | 'fence' | 'unfence' | 'crash'
+  'processId' | 'fenced' | 'letsIn' | 'isFenceRaised' | 'fence' | 'unfence' | 'crash'
 >;
 
 export interface FenceKeeperOptions {
@@ -48,16 +48,16 @@ export class FenceKeeper {
   }
 
   /**
-   * `pid`: the server that the answer is about; a permission is nobody else's, least of all that of a server
-   * started since.
+   * `processId`: the server that the answer is about; a permission is nobody else's, least of all that of a
+   * server started since.
    */
-  obey(answer: BeatAnswer, pid: number | null): void {
+  obey(answer: BeatAnswer, processId: number | null): void {
     const { server, lease } = this.#options;
-    if (pid === null || answer.fence === 'keep' || this.#ending.signal.aborted) return;
+    if (processId === null || answer.fence === 'keep' || this.#ending.signal.aborted) return;
     const wanted = answer.fence === 'up';
     if (wanted ? server.fenced : server.letsIn) return;
     if (!wanted && lease()?.leftMs === 0) return;
-    this.#change(wanted, pid);
+    this.#change(wanted, processId);
   }
 
   /**
@@ -67,29 +67,29 @@ export class FenceKeeper {
   async #watch(): Promise<void> {
     const { server, lease } = this.#options;
     while (!this.#ending.signal.aborted) {
-      const { pid } = server;
+      const { processId } = server;
       const right = lease();
-      if (right !== null && pid !== null && this.#changing === null) {
+      if (right !== null && processId !== null && this.#changing === null) {
         // Raised by the watchdog, when this process could not: what that began is seen through, and told, as
         // if it were this process's own.
         const isRaised = await server.isFenceRaised();
-        if (!server.fenced && (isRaised || right.graceMs === 0)) this.#change(true, pid);
+        if (!server.fenced && (isRaised || right.graceMs === 0)) this.#change(true, processId);
       }
       await sleep(LOOK_MS, undefined, { signal: this.#ending.signal }).catch(() => {});
     }
   }
 
-  #change(wanted: boolean, pid: number): void {
+  #change(wanted: boolean, processId: number): void {
     if (this.#changing !== null) return;
     const { server, onChange, log } = this.#options;
-    const change = wanted ? server.fence() : server.unfence(pid);
+    const change = wanted ? server.fence() : server.unfence(processId);
     this.#changing = change
-      .then(() => log(wanted ? 'warn' : 'info', wanted ? 'PostgreSQL is fenced' : 'PostgreSQL serves', { pid }))
+      .then(() => log(wanted ? 'warn' : 'info', wanted ? 'PostgreSQL is fenced' : 'PostgreSQL serves', { processId }))
       .catch((error) => {
         log('error', 'the fence could not be changed', { error: messageOf(error) });
         // Others may lead from now on: a server that cannot be fenced, as on a full disk, must not serve. One
         // that has been started since is behind its fence.
-        if (wanted && server.pid === pid) server.crash();
+        if (wanted && server.processId === processId) server.crash();
       })
       .finally(() => {
         this.#changing = null;

@@ -44,8 +44,8 @@ export interface HeartbeatOptions {
   /** The manager is not where it was: looks for it. */
   seekManager(): Promise<void>;
   leased(): boolean;
-  /** `pid`: that of the server the beat was about. */
-  onAnswer(answer: BeatAnswer, pid: number | null): void;
+  /** `processId`: that of the server the beat was about. */
+  onAnswer(answer: BeatAnswer, processId: number | null): void;
   /** The manager does not understand this version, or knows another start of this node. */
   onRefused(error: TideError): void;
   log(level: 'info' | 'warn', message: string, facts: object): void;
@@ -54,7 +54,7 @@ export interface HeartbeatOptions {
 /** The PostgreSQL that a beat tells about. */
 export interface BeatenServer {
   readonly port: number;
-  readonly pid: number | null;
+  readonly processId: number | null;
   readonly fenced: boolean;
 }
 
@@ -145,7 +145,7 @@ export class Heartbeat {
     const { server, onAnswer, log } = this.#options;
     this.#timer = null;
     try {
-      const { pid } = server;
+      const { processId } = server;
       const postgresUp = await this.#postgresUp();
       const sentMs = performance.now();
       const answer = await this.#tell(postgresUp);
@@ -157,7 +157,7 @@ export class Heartbeat {
       this.#failing = false;
       this.#trouble = null;
       this.#answer = answer;
-      onAnswer(answer, pid);
+      onAnswer(answer, processId);
       await this.#sessions.end(answer.deadlocks ?? []);
     } catch (error) {
       if (error instanceof TideError && REFUSALS.has(error.code)) this.#options.onRefused(error);

@@ -21,7 +21,7 @@ export interface SessionWatchOptions {
  */
 export class SessionWatch {
   readonly #options: SessionWatchOptions;
-  /** When each was cancelled, by pid and transaction. */
+  /** When each was cancelled, by process and transaction. */
   readonly #cancelledMs = new Map<string, number>();
   readonly #session: KeptSession;
 
@@ -44,18 +44,18 @@ export class SessionWatch {
     for (const victim of victims) await this.#end(victim).catch(() => {});
   }
 
-  async #end({ pid, xact, detail }: Victim): Promise<void> {
+  async #end({ pid: processId, xact, detail }: Victim): Promise<void> {
     const nowMs = performance.now();
     for (const [key, atMs] of this.#cancelledMs) if (nowMs - atMs > AGAIN_MS) this.#cancelledMs.delete(key);
-    const key = `${pid} ${xact}`;
+    const key = `${processId} ${xact}`;
     if (this.#cancelledMs.has(key)) return;
     this.#cancelledMs.set(key, nowMs);
     const { answers, log } = this.#options;
     // Before the cancel, which is answered at once.
-    const inPassThrough = answers.expect(pid, detail);
-    const isCancelled = await cancelTransaction(this.#session, pid, xact);
-    if (!isCancelled) answers.forget(pid);
-    else log('info', 'a statement was ended, which was part of a deadlock', { pid, inPassThrough, detail });
+    const inPassThrough = answers.expect(processId, detail);
+    const isCancelled = await cancelTransaction(this.#session, processId, xact);
+    if (!isCancelled) answers.forget(processId);
+    else log('info', 'a statement was ended, which was part of a deadlock', { processId, inPassThrough, detail });
   }
 
   async close(): Promise<void> {

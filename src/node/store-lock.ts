@@ -7,10 +7,11 @@ import { exec } from '../postgres/exec.ts';
 import { isAlive } from '../postgres/postmaster.ts';
 
 /**
- * The process that holds a store. A pid alone is not one process: pids are given again, at once after a
+ * The process that holds a store. Its id alone is not one process: ids are given again, at once after a
  * restart of a container.
  */
 interface Holder {
+  /** The process id, as version 0.1.0 writes it too. */
   pid: number;
   /** When the process began, in whatever form the system tells it; only compared. */
   begun: string;
@@ -25,9 +26,9 @@ const TURN_MS = 20;
 
 /**
  * Makes this process the only one on the store with the lock file `file`. The file of a process that was
- * killed does not count. Holds among processes that see each other's pids: not across machines or separate
- * containers on one shared directory. Throws STORE_IN_USE with the pid of the holder; errors of the file
- * system as they are.
+ * killed does not count. Holds among processes that see each other's ids: not across machines or separate
+ * containers on one shared directory. Throws STORE_IN_USE with the process id of the holder; errors of the
+ * file system as they are.
  */
 export async function lockStore(file: string): Promise<StoreLock> {
   const own = JSON.stringify({ pid: process.pid, begun: await begunAt(process.pid) } satisfies Holder);
@@ -105,12 +106,13 @@ function parseHolder(text: string): Holder | null {
  * Start of a process: on Linux the boot's id and the clock ticks since then (field 22 of proc(5) stat),
  * elsewhere what ps says.
  */
-async function begunAt(pid: number): Promise<string> {
+async function begunAt(processId: number): Promise<string> {
   const [bootId, stat] = await Promise.all([
     readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => null),
-    readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null),
+    readFile(`/proc/${processId}/stat`, 'utf8').catch(() => null),
   ]);
-  if (bootId === null || stat === null) return (await exec('ps', ['-o', 'lstart=', '-p', String(pid)])).stdout.trim();
+  if (bootId === null || stat === null)
+    return (await exec('ps', ['-o', 'lstart=', '-p', String(processId)])).stdout.trim();
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   return `${bootId.trim()}/${fields[19]}`;
 }

@@ -25,7 +25,7 @@ async function watch(): Promise<void> {
     if (note !== null && note.owner !== node && isAlive(note.owner)) return;
     if (!isAlive(node) && server === null) return;
     if (note !== null && server !== null && note.untilMs !== fencedForMs && monotonicMs() > note.untilMs + BEHIND_MS) {
-      await fence(server.pid, server.port);
+      await fence(server.processId, server.port);
       fencedForMs = note.untilMs;
       if (!isAlive(node)) return;
     }
@@ -37,12 +37,12 @@ async function watch(): Promise<void> {
  * A server that does not take the fence up, or has no room for it, is killed: nobody may be let in, and it
  * starts again behind its fence.
  */
-async function fence(pid: number, port: number): Promise<void> {
+async function fence(processId: number, port: number): Promise<void> {
   try {
     await raiseFence(dataDir);
-    await enforceFence(pid, port, FENCE_MS);
+    await enforceFence(processId, port, FENCE_MS);
   } catch {
-    if (isAlive(pid)) process.kill(pid, 'SIGKILL');
+    if (isAlive(processId)) process.kill(processId, 'SIGKILL');
   }
 }
 

@@ -10,7 +10,7 @@ import type { Settings } from '../catalog/model.ts';
 /** What has been tried at one place in vain. */
 export interface Patience {
   readonly tries: number;
-  /** The transaction that was waited for last, without a try. */
+  /** The transaction that was waited for last, without a try, by its process. */
   readonly met: { readonly pid: number; readonly sinceMs: number } | null;
 }
 
@@ -49,9 +49,13 @@ export function afterTry({ tries, met }: Patience): Patience {
 const SAME_MS = 300;
 
 /** One that is always the same counts once, however long it stays: what follows one another has no end. */
-export function afterMeeting(patience: Patience, holder: { pid: number; ageMs: number }, nowMs: number): Patience {
+export function afterMeeting(
+  patience: Patience,
+  holder: { processId: number; ageMs: number },
+  nowMs: number,
+): Patience {
   const { tries, met } = patience;
   const sinceMs = nowMs - holder.ageMs;
-  const isSame = met !== null && met.pid === holder.pid && sinceMs - met.sinceMs < SAME_MS;
-  return isSame ? patience : { tries: tries + 1, met: { pid: holder.pid, sinceMs } };
+  const isSame = met !== null && met.pid === holder.processId && sinceMs - met.sinceMs < SAME_MS;
+  return isSame ? patience : { tries: tries + 1, met: { pid: holder.processId, sinceMs } };
 }

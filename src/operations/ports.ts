@@ -36,7 +36,8 @@ export interface SwingAttempt {
 
 /** Somebody's transaction that an operation has to wait for. */
 export interface Blocker {
-  pid: number;
+  /** 0: a prepared transaction, which no process has. */
+  processId: number;
   user: string | null;
   query: string | null;
   state: string | null;

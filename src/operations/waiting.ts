@@ -26,9 +26,9 @@ export function waitForTransaction(
     blocker.query === null ? null : shownSql(blocker.query, settings.show_query_literals ? 'shown' : 'hidden');
   return {
     kind: 'transaction',
-    text: `${why}: ${blocker.pid === 0 ? 'one' : `pid ${blocker.pid}`} of ${blocker.user ?? 'unknown'}${via} on node ${node}, open for ${ageSeconds} s${doing}${query ? `: ${query}` : ''}`,
+    text: `${why}: ${blocker.processId === 0 ? 'one' : `pid ${blocker.processId}`} of ${blocker.user ?? 'unknown'}${via} on node ${node}, open for ${ageSeconds} s${doing}${query ? `: ${query}` : ''}`,
     node,
-    pid: blocker.pid,
+    pid: blocker.processId,
     user: blocker.user,
     query,
     ageSeconds,

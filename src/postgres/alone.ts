@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NodeId } from '../catalog/model.ts';
-import { endBlockers, ownPid } from './sql/blockers.ts';
+import { endBlockers, ownProcessId } from './sql/blockers.ts';
 import type { NodeConnections, Sql } from './sql/client.ts';
 
 /** Who only passes through is gone by then. */
@@ -18,12 +18,12 @@ export async function alone<T>(
 ): Promise<T> {
   return connections.session(node, async (sql) => {
     if (!others) return work(sql);
-    const session = await ownPid(sql);
+    const processId = await ownProcessId(sql);
     const worked = new AbortController();
     const end = async () => {
       while (!worked.signal.aborted) {
         await sleep(END_OTHERS_MS, undefined, { signal: worked.signal }).catch(() => {});
-        if (!worked.signal.aborted) await endBlockers(connections.on(node), session).catch(() => {});
+        if (!worked.signal.aborted) await endBlockers(connections.on(node), processId).catch(() => {});
       }
     };
     const [done] = await Promise.all([work(sql).finally(() => worked.abort()), end()]);

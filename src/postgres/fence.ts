@@ -67,13 +67,13 @@ export async function isFenceUp(dataDir: string): Promise<boolean> {
  * nobody else's. A server that ends meanwhile counts as fenced, and starts again behind its fence. Throws
  * FENCE_NOT_UP where that takes longer than `withinMs`.
  */
-export async function enforceFence(pid: number, port: number, withinMs: number): Promise<void> {
+export async function enforceFence(processId: number, port: number, withinMs: number): Promise<void> {
   const untilMs = performance.now() + withinMs;
   const late = () => performance.now() > untilMs;
   const notUp = (why: string) => tideError('FENCE_NOT_UP', { seconds: withinMs / 1000, why });
-  process.kill(pid, 'SIGHUP');
+  process.kill(processId, 'SIGHUP');
   while (await letsIn(port)) {
-    if (!isAlive(pid)) return;
+    if (!isAlive(processId)) return;
     if (late()) throw notUp('PostgreSQL still lets clients in');
     await sleep(10);
   }
@@ -87,7 +87,7 @@ export async function enforceFence(pid: number, port: number, withinMs: number):
     }
   };
   while (!(await asManager(port, untilEmpty))) {
-    if (!isAlive(pid)) return;
+    if (!isAlive(processId)) return;
     if (late()) throw notUp('the session that ends the others is ended itself');
     await sleep(END_POLL_MS);
   }

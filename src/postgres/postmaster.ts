@@ -7,7 +7,7 @@ import { exec } from './exec.ts';
 
 /** What `postmaster.pid` says; layout: PostgreSQL's src/include/utils/pidfile.h. */
 export interface PostmasterFile {
-  readonly pid: number;
+  readonly processId: number;
   readonly dataDir: string;
   readonly port: number;
   /** `starting`, `ready`, `stopping` or `standby`; empty while the file is being written. */
@@ -16,22 +16,23 @@ export interface PostmasterFile {
 
 export function parsePostmasterFile(text: string): PostmasterFile | null {
   const lines = text.split('\n');
-  const pid = Number(lines[0]);
-  if (!Number.isInteger(pid) || pid <= 0) return null;
-  return { pid, dataDir: lines[1] ?? '', port: Number(lines[3] ?? 0), status: (lines[7] ?? '').trim() };
+  const processId = Number(lines[0]);
+  if (!Number.isInteger(processId) || processId <= 0) return null;
+  return { processId, dataDir: lines[1] ?? '', port: Number(lines[3] ?? 0), status: (lines[7] ?? '').trim() };
 }
 
 /**
- * The living server of `dataDir` by its pid file; null where there is none. A pid that was given to another
- * process since (usual after a container starts again) is told by its working directory, which is the data
- * directory for a postmaster; where the system does not show that, by its name.
+ * The living server of `dataDir` by its pid file; null where there is none. A process id that was given to
+ * another process since (usual after a container starts again) is told by its working directory, which is the
+ * data directory for a postmaster; where the system does not show that, by its name.
  */
 export async function findPostmaster(dataDir: string): Promise<PostmasterFile | null> {
   const text = await readFile(postmasterFile(dataDir), 'utf8').catch(() => '');
   const found = parsePostmasterFile(text);
-  if (found === null || !isAlive(found.pid)) return null;
-  const workDir = await readlink(`/proc/${found.pid}/cwd`).catch(() => null);
-  const isPostmaster = workDir === null ? await isNamedPostgres(found.pid) : workDir === (await realpath(dataDir));
+  if (found === null || !isAlive(found.processId)) return null;
+  const workDir = await readlink(`/proc/${found.processId}/cwd`).catch(() => null);
+  const isPostmaster =
+    workDir === null ? await isNamedPostgres(found.processId) : workDir === (await realpath(dataDir));
   return isPostmaster ? found : null;
 }
 
@@ -41,34 +42,34 @@ export async function findPostmaster(dataDir: string): Promise<PostmasterFile | 
  */
 export async function endLeftBehind(dataDir: string): Promise<void> {
   const found = await findPostmaster(dataDir);
-  if (found !== null) process.kill(found.pid, 'SIGINT');
+  if (found !== null) process.kill(found.processId, 'SIGINT');
 }
 
 export function postmasterFile(dataDir: string): string {
   return join(dataDir, 'postmaster.pid');
 }
 
-async function isNamedPostgres(pid: number): Promise<boolean> {
-  return (await exec('ps', ['-o', 'comm=', '-p', String(pid)])).stdout.includes('postgres');
+async function isNamedPostgres(processId: number): Promise<boolean> {
+  return (await exec('ps', ['-o', 'comm=', '-p', String(processId)])).stdout.includes('postgres');
 }
 
 /** False also for a zombie, which a container without an init process keeps for ever. */
-export function isAlive(pid: number): boolean {
+export function isAlive(processId: number): boolean {
   try {
-    process.kill(pid, 0);
+    process.kill(processId, 0);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EPERM') return false;
   }
-  return processState(pid) !== 'Z';
+  return processState(processId) !== 'Z';
 }
 
 /**
  * The state letter in `/proc/PID/stat` (proc(5)), which follows the name in brackets; null where there is no
  * such file.
  */
-function processState(pid: number): string | null {
+function processState(processId: number): string | null {
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const stat = readFileSync(`/proc/${processId}/stat`, 'utf8');
     return stat[stat.lastIndexOf(')') + 2] ?? null;
   } catch {
     return null;

@@ -25,12 +25,12 @@ export interface PostgresServerOptions {
 export interface StartReport {
   /** `adopted`: the server was already running, left behind by a node process that died. */
   readonly how: 'started' | 'adopted';
-  readonly pid: number;
+  readonly processId: number;
   readonly tookMs: number;
 }
 
 export interface ServerExit {
-  readonly pid: number;
+  readonly processId: number;
   /** `status 1`, `signal SIGKILL`, or `gone` for an adopted server, whose status nobody gets. */
   readonly exit: string;
   readonly logTail: string;
@@ -62,7 +62,7 @@ const LET_IN_MS = 1_000;
 export class PostgresServer {
   readonly options: PostgresServerOptions;
   readonly #exitListeners = new Set<(exit: ServerExit) => void>();
-  #running: { pid: number; gone: Promise<string> } | null = null;
+  #running: { processId: number; gone: Promise<string> } | null = null;
   #stopping = false;
   #fenced = true;
   #closing = false;
@@ -71,8 +71,8 @@ export class PostgresServer {
     this.options = options;
   }
 
-  get pid(): number | null {
-    return this.#running?.pid ?? null;
+  get processId(): number | null {
+    return this.#running?.processId ?? null;
   }
 
   get port(): number {
@@ -112,15 +112,16 @@ export class PostgresServer {
   async fence(): Promise<void> {
     this.#closing = true;
     await raiseFence(this.options.dataDir);
-    if (this.pid !== null) await enforceFence(this.pid, this.port, FENCE_MS);
+    if (this.processId !== null) await enforceFence(this.processId, this.port, FENCE_MS);
     this.#fenced = true;
   }
 
   /**
-   * Lets everybody in, where the server is still the one with this pid: the permission was given to no other.
+   * Lets everybody in, where the server is still the one with this process id: the permission was given to no
+   * other.
    */
-  async unfence(pid: number): Promise<void> {
-    if (this.pid !== pid) return;
+  async unfence(processId: number): Promise<void> {
+    if (this.processId !== processId) return;
     // From here on it may let somebody in; those of the listen port come when it surely does.
     this.#closing = true;
     this.#fenced = false;
@@ -132,12 +133,12 @@ export class PostgresServer {
     }
     this.#reload();
     await untilLetIn(this.port, LET_IN_MS);
-    if (this.pid === pid) this.#closing = false;
+    if (this.processId === processId) this.#closing = false;
   }
 
   /** Ends it at once, as a crash would: it starts again behind its fence, when there is room for one. */
   crash(): void {
-    if (this.pid !== null) signalIfAlive(this.pid, STOP_SIGNALS.immediate);
+    if (this.processId !== null) signalIfAlive(this.processId, STOP_SIGNALS.immediate);
   }
 
   /** Whether there is a fence, whoever raised it, and whether or not the server has taken it up. */
@@ -153,7 +154,7 @@ export class PostgresServer {
   }
 
   #reload(): void {
-    if (this.pid !== null) signalIfAlive(this.pid, 'SIGHUP');
+    if (this.processId !== null) signalIfAlive(this.processId, 'SIGHUP');
   }
 
   /**
@@ -174,15 +175,15 @@ export class PostgresServer {
   async start(): Promise<StartReport> {
     const begunMs = performance.now();
     const report = (how: StartReport['how']): StartReport => {
-      const pid = must(this.pid, 'pid of the started server');
-      return { how, pid, tookMs: Math.round(performance.now() - begunMs) };
+      const processId = must(this.processId, 'process id of the started server');
+      return { how, processId, tookMs: Math.round(performance.now() - begunMs) };
     };
     if (this.isRunning()) return report('adopted');
     const found = await findPostmaster(this.options.dataDir);
     if (found !== null) {
-      requireOurs(found.pid);
-      this.#watch(found.pid, pollUntilGone(found.pid));
-      const outcome = await this.#waitReady(found.pid, 0);
+      requireOurs(found.processId);
+      this.#watch(found.processId, pollUntilGone(found.processId));
+      const outcome = await this.#waitReady(found.processId, 0);
       if (outcome === 'ready' && (await this.#isAsWanted())) {
         await this.#adoptFence();
         return report('adopted');
@@ -208,7 +209,7 @@ export class PostgresServer {
         { signal: 'SIGKILL', waitMs: 10_000 },
       ] as const;
       for (const { signal, waitMs } of attempts) {
-        signalIfAlive(running.pid, signal);
+        signalIfAlive(running.processId, signal);
         if (await endsWithin(running.gone, waitMs)) return;
       }
     } finally {
@@ -240,10 +241,10 @@ export class PostgresServer {
         throw tideError('POSTGRES_UNUSABLE', { where: binaries.binDir, why: error.message }, error);
       });
       child.unref();
-      const pid = must(child.pid, 'pid of the spawned server');
+      const processId = must(child.pid, 'process id of the spawned server');
       const gone = childExit(child);
-      this.#watch(pid, gone);
-      if ((await this.#waitReady(pid, from)) === 'gone') throw await this.#failure(await gone, from);
+      this.#watch(processId, gone);
+      if ((await this.#waitReady(processId, from)) === 'gone') throw await this.#failure(await gone, from);
       if (portWasTaken(await logTail(logFile, from))) throw await this.#portTaken();
     } finally {
       await log.close();
@@ -258,8 +259,8 @@ export class PostgresServer {
     const { dataDir, logFile, settings } = this.options;
     const config = join(dataDir, CONFIG_FILE);
     try {
-      // Its pid may belong to a process of the same user by now, which PostgreSQL would take for a running
-      // server.
+      // Its process id may belong to a process of the same user by now, which PostgreSQL would take for a
+      // running server.
       await rm(postmasterFile(dataDir), { force: true });
       // Nor one that was killed a moment ago, and that PostgreSQL takes for alive until somebody has
       // collected it.
@@ -282,21 +283,21 @@ export class PostgresServer {
    * Follows the status in `postmaster.pid`, and connects only when that says ready: connecting earlier would
    * write a line to the log each time and push out those that matter.
    */
-  async #waitReady(pid: number, logFrom: number): Promise<'ready' | 'gone'> {
+  async #waitReady(processId: number, logFrom: number): Promise<'ready' | 'gone'> {
     const { dataDir, logFile, onWait } = this.options;
     const begunMs = performance.now();
     let reportedMs = begunMs;
-    while (this.pid === pid) {
+    while (this.processId === processId) {
       const file = parsePostmasterFile(await readFile(postmasterFile(dataDir), 'utf8').catch(() => ''));
-      const isOwn = file?.pid === pid;
+      const isOwn = file?.processId === processId;
       let waitsFor = isOwn
-        ? `the server (pid ${pid}), which is ${file.status || 'starting'}`
-        : `the server (pid ${pid}) to begin`;
+        ? `the server (pid ${processId}), which is ${file.status || 'starting'}`
+        : `the server (pid ${processId}) to begin`;
       if (isOwn && file.status === 'ready') {
         const answer = await this.#probe(file.port);
         if (answer.kind === 'ready') return 'ready';
         if (answer.kind === 'foreign') throw await this.#portTaken();
-        waitsFor = `the server (pid ${pid}) to accept connections: ${answer.why}`;
+        waitsFor = `the server (pid ${processId}) to accept connections: ${answer.why}`;
       }
       const nowMs = performance.now();
       if (nowMs - begunMs > (isOwn ? RECOVERY_MS : FIRST_SIGN_MS)) {
@@ -338,16 +339,16 @@ export class PostgresServer {
     return startFailure({ dataDir, address: this.#address(), exit, logFile, logTail: await logTail(logFile, logFrom) });
   }
 
-  #watch(pid: number, gone: Promise<string>): void {
+  #watch(processId: number, gone: Promise<string>): void {
     const ended = gone.then(async (exit) => {
       const isExpected = this.#stopping;
       this.#running = null;
       if (isExpected || this.#exitListeners.size === 0) return exit;
       const tail = await logTail(this.options.logFile);
-      for (const listener of this.#exitListeners) listener({ pid, exit, logTail: tail });
+      for (const listener of this.#exitListeners) listener({ processId, exit, logTail: tail });
       return exit;
     });
-    this.#running = { pid, gone: ended };
+    this.#running = { processId, gone: ended };
   }
 }
 
@@ -357,26 +358,26 @@ function childExit(child: ChildProcess): Promise<string> {
   });
 }
 
-async function pollUntilGone(pid: number): Promise<string> {
-  while (isAlive(pid)) await sleep(ADOPTED_POLL_MS, undefined, { ref: false });
+async function pollUntilGone(processId: number): Promise<string> {
+  while (isAlive(processId)) await sleep(ADOPTED_POLL_MS, undefined, { ref: false });
   return 'gone';
 }
 
 /**
  * A data directory may have been given to another user while its server ran. Throws SERVER_OF_ANOTHER_USER.
  */
-function requireOurs(pid: number): void {
+function requireOurs(processId: number): void {
   try {
-    process.kill(pid, 0);
+    process.kill(processId, 0);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EPERM')
-      throw tideError('SERVER_OF_ANOTHER_USER', { pid, user: userInfo().username });
+      throw tideError('SERVER_OF_ANOTHER_USER', { pid: processId, user: userInfo().username });
   }
 }
 
-function signalIfAlive(pid: number, signal: NodeJS.Signals): void {
+function signalIfAlive(processId: number, signal: NodeJS.Signals): void {
   try {
-    process.kill(pid, signal);
+    process.kill(processId, signal);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
   }

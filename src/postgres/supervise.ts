@@ -3,8 +3,8 @@ import { messageOf } from '../core/errors.ts';
 import type { PostgresServer } from './server.ts';
 
 export type SupervisorEvent =
-  | { kind: 'exited'; pid: number; exit: string; logTail: string; retryMs: number }
-  | { kind: 'restarted'; pid: number; tookMs: number; attempts: number }
+  | { kind: 'exited'; processId: number; exit: string; logTail: string; retryMs: number }
+  | { kind: 'restarted'; processId: number; tookMs: number; attempts: number }
   | { kind: 'restart-failed'; why: string; attempts: number; retryMs: number };
 
 export interface Supervisor {
@@ -34,9 +34,9 @@ export function supervise(server: PostgresServer, report: (event: SupervisorEven
       if (ending.signal.aborted) return;
       attempts += 1;
       try {
-        const { pid, tookMs } = await server.start();
+        const { processId, tookMs } = await server.start();
         upSinceMs = performance.now();
-        report({ kind: 'restarted', pid, tookMs, attempts });
+        report({ kind: 'restarted', processId, tookMs, attempts });
         if (server.isRunning()) return;
       } catch (error) {
         report({ kind: 'restart-failed', why: messageOf(error), attempts, retryMs: retryMs(attempts) });

@@ -21,7 +21,7 @@ interface Worker {
 }
 
 interface Entry {
-  pid: number;
+  processId: number;
   severity: string;
   text: string;
   context: string;
@@ -87,15 +87,15 @@ export class WorkerLog {
       if (entry && this.#part === 'CONTEXT') entry.context = `${entry.context}\n${line}`.slice(-KEPT_MAX);
       return null;
     }
-    const [, pid = '0', word = '', text = ''] = LINE.exec(line) ?? [];
-    if (PARTS.has(word) && entry?.pid === Number(pid)) {
+    const [, processId = '0', word = '', text = ''] = LINE.exec(line) ?? [];
+    if (PARTS.has(word) && entry?.processId === Number(processId)) {
       this.#part = word;
       if (word === 'CONTEXT') entry.context = text;
       return null;
     }
     const ended = this.#end();
     this.#part = word;
-    this.#entry = word === '' ? null : { pid: Number(pid), severity: word, text, context: '' };
+    this.#entry = word === '' ? null : { processId: Number(processId), severity: word, text, context: '' };
     return ended;
   }
 
@@ -107,21 +107,21 @@ export class WorkerLog {
     return entry?.severity === 'ERROR' ? this.#failureOf(entry) : null;
   }
 
-  #meet({ pid, text, context }: Entry): void {
+  #meet({ processId, text, context }: Entry): void {
     // A function that a row has called may say the same.
     if (context !== '') return;
     const [, applied] = APPLIES.exec(text) ?? [];
     const [, copied, table = ''] = COPIES.exec(text) ?? [];
     const stream = applied ?? copied;
     if (stream === undefined) return;
-    this.#workers.delete(pid);
-    this.#workers.set(pid, { stream, table: applied === undefined ? table : null });
+    this.#workers.delete(processId);
+    this.#workers.set(processId, { stream, table: applied === undefined ? table : null });
     const [oldest] = this.#workers.keys();
     if (this.#workers.size > WORKERS_MAX && oldest !== undefined) this.#workers.delete(oldest);
   }
 
-  #failureOf({ pid, text, context }: Entry): WorkerFailure | null {
-    const worker = this.#workers.get(pid);
+  #failureOf({ processId, text, context }: Entry): WorkerFailure | null {
+    const worker = this.#workers.get(processId);
     if (!worker) return null;
     const where = OUTERMOST.exec(context)?.[1] ?? '';
     const applying = APPLYING.exec(where);

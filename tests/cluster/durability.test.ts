@@ -252,7 +252,7 @@ async function keysOf(of: string, pid: number, from: number): Promise<number[]> 
 
 /** The node's process and its server, as where a machine loses its power. */
 async function killMachine(node: number): Promise<void> {
-  const postmaster = must(cluster.postgresPid(node), 'postmaster');
+  const postmaster = must(cluster.postgresProcessId(node), 'postmaster');
   await cluster.killNode(node);
   cluster.killPostgres(node);
   // Until its parent has taken note, PostgreSQL takes the dead one for alive.

@@ -94,9 +94,9 @@ async function ask(server: PostgresServer, sql: string): Promise<unknown> {
 describe('life of a server', () => {
   it('starts configured, stops, and can be asked through its socket', async () => {
     const server = serverOf(await freshStore('life'));
-    const { how, pid, tookMs } = await server.start();
+    const { how, processId, tookMs } = await server.start();
     expect(how).toBe('started');
-    expect(server.pid).toBe(pid);
+    expect(server.processId).toBe(processId);
     expect(tookMs).toBeLessThan(20_000);
     expect(server.localEndpoint).toHaveProperty('path');
     expect(await ask(server, 'SHOW wal_level')).toBe('logical');
@@ -107,18 +107,18 @@ describe('life of a server', () => {
     expect(await ask(server, "SELECT 1 FROM pg_create_logical_replication_slot('s', 'pgoutput')")).toBe(1);
     await server.stop();
     expect(server.isRunning()).toBe(false);
-    expect(isAlive(pid)).toBe(false);
+    expect(isAlive(processId)).toBe(false);
   });
 
   it('tells of an exit nobody asked for, and the supervisor restarts it, data and all', async () => {
     const server = serverOf(await freshStore('killed'));
-    const { pid } = await server.start();
+    const { processId } = await server.start();
     await ask(server, 'CREATE TABLE kept AS SELECT 42 AS answer');
     const events: SupervisorEvent[] = [];
     const supervisor = supervise(server, (event) => events.push(event));
-    process.kill(pid, 'SIGKILL');
+    process.kill(processId, 'SIGKILL');
     await expect.poll(() => events.map((event) => event.kind), { timeout: 30_000 }).toContain('restarted');
-    expect(events[0]).toMatchObject({ kind: 'exited', pid, exit: 'signal SIGKILL' });
+    expect(events[0]).toMatchObject({ kind: 'exited', processId, exit: 'signal SIGKILL' });
     expect(await ask(server, 'SELECT answer FROM kept')).toBe(42);
     await supervisor.end();
     await server.stop();
@@ -127,8 +127,8 @@ describe('life of a server', () => {
 
   it('ends when one of its backends has crashed, and starts again behind its fence', async () => {
     const server = serverOf(await freshStore('crashed'));
-    const { pid } = await server.start();
-    await server.unfence(pid);
+    const { processId } = await server.start();
+    await server.unfence(processId);
     const events: SupervisorEvent[] = [];
     const supervisor = supervise(server, (event) => events.push(event));
     const client = new Client({ host: '127.0.0.1', port, user: 'tide', database: 'tide' });
@@ -137,17 +137,17 @@ describe('life of a server', () => {
     const { rows } = await client.query<{ backend: number }>('SELECT pg_backend_pid() AS backend');
     process.kill(Number(rows[0]?.backend), 'SIGKILL');
     await expect.poll(() => events.map((event) => event.kind), { timeout: 30_000 }).toContain('restarted');
-    expect(events[0]).toMatchObject({ kind: 'exited', pid });
+    expect(events[0]).toMatchObject({ kind: 'exited', processId });
     expect(server.fenced).toBe(true);
-    expect(server.pid).not.toBe(pid);
+    expect(server.processId).not.toBe(processId);
     await supervisor.end();
   });
 
   it('has its first list of standbys in force when that is said to be so, however late its checkpointer is', async () => {
     const server = serverOf(await freshStore('standbys'));
-    const { pid } = await server.start();
+    const { processId } = await server.start();
     await bringDatabaseUpToDate(1, server.port);
-    await server.unfence(pid);
+    await server.unfence(processId);
     const pool = new Pool({ host: '127.0.0.1', port, user: 'tide', database: 'tide', options: LOCAL_COMMITS });
     pool.on('error', () => {});
     const sql = { query: async (text: string, values?: unknown[]) => (await pool.query(text, values)).rows };
@@ -179,23 +179,23 @@ describe('life of a server', () => {
   it('adopts a server whose node process died, and sees it end', async () => {
     const store = await freshStore('adopt');
     const first = serverOf(store);
-    const { pid } = await first.start();
-    await first.unfence(pid);
+    const { processId } = await first.start();
+    await first.unfence(processId);
     const client = new Client({ host: '127.0.0.1', port, user: 'tide', database: 'tide' });
     await client.connect();
     const second = serverOf(store);
-    expect(await second.start()).toMatchObject({ how: 'adopted', pid });
+    expect(await second.start()).toMatchObject({ how: 'adopted', processId });
     expect((await client.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
     await client.end();
     const exit = new Promise((resolve) => second.onExit(resolve));
-    process.kill(pid, 'SIGKILL');
-    expect(await exit).toMatchObject({ pid, exit: 'gone' });
+    process.kill(processId, 'SIGKILL');
+    expect(await exit).toMatchObject({ processId, exit: 'gone' });
     expect((await second.start()).how).toBe('started');
   });
 
   it('lets nobody but the manager in until it may serve, and not again when it has been fenced', async () => {
     const server = serverOf(await freshStore('fence'));
-    const { pid } = await server.start();
+    const { processId } = await server.start();
     const session = async (user: string) => {
       const client = new Client({ host: '127.0.0.1', port, user, database: 'tide' });
       client.on('error', () => {});
@@ -205,9 +205,9 @@ describe('life of a server', () => {
     expect(server.fenced).toBe(true);
     await expect(session('tide')).rejects.toThrow('pg_hba.conf rejects connection');
     const manager = await session('tide_manager');
-    await server.unfence(pid + 1);
+    await server.unfence(processId + 1);
     expect(server.fenced).toBe(true);
-    await server.unfence(pid);
+    await server.unfence(processId);
     const client = await session('tide');
     await server.fence();
     await expect(client.query('select 1')).rejects.toThrow();
@@ -218,9 +218,9 @@ describe('life of a server', () => {
 
   it('is fenced by two at once, the node process and its watchdog, and neither ends the other’s work', async () => {
     const server = serverOf(await freshStore('two-fences'));
-    const { pid } = await server.start();
+    const { processId } = await server.start();
     for (let round = 0; round < 5; round++) {
-      await server.unfence(pid);
+      await server.unfence(processId);
       const clients = Array.from({ length: 10 }, () => {
         const client = new Client({ host: '127.0.0.1', port, user: 'tide', database: 'tide' });
         client.on('error', () => {});
@@ -229,32 +229,34 @@ describe('life of a server', () => {
       await Promise.all(clients.map((c) => c.connect()));
       await raiseFence(server.options.dataDir);
       // Each comes while the others are at it: sessions that are being let in have no name yet.
-      const fences = Array.from({ length: 4 }, (_, i) => sleep(i * 15).then(() => enforceFence(pid, port, FENCE_MS)));
+      const fences = Array.from({ length: 4 }, (_, i) =>
+        sleep(i * 15).then(() => enforceFence(processId, port, FENCE_MS)),
+      );
       await Promise.all(fences);
       for (const client of clients) await expect(client.query('select 1')).rejects.toThrow();
       await server.fence();
     }
-    expect(isAlive(pid)).toBe(true);
+    expect(isAlive(processId)).toBe(true);
   });
 
   it('outlives the process that started it, and its Ctrl-C', async () => {
     const store = await freshStore('session');
     const server = serverOf(store);
-    const { pid } = await server.start();
-    const { stdout } = await promisify(execFile)('ps', ['-o', 'sid=,pgid=', '-p', String(pid)]);
-    expect(stdout.trim().split(/\s+/).map(Number)).toEqual([pid, pid]);
+    const { processId } = await server.start();
+    const { stdout } = await promisify(execFile)('ps', ['-o', 'sid=,pgid=', '-p', String(processId)]);
+    expect(stdout.trim().split(/\s+/).map(Number)).toEqual([processId, processId]);
   });
 
   it('restarts a server that runs with other settings than wanted', async () => {
     const store = await freshStore('settings');
-    const { pid } = await serverOf(store).start();
+    const { processId } = await serverOf(store).start();
     const [other] = (await freePorts(1)) as [number];
     const changed = serverOf(store, { port: other, sharedBuffersMb: 32 });
     const report = await changed.start();
     expect(report.how).toBe('started');
-    expect(report.pid).not.toBe(pid);
+    expect(report.processId).not.toBe(processId);
     expect(await ask(changed, 'SHOW shared_buffers')).toBe('32MB');
-    expect(isAlive(pid)).toBe(false);
+    expect(isAlive(processId)).toBe(false);
   });
 
   it('is not stopped by a stale pid file, even where the pid is taken again', async () => {

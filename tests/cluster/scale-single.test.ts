@@ -228,5 +228,5 @@ describe('a single-replica cluster', () => {
 /** Without waiting for it. */
 function expectGone(id: number): void {
   expect(cluster.isRunning(id), `process of node ${id}`).toBe(false);
-  expect(cluster.postgresPid(id), `PostgreSQL of node ${id}`).toBeNull();
+  expect(cluster.postgresProcessId(id), `PostgreSQL of node ${id}`).toBeNull();
 }

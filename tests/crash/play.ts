@@ -122,10 +122,10 @@ async function kill(stage: Stage, victim: Victim, cast: Cast): Promise<() => Pro
   // One that joins is told its number a moment before its operation begins.
   await until(`node ${node} that knows its number`, async () => cluster.nodes.some((n) => n.id === node));
   if (victim.endsWith('postgres')) {
-    const pid = must(cluster.postgresPid(node), `server of node ${node}`);
+    const pid = must(cluster.postgresProcessId(node), `server of node ${node}`);
     cluster.killPostgres(node);
     // Its own node starts it again.
-    return () => until(`server of node ${node} again`, async () => cluster.postgresPid(node) !== pid);
+    return () => until(`server of node ${node} again`, async () => cluster.postgresProcessId(node) !== pid);
   }
   if (!cluster.isRunning(node)) throw new Error(`node ${node}, the ${victim}, does not run`);
   await cluster.killNode(node);

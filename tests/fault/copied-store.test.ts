@@ -217,7 +217,7 @@ describe('with the embedded meta store', () => {
     }
     await expect.poll(() => cluster.isRunning(node), { timeout: LIVE_MS }).toBe(false);
     expect(cluster.output(node)).toContain(`node ${node} runs already, at ${address}`);
-    expect(cluster.postgresPid(node)).toBeNull();
+    expect(cluster.postgresProcessId(node)).toBeNull();
     expect(await addressOf(node)).toBe(address);
   });
 });

@@ -195,7 +195,7 @@ describe.skipIf(probe === null)('disks that run full', () => {
     const disk = diskOf(MANAGER);
     const led = (await partitions()).filter((r) => r.node === MANAGER && r.role === 'leader' && r.table === 'load');
     expect(led.length).toBeGreaterThan(0);
-    const pid = must(cluster.nodePid(MANAGER) ?? undefined, 'pid of the manager');
+    const pid = must(cluster.nodeProcessId(MANAGER) ?? undefined, 'pid of the manager');
     load.expect({ through: [], pids: ALL });
     disk.fill();
     await diskSays(MANAGER, 'full');
@@ -206,13 +206,13 @@ describe.skipIf(probe === null)('disks that run full', () => {
       return (await partitions()).filter((r) => r.node === MANAGER && r.role === 'leader' && r.table === 'load').length;
     };
     await expect.poll(away, { ...POLL, timeout: 40_000 }).toBe(0);
-    expect(cluster.nodePid(MANAGER)).toBe(pid);
+    expect(cluster.nodeProcessId(MANAGER)).toBe(pid);
     await set('move.max_pause', '210');
     disk.clear();
     await expect.poll(() => condition(MANAGER), { ...POLL, timeout: 40_000 }).toBe('live');
     await repaired();
     await drained();
-    expect(cluster.nodePid(MANAGER)).toBe(pid);
+    expect(cluster.nodeProcessId(MANAGER)).toBe(pid);
     await expectWhole();
   });
 

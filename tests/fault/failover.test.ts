@@ -230,9 +230,9 @@ test('a PostgreSQL that its own node starts again needs no failover, or a right 
   const victim = 3;
   const writers = new Writers([1, 2, 4]);
   await untilAcknowledged(writers, 50);
-  const pid = cluster.postgresPid(victim);
+  const pid = cluster.postgresProcessId(victim);
   cluster.killPostgres(victim);
-  await expect.poll(() => cluster.postgresPid(victim), { timeout: 10_000, interval: 20 }).not.toBe(pid);
+  await expect.poll(() => cluster.postgresProcessId(victim), { timeout: 10_000, interval: 20 }).not.toBe(pid);
   // Live it is also for those who have not noticed its death: it is back when it lets somebody in.
   const letsIn = () =>
     cluster

@@ -45,9 +45,9 @@ const killNode = (node: (move: Move) => number) => ({
 const killServer = (node: (move: Move) => number) => ({
   victim: node,
   kill: async (id: number) => {
-    const pid = cluster.postgresPid(id);
+    const pid = cluster.postgresProcessId(id);
     cluster.killPostgres(id);
-    await expect.poll(() => cluster.postgresPid(id), { timeout: 5_000, interval: 20 }).not.toBe(pid);
+    await expect.poll(() => cluster.postgresProcessId(id), { timeout: 5_000, interval: 20 }).not.toBe(pid);
   },
   /** Nobody's work but the node's own. */
   revive: async (id: number) => {
@@ -125,7 +125,7 @@ test('what has arrived is on disk, though the WAL writer sleeps', async () => {
     rows.find((row) => row.role === 'follower' && row.pid === pid),
     'follower',
   );
-  const walWriter = walWriterOf(must(cluster.postgresPid(to), 'postmaster'));
+  const walWriter = walWriterOf(must(cluster.postgresProcessId(to), 'postmaster'));
   process.kill(walWriter, 'SIGSTOP');
   try {
     // As the manager's sessions: an ordinary commit would wait for that very disk.

@@ -100,10 +100,10 @@ export class Faults {
    */
   async #killPostgres(node: number): Promise<void> {
     const { cluster } = this.#world;
-    const killed = cluster.postgresPid(node);
+    const killed = cluster.postgresProcessId(node);
     cluster.killPostgres(node);
     const until = performance.now() + RECOVERY_MS;
-    while (cluster.postgresPid(node) === null || cluster.postgresPid(node) === killed) {
+    while (cluster.postgresProcessId(node) === null || cluster.postgresProcessId(node) === killed) {
       if (performance.now() > until) throw new Error(`its PostgreSQL is not there after ${RECOVERY_MS / 1000} s`);
       await sleep(100);
     }

@@ -4,11 +4,11 @@ import type { Blocker } from '../../operations/ports.ts';
 import { TIDE_MANAGER } from '../config.ts';
 import type { Sql } from './client.ts';
 
-const COLUMNS = `a.pid, a.usename as user, left(a.query, 200) as query, a.state, a.application_name as application,
+const COLUMNS = `a.pid as "processId", a.usename as user, left(a.query, 200) as query, a.state, a.application_name as application,
   (extract(epoch from clock_timestamp() - coalesce(a.xact_start, a.query_start)) * 1000)::float8 as "ageMs"`;
 
 /** The same columns for a prepared transaction, which holds its locks and its xid without a backend. */
-const PREPARED = `0 as pid, p.owner::text as user, 'prepared transaction ' || p.gid as query, 'prepared' as state,
+const PREPARED = `0 as "processId", p.owner::text as user, 'prepared transaction ' || p.gid as query, 'prepared' as state,
   null::text as application, (extract(epoch from clock_timestamp() - p.prepared) * 1000)::float8 as "ageMs"`;
 
 /**
@@ -29,7 +29,7 @@ const ON_REPLICA = `select l.pid, l.virtualtransaction from pg_locks l join pg_c
 
 /**
  * Who holds a lock on the partition's hinge, on what it leads to or on its replica on this node, oldest
- * first; prepared transactions have pid 0.
+ * first; prepared transactions have the process id 0.
  */
 export async function lockHolders(sql: Sql, tid: number, pid: number): Promise<Blocker[]> {
   return sql.query<Blocker>(
@@ -72,10 +72,10 @@ export async function endBlockers(sql: Sql, session: number): Promise<void> {
   );
 }
 
-/** The pid of the session itself. */
-export async function ownPid(sql: Sql): Promise<number> {
-  const [row] = await sql.query<{ pid: number }>('select pg_backend_pid() as pid');
-  return must(row, 'pid').pid;
+/** Of the process that serves the session. */
+export async function ownProcessId(sql: Sql): Promise<number> {
+  const [row] = await sql.query<{ processId: number }>('select pg_backend_pid() as "processId"');
+  return must(row, 'process id').processId;
 }
 
 /**

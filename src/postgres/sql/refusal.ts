@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { partitionTable, SCHEMAS } from '../../catalog/names.ts';
+import { ownProcessId } from './blockers.ts';
 import { isLockFailure, literal, qualified, type Sql } from './client.ts';
 
 /**
@@ -45,7 +46,7 @@ export async function refuseWrites(
 ): Promise<void> {
   const replica = qualified(SCHEMAS.data, partitionTable(tid, pid));
   const says = `EXECUTE FUNCTION tide.no_follower(${literal(table)}, ${literal(String(pid))})`;
-  const [self] = await session.query<{ pid: number }>('select pg_backend_pid() as pid');
+  const processId = await ownProcessId(session);
   const made = session.query(
     [
       'BEGIN',
@@ -62,13 +63,14 @@ export async function refuseWrites(
     () => (isMade = true),
     () => (isMade = true),
   );
-  while (!(await Promise.race([ended, sleep(LOOK_MS, false)])) && !isMade) await endWaiters(beside, self?.pid ?? 0);
+  while (!(await Promise.race([ended, sleep(LOOK_MS, false)])) && !isMade) await endWaiters(beside, processId);
   await made;
 }
 
 /**
  * Ends the sessions in the way of `waiting` that wait for their quorum: their clients hear nothing more. A
- * prepared transaction is in the way itself (pid 0), while another session waits with its COMMIT PREPARED.
+ * prepared transaction is in the way itself (process id 0), while another session waits with its COMMIT
+ * PREPARED.
  */
 async function endWaiters(sql: Sql, waiting: number): Promise<void> {
   await sql.query(

@@ -68,16 +68,16 @@ export async function readOpenSessions(sql: Sql): Promise<OpenSession[]> {
 
 /** `tide n3 pid 4711`; null for any other name. */
 function originOf(application: string | null): OpenSession['via'] {
-  const [, node, pid] = /^tide n(\d{1,9}) pid (\d{1,9})$/.exec(application ?? '') ?? [];
-  return node === undefined ? null : { node: Number(node), pid: Number(pid) };
+  const [, node, processId] = /^tide n(\d{1,9}) pid (\d{1,9})$/.exec(application ?? '') ?? [];
+  return node === undefined ? null : { node: Number(node), pid: Number(processId) };
 }
 
 /** Cancels what a session does, if it is still in the same transaction; false where it is not. */
-export async function cancelTransaction(sql: Sql, pid: number, xact: string): Promise<boolean> {
+export async function cancelTransaction(sql: Sql, processId: number, xact: string): Promise<boolean> {
   const [row] = await sql.query<{ cancelled: boolean }>(
     `select pg_cancel_backend(a.pid) as cancelled from pg_stat_activity a
       where a.pid = $1 and ${XACT} = $2 and a.state = 'active'`,
-    [pid, xact],
+    [processId, xact],
   );
   return row?.cancelled === true;
 }

@@ -67,7 +67,7 @@ export class WaitGraph {
       const sinceMs = since.get(from.id) ?? beganMs;
       this.#deadlocksMs.set(from.id, sinceMs);
       this.longestMs = Math.max(this.longestMs, performance.now() - sinceMs);
-      this.#seenMs.set(`${from.node}/${from.pid}`, performance.now());
+      this.#seenMs.set(`${from.node}/${from.processId}`, performance.now());
     }
   }
 }

@@ -232,7 +232,7 @@ export class Faults {
     const name = hinges[Math.floor(share * hinges.length)];
     if (!server.answers || name === undefined) return;
     const blocker: Blocker = {
-      pid: 99,
+      processId: 99,
       user: 'app',
       query: 'update',
       state: 'idle',

@@ -31,7 +31,7 @@ function reports(told: Told): Map<number, OpenSession[]> {
   return byNode;
 }
 
-const named = (t: Transaction) => `${t.node}/${t.pid}`;
+const named = (t: Transaction) => `${t.node}/${t.processId}`;
 const waiting = (told: Told) => waitEdges(reports(told)).map((e) => `${named(e.from)} → ${named(e.to)}`);
 const allSeen = (told: Told): SeenEdge[] => waitEdges(reports(told)).map((e) => ({ ...e, firstMs: 0, lastMs: 1 }));
 const victims = (told: Told, nowMs = NOW_MS) =>
@@ -148,12 +148,12 @@ const graphs = fc
     const edges: SeenEdge[] = [];
     const of = (n: number): Transaction => {
       const { node = 1, ageMs = 0 } = clients[n] ?? {};
-      return { id: `${node}/${n}/x`, node, pid: n, xact: 'x', startMs: NOW_MS - ageMs };
+      return { id: `${node}/${n}/x`, node, processId: n, xact: 'x', startMs: NOW_MS - ageMs };
     };
     clients.forEach(({ at, fors }, n) => {
       for (const other of new Set(fors.filter((f) => f < clients.length)))
         edges.push({
-          ...{ from: of(n), to: of(other), node: at, pid: 100 + n, blocker: 200 + other, firstMs: 0, lastMs: 1 },
+          ...{ from: of(n), to: of(other), node: at, waiter: 100 + n, blocker: 200 + other, firstMs: 0, lastMs: 1 },
           wait: { since: 'once', pids: [], lock: 'lock', relation: null },
         });
     });

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { must } from '../../../src/core/assert.ts';
-import { endProcess, isAlive, postmasterPid, removeCluster } from '../../../src/demo/processes.ts';
+import { endProcess, isAlive, postmasterProcessId, removeCluster } from '../../../src/demo/processes.ts';
 
 let dir: string;
 beforeEach(() => {
@@ -36,14 +36,14 @@ describe('the end of processes', () => {
   test('a pid file names a postmaster only where the process works in that directory', async () => {
     const dataDir = join(dir, 'node-1', 'pgdata');
     mkdirSync(dataDir, { recursive: true });
-    expect(postmasterPid(dataDir)).toBeNull();
+    expect(postmasterProcessId(dataDir)).toBeNull();
     writeFileSync(join(dataDir, 'postmaster.pid'), `${process.pid}\n${dataDir}\n`);
-    expect(postmasterPid(dataDir)).toBeNull();
+    expect(postmasterProcessId(dataDir)).toBeNull();
     const pid = await startStubborn(dataDir);
     writeFileSync(join(dataDir, 'postmaster.pid'), `${pid}\n${dataDir}\n`);
-    expect(postmasterPid(dataDir)).toBe(pid);
+    expect(postmasterProcessId(dataDir)).toBe(pid);
     await endProcess(pid, [['SIGKILL', 5_000]]);
-    expect(postmasterPid(dataDir)).toBeNull();
+    expect(postmasterProcessId(dataDir)).toBeNull();
   });
 
   test('removing a cluster ends its postmasters and leaves no directory', async () => {

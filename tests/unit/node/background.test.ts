@@ -28,10 +28,10 @@ it('returns what the child says when it is ready, and leaves it running', async 
     console.log('log line', process.env.PGTIDE_BACKGROUND_CHILD);
     process.send({ pgtide: 'ready', text: 'banner ' + process.argv[2] }, () => process.disconnect());
     setTimeout(() => {}, 20000);`);
-  const { pid, text } = await startInBackground([script, 'x'], join(dir, 'node.log'), noWait);
+  const { processId, text } = await startInBackground([script, 'x'], join(dir, 'node.log'), noWait);
   expect(text).toBe('banner x');
-  process.kill(pid, 0);
-  process.kill(pid, 'SIGKILL');
+  process.kill(processId, 0);
+  process.kill(processId, 'SIGKILL');
   expect(await readFile(join(dir, 'node.log'), 'utf8')).toBe('log line 1\n');
 });
 

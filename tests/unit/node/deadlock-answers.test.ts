@@ -47,7 +47,7 @@ describe('what a server sends', () => {
         const all = Buffer.concat([Buffer.from('N'.repeat(refusals)), START, bytes, cancelled(), READY]);
         const session = new SessionAnswers();
         expect(pass(session, all, cuts)).toEqual(all);
-        expect(session.pid).toBe(PID);
+        expect(session.processId).toBe(PID);
       }),
     );
   });
@@ -102,7 +102,7 @@ describe('what a server sends', () => {
       const session = new SessionAnswers();
       const all = Buffer.concat([Buffer.from(begin), Buffer.from([0x17, 3, 3, 0, 0, 0, 0]), START]);
       expect(pass(session, all, [1, 3, 9])).toEqual(all);
-      expect(session.pid).toBeNull();
+      expect(session.processId).toBeNull();
     }
   });
 });

@@ -5,7 +5,7 @@ import { type FencedServer, FenceKeeper } from '../../../src/node/fence-keeper.t
  * A server whose fence is a flag, as a file is one for the real one, and that takes it up when it is told to.
  */
 class FakeServer implements FencedServer {
-  pid: number | null = 7;
+  processId: number | null = 7;
   isRaised = false;
   fenced = false;
   crashes = 0;
@@ -30,7 +30,7 @@ class FakeServer implements FencedServer {
   }
   crash(): void {
     this.crashes += 1;
-    this.pid = null;
+    this.processId = null;
   }
 }
 

@@ -37,11 +37,11 @@ test('it never leaves its bounds, and never shrinks', () => {
 
 test('a transaction that is met again and again counts once, others count each', () => {
   const begun = 1_000_000;
-  let patience = afterMeeting(FRESH, { pid: 7, ageMs: 500 }, begun + 500);
+  let patience = afterMeeting(FRESH, { processId: 7, ageMs: 500 }, begun + 500);
   for (let ageMs = 700; ageMs < 60_000; ageMs += 200)
-    patience = afterMeeting(patience, { pid: 7, ageMs }, begun + ageMs + (ageMs % 290));
+    patience = afterMeeting(patience, { processId: 7, ageMs }, begun + ageMs + (ageMs % 290));
   expect(patience.tries).toBe(1);
-  expect(afterMeeting(patience, { pid: 7, ageMs: 450 }, begun + 1_000).tries).toBe(2);
-  expect(afterMeeting(patience, { pid: 8, ageMs: 90_000 }, begun + 90_000).tries).toBe(2);
+  expect(afterMeeting(patience, { processId: 7, ageMs: 450 }, begun + 1_000).tries).toBe(2);
+  expect(afterMeeting(patience, { processId: 8, ageMs: 90_000 }, begun + 90_000).tries).toBe(2);
   expect(afterTry(patience)).toEqual({ tries: 2, met: patience.met });
 });

@@ -79,7 +79,7 @@ test('it refuses first, then it is waited for no more; back, it is waited for fi
 test('as long as somebody may still write there, its followers are waited for', async () => {
   const { world, settle } = await play();
   world.crash(2);
-  const holder = { pid: 7, user: null, query: null, state: null, application: null, ageMs: 10 };
+  const holder = { processId: 7, user: null, query: null, state: null, application: null, ageMs: 10 };
   world.cluster.at(1).holders.set('t1_p0', [holder]);
   await settle();
   expect(stateOf(world)).toEqual(WHOLE);

@@ -14,7 +14,7 @@ const copies = (world: World) => world.cluster.at(1).copySlots.size > 0;
 async function beginsThenFull(world: World, freeBytes: number): Promise<void> {
   const { cluster } = world;
   const query = { user: 'anna', query: 'UPDATE t', state: 'active', application: 'psql' };
-  cluster.at(1).writer = { pid: 1, ageMs: 2_000, ...query };
+  cluster.at(1).writer = { processId: 1, ageMs: 2_000, ...query };
   await world.begin('add-replica', { ...REF, to: 4 });
   await world.until(() => waits(world)?.kind === 'slot');
   world.freeBytes.set(4, freeBytes);

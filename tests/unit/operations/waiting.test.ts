@@ -12,7 +12,7 @@ import { tableRecord, World } from './support/world.ts';
 const REF = { tid: 1, pid: 0 };
 const threeReplicas = () => World.settled([1, 2, 3, 4], [tableRecord(1, 'acct', 2, [[1, 2, 3]])]);
 const session: Blocker = {
-  pid: 4711,
+  processId: 4711,
   user: 'anna',
   query: 'UPDATE acct\n   SET n = 1',
   state: 'idle in transaction',
@@ -104,10 +104,10 @@ test('transactions that follow one another make the pause grow, which is told an
   const world = await threeReplicas();
   const { holders } = world.cluster.at(1);
   await world.begin('change-leader', { ...REF, from: 1, to: 2 });
-  let pid = 100;
+  let processId = 100;
   const grownTo = (ms: number) =>
     world.until(() => {
-      holders.set('t1_p0', [{ ...session, pid: pid++, ageMs: 600 }]);
+      holders.set('t1_p0', [{ ...session, processId: processId++, ageMs: 600 }]);
       return waits(world)?.text.includes(`${ms} ms, of 2000 ms at most`) ?? false;
     });
   await grownTo(400);
@@ -137,7 +137,7 @@ test('a transaction longer than the limit is named, however long it stays, and t
     holders.set('t1_p0', [{ ...session, ageMs }]);
     return ageMs > 30_000;
   });
-  expect(waits(world)).toMatchObject({ kind: 'transaction', pid: session.pid });
+  expect(waits(world)).toMatchObject({ kind: 'transaction', pid: session.processId });
   expect(world.rootData.patience).toMatchObject({ tries: 1 });
   holders.clear();
   expect((await world.finish()).status).toBe('done');

@@ -41,8 +41,8 @@ it('has no socket where its path would be too long', () => {
 
 it('reads postmaster.pid, whole or half written', () => {
   const text = '4711\n/data\n1700000000\n27257\n/run\n127.0.0.1\n  123 4\nready   \n';
-  expect(parsePostmasterFile(text)).toEqual({ pid: 4711, dataDir: '/data', port: 27257, status: 'ready' });
-  expect(parsePostmasterFile('4711\n')).toMatchObject({ pid: 4711, status: '' });
+  expect(parsePostmasterFile(text)).toEqual({ processId: 4711, dataDir: '/data', port: 27257, status: 'ready' });
+  expect(parsePostmasterFile('4711\n')).toMatchObject({ processId: 4711, status: '' });
   expect(parsePostmasterFile('')).toBeNull();
   expect(parsePostmasterFile('-4711\n/data')).toBeNull();
 });

@@ -371,7 +371,7 @@ const BLOCKER = {
     defaultSettings(),
     1,
     {
-      pid: 4711,
+      processId: 4711,
       user: 'app',
       application: 'psql',
       state: 'idle in transaction',
