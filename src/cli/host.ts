@@ -5,7 +5,7 @@ import type { DemoOptions, StartOptions } from '../api/start-options.ts';
 /** What the CLI writes to; `process.stdout` and `process.stderr` fit. */
 export interface CliStream {
   write(text: string): unknown;
-  /** Writes what moves the cursor, where `write` only shows (`guarded.ts`). */
+  /** Writes what moves the cursor, where `write` only shows (`printable.ts`). */
   control?(sequence: string): unknown;
   isTTY?: boolean | undefined;
   columns?: number | undefined;

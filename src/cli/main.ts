@@ -1,9 +1,9 @@
 import { type Command, CommanderError } from 'commander';
 import { type ErrorCode, listOf, messageOf, TideError, tideError } from '../core/errors.ts';
 import type { CliRun } from './command.ts';
-import { guarded } from './guarded.ts';
 import type { CliHost } from './host.ts';
 import { Interrupted } from './interrupt.ts';
+import { withPrintableOutput } from './printable.ts';
 import { buildProgram } from './program.ts';
 
 /** Wrong command lines: nobody was asked yet. */
@@ -15,7 +15,7 @@ const USAGE_CODES: readonly ErrorCode[] = ['USAGE', 'PIDS_INVALID', 'INSECURE_RE
  * or failed, 2 not understood, 130 interrupted. Never throws; errors are printed to `host.stderr`.
  */
 export async function runCli(argv: string[], plain: CliHost): Promise<number> {
-  const host = guarded(plain);
+  const host = withPrintableOutput(plain);
   const run: CliRun = { host, status: 0 };
   const program = buildProgram(run);
   try {

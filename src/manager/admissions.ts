@@ -6,8 +6,8 @@ import { type TideError, tideError } from '../core/errors.ts';
 import { KeyedMutex } from '../core/mutex.ts';
 import { type Claim, standingOf } from '../core/starts.ts';
 import type { ClusterLoad } from './cluster-load.ts';
-import type { Condition } from './guardian.ts';
 import { nodeById } from './lookups.ts';
+import type { Condition } from './outage-watch.ts';
 
 export interface AdmissionPorts {
   clock: Clock;

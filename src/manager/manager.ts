@@ -128,13 +128,13 @@ export class Manager {
 
   #context(): CommandContext {
     const { home, ports, catalog, events } = this.#opened;
-    const { load, runner, guardian, admissions, applyKeeper, servers } = this.#parts;
+    const { load, runner, outageWatch, admissions, applyKeeper, servers } = this.#parts;
     return {
       catalog,
       load,
       runner,
       events,
-      guardian,
+      outageWatch,
       admissions,
       streams: applyKeeper,
       inspector: servers.inspector,

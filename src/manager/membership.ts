@@ -11,8 +11,8 @@ import type { CatalogStore } from './catalog-store.ts';
 import type { ClusterLoad } from './cluster-load.ts';
 import type { DeadlockWatch } from './deadlocks.ts';
 import type { EventLog } from './event-log.ts';
-import type { Guardian } from './guardian.ts';
 import { nodeById } from './lookups.ts';
+import type { OutageWatch } from './outage-watch.ts';
 import type { SharedAuthority } from './ports.ts';
 import type { Reconciler } from './reconcile.ts';
 
@@ -27,7 +27,7 @@ export interface MembershipPorts {
   runner: Runner;
   load: ClusterLoad;
   admissions: Admissions;
-  guardian: Guardian;
+  outageWatch: OutageWatch;
   reconciler: Reconciler;
   applyKeeper: ApplyKeeper;
   deadlocks: DeadlockWatch;
@@ -131,8 +131,8 @@ export class Membership {
    * (HEAR_MS), which is longer than an answer may be under way.
    */
   #fenceOf({ node, leased }: BeatReport): BeatAnswer['fence'] {
-    const { guardian, shared } = this.#ports;
-    const fence = guardian.fenceOf(node);
+    const { outageWatch, shared } = this.#ports;
+    const fence = outageWatch.fenceOf(node);
     if (shared === null || fence !== 'down') return fence;
     return leased && shared.leftMs() > 0 ? 'down' : 'keep';
   }
@@ -142,9 +142,9 @@ export class Membership {
    * beat.
    */
   async hearEverybody(signal: AbortSignal): Promise<void> {
-    const { guardian, catalog, load, clock } = this.#ports;
+    const { outageWatch, catalog, load, clock } = this.#ports;
     // A store that does not answer now is asked again in every round.
-    const begun = guardian.begin().catch(() => {});
+    const begun = outageWatch.begin().catch(() => {});
     const untilMs = clock.nowMs() + HEAR_MS;
     const isSilent = () => connectedNodes(catalog.view).some((n) => !load.alive(n.id));
     while (isSilent() && clock.nowMs() < untilMs && !signal.aborted) await clock.sleep(LOOK_MS, signal);

@@ -13,12 +13,12 @@ import { ClusterLoad } from './cluster-load.ts';
 import { DeadlockWatch } from './deadlocks.ts';
 import type { EndingStore } from './ending-store.ts';
 import type { EventLog } from './event-log.ts';
-import { Guardian } from './guardian.ts';
 import { History } from './history.ts';
 import { nodeById } from './lookups.ts';
 import type { ManagerPorts } from './manager-ports.ts';
 import { Measurements } from './measurements.ts';
 import { Membership } from './membership.ts';
+import { OutageWatch } from './outage-watch.ts';
 import { Promotions } from './promotions.ts';
 import { Reconciler } from './reconcile.ts';
 import { RoleKeeper } from './role-keeper.ts';
@@ -65,12 +65,12 @@ export function partsOf({ home, ports, catalog, events, journal }: Opened) {
     copyFailure: (from, to, ref) => applyKeeper.copyFailure(from, to, ref),
   });
   const leaseOf = async (node: NodeId) => shared?.leaseOf(node) ?? 'none';
-  const guardian = new Guardian({ ...common, runner, load, leaseOf });
+  const outageWatch = new OutageWatch({ ...common, runner, load, leaseOf });
   const admissions = new Admissions({
     ...common,
     load,
     leaseOf,
-    condition: (node) => guardian.condition(node),
+    condition: (node) => outageWatch.condition(node),
     whoIs,
     own: shared === null ? { node: home, start } : null,
     overtaken,
@@ -84,7 +84,7 @@ export function partsOf({ home, ports, catalog, events, journal }: Opened) {
   const reconnect = (node: NodeId) => reconciler.nodeReturned(node);
   const applyKeeper: ApplyKeeper = new ApplyKeeper({ ...giving, isChoosing, reconnect });
   const deadlocks = new DeadlockWatch(common);
-  const made = { load, runner, guardian, admissions, reconciler, applyKeeper };
+  const made = { load, runner, outageWatch, admissions, reconciler, applyKeeper };
   return {
     servers,
     ...made,

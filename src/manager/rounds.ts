@@ -49,7 +49,7 @@ async function keep(round: Round, { informed, clock, signal, log }: RoundsOption
 }
 
 function roundsOf(parts: Parts, view: () => ClusterView): Round[] {
-  const { guardian, runner, roleKeeper } = parts;
+  const { outageWatch, runner, roleKeeper } = parts;
   return [
     {
       everyMs: 500,
@@ -58,7 +58,7 @@ function roundsOf(parts: Parts, view: () => ClusterView): Round[] {
       atOnce: true,
     },
     // A failover must not wait for servers that anything else waits for.
-    { everyMs: 150, work: () => guardian.round(), failed: { level: 'error', message: 'watch failed' } },
+    { everyMs: 150, work: () => outageWatch.round(), failed: { level: 'error', message: 'watch failed' } },
     {
       // A node that is dead holds up writes of two-replica tables this much longer than it takes to be
       // noticed.

@@ -6,8 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { BODY_BYTES_MAX } from '../api/client.ts';
 import { type ErrorCode, messageOf, TideError, tideError } from '../core/errors.ts';
-import { refusalOf } from './http-guard.ts';
 import { Arriving, Connections, isTooDeep, Turns } from './http-load.ts';
+import { refusalOf } from './http-strangers.ts';
 
 export interface HttpServerOptions {
   /** In small letters: the names under which this node is reached, beside addresses. */

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
-import { FencedStore } from '../store/fenced-store.ts';
 import { HeldLease } from '../store/held-lease.ts';
 import type { SharedStore } from '../store/meta-store.ts';
+import { SeatBoundStore } from '../store/seat-bound-store.ts';
 import type { ManagerHandle, SeatGrant } from './manager-handle.ts';
 import type { StartHolder } from './starts.ts';
 
@@ -163,12 +163,12 @@ export class Seat {
     const givenUp = new Promise<string>((resolve) => {
       giveUp = resolve;
     });
-    const fenced = new FencedStore(store, { key: SEAT, revision: term }, node, () => giveUp('a write was refused'));
+    const bound = new SeatBoundStore(store, { key: SEAT, revision: term }, node, () => giveUp('a write was refused'));
     let manager: ManagerHandle;
     try {
-      manager = await start({ store: fenced, term, leftMs: () => lease.leftMs, giveUp });
+      manager = await start({ store: bound, term, leftMs: () => lease.leftMs, giveUp });
     } catch (error) {
-      fenced.lose();
+      bound.lose();
       log('error', 'the manager could not start', { term, error: messageOf(error) });
       if (error instanceof TideError && error.code === 'STORE_TOO_NEW') {
         this.#unable = `node ${node} cannot manage: ${error.message}; ${error.hint}`;
@@ -187,7 +187,7 @@ export class Seat {
     this.#held = null;
     this.#leader = null;
     if (why === null) return manager.stop();
-    fenced.lose();
+    bound.lose();
     log('warn', 'this node does not manage the cluster any more', { term, why });
     await manager.abandon();
   }

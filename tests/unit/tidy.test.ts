@@ -39,7 +39,7 @@ const ARROWS: Record<string, readonly string[]> = {
     'postgres',
     'store/meta-store.ts',
     'store/held-lease.ts',
-    'store/fenced-store.ts',
+    'store/seat-bound-store.ts',
     'store/node-leases.ts',
     'store/migration.ts',
     'root',

@@ -9,7 +9,7 @@ import type { ApplyKeeper } from '../apply-keeper.ts';
 import type { CatalogStore } from '../catalog-store.ts';
 import type { ClusterLoad } from '../cluster-load.ts';
 import type { EventLog } from '../event-log.ts';
-import type { Guardian } from '../guardian.ts';
+import type { OutageWatch } from '../outage-watch.ts';
 import type { Inspector, SharedAuthority } from '../ports.ts';
 
 /** What every command may use. */
@@ -18,7 +18,7 @@ export interface CommandContext {
   readonly load: ClusterLoad;
   readonly runner: Runner;
   readonly events: EventLog;
-  readonly guardian: Guardian;
+  readonly outageWatch: OutageWatch;
   readonly admissions: Admissions;
   readonly inspector: Inspector;
   readonly streams: Pick<ApplyKeeper, 'failuresOf'>;

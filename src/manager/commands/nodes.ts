@@ -49,7 +49,7 @@ export function nodeStatus(c: CommandContext): NodeStatusRow[] {
       isLive: alive,
       isManager: node.id === c.home,
       state: node.state,
-      condition: c.guardian.condition(node.id),
+      condition: c.outageWatch.condition(node.id),
       replicas: here.length,
       leaders: here.filter(({ partition }) => partition.leader === node.id).length,
       isDecommissioning: node.state === 'decommissioning' || node.state === 'decommissioned',

@@ -5,8 +5,8 @@ import { haveAllBetween } from '../../catalog/quorum.ts';
 import { partitionKey, replicaOn, servedPartitions, tableName } from '../../catalog/view.ts';
 import { tideError } from '../../core/errors.ts';
 import { outageLock } from '../../operations/operation.ts';
-import { onlyHere } from '../guardian.ts';
 import { nodeById, readyTable, requirePartition } from '../lookups.ts';
+import { onlyHere } from '../outage-watch.ts';
 import { type CommandContext, requireLock } from './context.ts';
 import { localDataRows, lookForLocalData, requireNothingLocal } from './local-data.ts';
 

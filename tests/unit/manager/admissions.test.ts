@@ -4,7 +4,7 @@ import type { WhoAmI } from '../../../src/api/membership.ts';
 import { TideError } from '../../../src/core/errors.ts';
 import { Admissions } from '../../../src/manager/admissions.ts';
 import { CatalogStore } from '../../../src/manager/catalog-store.ts';
-import type { Condition } from '../../../src/manager/guardian.ts';
+import type { Condition } from '../../../src/manager/outage-watch.ts';
 import { MemoryStore } from '../../../src/store/memory-store.ts';
 import { nodeRecord } from '../operations/support/world.ts';
 
@@ -239,7 +239,7 @@ class Story {
   async #ask(store: Store): Promise<void> {
     const { running } = store;
     if (!running || running.admitted) return;
-    // Whatever is not there is proved to be down after a while, as by the guardian.
+    // Whatever is not there is proved to be down after a while, as by the outage watch.
     this.#desk.condition = this.#desk.nowMs - (this.#desk.beatAt ?? 0) > 2_000 ? 'down' : 'silent';
     const before = this.#desk.known;
     const answer = await this.#desk.ask(running.id, running.after, running.ended, store.address);

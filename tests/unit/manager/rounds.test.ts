@@ -24,7 +24,7 @@ test('rounds go on beside each other whatever fails or waits, and end with what 
     membership: { tellOfSilence: async () => {}, forgetUnjoined: async () => {} },
     // A server that does not answer.
     reconciler: part('reconciler', () => new Promise(() => {})),
-    guardian: part('guardian', fails),
+    outageWatch: part('outageWatch', fails),
     runner: { quorums: part('quorums') },
     load: { measure: () => {}, measurements: part('measurements') },
     walKeeper: part('wal'),
@@ -56,7 +56,7 @@ test('rounds go on beside each other whatever fails or waits, and end with what 
   inform();
   await pass(3_000);
   expect(begun.get('reconciler')).toBe(1);
-  for (const [name, times] of Object.entries({ guardian: 20, quorums: 10, streams: 3, store: 3, roles: 3 }))
+  for (const [name, times] of Object.entries({ outageWatch: 20, quorums: 10, streams: 3, store: 3, roles: 3 }))
     expect(begun.get(name), name).toBeGreaterThanOrEqual(times);
   expect(new Set(logged)).toEqual(
     new Set(['error watch failed {"error":"no"}', 'warn roles are as they were {"error":"no"}']),

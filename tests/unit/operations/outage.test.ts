@@ -155,7 +155,7 @@ test('a chosen leader that dies for good before it leads holds up nobody else, a
     await world.until(() => !world.cluster.at(2).alive || world.allEnded());
     if (world.cluster.at(2).alive) break;
     died.add(world.changes()[at - 1] ?? '');
-    // As the guardian does: of whoever is down and leads something that others could.
+    // As the outage watch does: of whoever is down and leads something that others could.
     for (const node of [2, 1]) {
       await world.runner.submit('failover', { node, by: 'manager' });
       const limitMs = world.clock.nowMs() + 600_000;

@@ -2,8 +2,8 @@ import { expect, test } from 'vitest';
 import type { ClusterView, Outage, Settings, SettingValue } from '../../../src/catalog/model.ts';
 import { CatalogStore } from '../../../src/manager/catalog-store.ts';
 import { ClusterLoad } from '../../../src/manager/cluster-load.ts';
-import { Guardian, type GuardianPorts } from '../../../src/manager/guardian.ts';
 import type { Measurements } from '../../../src/manager/measurements.ts';
+import { OutageWatch, type OutageWatchPorts } from '../../../src/manager/outage-watch.ts';
 import { MemoryStore } from '../../../src/store/memory-store.ts';
 import { ManualClock } from '../operations/support/manual-clock.ts';
 import { nodeRecord } from '../operations/support/world.ts';
@@ -13,7 +13,7 @@ const WATCH_MS = 150;
 const VICTIM = 2;
 
 /**
- * A guardian over three nodes, with the servers' answers and the beats made by hand; it notes what it
+ * An outage watch over three nodes, with the servers' answers and the beats made by hand; it notes what it
  * decides.
  */
 class Watch {
@@ -25,11 +25,11 @@ class Watch {
   lease: 'held' | 'gone' | 'none' = 'none';
   readonly #catalog: CatalogStore;
   readonly #load: ClusterLoad;
-  readonly #guardian: Guardian;
+  readonly #watch: OutageWatch;
 
   private constructor(catalog: CatalogStore) {
     this.#catalog = catalog;
-    const inspector = { knock: async () => this.knock } as unknown as GuardianPorts['inspector'];
+    const inspector = { knock: async () => this.knock } as unknown as OutageWatchPorts['inspector'];
     this.#load = new ClusterLoad(
       this.clock,
       {} as Measurements,
@@ -39,8 +39,8 @@ class Watch {
       unended: () => [],
       holderOf: () => undefined,
       submit: async (kind: string) => void this.decided.push({ kind, atMs: this.clock.nowMs() }),
-    } as unknown as GuardianPorts['runner'];
-    this.#guardian = new Guardian({
+    } as unknown as OutageWatchPorts['runner'];
+    this.#watch = new OutageWatch({
       clock: this.clock,
       runner,
       load: this.#load,
@@ -64,7 +64,7 @@ class Watch {
   }
 
   begin(): Promise<void> {
-    return this.#guardian.begin();
+    return this.#watch.begin();
   }
 
   beat(fenced = false): void {
@@ -84,7 +84,7 @@ class Watch {
     for (let passed = 0; passed < ms; passed += WATCH_MS) {
       // The others are well.
       for (const node of [1, 3]) this.#load.beat({ ...HEALTHY, node });
-      await this.#guardian.round();
+      await this.#watch.round();
       const slept = this.clock.sleep(WATCH_MS);
       this.clock.advance();
       await slept;

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { guarded } from '../../../src/cli/guarded.ts';
 import { runCli } from '../../../src/cli/main.ts';
+import { withPrintableOutput } from '../../../src/cli/printable.ts';
 import { FakeHost } from './support/fake-host.ts';
 
 const newHost = () => new FakeHost({}, { stdout: true, stderr: true });
@@ -10,7 +10,7 @@ test('no text of others moves the cursor, sets a title or turns the writing roun
   fc.assert(
     fc.property(fc.string({ unit: 'binary' }), (text) => {
       const host = newHost();
-      guarded(host).stdout.write(text);
+      withPrintableOutput(host).stdout.write(text);
       expect(host.out.replaceAll('\r\n', '\n')).not.toMatch(/(?![\n\t])[\p{Cc}\u202a-\u202e\u2066-\u2069]/u);
     }),
   );
@@ -20,7 +20,7 @@ test('what is JSON stays so, and means the same', () => {
   fc.assert(
     fc.property(fc.json({ stringUnit: 'binary' }), (json) => {
       const host = newHost();
-      guarded(host).stdout.write(json);
+      withPrintableOutput(host).stdout.write(json);
       expect(JSON.parse(host.out)).toEqual(JSON.parse(json));
     }),
   );

@@ -6,7 +6,7 @@ import type { Condition, Entry, MetaStore, Write } from './meta-store.ts';
  * of the seat is still the one it was elected with. A manager that was frozen and has been replaced writes
  * nothing, whatever it believes.
  */
-export class FencedStore implements MetaStore {
+export class SeatBoundStore implements MetaStore {
   readonly #store: MetaStore;
   readonly #seat: Condition;
   readonly #node: number;

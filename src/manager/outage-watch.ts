@@ -25,7 +25,7 @@ const AGAIN_MS = 2_000;
 /** What is known of a node, in one word (`tide node status`). */
 export type Condition = 'live' | 'starting' | 'fenced' | 'silent' | 'down' | 'out' | 'offline' | 'gone';
 
-export interface GuardianPorts {
+export interface OutageWatchPorts {
   clock: Clock;
   runner: Runner;
   load: ClusterLoad;
@@ -62,8 +62,8 @@ const NO_EVIDENCE: Evidence = { refusals: 0, wasThere: false, unleased: false, t
  * other: none is given from the moment a failover is decided, and one is decided only on proof from after the
  * last permission.
  */
-export class Guardian {
-  readonly #ports: GuardianPorts;
+export class OutageWatch {
+  readonly #ports: OutageWatchPorts;
   readonly #beganMs: number;
   readonly #evidence = new Map<NodeId, Evidence>();
   /** Since when this manager has seen a node that is out. */
@@ -72,7 +72,7 @@ export class Guardian {
   /** Decided and not in the journal yet. */
   readonly #deciding = new Set<NodeId>();
 
-  constructor(ports: GuardianPorts) {
+  constructor(ports: OutageWatchPorts) {
     this.#ports = ports;
     this.#beganMs = ports.clock.nowMs();
   }

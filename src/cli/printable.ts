@@ -15,12 +15,12 @@ function printable(text: string): string {
 }
 
 /** A host whose streams show what they are given, and do nothing that it says. */
-export function guarded(host: CliHost): CliHost {
+export function withPrintableOutput(host: CliHost): CliHost {
   return {
     startNode: (options) => host.startNode(options),
     runDemo: (options) => host.runDemo(options),
-    stdout: guard(host.stdout),
-    stderr: guard(host.stderr),
+    stdout: printableOutput(host.stdout),
+    stderr: printableOutput(host.stderr),
     env: host.env,
     now: () => host.now(),
     sleep: (ms) => host.sleep(ms),
@@ -31,7 +31,7 @@ export function guarded(host: CliHost): CliHost {
   };
 }
 
-function guard(stream: CliStream): CliStream {
+function printableOutput(stream: CliStream): CliStream {
   return {
     write: (text) => stream.write(printable(text)),
     control: (sequence) => stream.write(sequence),
