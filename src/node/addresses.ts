@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
 import type { StartOptions } from '../api/start-options.ts';
-import { type Address, advertisedAddress, defaultPostgresPort, parseAddress } from './ports.ts';
+import { type Address, advertisedAddress, defaultPostgresPort, parseAddress } from './tcp-address.ts';
 
 /** Where a node listens and what it tells others. */
 export interface Addresses {

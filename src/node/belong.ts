@@ -9,9 +9,9 @@ import { findManager } from './find-manager.ts';
 import { askAny, join } from './heartbeat.ts';
 import type { Identity } from './identity.ts';
 import type { SharedPorts } from './manager-handle.ts';
-import { formatAddress, parseAddress } from './ports.ts';
 import { leaderIn } from './seat.ts';
 import { FIRST_FORMAT, type NodeIdentity, requireSameCluster, type StoreDir } from './store-dir.ts';
+import { formatAddress, parseAddress } from './tcp-address.ts';
 
 const JOIN_TRIES_MS = 10_000;
 

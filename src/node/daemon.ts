@@ -30,8 +30,8 @@ import { openLog } from './log.ts';
 import { Management } from './management.ts';
 import type { ImportMeta, SharedPorts, StartManager } from './manager-handle.ts';
 import { OwnStart } from './own-start.ts';
-import { formatAddress } from './ports.ts';
 import { holdStore, type NodeIdentity, prepareStore, requireStartable, type StoreDir } from './store-dir.ts';
+import { formatAddress } from './tcp-address.ts';
 import { TopologyFeed } from './topology-feed.ts';
 import { followTopology } from './topology-follower.ts';
 

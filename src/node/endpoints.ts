@@ -5,8 +5,8 @@ import type { Farewell } from './farewell.ts';
 import { createHttp, type HttpPorts } from './http.ts';
 import { createMux, type Mux } from './mux.ts';
 import { PassThrough, type PassThroughOptions } from './pass-through.ts';
-import { listenError, requirePortFree } from './ports.ts';
 import { awaitIdle } from './sessions.ts';
+import { listenError, requirePortFree } from './tcp-address.ts';
 
 export interface EndpointsOptions {
   addresses: Addresses;

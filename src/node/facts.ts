@@ -3,8 +3,8 @@ import { API_VERSION, type NodeFacts } from '../api/membership.ts';
 import type { StartOptions } from '../api/start-options.ts';
 import { tideError } from '../core/errors.ts';
 import type { Addresses } from './addresses.ts';
-import { formatAddress } from './ports.ts';
 import { STORE_FORMAT } from './store-dir.ts';
+import { formatAddress } from './tcp-address.ts';
 
 /** Reads `--locality`: `region=eu,zone=a`, most general first. Throws BAD_LOCALITY. */
 export function parseLocality(value: string | undefined): NodeFacts['locality'] {

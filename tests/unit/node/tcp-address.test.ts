@@ -5,10 +5,9 @@ import {
   advertisedAddress,
   defaultPostgresPort,
   formatAddress,
-  freePorts,
   parseAddress,
   requirePortFree,
-} from '../../../src/node/ports.ts';
+} from '../../../src/node/tcp-address.ts';
 
 describe('parseAddress', () => {
   it.each([
@@ -59,12 +58,6 @@ describe('ports', () => {
   it('puts PostgreSQL a thousand ports away', () => {
     expect(defaultPostgresPort(26257)).toBe(27257);
     expect(defaultPostgresPort(65535)).toBe(64535);
-  });
-
-  it('finds different free ports', async () => {
-    const ports = await freePorts(5);
-    expect(new Set(ports).size).toBe(5);
-    for (const port of ports) await requirePortFree('--listen-addr', { host: '127.0.0.1', port });
   });
 
   it('names the flag of a port that is taken, and of an address that is not ours', async () => {
