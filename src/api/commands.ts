@@ -25,7 +25,7 @@ export const adminCommand = z.discriminatedUnion('do', [
     abandonLocalTables,
   }),
   z.strictObject({ do: z.literal('node-recommission'), nodes: z.array(nodeId).min(1) }),
-  /** `allowSingleReplica`: what nobody else holds, or follows, is left so while the node is away. */
+  /** `allowSingleReplica`: what no other node holds, or follows, is left so while the node is away. */
   z.strictObject({ do: z.literal('node-drain'), node: nodeId, allowSingleReplica: z.boolean().default(false) }),
   z.strictObject({ do: z.literal('node-undrain'), node: nodeId }),
   z.strictObject({ do: z.literal('node-offline'), node: nodeId }),

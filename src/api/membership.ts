@@ -163,8 +163,8 @@ export interface BeatAnswer {
   /** Everything the node missed while it was away has been made up for. */
   upToDate: boolean;
   /**
-   * `down`: its PostgreSQL may let clients in. `up`: somebody else leads what it led, or will; nobody gets in
-   * until it has been cleaned up. `keep`: nothing can be said of a server that does not answer.
+   * `down`: its PostgreSQL may let clients in. `up`: others lead what it led, or will; nobody gets in until
+   * it has been cleaned up. `keep`: nothing can be said of a server that does not answer.
    */
   fence: 'up' | 'down' | 'keep';
   /** HOST:PORT of the manager, and of every member: whom to ask when the manager has moved. */

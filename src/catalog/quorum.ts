@@ -50,8 +50,8 @@ export function quorumsOf(view: ClusterView, node: NodeId): readonly Quorum[] {
  * The quorum that protects every partition of a ready table that `node` leads, and those that running
  * operations demand (docs/spec/quorum.md, Q1). A follower that is not alive is left out where its partition
  * has another that is; where it has none, `quorum_lost` decides. A partition without a follower in step with
- * its leader has nobody to protect it, and takes no part; nor does one that has `refused` all writes, whoever
- * it waits for: there is nothing to protect.
+ * its leader has nobody to protect it, and takes no part; nor does one that has `refused` all writes,
+ * whatever it waits for: there is nothing to protect.
  */
 export function wantedQuorum(
   view: ClusterView,
@@ -109,7 +109,7 @@ export function lostOn(
 }
 
 /**
- * A quorum that contains one of each group, whoever answers. Any L - f + 1 of the L nodes in all groups do,
+ * A quorum that contains one of each group, whichever answers. Any L - f + 1 of the L nodes in all groups do,
  * where the smallest group has f: with two or more in each, a node that does not answer holds up nobody.
  * Where a group has one node only, that would be all L; the fewest that are in every group are better. A
  * group that has another one within it is contained with that one.
@@ -126,7 +126,7 @@ export function quorumFor(groups: readonly (readonly NodeId[])[]): Quorum {
   return { count: fewest === 1 ? nodes.length : nodes.length - fewest + 1, nodes };
 }
 
-/** Few nodes that are in every set: those without choice, then whoever is in most of the rest. */
+/** Few nodes that are in every set: those without choice, then what is in most of the rest. */
 function oneOfEach(sets: readonly ReadonlySet<NodeId>[]): NodeId[] {
   const chosen = new Set(sets.filter((set) => set.size === 1).flatMap((set) => [...set]));
   for (;;) {

@@ -101,7 +101,7 @@ export interface Cut {
  * Receivers of `node` to be cut, by its slots. A partition keeps its last follower in step where nothing may
  * be acknowledged without one (`durability` quorum, unless `quorum_lost` is allow): rather PostgreSQL's own
  * limit than acknowledging on the leader alone. A slot that is held back by an open transaction of the node
- * itself costs nobody his replicas: its receiver has what there is.
+ * itself costs no receiver its replicas: it has what there is.
  */
 export function receiversToCut(
   view: ClusterView,

@@ -28,7 +28,7 @@ export interface Missed {
 /**
  * Gives up what is followed in step, asked anew when nobody is about to lead by it. The last commit that was
  * acknowledged for the follower's sake alone comes before it counts no more. Gives what was given up; null,
- * and nothing done, where somebody is about to lead by what he has: it is asked to be undone.
+ * and nothing done, where the follower is about to lead by what it has: that is asked to be undone.
  */
 export async function giveUpFollower(ports: GiveUpPorts, missed: Missed): Promise<readonly Partition[] | null> {
   const { quorums, promotions, view, commit } = ports;

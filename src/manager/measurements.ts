@@ -64,7 +64,7 @@ export class Measurements {
   }
 
   /**
-   * Looks anew at all of the nodes, and waits no longer for them than `boundMs`: then whoever has not
+   * Looks anew at all of the nodes, and waits no longer for them than `boundMs`: then one that has not
    * answered keeps what it last said.
    */
   async anew(nodes: readonly NodeId[], boundMs: number): Promise<void> {

@@ -168,8 +168,8 @@ export class OutageWatch {
   }
 
   /**
-   * It was drained before it was stopped: there is nobody whom another could replace, and it comes back with
-   * what it has.
+   * It was drained before it was stopped: there is no leader that another could replace, and it comes back
+   * with what it has.
    */
   #isPlanned(node: NodeId): boolean {
     const { view, load } = this.#ports;
@@ -200,7 +200,7 @@ export class OutageWatch {
       return;
     }
     const isLed = leaderless(view(), node, (n) => load.alive(n)).length === 0;
-    // One that has just found nobody who could lead would find nobody again: then the node itself does, if it
+    // One that has just found no node that could lead would find none again: then the node itself does, if it
     // is there.
     const hasTried = clock.nowMs() - (this.#failoverAtMs.get(node) ?? 0) < AGAIN_MS;
     if (!isLed && !hasTried) return this.#submit('failover', { node, by: outage.by });
@@ -242,7 +242,7 @@ function unproven(node: NodeId, answer: 'accepts' | 'silent'): string {
   return `node ${node} is silent, but ${found}: nobody leads in its place until it is known to be down, or its lease has run out where the meta store is in etcd (tide node offline ${node} says so)`;
 }
 
-/** Partitions with a replica on the node that nobody else has whole, and those it leads. */
+/** Partitions with a replica on the node that no other has whole, and those it leads. */
 export function onlyHere(view: ClusterView, node: NodeId, alive: (node: NodeId) => boolean) {
   return [...servedPartitions(view)].filter(
     ({ partition }) =>

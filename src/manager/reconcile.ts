@@ -216,9 +216,9 @@ export class Reconciler {
 
   /**
    * A stream that was only disabled, as by a manager that was killed at the wrong moment, goes on. A broken
-   * one has lost rows: whom its leader fed through it is stale, and waited for no more, before it is made
+   * one has lost rows: what its leader fed through it is stale, and waited for no more, before it is made
    * anew. The other way round the new one, which does not carry those partitions, would acknowledge their
-   * commits. False where somebody is about to lead by what he has of it.
+   * commits. False where its receiver is about to lead by what it has of it.
    */
   async #giveUpBroken(from: NodeId, to: NodeId): Promise<boolean> {
     const { plane, view, isChoosing, log } = this.#ports;

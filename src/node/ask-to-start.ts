@@ -38,7 +38,7 @@ const SAY_MS = 5_000;
  * ports were looked at.
  */
 const PATIENCE_MS = 30_000;
-/** A peer that has heard somebody so lately may be hearing him still. */
+/** A peer that has heard a start so lately may be hearing it still. */
 const HEARD_MS = 3_000;
 /** In a shared store a manager that is gone has been replaced by then. */
 const ELECTION_MS = 10_000;
@@ -67,7 +67,7 @@ async function pause({ node, ended }: AskOptions): Promise<void> {
   await sleep(AGAIN_MS);
 }
 
-/** Who answers at which of these addresses as a node of this cluster. */
+/** Which node of this cluster answers at which of these addresses. */
 async function whoAnswers({ clusterId }: AskOptions, addresses: readonly string[]): Promise<[string, WhoAmI][]> {
   const asked = [...new Set(addresses)].map(async (address): Promise<[string, WhoAmI] | null> => {
     const found = await whoIs(address, { timeoutMs: WHO_MS }).catch(() => null);
@@ -89,9 +89,9 @@ async function requireAlone(options: AskOptions, addresses: readonly string[]): 
 }
 
 /**
- * The node with the embedded meta store would be told by its own manager. So its peers are asked whom they
+ * The node with the embedded meta store would be told by its own manager. So its peers are asked what they
  * have heard: they may be with another start of this node, or of the node that the store has moved to. If
- * nobody answers it goes on: somebody has to be the first.
+ * none answers it goes on: one has to be the first.
  */
 async function askPeers(options: AskOptions): Promise<void> {
   const { node, address, lastAddress, peers, starts, say } = options;

@@ -18,10 +18,10 @@ const JOIN_TRIES_MS = 10_000;
 type Place = Pick<NodeIdentity, 'nodeId' | 'clusterId' | 'manager' | 'meta'>;
 
 /**
- * Whom `--join` reaches. A new node needs one, unless `--meta` says where the cluster is; a restarted one
- * only has to be told where the manager is now. Addresses that nodes of its cluster have given up may be
- * another cluster's by now: they are passed over, unless `--join` leads to nothing else. What `--meta` names
- * has to be the same cluster. `own`: HOST:PORT of this node, which is not asked.
+ * The node that `--join` reaches. A new node needs one, unless `--meta` says where the cluster is; a
+ * restarted one only has to be told where the manager is now. Addresses that nodes of its cluster have given
+ * up may be another cluster's by now: they are passed over, unless `--join` leads to nothing else. What
+ * `--meta` names has to be the same cluster. `own`: HOST:PORT of this node, which is not asked.
  */
 export async function findCluster(
   store: StoreDir,
@@ -63,8 +63,8 @@ export async function findCluster(
 }
 
 /**
- * Whoever answers may have heard less than this node has noted: that it gave the meta store away, and to
- * whom.
+ * The node that answers may have heard less than this one has noted: that it gave the meta store away, and to
+ * which.
  */
 async function managerBehind(
   { manager: told, clusterId }: WhoAmI,
@@ -101,16 +101,16 @@ export interface PlaceOptions {
   facts: NodeFacts;
   /** HOST:PORT */
   listenAddress: string;
-  /** Who has been found of the cluster. */
+  /** The node that has been found of the cluster. */
   peer: WhoAmI | null;
-  /** Finds somebody anew, as `findCluster`. */
+  /** Finds one anew, as `findCluster`. */
   find(): Promise<WhoAmI | null>;
   options: StartOptions;
   shared: SharedPorts;
 }
 
 /**
- * Begins a cluster, joins one, or takes up the old place in one: who the node is from now on is in its store
+ * Begins a cluster, joins one, or takes up the old place in one: what the node is from now on is in its store
  * when this returns. URL of the meta store where it is shared; null: it is embedded.
  */
 export async function takePlace(of: PlaceOptions): Promise<string | null> {
@@ -130,7 +130,7 @@ export async function takePlace(of: PlaceOptions): Promise<string | null> {
   return meta;
 }
 
-/** Who a node is that has never been one: given by the cluster it joins, or the first of a new one. */
+/** What a node is that has never been one: given by the cluster it joins, or the first of a new one. */
 async function firstIdentity(
   facts: NodeFacts,
   peer: WhoAmI | null,

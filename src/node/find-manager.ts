@@ -6,7 +6,7 @@ const SEARCH_MS = 5_000;
 
 /**
  * HOST:PORT of the node that says of itself that it manages; null where none of this cluster does. What
- * others say of it is only where to ask next: who has given the meta store away, and who has been away, may
+ * others say of it is only where to ask next: one that has given the meta store away, or has been away, may
  * have heard of nothing newer. `own`: this node, which is not asked.
  */
 export async function findManager(

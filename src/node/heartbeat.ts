@@ -186,7 +186,7 @@ export class Heartbeat {
   }
 }
 
-/** Asks `addresses` who they are, until one answers that `isWanted`. Throws the last failure. */
+/** Asks `addresses` which nodes they are, until one answers that `isWanted`. Throws the last failure. */
 export async function askAny(
   addresses: readonly string[],
   isWanted: (found: WhoAmI, address: string) => boolean,

@@ -2,7 +2,7 @@ import { must } from '../core/assert.ts';
 import { KeyedMutex } from '../core/mutex.ts';
 import { type NodeIdentity, readIdentity, type StoreDir, writeIdentity } from './store-dir.ts';
 
-/** Who the node is: on disk before in memory, and one writer after the other. */
+/** Which node this is: on disk before in memory, and one writer after the other. */
 export class Identity {
   readonly #store: StoreDir;
   readonly #writers = new KeyedMutex();

@@ -34,8 +34,8 @@ export interface MetaMoverPorts {
 export class MetaMover {
   readonly #ports: MetaMoverPorts;
   /**
-   * The word to take a store up comes more than once, and at once: from who gave it, and with that node's
-   * next beat.
+   * The word to take a store up comes more than once, and at once: from the node that gave it, and with that
+   * node's next beat.
    */
   readonly #turns = new KeyedMutex();
   /** Where the meta store is on its way to. */

@@ -46,9 +46,9 @@ interface SeatRecord {
 }
 
 /**
- * The election, as one node takes part in it: it looks who has the seat, takes it where nobody has, and runs
- * the manager for as long as its lease holds. Whoever loses the lease lets go at once; operations are in the
- * journal, and the next manager goes on with them.
+ * The election, as one node takes part in it: it looks which has the seat, takes it where none has, and runs
+ * the manager for as long as its lease holds. A node that loses the lease lets go at once; operations are in
+ * the journal, and the next manager goes on with them.
  */
 export class Seat {
   readonly #ports: SeatPorts;

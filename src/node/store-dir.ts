@@ -42,7 +42,7 @@ const identitySchema = z.strictObject({
   peers: z.array(z.string()),
 });
 
-/** Who the node is: what `node.json` keeps. Written only when the cluster has given the node its id. */
+/** Which node this is: what `node.json` keeps. Written only when the cluster has given the node its id. */
 export type NodeIdentity = z.infer<typeof identitySchema>;
 
 /**

@@ -47,9 +47,9 @@ const OWN = {
 };
 
 /**
- * What acts for a client on another node, through postgres_fdw. His own node ends his statement, and with it
- * this one. But for `lock_timeout`: how long a row of this node is waited for is known here only. Isolation
- * is what postgres_fdw asks for; whether he may write is checked where he is.
+ * What acts for a client on another node, through postgres_fdw. The client's own node ends its statement, and
+ * with it this one. But for `lock_timeout`: how long a row of this node is waited for is known here only.
+ * Isolation is what postgres_fdw asks for; whether it may write is checked where it is.
  */
 const FOR_CLIENTS: Readonly<Record<string, string>> = {
   statement_timeout: '0',

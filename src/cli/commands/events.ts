@@ -41,7 +41,7 @@ export function addEvents(program: Command, run: CliRun): void {
   });
 }
 
-/** What came after `after`. Who does not answer is asked again, and that is said once. */
+/** What came after `after`. A node that does not answer is asked again, and that is said once. */
 async function newer(session: Session, after: number): Promise<EventRow[]> {
   const beganMs = session.host.now();
   for (let tries = 1; ; tries++) {

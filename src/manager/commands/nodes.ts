@@ -69,8 +69,8 @@ export function nodeStatus(c: CommandContext): NodeStatusRow[] {
 }
 
 /**
- * Who manages, and who could take over: whoever is alive, reaches the meta store and knows the format that it
- * has now.
+ * Which node manages, and which could take over: those that are alive, reach the meta store and know the
+ * format that it has now.
  */
 export async function listManagers(c: CommandContext): Promise<ManagersResult> {
   const leased = new Set((await c.shared?.leased()) ?? []);
@@ -140,8 +140,8 @@ async function giveUpLocalData(
 }
 
 /**
- * Who takes the meta store over: the live member with the lowest id that stays. The preflight has seen to it
- * that there is one.
+ * Which node takes the meta store over: the live member with the lowest id that stays. The preflight has seen
+ * to it that there is one.
  */
 function successorOf(c: CommandContext, leaving: readonly NodeId[]): NodeId {
   const staying = memberNodes(c.view).filter((n) => !leaving.includes(n.id) && c.load.alive(n.id));

@@ -45,7 +45,7 @@ const refillLost: Step<DropInput, DropData> = {
   done: async (c) => c.data.opened === true,
   run: async (c) => {
     for (const { on, ...ref } of await placesFor(c)) {
-      // It leads there already: whoever is out now is failed over or dropped like any other.
+      // It leads there already: what is out now is failed over or dropped like any other.
       if (isGone(c.view, on)) continue;
       const table = must(c.view.tables.get(ref.tid), `table ${ref.tid}`);
       const partition = must(table.partitions[ref.pid], `partition ${ref.pid}`);

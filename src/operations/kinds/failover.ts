@@ -188,8 +188,8 @@ const chooseLeaders: Step<FailoverInput, FailoverData> = {
 
 /**
  * The follower that has most of what the dead node wrote; among equals the target of an unfinished change of
- * leader, then who leads least. Positions are those of the whole stream: a follower behind in it may have all
- * rows of this partition, and is copied again all the same.
+ * leader, then the one that leads least. Positions are those of the whole stream: a follower behind in it may
+ * have all rows of this partition, and is copied again all the same.
  */
 function choose(c: Context, partition: Partition, leads: ReadonlyMap<NodeId, number>): Choice | null {
   const { node } = c.input;
@@ -275,8 +275,8 @@ const isDue = (c: Context, choice: Choice) => {
 
 async function leaveStaleBehind(c: Context, choice: Choice): Promise<void> {
   const partition = must(partitionOf(c.view, choice.tid, choice.pid), 'partition');
-  // First, since none of this may come to its end: who is sent no more must not count. The leader, and who
-  // leads if it is back, are left as they are.
+  // First, since none of this may come to its end: what is sent no more must not count. The leader, and the
+  // one that leads if it is back, are left as they are.
   const left = choice.stale.filter((n) => n !== choice.guard && followersOf(partition, partition.leader).includes(n));
   await c.commit(...left.map((node) => ({ kind: 'replica-changed', ...refOf(choice), node, state: 'stale' }) as const));
   const holders = partition.replicas.map((r) => r.node).filter((n) => n !== c.input.node && c.alive(n));

@@ -45,7 +45,7 @@ const forgetUnsent: Step<RecoverInput, RecoverData> = {
   name: 'forget-unsent',
   done: async (c) => isBack(c) || c.data.forgotten === true,
   run: async (c) => {
-    // Whoever was away when the node died still expects what it had not sent.
+    // A node that was away when this one died still expects what it had not sent.
     for (const { id } of others(c)) await c.plane.streams.cut(c.input.node, id);
     await c.plane.streams.dropSenders(c.input.node);
     await c.remember({ forgotten: true });

@@ -15,7 +15,7 @@ export interface RemoveInput extends PartitionRef {
   from: NodeId;
 }
 
-/** In a move of the leader also who led before. */
+/** In a move of the leader also the node that led before. */
 export type RemoveData = QuorumData & Pick<LeaderData, 'source'>;
 
 const gone = (c: StepContext<RemoveInput, RemoveData>) => replicaOn(partitionNow(c), c.input.from) === undefined;

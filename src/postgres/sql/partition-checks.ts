@@ -10,7 +10,7 @@ import { BOOTSTRAP_OID } from './ownership.ts';
  * (PostgreSQL manual, ALTER TABLE, "ATTACH PARTITION").
  *
  * `satisfies_hash_partition` opens the parent that it names. An apply worker would wait there for whoever has
- * locked that parent, and a client who did, and whose commit waits for this follower, would wait for himself.
+ * locked that parent, and a client that did, and whose commit waits for this follower, would wait for itself.
  * So the constraint says something in a manager's sessions only (`tide.attaches()`), and is constant
  * everywhere else: rows come through the table above, which routes them, or from a leader's table where they
  * did.

@@ -84,7 +84,7 @@ const SIZES_MS = 5_000;
 /**
  * Sizes of all replica tables on a node: cheap enough to ask every few seconds, and asked of no table that is
  * locked against everybody or is about to be. pg_total_relation_size opens the table and all that belongs to
- * it, and would stand in line behind a client's ACCESS EXCLUSIVE for as long as he keeps it.
+ * it, and would stand in line behind a client's ACCESS EXCLUSIVE for as long as that is held.
  */
 export async function readSizes(sql: Sql): Promise<ReplicaSize[]> {
   return sizesOf(sql, null);

@@ -37,7 +37,7 @@ export async function ensureSubscription(sql: Sql, from: NodeId, to: NodeId, sen
 
 /**
  * Whom workers run as: no client is that role, so that it can have limits of its own. The tables' owner could
- * not even name them: clients have his rights.
+ * not even name them: clients have its rights.
  */
 const OWNER = TIDE_MANAGER;
 
