@@ -98,8 +98,8 @@ export interface Hinges {
     others?: 'are-ended',
   ): Promise<SwingAttempt>;
   /**
-   * The swing of DESIGN 4.2: after it, `ref` is led elsewhere. `followers`: all that have to have every row
-   * before it.
+   * The swing of a change of leader (docs/spec/moves.md): after it, `ref` is led elsewhere. `followers`: all
+   * that have to have every row before it.
    */
   swing(
     source: NodeId,

@@ -39,7 +39,7 @@ const APPLIES_LOOK_MS = 10;
 /**
  * The replication mesh on real servers: one stream per ordered pair of nodes. `origin = none` sends only what
  * was written at the sender itself, so that streams in both directions do not echo, and a change of leader
- * changes no replication (DESIGN section 3).
+ * changes no replication (docs/spec/replication.md).
  *
  * Work on one stream is taken one after the other (`#inTurn`): a REFRESH takes up everything new in the
  * publication, and must find only what its own caller put there.

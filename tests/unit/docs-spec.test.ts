@@ -13,6 +13,26 @@ test('files that are named are there', () => {
   expect(named.filter(({ path }) => !isThere(path))).toEqual([]);
 });
 
+test('names stand in the files that they are said to be in', () => {
+  // `NAME` (`FILE`), `NAME` in `FILE`.
+  const said = ['ARCHITECTURE.md', ...PAGES].flatMap((file) =>
+    [
+      ...prose(file)
+        .replaceAll(/\s+/g, ' ')
+        .matchAll(/`([^`\s/]+)`(?: \(| in )`(src\/[^`\s]+\.ts)`/g),
+    ].map(([, name = '', path = '']) => ({ file, name, path })),
+  );
+  expect(said.length).toBeGreaterThan(10);
+  expect(said.filter(({ name, path }) => !isThere(path) || !hasName(path, name))).toEqual([]);
+});
+
+/** As a word of its own. */
+function hasName(path: string, name: string): boolean {
+  const before = /^\w/.test(name) ? '(?<![\\w#])' : '';
+  const after = /\w$/.test(name) ? '(?!\\w)' : '';
+  return new RegExp(before + name.replaceAll(/[^\w#]/g, '\\$&') + after).test(text(path));
+}
+
 interface Invariant {
   page: string;
   letter: string;
@@ -54,8 +74,10 @@ function missing(folder: string, places: string): string[] {
   if (rest !== '') return [`cannot be read: ${rest}`];
   return [...places.matchAll(PLACE)].flatMap(([, path = '', names = '']) => {
     if (!path.startsWith(folder) || !isThere(path)) return [`${path} is no file in ${folder}`];
-    const words = [...names.matchAll(/`([^`]+)`|"([^"]+)"/g)].map(([, name, title]) => name ?? title ?? '');
-    return words.filter((word) => !text(path).includes(word)).map((word) => `${path} has no ${word}`);
+    const words = [...names.matchAll(/`([^`]+)`|"([^"]+)"/g)];
+    return words.flatMap(([, name = '', title = '']) =>
+      (name ? hasName(path, name) : text(path).includes(title)) ? [] : [`${path} has no ${name || title}`],
+    );
   });
 }
 
