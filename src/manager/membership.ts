@@ -69,9 +69,12 @@ export class Membership {
     const id = await catalog.nextId('node');
     this.#joining.add(id);
     const node: NodeRecord = { id, state: 'joining', draining: false, ...factsOf(request) };
-    await catalog.commit([{ kind: 'node-added', node }]);
-    await runner.submit('join-node', { node: id });
-    this.#joining.delete(id);
+    try {
+      await catalog.commit([{ kind: 'node-added', node }]);
+      await runner.submit('join-node', { node: id });
+    } finally {
+      this.#joining.delete(id);
+    }
     const manager = view.nodes.get(home)?.address ?? request.address;
     return { nodeId: id, clusterId: view.clusterId, manager, meta: this.#meta };
   }
