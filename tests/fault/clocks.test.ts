@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { PartitionRow } from '../../src/api/results.ts';
 import { must } from '../../src/core/assert.ts';
-import { type AddNodeOptions, LocalCluster } from '../../src/demo/local-cluster.ts';
+import { type AddNodeOptions, LocalCluster } from '../../src/local/local-cluster.ts';
 import { monotonicMs, readLeaseNote } from '../../src/node/node-lease.ts';
 import { ETCD, EtcdCluster } from '../support/etcd.ts';
 import { FAKETIME, WallClock } from '../support/wall-clock.ts';

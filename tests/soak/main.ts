@@ -1,7 +1,7 @@
 import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { failureText, LocalCluster } from '../../src/demo/local-cluster.ts';
+import { failureText, LocalCluster } from '../../src/local/local-cluster.ts';
 import { Faults } from './faults.ts';
 import { Janitor, Watcher } from './keepers.ts';
 import { Membership, Operator } from './operations.ts';

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { AdminRequest } from '../../src/api/commands.ts';
 import type { EventRow, OperationRow, PartitionRow, Results } from '../../src/api/results.ts';
 import { must } from '../../src/core/assert.ts';
-import type { LocalCluster } from '../../src/demo/local-cluster.ts';
+import type { LocalCluster } from '../../src/local/local-cluster.ts';
 import type { Random } from './random.ts';
 
 /**

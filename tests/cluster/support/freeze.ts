@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { must } from '../../../src/core/assert.ts';
-import { trySignal } from '../../../src/demo/processes.ts';
+import { trySignal } from '../../../src/local/processes.ts';
 import type { LocalCluster } from '../../support/cluster.ts';
 
 /**
