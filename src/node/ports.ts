@@ -9,12 +9,6 @@ export interface Address {
 }
 
 const PORT_MAX = 65_535;
-/**
- * Below the range from which systems take ports for outgoing connections (32768 and up on Linux), which come
- * and go.
- */
-const FREE_PORTS = { from: 15_000, to: 31_999 };
-const FREE_PORT_ATTEMPTS = 50;
 
 /**
  * Reads the HOST:PORT that `flag` was given: `10.0.0.5:26257`, `:26257` (all interfaces), `[::1]:26257`, or a
@@ -79,18 +73,6 @@ export function listenError(flag: string, address: Address, error: unknown): Tid
   if (code === 'EADDRINUSE') return tideError('PORT_IN_USE', { flag, address: shown }, error);
   const why = code === 'EADDRNOTAVAIL' ? 'this machine does not have that address' : messageOf(error);
   return tideError('ADDRESS_UNAVAILABLE', { flag, address: shown, why }, error);
-}
-
-/** `count` different ports on which nobody listens on `host` now, for clusters that choose their own. */
-export async function freePorts(count: number, host = '127.0.0.1'): Promise<number[]> {
-  const found = new Set<number>();
-  for (let attempts = 0; found.size < count; attempts++) {
-    const port = FREE_PORTS.from + Math.floor(Math.random() * (FREE_PORTS.to - FREE_PORTS.from));
-    if (!found.has(port) && (await tryListen({ host, port })) === null) found.add(port);
-    else if (attempts > FREE_PORT_ATTEMPTS + count)
-      throw tideError('PORT_IN_USE', { flag: 'free port', address: host });
-  }
-  return [...found];
 }
 
 function tryListen({ host, port }: Address): Promise<unknown> {
