@@ -3,7 +3,7 @@ import pg from 'pg';
 import { must } from '../../src/core/assert.ts';
 import { messageOf } from '../../src/core/errors.ts';
 import { Ledger } from '../../src/local/ledger.ts';
-import type { Random } from './random.ts';
+import type { Random } from '../fakes/random.ts';
 import type { World } from './world.ts';
 
 const BASE_ROWS = 5_000;
