@@ -1,6 +1,5 @@
 import { expect, test } from 'vitest';
 import { faultsOf } from '../../fakes/cleanliness.ts';
-
 import { tableRecord } from '../../fakes/records.ts';
 import { World } from '../../fakes/world.ts';
 
