@@ -39,14 +39,21 @@ function readSettings(text: string): Record<string, string> {
   return Object.fromEntries(read.map(([, name, number, value]) => [name, number ?? plain(value)]));
 }
 
+/** As PostgreSQL reads a list of directories (SplitDirectoriesString). */
+function readDirectories(list: string): string[] {
+  const entries = [...list.matchAll(/\s*(?:"((?:[^"]|"")*)"|([^",][^,]*?))\s*(?:,|$)/gy)];
+  return entries.map(([, quoted, plain]) => quoted?.replaceAll('""', '"') ?? plain ?? '');
+}
+
 it('is read as it was meant', () => {
-  const name = fc.string({ unit: 'grapheme' }).filter((text) => !/[\0\n]/.test(text));
+  const odd = fc.constantFrom('a', 'ä', ' ', "'", '"', ',', '\\');
+  const dir = fc.string({ unit: odd, maxLength: 20 }).map((name) => `/${name}`);
   const mb = fc.integer({ min: 1, max: 1_000_000 });
   fc.assert(
-    fc.property(name, mb, mb, (socketDir, sharedBuffersMb, slotWalKeepMb) => {
+    fc.property(dir, mb, mb, (socketDir, sharedBuffersMb, slotWalKeepMb) => {
       const read = readSettings(renderConfig({ ...base, socketDir, sharedBuffersMb, slotWalKeepMb }));
+      expect(readDirectories(read.unix_socket_directories ?? '')).toEqual([socketDir]);
       expect(read).toMatchObject({
-        unix_socket_directories: socketDir,
         shared_buffers: `${sharedBuffersMb}MB`,
         max_slot_wal_keep_size: `${slotWalKeepMb}MB`,
       });
