@@ -1,5 +1,5 @@
-import { percentile } from '../src/demo/histogram.ts';
-import type { LocalCluster } from '../src/demo/local-cluster.ts';
+import { percentile } from '../src/local/histogram.ts';
+import type { LocalCluster } from '../src/local/local-cluster.ts';
 import { type Benchmark, type Figure, ms } from './benchmark.ts';
 import { onCluster } from './loaded-cluster.ts';
 import { onPhysicalStandby } from './physical-standby.ts';

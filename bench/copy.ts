@@ -1,6 +1,6 @@
 import { pipeline } from 'node:stream/promises';
 import { from as copyFrom, to as copyTo } from 'pg-copy-streams';
-import type { LocalCluster } from '../src/demo/local-cluster.ts';
+import type { LocalCluster } from '../src/local/local-cluster.ts';
 import { type Benchmark, median, mib, seconds } from './benchmark.ts';
 import { onCluster } from './loaded-cluster.ts';
 

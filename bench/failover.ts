@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
-import { percentile } from '../src/demo/histogram.ts';
-import type { LocalCluster } from '../src/demo/local-cluster.ts';
-import { isAlive } from '../src/demo/processes.ts';
+import { percentile } from '../src/local/histogram.ts';
+import type { LocalCluster } from '../src/local/local-cluster.ts';
+import { isAlive } from '../src/local/processes.ts';
 import { type Benchmark, type Figure, seconds } from './benchmark.ts';
 import { onCluster } from './loaded-cluster.ts';
 

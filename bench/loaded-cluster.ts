@@ -1,6 +1,6 @@
 import { CITIES_SQL, type CityBook, loadCities, readCities } from '../src/demo/cities.ts';
-import { LocalCluster } from '../src/demo/local-cluster.ts';
 import { TRAFFIC_SQL } from '../src/demo/traffic.ts';
+import { LocalCluster } from '../src/local/local-cluster.ts';
 
 /** Starts a cluster, runs `body`, and leaves nothing behind. */
 export async function onCluster<T>(nodes: number, body: (cluster: LocalCluster) => Promise<T>): Promise<T> {

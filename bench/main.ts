@@ -1,5 +1,5 @@
 import { cpus, totalmem } from 'node:os';
-import { failureText } from '../src/demo/local-cluster.ts';
+import { failureText } from '../src/local/local-cluster.ts';
 import { become, chooseUser } from '../src/root/user.ts';
 import type { Benchmark, Figure } from './benchmark.ts';
 import { commits } from './commits.ts';

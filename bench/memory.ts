@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Ledger } from '../src/demo/ledger.ts';
-import type { LocalCluster } from '../src/demo/local-cluster.ts';
 import { Traffic } from '../src/demo/traffic.ts';
+import { Ledger } from '../src/local/ledger.ts';
+import type { LocalCluster } from '../src/local/local-cluster.ts';
 import { type Benchmark, type Figure, mib } from './benchmark.ts';
 import { loadDemoData, onCluster } from './loaded-cluster.ts';
 

@@ -1,8 +1,8 @@
 import type { PauseRow } from '../src/api/results.ts';
-import { percentile } from '../src/demo/histogram.ts';
-import { Ledger } from '../src/demo/ledger.ts';
-import type { LocalCluster } from '../src/demo/local-cluster.ts';
 import { Traffic } from '../src/demo/traffic.ts';
+import { percentile } from '../src/local/histogram.ts';
+import { Ledger } from '../src/local/ledger.ts';
+import type { LocalCluster } from '../src/local/local-cluster.ts';
 import { type Benchmark, type Figure, ms, seconds } from './benchmark.ts';
 import { loadDemoData, onCluster } from './loaded-cluster.ts';
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
-import { freePorts } from '../src/demo/free-ports.ts';
+import { freePorts } from '../src/local/free-ports.ts';
 import { findBinaries } from '../src/postgres/binaries.ts';
 import { ensureDataDir } from '../src/postgres/initdb.ts';
 import { PostgresServer } from '../src/postgres/server.ts';

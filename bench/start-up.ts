@@ -1,4 +1,4 @@
-import { LocalCluster } from '../src/demo/local-cluster.ts';
+import { LocalCluster } from '../src/local/local-cluster.ts';
 import { type Benchmark, median, seconds } from './benchmark.ts';
 
 const NODES = 3;

@@ -12,7 +12,7 @@ import { open } from 'lmdb';
 
 const [file, dist = 'dist'] = process.argv.slice(2);
 if (file === undefined) throw new Error('usage: node scripts/format-fixture.mjs FILE [DIST]');
-const { LocalCluster } = await import(pathToFileURL(resolve(dist, 'demo/local-cluster.js')).href);
+const { LocalCluster } = await import(pathToFileURL(resolve(dist, 'local/local-cluster.js')).href);
 
 const cluster = await LocalCluster.create();
 try {

@@ -2,8 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import type { DoctorResult, PartitionRow } from '../api/results.ts';
 import { must } from '../core/assert.ts';
+import type { FoundRow, Ledger } from '../local/ledger.ts';
 import { type CityBook, contentHash, contentHashThrough } from './cities.ts';
-import type { FoundRow, Ledger } from './ledger.ts';
 
 const REPLICA_WAIT_MS = 30_000;
 const REPLICA_POLL_MS = 300;

@@ -1,5 +1,5 @@
 import type { OperationResult } from '../api/results.ts';
-import { percentile } from './histogram.ts';
+import { percentile } from '../local/histogram.ts';
 import type { Proof } from './proof.ts';
 import type { Failure, Phase, TrafficStats } from './traffic-stats.ts';
 

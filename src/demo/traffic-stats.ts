@@ -1,4 +1,4 @@
-import { Histogram } from './histogram.ts';
+import { Histogram } from '../local/histogram.ts';
 
 export type StatementKind = 'read' | 'insert' | 'update' | 'count' | 'transaction';
 

@@ -2,8 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { must } from '../core/assert.ts';
 import { messageOf } from '../core/errors.ts';
+import type { Ledger } from '../local/ledger.ts';
 import type { CityBook } from './cities.ts';
-import type { Ledger } from './ledger.ts';
 import { type StatementKind, TrafficStats } from './traffic-stats.ts';
 
 /** `writes` is raised by every update: a lost one in the middle of a row's life shows too. */

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NodeStatusRow, OperationRow, PartitionRow } from '../api/results.ts';
-import type { LocalCluster } from './local-cluster.ts';
+import type { LocalCluster } from '../local/local-cluster.ts';
 
 const POLL_MS = 500;
 /** Off a terminal nobody sees the picture: then the cluster is asked less often. */

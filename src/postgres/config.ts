@@ -86,7 +86,7 @@ export function renderConfig(settings: PostgresSettings): string {
     ...values('Addresses', {
       listen_addresses: listenAddresses(settings.listenHosts).join(','),
       port: settings.port,
-      unix_socket_directories: settings.socketDir ?? '',
+      unix_socket_directories: settings.socketDir === null ? '' : directory(settings.socketDir),
       // Shown by ps, so that the servers of several nodes on one machine can be told apart.
       cluster_name: `tide-${settings.port}`,
       ...connections(settings.maxClients ?? CLIENTS_DEFAULT),
@@ -216,6 +216,11 @@ function values(title: string, settings: Record<string, string | number>): strin
   return [`# ${title}`, ...Object.entries(settings).map(([name, value]) => `${name} = ${quote(value)}`), ''];
 }
 
+/** In quotes where a list of directories would take it for several, or without its last blank. */
+function directory(path: string): string {
+  return /,|\s$/.test(path) ? `"${path.replaceAll('"', '""')}"` : path;
+}
+
 function quote(value: string | number): string {
-  return typeof value === 'number' ? String(value) : `'${value.replaceAll("'", "''")}'`;
+  return typeof value === 'number' ? String(value) : `'${value.replaceAll('\\', '\\\\').replaceAll("'", "''")}'`;
 }

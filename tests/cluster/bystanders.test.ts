@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFailed } from 'vitest';
 import type { OperationResult } from '../../src/api/results.ts';
 import { LocalCluster } from '../support/cluster.ts';
-import { freezeNode } from './support/freeze.ts';
+import { freezeNode } from '../support/freeze.ts';
 import { Load } from './support/load.ts';
 import {
   eventually,

@@ -10,7 +10,7 @@ import { postgresDataPlane } from '../../src/postgres/data-plane.ts';
 import { NodeConnections } from '../../src/postgres/sql/client.ts';
 import { parseQuorum } from '../../src/postgres/sql/quorum.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
-import { freezeNode } from './support/freeze.ts';
+import { freezeNode } from '../support/freeze.ts';
 import { Inserter } from './support/inserter.ts';
 import { Load } from './support/load.ts';
 import {

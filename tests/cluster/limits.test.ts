@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { PartitionRow } from '../../src/api/results.ts';
 import { must } from '../../src/core/assert.ts';
 import { TIDE_MANAGER } from '../../src/postgres/config.ts';
-import { whatIsWrong } from '../fault/support/checks.ts';
+import { whatIsWrong } from '../support/checks.ts';
 import { createTable, LocalCluster, waitForAll } from '../support/cluster.ts';
 import { inSession } from '../support/session.ts';
 

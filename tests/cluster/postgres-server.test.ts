@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { Client, Pool } from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { freePorts } from '../../src/demo/free-ports.ts';
+import { freePorts } from '../../src/local/free-ports.ts';
 import { prepareStore, type StoreDir } from '../../src/node/store-dir.ts';
 import { findBinaries, type PostgresBinaries } from '../../src/postgres/binaries.ts';
 import { socketDirFor } from '../../src/postgres/config.ts';

@@ -1,7 +1,7 @@
 import { copyFileSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { failureText } from '../../src/demo/local-cluster.ts';
+import { failureText } from '../../src/local/local-cluster.ts';
 import { allCases } from './cases.ts';
 import { type Case, type Played, play, titleOf } from './play.ts';
 import { Stage } from './stage.ts';

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { must } from '../../src/core/assert.ts';
 import { messageOf } from '../../src/core/errors.ts';
-import { untilEnded } from '../fault/support/checks.ts';
+import { untilEnded } from '../support/operations.ts';
 import { type Boundary, nameOf } from './boundaries.ts';
 import type { Cast, Role, Scenario } from './scenarios.ts';
 import { type Configuration, MANAGER, NODES, type Stage } from './stage.ts';

@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { OperationRow, PartitionRow } from '../../src/api/results.ts';
 import { must } from '../../src/core/assert.ts';
-import { LocalCluster } from '../../src/demo/local-cluster.ts';
-import { whatIsWrong } from '../fault/support/checks.ts';
+import { LocalCluster } from '../../src/local/local-cluster.ts';
 import { LOAD_TABLE, Load, PARTITIONS } from '../fault/support/load.ts';
+import { whatIsWrong } from '../support/checks.ts';
 
 /** The manager's home. It is killed as the manager; sources and targets are among the others. */
 export const MANAGER = 1;

@@ -2,9 +2,10 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { must } from '../../src/core/assert.ts';
 import { LmdbStore } from '../../src/store/lmdb-store.ts';
+import { whatIsWrong } from '../support/checks.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
 import { untilLogged } from '../support/node-log.ts';
-import { hold, untilEnded, untilStep, whatIsWrong } from './support/checks.ts';
+import { hold, untilEnded, untilStep } from '../support/operations.ts';
 
 /**
  * A manager that cannot go on is replaced in its own process, and the operations that it had under way end.

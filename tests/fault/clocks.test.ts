@@ -3,11 +3,12 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { PartitionRow } from '../../src/api/results.ts';
 import { must } from '../../src/core/assert.ts';
-import { type AddNodeOptions, LocalCluster } from '../../src/demo/local-cluster.ts';
+import { type AddNodeOptions, LocalCluster } from '../../src/local/local-cluster.ts';
 import { monotonicMs, readLeaseNote } from '../../src/node/node-lease.ts';
+import { whatIsWrong } from '../support/checks.ts';
 import { ETCD, EtcdCluster } from '../support/etcd.ts';
+import { hold, untilStep } from '../support/operations.ts';
 import { FAKETIME, WallClock } from '../support/wall-clock.ts';
-import { hold, untilStep, whatIsWrong } from './support/checks.ts';
 import { createHistoryTable, Historians } from './support/historians.ts';
 import { type Operation, whatIsWrongWith } from './support/history.ts';
 

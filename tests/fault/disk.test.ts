@@ -2,10 +2,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { OperationResult } from '../../src/api/results.ts';
 import { must } from '../../src/core/assert.ts';
-import { freezeNode } from '../cluster/support/freeze.ts';
+import { whatIsWrong } from '../support/checks.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
 import { NO_MOUNT, SmallDisk } from '../support/disk.ts';
-import { hold, untilEnded, whatIsWrong } from './support/checks.ts';
+import { freezeNode } from '../support/freeze.ts';
+import { hold, untilEnded } from '../support/operations.ts';
 import { LOAD_TABLE, Load, PARTITIONS } from './support/load.ts';
 
 /**

@@ -5,9 +5,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { must } from '../../src/core/assert.ts';
 import { type LeaseNote, monotonicMs } from '../../src/node/node-lease.ts';
 import { TIDE_PEER } from '../../src/postgres/config.ts';
+import { whatIsWrong } from '../support/checks.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
 import { ETCD, EtcdCluster } from '../support/etcd.ts';
-import { untilEnded, whatIsWrong } from './support/checks.ts';
+import { untilEnded } from '../support/operations.ts';
 import { LOAD_TABLE, Load, PARTITIONS } from './support/load.ts';
 
 const NODES = [1, 2, 3];

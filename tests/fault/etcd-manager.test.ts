@@ -7,7 +7,7 @@ import { EtcdStore } from '../../src/store/etcd-store.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
 import { ETCD, EtcdCluster } from '../support/etcd.ts';
 import { untilLogged } from '../support/node-log.ts';
-import { hold, untilEnded, untilStep } from './support/checks.ts';
+import { hold, untilEnded, untilStep } from '../support/operations.ts';
 import { LOAD_TABLE, Load, PARTITIONS } from './support/load.ts';
 import { expectSettled } from './support/settled.ts';
 

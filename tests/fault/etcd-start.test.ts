@@ -2,7 +2,7 @@ import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { freePorts } from '../../src/demo/free-ports.ts';
+import { freePorts } from '../../src/local/free-ports.ts';
 import { EtcdStore } from '../../src/store/etcd-store.ts';
 import { ETCD, EtcdCluster } from '../support/etcd.ts';
 import { tide } from './support/start.ts';

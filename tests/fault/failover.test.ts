@@ -4,8 +4,8 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { PartitionRow } from '../../src/api/results.ts';
 import { must } from '../../src/core/assert.ts';
 import { TIDE_PEER } from '../../src/postgres/config.ts';
+import { whatIsWrong } from '../support/checks.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
-import { whatIsWrong } from './support/checks.ts';
 
 const PARTITIONS = 8;
 const WRITERS = 4;

@@ -2,8 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { OperationResult } from '../../src/api/results.ts';
 import { must } from '../../src/core/assert.ts';
+import { whatIsWrong } from '../support/checks.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
-import { hold, untilEnded, whatIsWrong } from './support/checks.ts';
+import { hold, untilEnded } from '../support/operations.ts';
 import { LOAD_TABLE, Load, PARTITIONS } from './support/load.ts';
 
 const MANAGER = 1;

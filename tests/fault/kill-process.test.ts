@@ -3,8 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { PartitionRow } from '../../src/api/results.ts';
 import { must } from '../../src/core/assert.ts';
+import { whatIsWrong } from '../support/checks.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
-import { hold, untilEnded, untilStep, whatIsWrong } from './support/checks.ts';
+import { hold, untilEnded, untilStep } from '../support/operations.ts';
 import { type Fault, LOAD_TABLE, Load, PARTITIONS } from './support/load.ts';
 
 /** The manager's home: its partitions are left alone, it is killed as the manager. */

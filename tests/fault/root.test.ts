@@ -21,7 +21,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { must } from '../../src/core/assert.ts';
-import { freePorts } from '../../src/demo/free-ports.ts';
+import { freePorts } from '../../src/local/free-ports.ts';
 import { chooseUser, type ServiceUser } from '../../src/root/user.ts';
 import { ETCD, EtcdCluster } from '../support/etcd.ts';
 import { type Ended, processesOf, tide } from './support/start.ts';

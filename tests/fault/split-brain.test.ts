@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { must } from '../../src/core/assert.ts';
+import { whatIsWrong } from '../support/checks.ts';
 import { LocalCluster } from '../support/cluster.ts';
-import { whatIsWrong } from './support/checks.ts';
 import { createHistoryTable, Historians } from './support/historians.ts';
 import { type Operation, whatIsWrongWith } from './support/history.ts';
 import { Network } from './support/network.ts';

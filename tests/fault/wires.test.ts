@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { must } from '../../src/core/assert.ts';
-import { freePorts } from '../../src/demo/free-ports.ts';
+import { freePorts } from '../../src/local/free-ports.ts';
+import { whatIsWrong } from '../support/checks.ts';
 import { LocalCluster } from '../support/cluster.ts';
-import { untilEnded, whatIsWrong } from './support/checks.ts';
+import { untilEnded } from '../support/operations.ts';
 import { createHistoryTable, Historians } from './support/historians.ts';
 import { whatIsWrongWith } from './support/history.ts';
 import { Network } from './support/network.ts';

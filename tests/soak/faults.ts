@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../../src/core/errors.ts';
-import { freezeNode } from '../cluster/support/freeze.ts';
-import type { Random } from './random.ts';
+import type { Random } from '../fakes/random.ts';
+import { freezeNode } from '../support/freeze.ts';
 import type { World } from './world.ts';
 
 const PAUSE_MS = [2_000, 8_000] as const;

@@ -1,7 +1,7 @@
 import type { OperationRow } from '../../src/api/results.ts';
 import { partitionTable } from '../../src/catalog/names.ts';
 import { messageOf } from '../../src/core/errors.ts';
-import type { Random } from './random.ts';
+import type { Random } from '../fakes/random.ts';
 import type { World } from './world.ts';
 
 /** An operation that stays at one step for so long without saying what it waits for. */

@@ -1,12 +1,12 @@
 import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { failureText, LocalCluster } from '../../src/demo/local-cluster.ts';
+import { failureText, LocalCluster } from '../../src/local/local-cluster.ts';
+import { Random } from '../fakes/random.ts';
 import { Faults } from './faults.ts';
 import { Janitor, Watcher } from './keepers.ts';
 import { Membership, Operator } from './operations.ts';
 import { prove } from './proof.ts';
-import { Random } from './random.ts';
 import { Book, Traffic } from './traffic.ts';
 import { World } from './world.ts';
 

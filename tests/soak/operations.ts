@@ -2,7 +2,7 @@ import type { AdminRequest } from '../../src/api/commands.ts';
 import type { OperationRow } from '../../src/api/results.ts';
 import { must } from '../../src/core/assert.ts';
 import { messageOf, TideError } from '../../src/core/errors.ts';
-import type { Random } from './random.ts';
+import type { Random } from '../fakes/random.ts';
 import type { Traffic } from './traffic.ts';
 import type { World } from './world.ts';
 

@@ -2,8 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { must } from '../../src/core/assert.ts';
 import { messageOf } from '../../src/core/errors.ts';
-import { Ledger } from '../../src/demo/ledger.ts';
-import type { Random } from './random.ts';
+import { Ledger } from '../../src/local/ledger.ts';
+import type { Random } from '../fakes/random.ts';
 import type { World } from './world.ts';
 
 const BASE_ROWS = 5_000;

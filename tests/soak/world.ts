@@ -4,8 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { AdminRequest } from '../../src/api/commands.ts';
 import type { EventRow, OperationRow, PartitionRow, Results } from '../../src/api/results.ts';
 import { must } from '../../src/core/assert.ts';
-import type { LocalCluster } from '../../src/demo/local-cluster.ts';
-import type { Random } from './random.ts';
+import type { LocalCluster } from '../../src/local/local-cluster.ts';
+import type { Random } from '../fakes/random.ts';
 
 /**
  * What the actors of a soak run share: the cluster, who is disturbed when, who led what when, and what was

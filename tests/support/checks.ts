@@ -1,9 +1,44 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { PartitionRow } from '../../src/api/results.ts';
 import { partitionTable } from '../../src/catalog/names.ts';
 import { must } from '../../src/core/assert.ts';
 import type { LocalCluster } from './cluster.ts';
 
+const POLL_MS = 200;
+const CONVERGE_MS = 30_000;
+
 /** What is compared on a cluster at rest. Each gives what is wrong, in words; nothing where all is well. */
+
+/**
+ * Everything a cluster at rest has to be, as sentences about what it is not. Waits for what takes its time,
+ * and looks again where it changes meanwhile.
+ */
+export async function whatIsWrong(cluster: LocalCluster, nodes: readonly number[]): Promise<string[]> {
+  const until = performance.now() + CONVERGE_MS;
+  for (;;) {
+    const wrong = await wrongNow(cluster, nodes).catch((error: Error) => [error.message]);
+    if (wrong.length === 0 || performance.now() > until) return wrong;
+    await sleep(POLL_MS);
+  }
+}
+
+async function wrongNow(cluster: LocalCluster, nodes: readonly number[]): Promise<string[]> {
+  const replicas = await cluster.admin({ do: 'partition-ls' });
+  return [
+    ...(await leftoversNamed(cluster)),
+    ...(await crookedHinges(cluster, nodes)),
+    ...replicas.filter((r) => r.state !== 'ready').map((r) => `${r.table} ${r.pid} on node ${r.node} is ${r.state}`),
+    ...(await differentReplicas(cluster, replicas)),
+  ];
+}
+
+async function leftoversNamed(cluster: LocalCluster): Promise<string[]> {
+  const { findings, unreachable } = await cluster.admin({ do: 'doctor' });
+  return [
+    ...findings.map((f) => `doctor: node ${f.node}: ${f.kind} ${f.name}: ${f.why}`),
+    ...unreachable.map((u) => `doctor: node ${u.node}: ${u.why}`),
+  ];
+}
 
 /** Followers that do not hold what their leader holds. */
 export async function differentReplicas(cluster: LocalCluster, rows: readonly PartitionRow[]): Promise<string[]> {

@@ -1,6 +1,6 @@
-import { LocalCluster } from '../../src/demo/local-cluster.ts';
+import { LocalCluster } from '../../src/local/local-cluster.ts';
 
-export { LocalCluster, type LocalNode } from '../../src/demo/local-cluster.ts';
+export { LocalCluster, type LocalNode } from '../../src/local/local-cluster.ts';
 
 /** Runs `body` on a fresh cluster of `count` nodes and leaves nothing behind, whatever happens. */
 export async function withCluster(count: number, body: (cluster: LocalCluster) => Promise<void>): Promise<void> {

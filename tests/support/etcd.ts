@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { findEtcd } from '../../scripts/etcd.mjs';
 import { must } from '../../src/core/assert.ts';
-import { freePorts } from '../../src/demo/free-ports.ts';
+import { freePorts } from '../../src/local/free-ports.ts';
 
 /** Null where there is no etcd on this machine, which has been said loudly. */
 export const ETCD = findEtcd();

@@ -16,8 +16,8 @@ import { bringUpToDate, requireReadable } from '../../src/store/format.ts';
 import { LmdbStore } from '../../src/store/lmdb-store.ts';
 import { MemoryStore } from '../../src/store/memory-store.ts';
 import { FORMAT_KEY, META_FORMAT, ROLES_FORMAT } from '../../src/store/meta-store.ts';
-import { faultsOf } from './operations/support/cleanliness.ts';
-import { World } from './operations/support/world.ts';
+import { faultsOf } from '../fakes/cleanliness.ts';
+import { World } from '../fakes/world.ts';
 
 /**
  * Dumps of real clusters with operations under way (scripts/format-fixture.mjs), one per format there ever

@@ -48,7 +48,8 @@ const ARROWS: Record<string, readonly string[]> = {
   root: ['core', 'node/store-names.ts', 'postgres/embedded.ts', 'postgres/shared-copy.ts'],
   manager: ['core', 'catalog', 'routing', 'placement', 'operations', 'api', 'store/meta-store.ts'],
   cli: ['core', 'api'],
-  demo: ['core', 'api', 'catalog/names.ts', 'root'],
+  local: ['core', 'api'],
+  demo: ['core', 'api', 'catalog/names.ts', 'root', 'local'],
 };
 
 /** A function of its arguments: no clock, no chance, no input or output, nothing to wait for. */
@@ -82,7 +83,7 @@ const FILE_LINES_MAX = 500;
 const SOURCE_LINES_MAX = 450;
 
 /** Started as processes of their own, by path; and the store that tests and simulations stand on. */
-const ENTRIES = [...PROGRAM, 'src/node/watchdog.ts', 'src/demo/reaper.ts', 'src/store/memory-store.ts'];
+const ENTRIES = [...PROGRAM, 'src/node/watchdog.ts', 'src/local/reaper.ts', 'src/store/memory-store.ts'];
 
 /** With all that they import. */
 const SHARED = ['src/api/client.ts', 'src/api/commands.ts', 'src/api/results.ts'];
@@ -188,8 +189,8 @@ test('pure folders are pure', () => {
 });
 
 test('sessions of pgtide are made in one room', () => {
-  // The demo's are those of an application.
-  const own = sources.filter((file) => !within(file).startsWith('demo/') && within(file) !== 'postgres/connect.ts');
+  // Those of the demo and of a local cluster are an application's.
+  const own = sources.filter((file) => !/^(demo\/|local\/|postgres\/connect\.ts$)/.test(within(file)));
   expect(own.filter((file) => /\bnew (pg\.)?(Client|Pool)\(/.test(codeOf(file)))).toEqual([]);
 });
 

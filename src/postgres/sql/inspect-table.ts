@@ -264,7 +264,7 @@ async function runAll(sql: Sql, statements: readonly string[]): Promise<void> {
  * The distribution key: the one asked for, or the first column of the primary key. Every unique key has to
  * contain it.
  */
-function chooseKey(definition: TableDefinition, table: string, wanted: string | undefined): string {
+export function chooseKey(definition: TableDefinition, table: string, wanted: string | undefined): string {
   const [first] = definition.primaryKey;
   if (first === undefined) throw tideError('NO_PRIMARY_KEY', { table });
   const key = wanted ?? first;

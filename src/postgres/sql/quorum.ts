@@ -10,7 +10,7 @@ import { writeMarker } from './marker.ts';
  * A quorum as PostgreSQL takes it (manual, 19.6.2). A walsender is known there by the application name of its
  * subscriber, which is the subscription's name.
  */
-function quorumText(node: NodeId, { count, nodes }: Quorum): string {
+export function quorumText(node: NodeId, { count, nodes }: Quorum): string {
   if (count === 0) return '';
   return `ANY ${count} (${nodes.map((n) => subscriptionName(node, n)).join(', ')})`;
 }

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { must } from '../../../src/core/assert.ts';
 import { messageOf } from '../../../src/core/errors.ts';
-import { Ledger } from '../../../src/demo/ledger.ts';
+import { Ledger } from '../../../src/local/ledger.ts';
 import { createTable, type LocalCluster } from '../../support/cluster.ts';
 
 /**

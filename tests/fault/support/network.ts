@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { networkInterfaces } from 'node:os';
 import { promisify } from 'node:util';
-import type { AddNodeOptions } from '../../../src/demo/local-cluster.ts';
-import { isAlive, trySignal } from '../../../src/demo/processes.ts';
+import type { AddNodeOptions } from '../../../src/local/local-cluster.ts';
+import { isAlive, trySignal } from '../../../src/local/processes.ts';
 
 const run = promisify(execFile);
 

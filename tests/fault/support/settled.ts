@@ -1,6 +1,6 @@
 import { expect } from 'vitest';
+import { whatIsWrong } from '../../support/checks.ts';
 import type { LocalCluster } from '../../support/cluster.ts';
-import { whatIsWrong } from './checks.ts';
 import type { Load } from './load.ts';
 
 /** The load has ended, and all is as it has to be, through every node. */

@@ -1,5 +1,5 @@
 import type { NodeId } from '../../../src/catalog/model.ts';
-import type { FakeServer } from '../../unit/operations/support/fake-server.ts';
+import type { FakeServer } from '../../fakes/fake-server.ts';
 
 /** A node's machine: its node process and its PostgreSQL, which live and die by themselves. */
 export class Machine {

@@ -4,7 +4,7 @@ import { partitionTable } from '../../../src/catalog/names.ts';
 import { allPartitions, connectedNodes, tableName } from '../../../src/catalog/view.ts';
 import { TideError } from '../../../src/core/errors.ts';
 import { hasEnded } from '../../../src/operations/machine.ts';
-import { faultsOf } from '../../unit/operations/support/cleanliness.ts';
+import { faultsOf } from '../../fakes/cleanliness.ts';
 import type { Clients } from './clients.ts';
 import type { Faults } from './faults.ts';
 import type { Nodes } from './nodes.ts';

@@ -1,4 +1,4 @@
-import { Random } from '../../soak/random.ts';
+import { Random } from '../../fakes/random.ts';
 
 /** How often each thing happens, as against the others. */
 const WEIGHTS = {

@@ -3,8 +3,8 @@ import { subscriptionName } from '../../../src/catalog/names.ts';
 import { tideError } from '../../../src/core/errors.ts';
 import type { InspectedTable, Inspector, InventoryKind } from '../../../src/manager/ports.ts';
 import type { DataPlane } from '../../../src/operations/ports.ts';
-import { FakePlane } from '../../unit/operations/support/fake-plane.ts';
-import type { Effect } from '../../unit/operations/support/fake-server.ts';
+import { FakePlane } from '../../fakes/fake-plane.ts';
+import type { Effect } from '../../fakes/fake-server.ts';
 import type { ManagerProcess } from './manager-process.ts';
 import type { SimWorld } from './world.ts';
 

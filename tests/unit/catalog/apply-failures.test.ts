@@ -12,7 +12,7 @@ import {
 } from '../../../src/catalog/apply-failures.ts';
 import type { ClusterView } from '../../../src/catalog/model.ts';
 import { defaultSettings } from '../../../src/catalog/settings.ts';
-import { nodeRecord, tableRecord } from '../operations/support/world.ts';
+import { nodeRecord, tableRecord } from '../../fakes/records.ts';
 
 const VIEW: ClusterView = {
   revision: 0,

@@ -2,8 +2,7 @@ import { expect, test } from 'vitest';
 import { applyChange, type CatalogChange } from '../../../src/catalog/change.ts';
 import type { ClusterView } from '../../../src/catalog/model.ts';
 import { partitionOf } from '../../../src/catalog/view.ts';
-import { EMPTY_VIEW } from '../operations/support/empty-view.ts';
-import { nodeRecord, tableRecord } from '../operations/support/world.ts';
+import { EMPTY_VIEW, nodeRecord, tableRecord } from '../../fakes/records.ts';
 
 const REF = { tid: 1, pid: 0 };
 

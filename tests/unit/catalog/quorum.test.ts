@@ -11,7 +11,7 @@ import {
   wantedQuorum,
 } from '../../../src/catalog/quorum.ts';
 import { defaultSettings } from '../../../src/catalog/settings.ts';
-import { nodeRecord, tableRecord } from '../operations/support/world.ts';
+import { nodeRecord, tableRecord } from '../../fakes/records.ts';
 
 const everybody = () => true;
 const except =

@@ -10,7 +10,7 @@ import {
   slotWalKeepBytes,
 } from '../../../src/catalog/retention.ts';
 import { defaultSettings } from '../../../src/catalog/settings.ts';
-import { nodeRecord, tableRecord } from '../operations/support/world.ts';
+import { nodeRecord, tableRecord } from '../../fakes/records.ts';
 
 const MIB = 1 << 20;
 const GIB = 1 << 30;

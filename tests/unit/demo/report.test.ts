@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import type { OperationResult, OperationRow, PauseRow, PlanResult } from '../../../src/api/results.ts';
-import { Histogram, percentile } from '../../../src/demo/histogram.ts';
 import type { Proof } from '../../../src/demo/proof.ts';
 import { type DemoReport, minimalBytes, movedBytes, pauseSummary, verdicts } from '../../../src/demo/report.ts';
 import { TrafficStats } from '../../../src/demo/traffic-stats.ts';
+import { Histogram, percentile } from '../../../src/local/histogram.ts';
 
 const pause = (pid: number, pauseMs: number, outcome: PauseRow['outcome'] = 'done'): PauseRow => ({
   table: 'cities',

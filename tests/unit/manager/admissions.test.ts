@@ -6,7 +6,7 @@ import { Admissions } from '../../../src/manager/admissions.ts';
 import { CatalogStore } from '../../../src/manager/catalog-store.ts';
 import type { Condition } from '../../../src/manager/outage-watch.ts';
 import { MemoryStore } from '../../../src/store/memory-store.ts';
-import { nodeRecord } from '../operations/support/world.ts';
+import { nodeRecord } from '../../fakes/records.ts';
 
 const NODE = 2;
 const HOME = `${nodeRecord(NODE).address}`;

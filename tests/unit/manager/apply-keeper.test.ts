@@ -5,9 +5,10 @@ import { ApplyKeeper } from '../../../src/manager/apply-keeper.ts';
 import { Promotions } from '../../../src/manager/promotions.ts';
 import { replicationFindings, replicationOf, whyOf } from '../../../src/manager/replication-faults.ts';
 import { plan } from '../../../src/placement/plan.ts';
-import { faultsOf } from '../operations/support/cleanliness.ts';
-import { FakeStreams } from '../operations/support/fake-streams.ts';
-import { tableRecord, World } from '../operations/support/world.ts';
+import { faultsOf } from '../../fakes/cleanliness.ts';
+import { FakeStreams } from '../../fakes/fake-streams.ts';
+import { tableRecord } from '../../fakes/records.ts';
+import { World } from '../../fakes/world.ts';
 
 const NODES = [1, 2, 3];
 const REF = { tid: 1, pid: 0 };

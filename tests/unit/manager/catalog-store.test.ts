@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { CatalogStore } from '../../../src/manager/catalog-store.ts';
 import { MemoryStore } from '../../../src/store/memory-store.ts';
-import { nodeRecord, tableRecord } from '../operations/support/world.ts';
+import { nodeRecord, tableRecord } from '../../fakes/records.ts';
 
 async function opened(store = new MemoryStore()): Promise<{ store: MemoryStore; catalog: CatalogStore }> {
   await CatalogStore.initialise(store, { clusterId: 'test', startMode: 'start' });

@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import type { OpenSessionReport } from '../../../src/api/membership.ts';
 import type { TableRecord } from '../../../src/catalog/model.ts';
 import { DeadlockWatch } from '../../../src/manager/deadlocks.ts';
-import { World } from '../operations/support/world.ts';
+import { World } from '../../fakes/world.ts';
 
 let world: World;
 let watch: DeadlockWatch;

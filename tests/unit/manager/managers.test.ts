@@ -4,7 +4,7 @@ import type { CommandContext } from '../../../src/manager/commands/context.ts';
 import { listManagers } from '../../../src/manager/commands/nodes.ts';
 import type { Measurements } from '../../../src/manager/measurements.ts';
 import { META_FORMAT, ROLES_FORMAT } from '../../../src/store/meta-store.ts';
-import { World } from '../operations/support/world.ts';
+import { World } from '../../fakes/world.ts';
 import { HEALTHY } from './support/beats.ts';
 
 /** Nodes that hold a lease of the shared meta store. */

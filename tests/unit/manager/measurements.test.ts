@@ -1,6 +1,6 @@
 import { beforeEach, expect, test } from 'vitest';
 import { Measurements } from '../../../src/manager/measurements.ts';
-import { ManualClock } from '../operations/support/manual-clock.ts';
+import { ManualClock } from '../../fakes/manual-clock.ts';
 
 const NODES = [1, 2];
 const EVERY_MS = 2_000;

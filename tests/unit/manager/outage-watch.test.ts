@@ -5,8 +5,8 @@ import { ClusterLoad } from '../../../src/manager/cluster-load.ts';
 import type { Measurements } from '../../../src/manager/measurements.ts';
 import { OutageWatch, type OutageWatchPorts } from '../../../src/manager/outage-watch.ts';
 import { MemoryStore } from '../../../src/store/memory-store.ts';
-import { ManualClock } from '../operations/support/manual-clock.ts';
-import { nodeRecord } from '../operations/support/world.ts';
+import { ManualClock } from '../../fakes/manual-clock.ts';
+import { nodeRecord } from '../../fakes/records.ts';
 import { HEALTHY } from './support/beats.ts';
 
 const WATCH_MS = 150;

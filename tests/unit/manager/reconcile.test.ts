@@ -4,7 +4,8 @@ import { must } from '../../../src/core/assert.ts';
 import type { Promotions } from '../../../src/manager/promotions.ts';
 import { type ReconcilePorts, Reconciler } from '../../../src/manager/reconcile.ts';
 import type { OperationRecord } from '../../../src/operations/operation.ts';
-import { tableRecord, World } from '../operations/support/world.ts';
+import { tableRecord } from '../../fakes/records.ts';
+import { World } from '../../fakes/world.ts';
 
 const REF = { tid: 1, pid: 0 };
 

@@ -1,7 +1,7 @@
 import { beforeEach, expect, test } from 'vitest';
 import { RoleKeeper } from '../../../src/manager/role-keeper.ts';
 import { ROLES_FORMAT } from '../../../src/store/meta-store.ts';
-import { World } from '../operations/support/world.ts';
+import { World } from '../../fakes/world.ts';
 
 const NODES = [1, 2, 3];
 

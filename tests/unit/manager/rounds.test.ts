@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
 import type { Parts } from '../../../src/manager/parts.ts';
 import { keepRounds } from '../../../src/manager/rounds.ts';
-import { EMPTY_VIEW } from '../operations/support/empty-view.ts';
-import { ManualClock } from '../operations/support/manual-clock.ts';
+import { ManualClock } from '../../fakes/manual-clock.ts';
+import { EMPTY_VIEW } from '../../fakes/records.ts';
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 

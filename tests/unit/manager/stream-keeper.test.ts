@@ -1,8 +1,9 @@
 import { beforeEach, expect, test } from 'vitest';
 import { subscriptionName } from '../../../src/catalog/names.ts';
 import { StreamKeeper } from '../../../src/manager/stream-keeper.ts';
-import { faultsOf } from '../operations/support/cleanliness.ts';
-import { tableRecord, World } from '../operations/support/world.ts';
+import { faultsOf } from '../../fakes/cleanliness.ts';
+import { tableRecord } from '../../fakes/records.ts';
+import { World } from '../../fakes/world.ts';
 
 const NODES = [1, 2, 3];
 /** As long as PostgreSQL has to have been idle; looks are a second apart. */

@@ -5,8 +5,9 @@ import type { SlotState } from '../../../src/catalog/retention.ts';
 import { partitionOf, replicaOn } from '../../../src/catalog/view.ts';
 import { Promotions } from '../../../src/manager/promotions.ts';
 import { WalKeeper } from '../../../src/manager/wal-keeper.ts';
-import { faultsOf } from '../operations/support/cleanliness.ts';
-import { tableRecord, World } from '../operations/support/world.ts';
+import { faultsOf } from '../../fakes/cleanliness.ts';
+import { tableRecord } from '../../fakes/records.ts';
+import { World } from '../../fakes/world.ts';
 
 const GIB = 2 ** 30;
 const REF = { tid: 1, pid: 0 };

@@ -4,7 +4,7 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'pg';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { freePorts } from '../../../src/demo/free-ports.ts';
+import { freePorts } from '../../../src/local/free-ports.ts';
 import { createMux, type Mux } from '../../../src/node/mux.ts';
 import { PassThrough } from '../../../src/node/pass-through.ts';
 import { OWN_ROLES } from '../../../src/postgres/config.ts';

@@ -1,6 +1,7 @@
 import { createServer } from 'node:net';
 import { hostname } from 'node:os';
 import { describe, expect, it } from 'vitest';
+import { freePorts } from '../../../src/local/free-ports.ts';
 import {
   advertisedAddress,
   defaultPostgresPort,
@@ -58,6 +59,11 @@ describe('ports', () => {
   it('puts PostgreSQL a thousand ports away', () => {
     expect(defaultPostgresPort(26257)).toBe(27257);
     expect(defaultPostgresPort(65535)).toBe(64535);
+  });
+
+  it('has nothing against a port where nobody listens', async () => {
+    const [port] = (await freePorts(1)) as [number];
+    await expect(requirePortFree('--listen-addr', { host: '127.0.0.1', port })).resolves.toBeUndefined();
   });
 
   it('names the flag of a port that is taken, and of an address that is not ours', async () => {

@@ -11,9 +11,9 @@ import { TopologyFeed } from '../../../src/node/topology-feed.ts';
 import { followTopology } from '../../../src/node/topology-follower.ts';
 import { type Topology, topologyOf } from '../../../src/routing/topology.ts';
 import { MemoryStore } from '../../../src/store/memory-store.ts';
+import { nodeRecord, tableRecord } from '../../fakes/records.ts';
 import { TopologyWatch } from '../../support/topology-watch.ts';
 import { factsOf, startedManager } from '../manager/support/started.ts';
-import { nodeRecord, tableRecord } from '../operations/support/world.ts';
 
 /**
  * Three nodes as the feed knows them: real requests between them, a catalog in memory that one of them has.

@@ -5,9 +5,10 @@ import { must } from '../../../src/core/assert.ts';
 import { Promotions } from '../../../src/manager/promotions.ts';
 import { Reconciler } from '../../../src/manager/reconcile.ts';
 import { partitionLock } from '../../../src/operations/operation.ts';
-import { faultsOf } from './support/cleanliness.ts';
-import { FakeStreams } from './support/fake-streams.ts';
-import { tableRecord, World } from './support/world.ts';
+import { faultsOf } from '../../fakes/cleanliness.ts';
+import { FakeStreams } from '../../fakes/fake-streams.ts';
+import { tableRecord } from '../../fakes/records.ts';
+import { World } from '../../fakes/world.ts';
 
 /**
  * Streams that are cut, disabled or have lost rows under operations that need them, with the manager's

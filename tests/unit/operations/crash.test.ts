@@ -3,9 +3,9 @@ import { expect, test } from 'vitest';
 import { tideError } from '../../../src/core/errors.ts';
 import type { OperationRecord } from '../../../src/operations/operation.ts';
 import { OPERATION_KINDS } from '../../../src/operations/registry.ts';
-import { faultsOf, placementOf } from './support/cleanliness.ts';
+import { faultsOf, placementOf } from '../../fakes/cleanliness.ts';
+import type { Fault, World } from '../../fakes/world.ts';
 import { SCENARIOS, type Scenario } from './support/scenarios.ts';
-import type { Fault, World } from './support/world.ts';
 
 /**
  * Every kind of operation is disturbed at every single change it makes, on a server or in the store: the

@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import type { Fault, World } from '../../fakes/world.ts';
 import { SCENARIOS } from './support/scenarios.ts';
-import type { Fault, World } from './support/world.ts';
 
 /**
  * What each operation does, step by step, to be read aloud. Steps stand at the margin, changes of servers and

@@ -1,8 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { partitionOf, replicaOn } from '../../../src/catalog/view.ts';
 import { must } from '../../../src/core/assert.ts';
-import { faultsOf } from './support/cleanliness.ts';
-import { type Fault, tableRecord, World } from './support/world.ts';
+import { faultsOf } from '../../fakes/cleanliness.ts';
+import { tableRecord } from '../../fakes/records.ts';
+import { type Fault, World } from '../../fakes/world.ts';
 
 /** A node that leaves while other operations clear their place on it, and is stopped as soon as it may be. */
 

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { advance, hasEnded, type OperationEvent } from '../../../src/operations/machine.ts';
 import type { OperationRecord, OperationStatus } from '../../../src/operations/operation.ts';
-import { operationRecord } from './support/record.ts';
+import { operationRecord } from '../../fakes/records.ts';
 
 const NOW_MS = 5_000;
 const ERROR = { code: 'NO_TARGET', message: 'nowhere to go', hint: 'start a node' };

@@ -3,7 +3,7 @@ import { tideError } from '../../../src/core/errors.ts';
 import { type Known, type Next, next } from '../../../src/operations/next.ts';
 import { again, DONE, giveUp, nothingToUndo, type OperationRecord } from '../../../src/operations/operation.ts';
 import { waitFor } from '../../../src/operations/waiting.ts';
-import { operationRecord } from './support/record.ts';
+import { operationRecord } from '../../fakes/records.ts';
 
 const undo = async () => DONE;
 const PLAIN = { name: 'b', undo };

@@ -8,8 +8,8 @@ import { Runner } from '../../../src/operations/runner.ts';
 import type { RunnerPorts } from '../../../src/operations/runner-ports.ts';
 import { toStored } from '../../../src/operations/stored.ts';
 import { MemoryStore } from '../../../src/store/memory-store.ts';
-import { ManualClock } from './support/manual-clock.ts';
-import { operationRecord } from './support/record.ts';
+import { ManualClock } from '../../fakes/manual-clock.ts';
+import { operationRecord } from '../../fakes/records.ts';
 
 /**
  * No operation is left that nobody drives: it waits and says why, or its manager ends and the next one goes

@@ -2,8 +2,9 @@ import { expect, test } from 'vitest';
 import type { NodeId, SettingValue } from '../../../src/catalog/model.ts';
 import { tideError } from '../../../src/core/errors.ts';
 import { QuorumKeeper } from '../../../src/operations/quorum-keeper.ts';
-import { FakePlane } from './support/fake-plane.ts';
-import { tableRecord, World } from './support/world.ts';
+import { FakePlane } from '../../fakes/fake-plane.ts';
+import { tableRecord } from '../../fakes/records.ts';
+import { World } from '../../fakes/world.ts';
 
 /**
  * `quorum_lost` fail: what has no live follower refuses writes, what else its leader leads goes on, and

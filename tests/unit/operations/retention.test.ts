@@ -11,7 +11,8 @@ import { forgettable } from '../../../src/operations/retention.ts';
 import { LmdbStore } from '../../../src/store/lmdb-store.ts';
 import { MemoryStore } from '../../../src/store/memory-store.ts';
 import type { MetaStore, Write } from '../../../src/store/meta-store.ts';
-import { tableRecord, World } from './support/world.ts';
+import { tableRecord } from '../../fakes/records.ts';
+import { World } from '../../fakes/world.ts';
 
 const HOUR_MS = 3_600_000;
 const NOW_MS = 1_000 * HOUR_MS;

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { faultsOf, placementOf } from './support/cleanliness.ts';
-import { tableRecord, World } from './support/world.ts';
+import { faultsOf, placementOf } from '../../fakes/cleanliness.ts';
+import { tableRecord } from '../../fakes/records.ts';
+import { World } from '../../fakes/world.ts';
 
 /** Copies that the disks at their ends cannot afford, and a journal that cannot be written. */
 

@@ -5,8 +5,9 @@ import { DONE, nothingToUndo, operationKind } from '../../../src/operations/oper
 import { Runner } from '../../../src/operations/runner.ts';
 import type { RunnerPorts } from '../../../src/operations/runner-ports.ts';
 import { MemoryStore } from '../../../src/store/memory-store.ts';
-import { ManualClock } from './support/manual-clock.ts';
-import { tableRecord, World } from './support/world.ts';
+import { ManualClock } from '../../fakes/manual-clock.ts';
+import { tableRecord } from '../../fakes/records.ts';
+import { World } from '../../fakes/world.ts';
 
 test('a manager that takes up the journal leaves alone what has been submitted to it meanwhile', async () => {
   const clock = new ManualClock();

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { fromStored, toStored } from '../../../src/operations/stored.ts';
-import { operationRecord } from './support/record.ts';
+import { operationRecord } from '../../fakes/records.ts';
 
 const data = { source: 1, bytesPlanned: 7 };
 

@@ -4,8 +4,9 @@ import { must } from '../../../src/core/assert.ts';
 import type { WaitReason } from '../../../src/core/wait-reason.ts';
 import { Balancer } from '../../../src/manager/balancer.ts';
 import type { Blocker } from '../../../src/operations/ports.ts';
-import { faultsOf, placementOf } from './support/cleanliness.ts';
-import { tableRecord, World } from './support/world.ts';
+import { faultsOf, placementOf } from '../../fakes/cleanliness.ts';
+import { tableRecord } from '../../fakes/records.ts';
+import { World } from '../../fakes/world.ts';
 
 /** What operations wait for, what they say meanwhile, and whom they do not wait for. */
 

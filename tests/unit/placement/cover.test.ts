@@ -3,7 +3,7 @@ import type { ClusterView, Drained, LoadView, TableRecord } from '../../../src/c
 import { durabilityOf, wantedQuorum } from '../../../src/catalog/quorum.ts';
 import { defaultSettings } from '../../../src/catalog/settings.ts';
 import { plan } from '../../../src/placement/plan.ts';
-import { nodeRecord, tableRecord } from '../operations/support/world.ts';
+import { nodeRecord, tableRecord } from '../../fakes/records.ts';
 
 /** Nodes 1 to `count`, of which node 1 is draining. */
 function cluster(count: number, table: TableRecord, drained?: Drained, draining = true, dead: number[] = []) {

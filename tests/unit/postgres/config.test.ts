@@ -1,8 +1,15 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { renderConfig, socketDirFor } from '../../../src/postgres/config.ts';
-import { diskFailure, startFailure } from '../../../src/postgres/failures.ts';
 import { parsePostmasterFile } from '../../../src/postgres/postmaster.ts';
 import { retryMs } from '../../../src/postgres/supervise.ts';
+
+/**
+ * A server that runs with another text is restarted, so this one changes on purpose only. `REWRITE=1 npx
+ * vitest run --project unit tests/unit/postgres/config.test.ts` writes the file.
+ */
+const FILE = new URL('testdata/pgtide.conf', import.meta.url);
 
 const base = { port: 27257, listenHosts: ['10.0.0.5'], socketDir: "/o'brien" };
 
@@ -16,11 +23,44 @@ it.each([
   expect(renderConfig({ ...base, listenHosts })).toContain(`\nlisten_addresses = '${wanted}'\n`);
 });
 
-it('quotes values and keeps defaults in one place', () => {
+it('says the same at every start', () => {
   const text = renderConfig(base);
-  expect(text).toContain("unix_socket_directories = '/o''brien'");
-  expect(text).toContain("shared_buffers = '64MB'");
-  expect(renderConfig({ ...base, slotWalKeepMb: 10 })).toContain("max_slot_wal_keep_size = '10MB'");
+  if (process.env.REWRITE) writeFileSync(FILE, text);
+  expect(text).toBe(readFileSync(FILE, 'utf8'));
+});
+
+/** As PostgreSQL reads a file of settings (guc-file.l), where no name is there twice. */
+function readSettings(text: string): Record<string, string> {
+  const lines = text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+  const read = lines.map((line) => /^(\w+) = (?:(-?\d+)|'((?:[^'\\]|\\.|'')*)')$/s.exec(line) ?? [line, line]);
+  const names = read.map(([, name]) => name);
+  expect(names).toEqual([...new Set(names)]);
+  const plain = (value = 'cannot be read') => value.replace(/\\(.)|'(')/gs, '$1$2');
+  return Object.fromEntries(read.map(([, name, number, value]) => [name, number ?? plain(value)]));
+}
+
+/** As PostgreSQL reads a list of directories (SplitDirectoriesString). */
+function readDirectories(list: string): string[] {
+  const entries = [...list.matchAll(/\s*(?:"((?:[^"]|"")*)"|([^",][^,]*?))\s*(?:,|$)/gy)];
+  return entries.map(([, quoted, plain]) => quoted?.replaceAll('""', '"') ?? plain ?? '');
+}
+
+it('is read as it was meant', () => {
+  const odd = fc.constantFrom('a', 'ä', ' ', "'", '"', ',', '\\');
+  const dir = fc.string({ unit: odd, maxLength: 20 }).map((name) => `/${name}`);
+  const mb = fc.integer({ min: 1, max: 1_000_000 });
+  fc.assert(
+    fc.property(dir, mb, mb, (socketDir, sharedBuffersMb, slotWalKeepMb) => {
+      const read = readSettings(renderConfig({ ...base, socketDir, sharedBuffersMb, slotWalKeepMb }));
+      expect(readDirectories(read.unix_socket_directories ?? '')).toEqual([socketDir]);
+      expect(read).toMatchObject({
+        shared_buffers: `${sharedBuffersMb}MB`,
+        max_slot_wal_keep_size: `${slotWalKeepMb}MB`,
+      });
+      // PostgreSQL takes no less than twice a segment of 16 MB.
+      expect(Number.parseInt(read.max_wal_size ?? '', 10)).toBeGreaterThanOrEqual(32);
+    }),
+  );
 });
 
 it.each([
@@ -45,37 +85,6 @@ it('reads postmaster.pid, whole or half written', () => {
   expect(parsePostmasterFile('4711\n')).toMatchObject({ processId: 4711, status: '' });
   expect(parsePostmasterFile('')).toBeNull();
   expect(parsePostmasterFile('-4711\n/data')).toBeNull();
-});
-
-it.each([
-  [
-    'LOG:  could not bind IPv4 address "127.0.0.1": Address already in use\nFATAL:  could not create any TCP/IP sockets',
-    'PORT_IN_USE',
-  ],
-  [
-    'LOG:  could not bind IPv4 address "127.0.0.1": Permission denied\nFATAL:  could not create any TCP/IP sockets',
-    'ADDRESS_UNAVAILABLE',
-  ],
-  ['FATAL:  could not write lock file "postmaster.pid": No space left on device', 'STORE_FULL'],
-  ['FATAL:  could not open file "x": Read-only file system', 'STORE_READ_ONLY'],
-  [
-    'LOG:  syntax error in file "/s/postgresql.auto.conf" line 3\nFATAL:  configuration file contains errors',
-    'POSTGRES_CONFIG_BAD',
-  ],
-  ['PANIC:  could not locate a valid checkpoint record', 'POSTGRES_START_FAILED'],
-])('reads the reason out of %s', (logTail, code) => {
-  const error = startFailure({
-    dataDir: '/s/pgdata',
-    address: '127.0.0.1:1',
-    exit: 'status 1',
-    logFile: '/l',
-    logTail,
-  });
-  expect(error.code).toBe(code);
-});
-
-it('leaves other failures alone', () => {
-  expect(diskFailure('/s', 'initdb: error: cannot be run as root')).toBeNull();
 });
 
 it('doubles its pauses up to ten seconds', () => {

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { firstMessage } from '../../../src/gateway/wire/startup.ts';
 import {
@@ -11,6 +12,7 @@ import {
   streamConnection,
 } from '../../../src/postgres/connect.ts';
 import { KeptSession } from '../../../src/postgres/kept-session.ts';
+import { ownOptions } from '../../../src/postgres/shield.ts';
 
 /** AuthenticationOk and ReadyForQuery; CommandComplete and ReadyForQuery. */
 const WELCOME = Buffer.from('R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I', 'latin1');
@@ -158,4 +160,36 @@ describe('what is written into servers', () => {
         '-c idle_session_timeout=0 -c default_transaction_read_only=off',
     });
   });
+
+  it('and is read as it was meant', () => {
+    const text = fc.string({ unit: 'grapheme' }).filter((t) => !t.includes('\0'));
+    fc.assert(
+      fc.property(text, text, (host, stream) => {
+        const read = readConninfo(streamConnection({ host, port: 5432 }, stream));
+        expect(read).toMatchObject({ host, port: '5432', user: 'tide_stream', application_name: stream });
+        expect(readOptions(read.options ?? '')).toMatchObject({ statement_timeout: '0', lock_timeout: '0' });
+      }),
+    );
+    const value = fc.string({ unit: 'grapheme' }).filter((t) => !/[\0\t-\r]/.test(t));
+    fc.assert(
+      fc.property(value, (asked) => {
+        expect(readOptions(ownOptions({ search_path: asked }))).toMatchObject({ search_path: asked, role: 'none' });
+      }),
+    );
+  });
 });
+
+/** As libpq reads a connection string in which every value is in quotes (conninfo_parse). */
+function readConninfo(text: string): Record<string, string> {
+  const found = [...text.matchAll(/(\w+)='((?:[^'\\]|\\.)*)'(?: |$)/gsy)];
+  expect(found.map(([all]) => all).join('')).toBe(text);
+  return Object.fromEntries(found.map(([, name, value = '']) => [name, value.replace(/\\(.)/gs, '$1')]));
+}
+
+/** As a server takes `options` apart (pg_split_opts): at blanks, but for those behind a backslash. */
+function readOptions(text: string): Record<string, string> {
+  const words = [...text.matchAll(/(?:[^ \t-\r\\]|\\.)+/gs)].map(([word]) => word.replace(/\\(.)/gs, '$1'));
+  const settings = words.filter((word) => word !== '-c').map((word) => /^(.*?)=(.*)$/s.exec(word) ?? [word]);
+  expect(settings).toHaveLength(words.length / 2);
+  return Object.fromEntries(settings.map(([, name, value]) => [name, value]));
+}

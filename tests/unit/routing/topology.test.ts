@@ -12,8 +12,7 @@ import {
   topologyOf,
   wholeTopology,
 } from '../../../src/routing/topology.ts';
-import { EMPTY_VIEW } from '../operations/support/empty-view.ts';
-import { nodeRecord, tableRecord } from '../operations/support/world.ts';
+import { EMPTY_VIEW, nodeRecord, tableRecord } from '../../fakes/records.ts';
 
 function after(view: ClusterView, ...changes: CatalogChange[]): ClusterView {
   return changes.reduce((v, change) => ({ ...applyChange(v, change).view, revision: v.revision + 1 }), view);

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { freePorts } from '../../../src/demo/free-ports.ts';
+import { freePorts } from '../../../src/local/free-ports.ts';
 import { EtcdRefusal } from '../../../src/store/etcd-api.ts';
 import { overFetch } from '../../../src/store/etcd-transport.ts';
 

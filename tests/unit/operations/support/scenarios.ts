@@ -1,4 +1,5 @@
-import { type Fault, nodeRecord, tableRecord, World } from './world.ts';
+import { nodeRecord, tableRecord } from '../../../fakes/records.ts';
+import { type Fault, World } from '../../../fakes/world.ts';
 
 /** One way to run a kind of operation, in a world of its own. */
 export interface Scenario {

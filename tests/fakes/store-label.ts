@@ -1,7 +1,7 @@
-import type { NodeId, NodeRecord, TableRecord } from '../../../../src/catalog/model.ts';
-import { partitionTable } from '../../../../src/catalog/names.ts';
-import type { OperationRecord } from '../../../../src/operations/operation.ts';
-import { OPERATION_KINDS } from '../../../../src/operations/registry.ts';
+import type { NodeId, NodeRecord, TableRecord } from '../../src/catalog/model.ts';
+import { partitionTable } from '../../src/catalog/names.ts';
+import type { OperationRecord } from '../../src/operations/operation.ts';
+import { OPERATION_KINDS } from '../../src/operations/registry.ts';
 
 /**
  * What a write to the store says in a golden: `op 1 move-replica: running swing`, or what the catalog says

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { Ledger } from '../../../src/demo/ledger.ts';
+import { Ledger } from '../../../src/local/ledger.ts';
 
 const found = (...rows: [key: number, value: string, writes: number][]) =>
   new Map(rows.map(([key, value, writes]) => [key, { value, writes }]));

@@ -1,31 +1,25 @@
-import type {
-  ClusterView,
-  LoadView,
-  NodeId,
-  NodeRecord,
-  NodeState,
-  TableRecord,
-} from '../../../../src/catalog/model.ts';
-import { foreignServerName, partitionTable } from '../../../../src/catalog/names.ts';
-import { mayBeAway } from '../../../../src/catalog/quorum.ts';
-import { allPartitions, connectedNodes, isOut, partitionKey } from '../../../../src/catalog/view.ts';
-import { tideError } from '../../../../src/core/errors.ts';
-import { CatalogStore } from '../../../../src/manager/catalog-store.ts';
-import { Promotions } from '../../../../src/manager/promotions.ts';
-import { Reconciler } from '../../../../src/manager/reconcile.ts';
-import type { CopyData, LeaderData } from '../../../../src/operations/data.ts';
-import { Journal } from '../../../../src/operations/journal.ts';
-import { hasEnded } from '../../../../src/operations/machine.ts';
-import type { OperationRecord } from '../../../../src/operations/operation.ts';
-import { OPERATION_KINDS } from '../../../../src/operations/registry.ts';
-import { Runner } from '../../../../src/operations/runner.ts';
-import type { RunnerPorts } from '../../../../src/operations/runner-ports.ts';
-import { MemoryStore } from '../../../../src/store/memory-store.ts';
-import type { MetaStore } from '../../../../src/store/meta-store.ts';
+import type { ClusterView, LoadView, NodeId, TableRecord } from '../../src/catalog/model.ts';
+import { foreignServerName, partitionTable } from '../../src/catalog/names.ts';
+import { mayBeAway } from '../../src/catalog/quorum.ts';
+import { allPartitions, connectedNodes, isOut, partitionKey } from '../../src/catalog/view.ts';
+import { tideError } from '../../src/core/errors.ts';
+import { CatalogStore } from '../../src/manager/catalog-store.ts';
+import { Promotions } from '../../src/manager/promotions.ts';
+import { Reconciler } from '../../src/manager/reconcile.ts';
+import type { CopyData, LeaderData } from '../../src/operations/data.ts';
+import { Journal } from '../../src/operations/journal.ts';
+import { hasEnded } from '../../src/operations/machine.ts';
+import type { OperationRecord } from '../../src/operations/operation.ts';
+import { OPERATION_KINDS } from '../../src/operations/registry.ts';
+import { Runner } from '../../src/operations/runner.ts';
+import type { RunnerPorts } from '../../src/operations/runner-ports.ts';
+import { MemoryStore } from '../../src/store/memory-store.ts';
+import type { MetaStore } from '../../src/store/meta-store.ts';
 import { FakeCluster } from './fake-cluster.ts';
 import { FakePlane } from './fake-plane.ts';
 import type { Effect } from './fake-server.ts';
 import { ManualClock } from './manual-clock.ts';
+import { nodeRecord } from './records.ts';
 import { storeLabel } from './store-label.ts';
 
 /**
@@ -56,54 +50,6 @@ const LIMIT_MS = 3_600_000;
 /** As often does a manager look whether every quorum is as it has to be. */
 const QUORUM_MS = 300;
 const never = new Promise<never>(() => {});
-
-export function nodeRecord(id: NodeId, state: NodeState = 'active'): NodeRecord {
-  return {
-    id,
-    state,
-    draining: false,
-    address: `10.0.0.${id}:26257`,
-    httpAddress: `10.0.0.${id}:8080`,
-    postgresHost: `10.0.0.${id}`,
-    postgresPort: 5432,
-    locality: [],
-    attrs: [],
-    build: 'test',
-    startMode: 'start',
-    startedAt: '2026-01-01T00:00:00.000Z',
-  };
-}
-
-/** A table whose replicas stand on the nodes named per partition, the leader's first. */
-export function tableRecord(
-  tid: number,
-  name: string,
-  replicaCount: number,
-  placement: readonly NodeId[][],
-): TableRecord {
-  return {
-    tid,
-    schema: 'public',
-    name,
-    state: 'creating',
-    distributeBy: 'id',
-    partitionCount: placement.length,
-    replicaCount,
-    definition: {
-      columns: [{ name: 'id', type: 'bigint', notNull: true, default: null }],
-      primaryKey: ['id'],
-      checks: [],
-      indexes: [],
-    },
-    partitions: placement.map((nodes, pid) => ({
-      tid,
-      pid,
-      epoch: 1,
-      leader: nodes[0] ?? 0,
-      replicas: [...nodes].sort((a, b) => a - b).map((node) => ({ node, state: 'ready' as const })),
-    })),
-  };
-}
 
 /**
  * Fake servers, a memory store and real managers, one after the other, with the real journal, runner and

@@ -1,6 +1,6 @@
-import { partitionTable, subscriptionName } from '../../../../src/catalog/names.ts';
-import { tideError } from '../../../../src/core/errors.ts';
-import type * as ports from '../../../../src/operations/ports.ts';
+import { partitionTable, subscriptionName } from '../../src/catalog/names.ts';
+import { tideError } from '../../src/core/errors.ts';
+import type * as ports from '../../src/operations/ports.ts';
 import { copySlotName, type FakeCluster } from './fake-cluster.ts';
 import { FakeHinges } from './fake-hinges.ts';
 import type { Effect } from './fake-server.ts';

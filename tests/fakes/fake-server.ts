@@ -1,7 +1,7 @@
-import type { NodeId, Quorum, TableRecord } from '../../../../src/catalog/model.ts';
-import { NO_QUORUM } from '../../../../src/catalog/quorum.ts';
-import type { LocalData } from '../../../../src/core/local-data.ts';
-import type { Blocker, HingeTarget } from '../../../../src/operations/ports.ts';
+import type { NodeId, Quorum, TableRecord } from '../../src/catalog/model.ts';
+import { NO_QUORUM } from '../../src/catalog/quorum.ts';
+import type { LocalData } from '../../src/core/local-data.ts';
+import type { Blocker, HingeTarget } from '../../src/operations/ports.ts';
 
 /**
  * Stands around every single change of a server: where a test fails it, loses its answer or kills the

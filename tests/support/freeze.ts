@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
-import { must } from '../../../src/core/assert.ts';
-import { trySignal } from '../../../src/demo/processes.ts';
-import type { LocalCluster } from '../../support/cluster.ts';
+import { must } from '../../src/core/assert.ts';
+import { trySignal } from '../../src/local/processes.ts';
+import type { LocalCluster } from './cluster.ts';
 
 /**
  * Stops a node in the middle of whatever it does: its own process, its postmaster and every server process,

@@ -1,8 +1,8 @@
-import type { NodeId } from '../../../../src/catalog/model.ts';
-import { parsePartitionTable, partitionTable } from '../../../../src/catalog/names.ts';
-import { tideError } from '../../../../src/core/errors.ts';
-import { KeyedMutex } from '../../../../src/core/mutex.ts';
-import type { Markers, PartitionRef, Streams } from '../../../../src/operations/ports.ts';
+import type { NodeId } from '../../src/catalog/model.ts';
+import { parsePartitionTable, partitionTable } from '../../src/catalog/names.ts';
+import { tideError } from '../../src/core/errors.ts';
+import { KeyedMutex } from '../../src/core/mutex.ts';
+import type { Markers, PartitionRef, Streams } from '../../src/operations/ports.ts';
 import type { FakeCluster } from './fake-cluster.ts';
 import type { Effect } from './fake-server.ts';
 

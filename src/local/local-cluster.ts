@@ -22,7 +22,7 @@ import { endProcess, isAlive, postmasterProcessId, removeCluster, trySignal } fr
  */
 const DIST = join(packageRoot(fileURLToPath(import.meta.url)), 'dist');
 const MAIN = join(DIST, 'main.js');
-const REAPER = join(DIST, 'demo', 'reaper.js');
+const REAPER = join(DIST, 'local', 'reaper.js');
 
 const LOOPBACK = '127.0.0.1';
 const START_MS = 90_000;

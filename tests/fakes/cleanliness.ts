@@ -1,8 +1,8 @@
-import type { Partition } from '../../../../src/catalog/model.ts';
-import { partitionTable } from '../../../../src/catalog/names.ts';
-import { lostOn, sameQuorum, wantedQuorum } from '../../../../src/catalog/quorum.ts';
-import { allPartitions, connectedNodes, partitionKey, replicaOn } from '../../../../src/catalog/view.ts';
-import { leftovers } from '../../../../src/manager/doctor.ts';
+import type { Partition } from '../../src/catalog/model.ts';
+import { partitionTable } from '../../src/catalog/names.ts';
+import { lostOn, sameQuorum, wantedQuorum } from '../../src/catalog/quorum.ts';
+import { allPartitions, connectedNodes, partitionKey, replicaOn } from '../../src/catalog/view.ts';
+import { leftovers } from '../../src/manager/doctor.ts';
 import type { World } from './world.ts';
 
 /** Everything that is not as it has to be when no operation runs; empty: the world is clean. */

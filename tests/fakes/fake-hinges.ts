@@ -1,6 +1,6 @@
-import type { NodeId, TableRecord } from '../../../../src/catalog/model.ts';
-import { foreignServerName, forwardName, partitionTable, remoteTable } from '../../../../src/catalog/names.ts';
-import type { Hinges, HingeTarget, Markers, PartitionRef, SwingAttempt } from '../../../../src/operations/ports.ts';
+import type { NodeId, TableRecord } from '../../src/catalog/model.ts';
+import { foreignServerName, forwardName, partitionTable, remoteTable } from '../../src/catalog/names.ts';
+import type { Hinges, HingeTarget, Markers, PartitionRef, SwingAttempt } from '../../src/operations/ports.ts';
 import { type FakeCluster, targetName } from './fake-cluster.ts';
 import type { Effect } from './fake-server.ts';
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { must } from '../../../src/core/assert.ts';
-import { endProcess, isAlive, postmasterProcessId, removeCluster } from '../../../src/demo/processes.ts';
+import { endProcess, isAlive, postmasterProcessId, removeCluster } from '../../../src/local/processes.ts';
 
 let dir: string;
 beforeEach(() => {

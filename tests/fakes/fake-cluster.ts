@@ -1,4 +1,4 @@
-import type { NodeId, TableRecord } from '../../../../src/catalog/model.ts';
+import type { NodeId, TableRecord } from '../../src/catalog/model.ts';
 import {
   foreignServerName,
   forwardName,
@@ -6,12 +6,12 @@ import {
   publicationName,
   remoteTable,
   subscriptionName,
-} from '../../../../src/catalog/names.ts';
-import { protects } from '../../../../src/catalog/quorum.ts';
-import { must } from '../../../../src/core/assert.ts';
-import { tideError } from '../../../../src/core/errors.ts';
-import type { Inventory, InventoryKind } from '../../../../src/manager/ports.ts';
-import type { HingeTarget } from '../../../../src/operations/ports.ts';
+} from '../../src/catalog/names.ts';
+import { protects } from '../../src/catalog/quorum.ts';
+import { must } from '../../src/core/assert.ts';
+import { tideError } from '../../src/core/errors.ts';
+import type { Inventory, InventoryKind } from '../../src/manager/ports.ts';
+import type { HingeTarget } from '../../src/operations/ports.ts';
 import { FakeServer, type Replica, type Sent, type Subscription } from './fake-server.ts';
 import type { ManualClock } from './manual-clock.ts';
 

@@ -1,12 +1,12 @@
 import { createServer } from 'node:net';
 import { expect, test, vi } from 'vitest';
 
-type Module = typeof import('../../../src/demo/free-ports.ts');
+type Module = typeof import('../../../src/local/free-ports.ts');
 
 /** The module as another process has it. */
 async function elsewhere(): Promise<Module> {
   vi.resetModules();
-  return import('../../../src/demo/free-ports.ts');
+  return import('../../../src/local/free-ports.ts');
 }
 
 test('nobody is given a port twice, in one process or in two, though nobody listens there', async () => {

@@ -2,11 +2,12 @@ import { expect, test, vi } from 'vitest';
 import { partitionOf } from '../../../src/catalog/view.ts';
 import { must } from '../../../src/core/assert.ts';
 import type { FailoverData } from '../../../src/operations/kinds/failover.ts';
-import { faultsOf } from './support/cleanliness.ts';
-import { FakeHinges } from './support/fake-hinges.ts';
-import { FakeStreams } from './support/fake-streams.ts';
+import { faultsOf } from '../../fakes/cleanliness.ts';
+import { FakeHinges } from '../../fakes/fake-hinges.ts';
+import { FakeStreams } from '../../fakes/fake-streams.ts';
+import { tableRecord } from '../../fakes/records.ts';
+import { World } from '../../fakes/world.ts';
 import { SCENARIOS, type Scenario } from './support/scenarios.ts';
-import { tableRecord, World } from './support/world.ts';
 
 /**
  * A node dies at every single change of every kind of operation on partitions and tables: others lead in its

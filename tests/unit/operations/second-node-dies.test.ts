@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
-import { faultsOf } from './support/cleanliness.ts';
-
-import { tableRecord, World } from './support/world.ts';
+import { faultsOf } from '../../fakes/cleanliness.ts';
+import { tableRecord } from '../../fakes/records.ts';
+import { World } from '../../fakes/world.ts';
 
 /**
  * Node 1 dies, and at every change of its failover another one: both are failed over, return and are taken

@@ -9,8 +9,8 @@ import type { CommandContext } from '../../../src/manager/commands/context.ts';
 import { drop, offline, recover, recoverPartition } from '../../../src/manager/commands/outages.ts';
 import type { Measurements } from '../../../src/manager/measurements.ts';
 import { MemoryStore } from '../../../src/store/memory-store.ts';
-import { ManualClock } from '../operations/support/manual-clock.ts';
-import { nodeRecord, tableRecord } from '../operations/support/world.ts';
+import { ManualClock } from '../../fakes/manual-clock.ts';
+import { nodeRecord, tableRecord } from '../../fakes/records.ts';
 import { HEALTHY } from './support/beats.ts';
 
 /** Node 2 is out, by the operator's word; the others are well. */
