@@ -77,6 +77,7 @@ const STEPPING_CLOCK = /\bDate\.now\b/;
 /** They stand above all folders, and so does what builds the adapters. */
 const PROGRAM = ['src/main.ts', 'src/tide.ts'];
 
+const COMMENT_COLUMNS_MAX = 110;
 const FUNCTION_LINES_MAX = 70;
 const FILE_LINES_MAX = 500;
 /** Of src/. */
@@ -207,6 +208,17 @@ test(`files have at most ${FILE_LINES_MAX} lines, those of src/ ${SOURCE_LINES_M
   const most = (file: string) => (file.startsWith('src/') ? SOURCE_LINES_MAX : FILE_LINES_MAX);
   const long = [...texts.keys()].filter((file) => textOf(file).split('\n').length > most(file) + 1);
   expect(long).toEqual([]);
+});
+
+test(`comments have at most ${COMMENT_COLUMNS_MAX} columns`, () => {
+  const wide = [...texts.keys()].flatMap((file) =>
+    textOf(file)
+      .split('\n')
+      .flatMap((line, at) =>
+        line.length > COMMENT_COLUMNS_MAX && /^\s*(\/\/|\/?\*)/.test(line) ? [`${file}:${at + 1}`] : [],
+      ),
+  );
+  expect(wide).toEqual([]);
 });
 
 test(`functions have at most ${FUNCTION_LINES_MAX} lines`, () => {

@@ -20,7 +20,8 @@ import { waitFor } from '../waiting.ts';
 /**
  * docs/spec/outages.md. The node is down, or its server lets nobody in, and starts only behind its fence:
  *
- *   cut its streams → mark it → end what involves it → choose the leaders ══ no return ══ publish them → open them
+ *   cut its streams → mark it → end what involves it → choose the leaders
+ *     ══ no return ══ publish them → open them
  *
  * The followers' positions in the dead node's stream say who has most; nothing can move them once the streams
  * are cut.

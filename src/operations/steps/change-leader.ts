@@ -18,9 +18,9 @@ import { protectPartition, withdrawDemands } from './protect.ts';
  * docs/spec/moves.md, M3. The swing of the old leader's hinge, one local commit, is the change of leader;
  * everything after it only shortens the way:
  *
- *   before   A: hinge → rows                              B: hinge → A, its quorum protects the partition already
- *   swing    A: hinge ⇒ B's rows (own connection)         B: hinge → A
- *   settle   A: hinge → B's hinge                         B: hinge → rows
+ *   before   A: hinge → rows                          B: hinge → A, its quorum protects the partition already
+ *   swing    A: hinge ⇒ B's rows (own connection)     B: hinge → A
+ *   settle   A: hinge → B's hinge                     B: hinge → rows
  *
  * The forward has a foreign server of its own: a transaction at A that has looked at B before keeps an older
  * view of B on its ordinary connection, and must not find the partition there. For the same reason B's own

@@ -8,7 +8,9 @@ import { removeWal } from '../../../../src/postgres/sql/slots.ts';
 import { weakenClients } from '../../../../src/postgres/sql/weaken.ts';
 import { ScriptedSql, sqlFailure } from '../support/scripted-sql.ts';
 
-/** What is done where somebody else has what is wanted: nothing waits for ever, and other failures are told. */
+/**
+ * What is done where somebody else has what is wanted: nothing waits for ever, and other failures are told.
+ */
 
 const IN_USE = sqlFailure('55P03', 'canceling statement due to lock timeout');
 const BROKEN = sqlFailure('XX000', 'broken');
