@@ -79,8 +79,8 @@ async function killOnce(
   const server = kill.postgres ? backendsOf(cluster, victim) : [];
   const killedMs = performance.now();
   const killedAt = Date.now();
-  const died = kill.process ? cluster.killNode(victim) : Promise.resolve();
-  if (kill.postgres) cluster.killPostgres(victim);
+  const died = kill.process ? cluster.node(victim).kill() : Promise.resolve();
+  if (kill.postgres) cluster.node(victim).killPostgres();
   // Backends outlive the postmaster by a moment, and what they answer in it counts for nothing.
   while (server.some(isAlive)) await sleep(1);
   const deadMs = kill.postgres ? performance.now() : killedMs;
@@ -88,7 +88,7 @@ async function killOnce(
     led.map(async (pid) => (await writers.firstSince(pid, deadMs, killedMs + BACK_MS)) - killedMs),
   );
   await died;
-  if (kill.process) await cluster.restartNode(victim);
+  if (kill.process) await cluster.node(victim).restart();
   await untilAtRest(cluster);
   await writers.stop();
   const operations = await cluster.admin({ do: 'op-ls', all: true }, { node: MANAGER });
@@ -102,7 +102,7 @@ async function killOnce(
 
 /** The postmaster and its children (Linux). */
 function backendsOf(cluster: LocalCluster, node: number): number[] {
-  const postmaster = cluster.postgresProcessId(node);
+  const postmaster = cluster.node(node).postgresProcessId;
   if (postmaster === null) throw new Error(`the server of node ${node} does not run`);
   const children = readFileSync(`/proc/${postmaster}/task/${postmaster}/children`, 'utf8').trim().split(' ');
   return [postmaster, ...children.map(Number)];

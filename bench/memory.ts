@@ -31,7 +31,7 @@ async function figures(cluster: LocalCluster, when: string): Promise<Figure[]> {
   const nodes = await cluster.admin({ do: 'node-status' });
   return nodes.map(({ id, isManager }) => ({
     what: `node ${id}${isManager ? ', manager' : ''}, ${when}`,
-    value: mib(residentBytes(cluster.nodeProcessId(id))),
+    value: mib(residentBytes(cluster.node(id).processId)),
   }));
 }
 

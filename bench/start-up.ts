@@ -38,8 +38,8 @@ async function startOnce(): Promise<Times> {
     for (let started = 0; started < NODES; started++) eachMs.push(await timed(() => cluster.addNode()));
     const last = cluster.nodes.at(-1);
     if (!last) throw new Error('the cluster has no node');
-    await cluster.stopNode(last.id);
-    const restartMs = await timed(() => cluster.restartNode(last.id));
+    await last.stop();
+    const restartMs = await timed(() => last.restart());
     const allMs = eachMs.reduce((sum, one) => sum + one, 0);
     return { firstMs: eachMs[0] ?? 0, joinMs: median(eachMs.slice(1)), allMs, restartMs };
   } finally {

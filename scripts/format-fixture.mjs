@@ -33,7 +33,7 @@ try {
   await cluster.admin({ do: 'node-decommission', nodes: [4], checks: 'skip' });
   await sleep(4_000);
   const { store } = cluster.node(1);
-  await cluster.killNode(1);
+  await cluster.node(1).kill();
   const format = {
     version: versionOf(),
     commit: commitOf(),

@@ -7,7 +7,8 @@ import { must } from '../core/assert.ts';
 import { tideError } from '../core/errors.ts';
 import { humanBytes } from '../core/units.ts';
 import { Ledger } from '../local/ledger.ts';
-import { failureText, LocalCluster, type LocalNode } from '../local/local-cluster.ts';
+import { failureText, LocalCluster } from '../local/local-cluster.ts';
+import type { LocalNode } from '../local/local-node.ts';
 import { leaveRoot } from '../root/leave-root.ts';
 import { CITIES_SQL, type CityBook, loadCities, readCities } from './cities.ts';
 import { prove } from './proof.ts';
@@ -237,7 +238,7 @@ class DemoRun {
     if (empty.replicas > 0)
       throw tideError('INTERNAL', { why: `node ${victim.id} still holds ${empty.replicas} replicas` });
     await traffic.removeNode(victim.id);
-    await this.#cluster.quitNode(victim.id);
+    await this.#cluster.node(victim.id).quit();
     this.#say(`Node ${victim.id} is empty and stopped after ${seconds(performance.now() - begin)}.`);
   }
 
@@ -250,7 +251,7 @@ class DemoRun {
   async #prove(book: CityBook, { stats }: Traffic): Promise<{ report: DemoReport; all: Verdict[] }> {
     this.#say('Traffic has ended. Comparing everything with everything.');
     const cluster = this.#cluster;
-    const nodes = cluster.nodes.filter((n) => cluster.isRunning(n.id));
+    const nodes = cluster.nodes.filter((n) => n.isRunning);
     const proof = await prove({
       book,
       ledger: this.#ledger,
@@ -348,7 +349,7 @@ class DemoRun {
 }
 
 function sayHowToConnect(cluster: LocalCluster, terminal: Terminal): void {
-  const running = cluster.nodes.filter((n) => cluster.isRunning(n.id));
+  const running = cluster.nodes.filter((n) => n.isRunning);
   const lines = running.map((n) => `node ${n.id}   psql postgresql://tide@${n.address}/tide`);
   const [first] = running;
   terminal.say(

@@ -1,20 +1,21 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { chmod, mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import pg from 'pg';
+import type pg from 'pg';
 import type { CallOptions } from '../api/client.ts';
 import type { AdminRequest } from '../api/commands.ts';
-import { admin, quit } from '../api/http-client.ts';
+import { admin } from '../api/http-client.ts';
 import type { OperationResult, Results } from '../api/results.ts';
 import { must } from '../core/assert.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
 import { freePorts } from './free-ports.ts';
-import { endProcess, isAlive, postmasterProcessId, removeCluster, trySignal } from './processes.ts';
+import { LocalNode, type Owner, type Started, untilLive } from './local-node.ts';
+import { NodePools } from './pools.ts';
+import { removeCluster } from './processes.ts';
 
 /**
  * What was built, started without `bin/tide`, which builds anew when a source has changed: a checkout that is
@@ -25,8 +26,6 @@ const MAIN = join(DIST, 'main.js');
 const REAPER = join(DIST, 'local', 'reaper.js');
 
 const LOOPBACK = '127.0.0.1';
-const START_MS = 90_000;
-const STOP_MS = 30_000;
 const POLL_MS = 100;
 const OUTPUT_LINES = 40;
 /** An operation goes on while the node that is asked about it restarts. */
@@ -49,28 +48,6 @@ export interface AddNodeOptions {
   program?: string;
 }
 
-export interface LocalNode {
-  readonly id: number;
-  readonly store: string;
-  readonly host: string;
-  /** HOST:PORT for SQL and the admin API. */
-  readonly address: string;
-  readonly httpAddress: string;
-  readonly postgresPort: number;
-}
-
-interface Member extends LocalNode {
-  /** What runs the node: a program and its arguments. */
-  readonly command: readonly string[];
-  /** HOST:PORT that the cluster knows it by. */
-  readonly advertised: string;
-  child: ChildProcess | null;
-  output: string[];
-  sql: pg.Pool | null;
-  postgres: pg.Pool | null;
-  manager: pg.Pool | null;
-}
-
 /**
  * A cluster on this machine, for the demo, tests and benchmarks: free loopback ports, stores in one temporary
  * directory, every node a child process of its own. `close()` ends and removes all of it; when the owner dies
@@ -78,7 +55,9 @@ interface Member extends LocalNode {
  */
 export class LocalCluster {
   readonly dir: string;
-  readonly #members = new Map<number, Member>();
+  readonly #nodes = new Map<number, LocalNode>();
+  readonly #pools = new Map<number, NodePools>();
+  readonly #processIds = new Set<number>();
   readonly #reaper: ChildProcess;
   #started = 0;
   #closing: Promise<void> | null = null;
@@ -99,32 +78,16 @@ export class LocalCluster {
     return new LocalCluster(dir, reaper);
   }
 
+  /** `main.js` of this version. */
+  static readonly program = MAIN;
+
   /** Nodes in the order of their start, stopped ones included. */
   get nodes(): LocalNode[] {
-    return [...this.#members.values()];
+    return [...this.#nodes.values()];
   }
 
   node(id: number): LocalNode {
-    return this.#member(id);
-  }
-
-  isRunning(id: number): boolean {
-    const { child } = this.#member(id);
-    return child?.pid !== undefined && isAlive(child.pid);
-  }
-
-  /** Pid of the node's own process, null when it does not run. */
-  nodeProcessId(id: number): number | null {
-    return this.isRunning(id) ? (this.#member(id).child?.pid ?? null) : null;
-  }
-
-  postgresProcessId(id: number): number | null {
-    return postmasterProcessId(join(this.#member(id).store, 'pgdata'));
-  }
-
-  /** The last lines that the node's process has printed. */
-  output(id: number): string {
-    return this.#member(id).output.join('\n');
+    return must(this.#nodes.get(id), `node ${id} of the local cluster`);
   }
 
   /** Starts a node (the first starts the cluster, every further one joins it) and waits until it is live. */
@@ -135,7 +98,7 @@ export class LocalCluster {
     const address = `${host}:${listen}`;
     const advertised = `${advertiseHost}:${listen}`;
     const httpAddress = `${host}:${http}`;
-    const peers = [...this.#members.values()].filter((m) => this.isRunning(m.id)).map((m) => m.address);
+    const peers = this.nodes.filter((n) => n.isRunning).map((n) => n.address);
     const args = [
       'start',
       `--store=${store}`,
@@ -149,7 +112,7 @@ export class LocalCluster {
       ...(options.flags ?? []),
     ];
     const command = [...within, process.execPath, program, ...args];
-    const starting = {
+    const place = {
       store,
       host,
       address,
@@ -158,56 +121,12 @@ export class LocalCluster {
       postgresPort: must(postgresPort, 'port'),
       command,
     };
-    const started = this.#spawn(command);
+    const started = this.#start(command);
     // Known from the moment it has an id: it can be killed while it joins.
-    const id = await this.#untilLive(starting, started, (given) => {
-      if (this.#members.has(given)) return;
-      this.#members.set(given, { ...starting, ...started, id: given, sql: null, postgres: null, manager: null });
+    const id = await untilLive(place, started, (given) => {
+      if (!this.#nodes.has(given)) this.#nodes.set(given, new LocalNode(given, place, started, this.#owner));
     });
-    return this.#member(id);
-  }
-
-  /**
-   * Starts a stopped or killed node again on its store, from now on as `program` where that is given, and
-   * waits until it is live.
-   */
-  async restartNode(id: number, flags: readonly string[] = [], program?: string): Promise<void> {
-    const member = this.#member(id);
-    if (program !== undefined) {
-      const at = member.command.indexOf('start') - 1;
-      Object.assign(member, { command: member.command.with(at, program) });
-    }
-    const started = this.#spawn([...member.command, ...flags]);
-    Object.assign(member, started);
-    await this.#untilLive(member, started);
-  }
-
-  /** `main.js` of this version. */
-  static readonly program = MAIN;
-
-  /** Ends a node in good order (SIGTERM) and its PostgreSQL with it. */
-  async stopNode(id: number): Promise<void> {
-    await this.#stopNode(this.#member(id), 'SIGTERM');
-  }
-
-  /** `tide quit`: the node ends itself. */
-  async quitNode(id: number): Promise<void> {
-    const member = this.#member(id);
-    await quit(member.address);
-    await this.#stopNode(member, null);
-  }
-
-  /** Signals the node's process only: its PostgreSQL lives on. Returns at once, SIGKILL after the death. */
-  async killNode(id: number, signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
-    const { child } = this.#member(id);
-    if (child?.pid === undefined || !trySignal(child.pid, signal)) return;
-    if (signal === 'SIGKILL' && child.exitCode === null && child.signalCode === null) await once(child, 'exit');
-  }
-
-  /** Signals the node's postmaster. */
-  killPostgres(id: number, signal: NodeJS.Signals = 'SIGKILL'): void {
-    const processId = this.postgresProcessId(id);
-    if (processId !== null) trySignal(processId, signal);
+    return this.node(id);
   }
 
   /** Sends a command to a running node: the named one, or the first. */
@@ -215,9 +134,9 @@ export class LocalCluster {
     command: R,
     options: CallOptions & { node?: number } = {},
   ): Promise<Results[R['do']]> {
-    const id = options.node ?? this.nodes.find((n) => this.isRunning(n.id))?.id;
+    const id = options.node ?? this.nodes.find((n) => n.isRunning)?.id;
     if (id === undefined) throw tideError('INTERNAL', { why: 'no node of the local cluster runs any more' });
-    return await admin(this.#member(id).address, command, options);
+    return await admin(this.node(id).address, command, options);
   }
 
   /**
@@ -250,23 +169,23 @@ export class LocalCluster {
 
   /** Connections through the node's listen port. */
   sql(id: number): pg.Pool {
-    const member = this.#member(id);
-    member.sql ??= openPool(member.host, Number(member.address.split(':')[1]));
-    return member.sql;
+    return this.#poolsOf(id).sql;
   }
 
   /** Connections straight to the node's PostgreSQL. */
   postgres(id: number): pg.Pool {
-    const member = this.#member(id);
-    member.postgres ??= openPool(member.host, member.postgresPort);
-    return member.postgres;
+    return this.#poolsOf(id).postgres;
   }
 
   /** The same as the superuser that pgtide works as: for what no client may look at, or do. */
   manager(id: number): pg.Pool {
-    const member = this.#member(id);
-    member.manager ??= openPool(member.host, member.postgresPort, 'tide_manager');
-    return member.manager;
+    return this.#poolsOf(id).manager;
+  }
+
+  #poolsOf(id: number): NodePools {
+    const pools = this.#pools.get(id) ?? new NodePools(this.node(id));
+    this.#pools.set(id, pools);
+    return pools;
   }
 
   /** Ends every process of the cluster and removes its directory. May be called more than once. */
@@ -276,22 +195,21 @@ export class LocalCluster {
   }
 
   async #close(): Promise<void> {
-    await Promise.all([...this.#members.values()].map(closePools));
+    await Promise.all([...this.#pools.values()].map((pools) => pools.close()));
     await removeCluster(this.dir, [...this.#processIds]);
     this.#reaper.stdin?.end('done\n');
   }
 
-  readonly #processIds = new Set<number>();
-
-  #member(id: number): Member {
-    return must(this.#members.get(id), `node ${id} of the local cluster`);
-  }
+  readonly #owner: Owner = {
+    start: (command) => this.#start(command),
+    leave: async (id) => this.#pools.get(id)?.close(),
+  };
 
   /**
    * In a process group of its own: Ctrl-C on a terminal ends the owner, which then ends the nodes in good
    * order.
    */
-  #spawn([program = '', ...args]: readonly string[]): { child: ChildProcess; output: string[] } {
+  #start([program = '', ...args]: readonly string[]): Started {
     if (this.#closing) throw tideError('INTERNAL', { why: 'the local cluster is being closed' });
     const child = spawn(program, args, { detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
     const processId = must(child.pid, 'process id of the started node');
@@ -310,90 +228,12 @@ export class LocalCluster {
     }
     return { child, output };
   }
-
-  async #untilLive(
-    { address, advertised }: Pick<Member, 'address' | 'advertised'>,
-    started: { child: ChildProcess; output: string[] },
-    onId: (id: number) => void = () => {},
-  ): Promise<number> {
-    const until = performance.now() + START_MS;
-    for (;;) {
-      if (started.child.exitCode !== null || started.child.signalCode !== null) {
-        const end = started.child.exitCode ?? started.child.signalCode;
-        throw tideError('INTERNAL', { why: `the node at ${address} ended (${end}):\n${started.output.join('\n')}` });
-      }
-      const rows = await admin(address, { do: 'node-status' }, { timeoutMs: 5_000 }).catch(() => []);
-      const row = rows.find((r) => r.address === advertised && r.state !== 'decommissioned');
-      if (row) onId(row.id);
-      if (row?.isLive && (await takesStatements(address))) return row.id;
-      if (performance.now() > until) {
-        throw tideError('INTERNAL', {
-          why: `the node at ${address} is not live after ${START_MS / 1000} s:\n${started.output.join('\n')}`,
-        });
-      }
-      await sleep(POLL_MS);
-    }
-  }
-
-  async #stopNode(member: Member, signal: 'SIGTERM' | null): Promise<void> {
-    await closePools(member);
-    const processId = member.child?.pid;
-    if (processId === undefined) return;
-    const steps = [[signal ?? 'SIGCONT', STOP_MS]] as const;
-    await endProcess(processId, steps);
-    if (isAlive(processId)) {
-      throw tideError('INTERNAL', {
-        why: `node ${member.id} still runs ${STOP_MS / 1000} s after it was told to stop:\n${member.output.join('\n')}`,
-      });
-    }
-    member.child = null;
-  }
-}
-
-/** A node is of use when its listen port lets sessions in, which is a little after its first heartbeat. */
-async function takesStatements(address: string): Promise<boolean> {
-  const [host, port] = address.split(':');
-  const client = new pg.Client({ host: must(host, 'host'), port: Number(port), user: 'tide', database: 'tide' });
-  client.on('error', () => {});
-  try {
-    await client.connect();
-    await client.query('SELECT 1');
-    return true;
-  } catch {
-    return false;
-  } finally {
-    await client.end().catch(() => {});
-  }
 }
 
 /** Tests run this file from `src`, the demo from `dist`, benchmarks from a build of their own. */
 function packageRoot(file: string): string {
   const dir = dirname(file);
   return existsSync(join(dir, 'package.json')) ? dir : packageRoot(dir);
-}
-
-async function closePools(member: Member): Promise<void> {
-  const pools = [member.sql, member.postgres, member.manager];
-  member.sql = null;
-  member.postgres = null;
-  member.manager = null;
-  await Promise.all(pools.map((pool) => pool?.end()));
-}
-
-function openPool(host: string, port: number, user = 'tide'): pg.Pool {
-  const pool = new pg.Pool({
-    host,
-    port,
-    user,
-    database: 'tide',
-    max: 10,
-    connectionTimeoutMillis: 10_000,
-    application_name: 'tide-local',
-  });
-  // A server that goes away ends connections, idle or in use: the next use says so or opens new ones.
-  pool.on('error', () => {});
-  pool.on('connect', (client) => client.on('error', () => {}));
-  return pool;
 }
 
 function operationFailure(operation: OperationResult): TideError {

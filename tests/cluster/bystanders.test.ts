@@ -157,11 +157,11 @@ describe('a bystander that follows the partition', () => {
   });
 
   it('is killed and left behind, and copied again when it is started', async () => {
-    cluster.killPostgres(bystander);
-    await cluster.killNode(bystander);
+    cluster.node(bystander).killPostgres();
+    await cluster.node(bystander).kill();
     await changeLeader(5);
     expect(await stateOnBystander(5)).toBe('stale');
-    await cluster.restartNode(bystander);
+    await cluster.node(bystander).restart();
     await expectHealed(5);
   });
 

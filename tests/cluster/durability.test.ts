@@ -208,7 +208,7 @@ describe('the quorum under load', () => {
     expect(await protectedDuring(cluster.waitForOperation(must(operation ?? undefined, 'operation')))).toBeGreaterThan(
       0,
     );
-    await cluster.stopNode(leaving);
+    await cluster.node(leaving).stop();
     await expectListsAsWanted();
     expect(load.longestWriteMs(beganMs)).toBeLessThan(NO_HANG_MS);
   });
@@ -252,9 +252,9 @@ async function keysOf(of: string, pid: number, from: number): Promise<number[]> 
 
 /** The node's process and its server, as where a machine loses its power. */
 async function killMachine(node: number): Promise<void> {
-  const postmaster = must(cluster.postgresProcessId(node), 'postmaster');
-  await cluster.killNode(node);
-  cluster.killPostgres(node);
+  const postmaster = must(cluster.node(node).postgresProcessId, 'postmaster');
+  await cluster.node(node).kill();
+  cluster.node(node).killPostgres();
   // Until its parent has taken note, PostgreSQL takes the dead one for alive.
   await eventually(async () => expect(existsSync(`/proc/${postmaster}`)).toBe(false));
 }
@@ -282,7 +282,7 @@ describe('a node that dies', () => {
       });
       expect(Math.min(...(await Promise.all(missing))), `partition ${led.pid}: missing on the best follower`).toBe(0);
     }
-    await cluster.restartNode(victim);
+    await cluster.node(victim).restart();
     await eventually(async () => expect((await partitions()).filter((r) => r.state !== 'ready')).toEqual([]));
     await expectListsAsWanted();
   });

@@ -88,7 +88,7 @@ async function leaderOf(table: string, pid: number): Promise<number> {
 /** Errors of apply workers and table copies, by node. */
 async function replicationErrors(): Promise<string[]> {
   const wrong: string[] = [];
-  for (const { id } of cluster.nodes.filter((n) => cluster.isRunning(n.id))) {
+  for (const { id } of cluster.nodes.filter((n) => n.isRunning)) {
     const rows = await free(id, (client) =>
       client.query(
         'SELECT subname, apply_error_count::int AS a, sync_error_count::int AS s FROM pg_stat_subscription_stats',
@@ -239,14 +239,14 @@ test('set for the database and for the role, with a move, a change of leader, a 
 
   // What nobody else holds would not be served meanwhile.
   if ((await leaderOf('wide', 0)) === 3) await moveWide(2);
-  await Promise.all([cluster.killNode(3), cluster.killPostgres(3)]);
+  await Promise.all([cluster.node(3).kill(), cluster.node(3).killPostgres()]);
   await untilEqual(
     async () =>
       (await cluster.admin({ do: 'partition-ls', table: 'acct' })).some((r) => r.role === 'leader' && r.node === 3),
     false,
   );
   await free(1, (client) => client.query("UPDATE acct SET note = 'survived' WHERE id = 1"));
-  await cluster.restartNode(3);
+  await cluster.node(3).restart();
   await untilEqual(async () => (await cluster.admin({ do: 'partition-ls' })).every((r) => r.state === 'ready'), true);
 
   await cluster.addNode();

@@ -202,11 +202,11 @@ describe('a name that an ordinary object of one node has', () => {
 
   it('is told of where a node that was away has it, and catches up when it is gone', async () => {
     await cluster.postgres(3).query('CREATE TABLE taken (note text)');
-    await cluster.stopNode(3);
+    await cluster.node(3).stop();
     const status = async () => (await cluster.admin({ do: 'node-status' })).find((n) => n.id === 3)?.isLive;
     await expect.poll(status, { timeout: 30_000 }).toBe(false);
     await createTable(cluster, 'CREATE TABLE taken (id int PRIMARY KEY)', { partitions: 2, replicas: 1 });
-    const back = cluster.restartNode(3);
+    const back = cluster.node(3).restart();
     const blocked = async () => (await cluster.admin({ do: 'events' })).filter((e) => e.kind === 'catch-up-blocked');
     await expect.poll(async () => (await blocked()).length, { timeout: 60_000 }).toBe(1);
     expect((await blocked())[0]).toMatchObject({ node: 3, text: expect.stringContaining('taken') });

@@ -408,8 +408,8 @@ describe('connections', () => {
     const [node = 0, other = 0] = [nodes[1], nodes[2]];
     // 100 are for other nodes and 40 for pgtide.
     await cluster.manager(node).query(`ALTER SYSTEM SET max_connections = ${140 + ROOM}`);
-    await cluster.stopNode(node);
-    await cluster.restartNode(node);
+    await cluster.node(node).stop();
+    await cluster.node(node).restart();
     const { host, postgresPort: port } = cluster.node(node);
     const inside: pg.Client[] = [];
     const enter = async () => {

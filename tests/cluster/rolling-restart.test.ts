@@ -29,7 +29,7 @@ const leadersIn = (rows: readonly PartitionRow[]) =>
 const copiesIn = (rows: readonly PartitionRow[]) => rows.map((r) => `${r.table} ${r.pid} on ${r.node}`).sort();
 
 async function run(...args: string[]): Promise<void> {
-  const other = nodes.find((n) => cluster.isRunning(n) && n !== Number(args[2])) ?? 1;
+  const other = nodes.find((n) => cluster.node(n).isRunning && n !== Number(args[2])) ?? 1;
   expect(await tide(cluster, other, ...args), args.join(' ')).toMatchObject({ status: 0 });
 }
 
@@ -98,7 +98,7 @@ describe('a rolling restart of all nodes', () => {
       const stoppedMs = performance.now();
       // As if an older version had made it: the start has to make it anew.
       await cluster.manager(node).query(`COMMENT ON SCHEMA tide IS 'older'; DROP FUNCTION tide.await_marker`);
-      await cluster.stopNode(node);
+      await cluster.node(node).stop();
       const away = load.writes.length;
       await eventually(async () =>
         expect(load.writes.length - away, `writes while node ${node} was away`).toBeGreaterThan(50),
@@ -107,7 +107,7 @@ describe('a rolling restart of all nodes', () => {
         .sql(others[0] ?? 0)
         .query('SELECT (SELECT count(*) FROM log) + count(*) AS n FROM wide');
       expect(Number(counted.rows[0].n)).toBe(600);
-      await cluster.restartNode(node, [`--postgres-bin=${newer}`]);
+      await cluster.node(node).restart([`--postgres-bin=${newer}`]);
       await run('node', 'undrain', String(node));
       const longestMs = load.longestWriteMs(stoppedMs);
       expect(longestMs, `longest write around the restart of node ${node}`).toBeLessThan(NO_WAIT_MS);
@@ -129,7 +129,7 @@ describe('a rolling restart of all nodes', () => {
   });
   it('refuses to leave rows bare, unless that is accepted; then nobody waits for them', async () => {
     await run('node', 'drain', '3');
-    await cluster.stopNode(3);
+    await cluster.node(3).stop();
     const refused = await tide(cluster, 1, 'node', 'drain', '2');
     expect(refused).toMatchObject({ status: 1, stderr: expect.stringContaining('DRAIN_UNCOVERED') });
     expect(refused.stderr).toContain('--allow-single-replica');
@@ -138,13 +138,13 @@ describe('a rolling restart of all nodes', () => {
     const alone = (await partitions()).filter((r) => r.role === 'leader' && r.node === 1);
     expect(alone.length).toBeGreaterThan(3);
     expect(new Set(alone.map((r) => r.durability))).toEqual(new Set(['leader']));
-    await cluster.stopNode(2);
+    await cluster.node(2).stop();
     const beganMs = performance.now();
     await cluster.sql(1).query('INSERT INTO wide SELECT n FROM generate_series(1001, 1100) n');
     expect(performance.now() - beganMs).toBeLessThan(NO_WAIT_MS);
-    await cluster.restartNode(2);
+    await cluster.node(2).restart();
     await run('node', 'undrain', '2');
-    await cluster.restartNode(3);
+    await cluster.node(3).restart();
     await run('node', 'undrain', '3');
     expect(await statusOf(3)).toMatchObject({ isDraining: false, condition: 'live' });
     for (const row of (await partitions()).filter((r) => r.role === 'leader'))

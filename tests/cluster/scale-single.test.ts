@@ -220,13 +220,13 @@ describe('a single-replica cluster', () => {
     for (let i = 0; i < 2; i++) {
       expect(await tide(cluster, 3, 'quit')).toMatchObject({ status: 0, stdout: 'ok\n', stderr: '' });
       expectGone(3);
-      await cluster.restartNode(3);
+      await cluster.node(3).restart();
     }
   });
 });
 
 /** Without waiting for it. */
 function expectGone(id: number): void {
-  expect(cluster.isRunning(id), `process of node ${id}`).toBe(false);
-  expect(cluster.postgresProcessId(id), `PostgreSQL of node ${id}`).toBeNull();
+  expect(cluster.node(id).isRunning, `process of node ${id}`).toBe(false);
+  expect(cluster.node(id).postgresProcessId, `PostgreSQL of node ${id}`).toBeNull();
 }

@@ -193,8 +193,8 @@ describe('scale-in', () => {
       expect(rows).toEqual([{ n: load.baseRows }]);
     }
     const { store } = cluster.node(5);
-    for (const id of [4, 5]) await cluster.stopNode(id);
-    await expect(cluster.restartNode(5)).rejects.toThrow(/STORE_DECOMMISSIONED/);
+    for (const id of [4, 5]) await cluster.node(id).stop();
+    await expect(cluster.node(5).restart()).rejects.toThrow(/STORE_DECOMMISSIONED/);
     await rm(store, { recursive: true });
     newcomer = (await cluster.addNode({ flags: [`--store=${store}`] })).id;
     expect(newcomer).toBe(6);
@@ -203,10 +203,10 @@ describe('scale-in', () => {
   });
 
   it('is refused while a node is down', async () => {
-    await cluster.stopNode(newcomer);
+    await cluster.node(newcomer).stop();
     await eventually(async () => expect((await statusOf(newcomer))?.isLive).toBe(false));
     await refused('NODE_NOT_ALIVE', 'node', 'decommission', '3');
-    await cluster.restartNode(newcomer);
+    await cluster.node(newcomer).restart();
   });
 
   it('lost nothing and left nothing behind', async () => {

@@ -116,11 +116,11 @@ it('the manager moves to another node, and leaders change', async () => {
 });
 
 it('the manager is killed: the others go on with what they have, and say how old it is', async () => {
-  await cluster.killNode(2);
+  await cluster.node(2).kill();
   const [{ topology }, heard] = [must(watches.get(3), 'watch'), must(watches.get(1), 'watch')];
   await vi.waitFor(() => expect(heard.ageMs).toBeGreaterThan(4_000), { timeout: 30_000, interval: 200 });
   expect(heard.topology).toEqual(topology);
-  await cluster.restartNode(2);
+  await cluster.node(2).restart();
   await changeLeaders('acct');
   await expectEverywhere([1, 2, 3, 4]);
 });

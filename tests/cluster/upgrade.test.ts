@@ -100,13 +100,13 @@ async function exchange(at: LocalCluster, traffic: Load, node: number, program: 
   );
   traffic.nodes = NODES.filter((n) => n !== node);
   await run(at, other, 'node', 'drain', String(node));
-  await at.stopNode(node);
+  await at.node(node).stop();
   // What 0.1.0 makes where root started it belongs to root.
   const user = chooseUser();
   if (user !== null && program === LocalCluster.program)
     execFileSync('chown', ['-hR', `${user.uid}:${user.gid}`, at.node(node).store]);
   const before = traffic.writes.length;
-  await at.restartNode(node, [], program);
+  await at.node(node).restart([], program);
   expect(traffic.writes.length, `writes while node ${node} was away`).toBeGreaterThan(before);
   await run(at, other, 'node', 'undrain', String(node));
   traffic.nodes = [...NODES];
@@ -269,12 +269,12 @@ async function expectMember(at: LocalCluster): Promise<void> {
 }
 
 async function expectOldProgramRefused(at: LocalCluster, node: number): Promise<void> {
-  await at.stopNode(node);
+  await at.node(node).stop();
   const { store } = at.node(node);
   const refused = await new Promise<string>((resolve) => {
     const args = [must(old, 'old version').program, 'start', `--store=${store}`, '--insecure', '--join=127.0.0.1:1'];
     execFile(process.execPath, args, { timeout: 60_000 }, (_error, _stdout, stderr) => resolve(stderr));
   });
   expect(refused).toContain('STORE_TOO_NEW');
-  await at.restartNode(node);
+  await at.node(node).restart();
 }

@@ -122,21 +122,24 @@ async function kill(stage: Stage, victim: Victim, cast: Cast): Promise<() => Pro
   // One that joins is told its number a moment before its operation begins.
   await until(`node ${node} that knows its number`, async () => cluster.nodes.some((n) => n.id === node));
   if (victim.endsWith('postgres')) {
-    const pid = must(cluster.postgresProcessId(node), `server of node ${node}`);
-    cluster.killPostgres(node);
+    const pid = must(cluster.node(node).postgresProcessId, `server of node ${node}`);
+    cluster.node(node).killPostgres();
     // Its own node starts it again.
-    return () => until(`server of node ${node} again`, async () => cluster.postgresProcessId(node) !== pid);
+    return () => until(`server of node ${node} again`, async () => cluster.node(node).postgresProcessId !== pid);
   }
-  if (!cluster.isRunning(node)) throw new Error(`node ${node}, the ${victim}, does not run`);
-  await cluster.killNode(node);
+  if (!cluster.node(node).isRunning) throw new Error(`node ${node}, the ${victim}, does not run`);
+  await cluster.node(node).kill();
   return async () => {
     // One that has left meanwhile has nothing to come back to.
     const row = (await cluster.admin({ do: 'node-status' }).catch(() => [])).find((n) => n.id === node);
     if (row?.state === 'decommissioned') return;
-    await cluster.restartNode(node).catch((error) => {
-      // It has left in this moment.
-      if (!messageOf(error).includes('STORE_DECOMMISSIONED')) throw error;
-    });
+    await cluster
+      .node(node)
+      .restart()
+      .catch((error) => {
+        // It has left in this moment.
+        if (!messageOf(error).includes('STORE_DECOMMISSIONED')) throw error;
+      });
   };
 }
 

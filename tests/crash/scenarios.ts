@@ -357,7 +357,7 @@ async function outAndFailedOver(stage: Stage, node: number): Promise<void> {
 }
 
 async function comeBack(stage: Stage, node: number): Promise<void> {
-  if (!stage.cluster.isRunning(node)) await stage.cluster.restartNode(node);
+  if (!stage.cluster.node(node).isRunning) await stage.cluster.node(node).restart();
 }
 
 async function decommissionAndStop(stage: Stage, node: number): Promise<void> {
@@ -368,8 +368,8 @@ async function decommissionAndStop(stage: Stage, node: number): Promise<void> {
     const { operation } = await stage.cluster.admin({ do: 'node-decommission', nodes: [node] });
     if (operation !== null) await stage.cluster.waitForOperation(operation);
   }
-  if (stage.cluster.isRunning(node)) await stage.cluster.stopNode(node);
-  else stage.cluster.killPostgres(node);
+  if (stage.cluster.node(node).isRunning) await stage.cluster.node(node).stop();
+  else stage.cluster.node(node).killPostgres();
 }
 
 /**

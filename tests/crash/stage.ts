@@ -228,8 +228,8 @@ export class Stage {
 
   /** The process and its server, as a machine that loses power. */
   async killMachine(node: number): Promise<void> {
-    const killed = this.cluster.killNode(node);
-    this.cluster.killPostgres(node);
+    const killed = this.cluster.node(node).kill();
+    this.cluster.node(node).killPostgres();
     await killed;
   }
 

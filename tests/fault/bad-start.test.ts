@@ -144,7 +144,7 @@ test('a store that a running node has, and two starts on one new store at once',
     code: 'STORE_IN_USE',
     hasHint: true,
   });
-  expect(cluster.isRunning(first.id)).toBe(true);
+  expect(first.isRunning).toBe(true);
 
   const store = join(newStore(), 'below', 'others');
   const both = await Promise.all([1, 2].map(() => start({ store, more: ['--background'] })));
@@ -305,7 +305,7 @@ test('the store of a decommissioned node; cleared, it joins under a new id', asy
   await createTable(cluster, 'CREATE TABLE t (id bigint PRIMARY KEY)', { partitions: 2, replicas: 1 });
   const { operation } = await cluster.admin({ do: 'node-decommission', nodes: [second.id] });
   await cluster.waitForOperation(operation ?? 0);
-  await cluster.quitNode(second.id);
+  await second.quit();
   const flags = { store: second.store, join: first.address };
   expect(refusal(await start(flags))).toEqual({
     status: 1,

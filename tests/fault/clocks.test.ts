@@ -227,8 +227,8 @@ describe.skipIf(FAKETIME === null)('clocks that jump', () => {
     const seen = await begin(MANAGER);
     await jump(MANAGER, -1);
     const had = await replicasOn(victim);
-    const killed = cluster.killNode(victim);
-    cluster.killPostgres(victim);
+    const killed = cluster.node(victim).kill();
+    cluster.node(victim).killPostgres();
     await killed;
     const killedMs = performance.now();
     await expect.poll(async () => (await ledBy(victim)).size, { timeout: 15_000, interval: 50 }).toBe(0);
@@ -236,7 +236,7 @@ describe.skipIf(FAKETIME === null)('clocks that jump', () => {
     report(`others lead and are written to ${Math.round(performance.now() - killedMs)} ms after kill -9`);
     // By more than node.dead_after, which is ten minutes.
     await jump(MANAGER, 1);
-    await cluster.restartNode(victim);
+    await cluster.node(victim).restart();
     await expect.poll(() => condition(victim), { timeout: 30_000, interval: 50 }).toBe('live');
     expect(await replicasOn(victim)).toEqual(had);
     expect(await replaced(victim)).toEqual([]);
@@ -320,12 +320,12 @@ describe.skipIf(FAKETIME === null || ETCD === null)('clocks that jump, with leas
     // Its process is frozen, its PostgreSQL is not, and by its clock the lease has an hour more.
     must(clocks.get(victim), 'clock').set(-2 * HOUR);
     const untilMs = await leasedUntilMs(victim);
-    await cluster.killNode(victim, 'SIGSTOP');
+    await cluster.node(victim).kill('SIGSTOP');
     const frozenMs = performance.now();
     await expect.poll(async () => (await ledBy(victim)).size, { timeout: 30_000, interval: 20 }).toBe(0);
     const othersLeadMs = performance.now();
     await untilWritten(seen, (o) => led.has(o.pid));
-    await cluster.killNode(victim, 'SIGCONT');
+    await cluster.node(victim).kill('SIGCONT');
     const last = seen.history.filter((o) => own(o) && o.outcome === 'ok' && o.invokedMs < othersLeadMs);
     const lastMs = Math.max(...last.map((o) => o.endedMs));
     report(

@@ -148,8 +148,8 @@ function theCopiedStore(flags: () => string[]): void {
     load.expect({ through: kills, pids: [0, 1, 2, 3, 4, 5, 6, 7] });
     load.start(NODES);
     for (const victim of kills) {
-      await cluster.killNode(victim);
-      await cluster.restartNode(victim);
+      await cluster.node(victim).kill();
+      await cluster.node(victim).restart();
     }
     const events = await cluster.admin({ do: 'events', after: 0, limit: 10_000 });
     const addresses = NODES.map((node) => cluster.node(node).address);
@@ -178,18 +178,18 @@ function theCopiedStore(flags: () => string[]): void {
       NODES.find((n) => n !== manager && n !== 1),
       'a node',
     );
-    await cluster.stopNode(node);
+    await cluster.node(node).stop();
     const { args, address } = await startOf(copyOf(node));
     twin = launch(args);
     await expect.poll(() => addressOf(node).catch(() => null), { timeout: LIVE_MS, interval: 200 }).toBe(address);
     const isLive = async () => (await cluster.admin({ do: 'node-status' })).find((n) => n.id === node)?.isLive;
     await expect.poll(isLive, { timeout: LIVE_MS, interval: 200 }).toBe(true);
-    await expect(cluster.restartNode(node)).rejects.toThrow(`node ${node} runs already, at ${address}`);
+    await expect(cluster.node(node).restart()).rejects.toThrow(`node ${node} runs already, at ${address}`);
     expect(await addressOf(node)).toBe(address);
     expect(await isLive()).toBe(true);
     twin.kill('SIGTERM');
     await once(twin, 'exit');
-    await expect(cluster.restartNode(node)).rejects.toThrow(`an older copy of node ${node}'s`);
+    await expect(cluster.node(node).restart()).rejects.toThrow(`an older copy of node ${node}'s`);
   });
 }
 
@@ -202,7 +202,7 @@ describe('with the embedded meta store', () => {
     await asElsewhere(copy);
     const { args, address } = await startOf(copy);
     await elsewhereToo(copy, args);
-    await cluster.killNode(node, 'SIGSTOP');
+    await cluster.node(node).kill('SIGSTOP');
     try {
       const isLive = async () => (await cluster.admin({ do: 'node-status' })).find((n) => n.id === node)?.isLive;
       await expect.poll(isLive, { timeout: LIVE_MS, interval: 200 }).toBe(false);
@@ -213,11 +213,11 @@ describe('with the embedded meta store', () => {
       await cluster.admin({ do: 'node-offline', node });
       await expect.poll(() => addressOf(node), { timeout: LIVE_MS, interval: 200 }).toBe(address);
     } finally {
-      await cluster.killNode(node, 'SIGCONT');
+      await cluster.node(node).kill('SIGCONT');
     }
-    await expect.poll(() => cluster.isRunning(node), { timeout: LIVE_MS }).toBe(false);
-    expect(cluster.output(node)).toContain(`node ${node} runs already, at ${address}`);
-    expect(cluster.postgresProcessId(node)).toBeNull();
+    await expect.poll(() => cluster.node(node).isRunning, { timeout: LIVE_MS }).toBe(false);
+    expect(cluster.node(node).output).toContain(`node ${node} runs already, at ${address}`);
+    expect(cluster.node(node).postgresProcessId).toBeNull();
     expect(await addressOf(node)).toBe(address);
   });
 });

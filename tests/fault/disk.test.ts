@@ -139,8 +139,8 @@ describe.skipIf(probe === null)('disks that run full', () => {
 
   test('a follower that is away for too long is cut before the disk of its leader is in danger, and copied again when it is back', async () => {
     load.expect({ through: [FOLLOWER], pids: ALL });
-    await cluster.killNode(FOLLOWER);
-    cluster.killPostgres(FOLLOWER);
+    await cluster.node(FOLLOWER).kill();
+    cluster.node(FOLLOWER).killPostgres();
     await expect.poll(async () => (await condition(FOLLOWER)) === 'out', POLL).toBe(true);
     await expect
       .poll(async () => (await partitions()).some((r) => r.node === FOLLOWER && r.role === 'leader'), POLL)
@@ -158,7 +158,7 @@ describe.skipIf(probe === null)('disks that run full', () => {
     const cutOff = (await partitions()).filter((r) => r.node === FOLLOWER && r.state === 'stale');
     expect(cutOff.length).toBeGreaterThan(0);
     expect(load.statements).toBeGreaterThan(statementsBefore + 20);
-    await cluster.restartNode(FOLLOWER);
+    await cluster.node(FOLLOWER).restart();
     await repaired();
     await expectWhole();
   });
@@ -196,7 +196,7 @@ describe.skipIf(probe === null)('disks that run full', () => {
     const disk = diskOf(MANAGER);
     const led = (await partitions()).filter((r) => r.node === MANAGER && r.role === 'leader' && r.table === 'load');
     expect(led.length).toBeGreaterThan(0);
-    const pid = must(cluster.nodeProcessId(MANAGER) ?? undefined, 'pid of the manager');
+    const pid = must(cluster.node(MANAGER).processId ?? undefined, 'pid of the manager');
     load.expect({ through: [], pids: ALL });
     disk.fill();
     await diskSays(MANAGER, 'full');
@@ -207,13 +207,13 @@ describe.skipIf(probe === null)('disks that run full', () => {
       return (await partitions()).filter((r) => r.node === MANAGER && r.role === 'leader' && r.table === 'load').length;
     };
     await expect.poll(away, { ...POLL, timeout: 40_000 }).toBe(0);
-    expect(cluster.nodeProcessId(MANAGER)).toBe(pid);
+    expect(cluster.node(MANAGER).processId).toBe(pid);
     await set('move.max_pause', '210');
     disk.clear();
     await expect.poll(() => condition(MANAGER), { ...POLL, timeout: 40_000 }).toBe('live');
     await repaired();
     await drained();
-    expect(cluster.nodeProcessId(MANAGER)).toBe(pid);
+    expect(cluster.node(MANAGER).processId).toBe(pid);
     await expectWhole();
   });
 

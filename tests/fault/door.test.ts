@@ -52,7 +52,7 @@ async function login(address: string): Promise<pg.Client> {
 const live = async (node: number) => (await cluster.admin({ do: 'node-status' })).find((n) => n.id === node)?.isLive;
 
 test('a body of 540 MiB is refused before it is read, and the process goes on', async () => {
-  const pid = cluster.nodeProcessId(1);
+  const pid = cluster.node(1).processId;
   for (const address of [cluster.node(1).address, cluster.node(1).httpAddress]) {
     const socket = dial(address);
     const answers: Buffer[] = [];
@@ -64,7 +64,7 @@ test('a body of 540 MiB is refused before it is read, and the process goes on', 
     await expect.poll(() => socket.closed, { timeout: 30_000 }).toBe(true);
     expect(Buffer.concat(answers).toString()).toMatch(/ 413 [\s\S]*BODY_TOO_LARGE/);
   }
-  expect(cluster.nodeProcessId(1)).toBe(pid);
+  expect(cluster.node(1).processId).toBe(pid);
   expect(await live(1)).toBe(true);
 });
 
@@ -78,19 +78,19 @@ test('the meta store moves there and back, in parts', async () => {
 });
 
 test('an error that nobody catches is logged and ends the process; PostgreSQL goes on, and the next process adopts it', async () => {
-  const postgres = cluster.postgresProcessId(2);
+  const postgres = cluster.node(2).postgresProcessId;
   const direct = cluster.postgres(2);
   await direct.query('INSERT INTO door VALUES (1, 1)');
-  const pid = cluster.nodeProcessId(2);
-  await cluster.killNode(2, 'SIGUSR2');
-  await expect.poll(() => cluster.nodeProcessId(2), { timeout: 30_000 }).toBeNull();
-  await expect.poll(() => cluster.output(2), { timeout: 10_000 }).toContain('a bomb of this test');
+  const pid = cluster.node(2).processId;
+  await cluster.node(2).kill('SIGUSR2');
+  await expect.poll(() => cluster.node(2).processId, { timeout: 30_000 }).toBeNull();
+  await expect.poll(() => cluster.node(2).output, { timeout: 10_000 }).toContain('a bomb of this test');
   const told = await untilLogged(cluster.node(2).store, (line) => line.level === 60);
   expect(JSON.stringify(told)).toMatch(/a bomb of this test.*bomb\.mjs/);
   expect((await direct.query('SELECT v FROM door')).rows).toEqual([{ v: 1 }]);
-  await cluster.restartNode(2);
-  expect(cluster.postgresProcessId(2)).toBe(postgres);
-  expect(cluster.nodeProcessId(2)).not.toBe(pid);
+  await cluster.node(2).restart();
+  expect(cluster.node(2).postgresProcessId).toBe(postgres);
+  expect(cluster.node(2).processId).not.toBe(pid);
   await expect.poll(() => live(2), { timeout: 30_000 }).toBe(true);
 });
 

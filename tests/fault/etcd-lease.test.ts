@@ -143,8 +143,8 @@ describe.skipIf(ETCD === null)('leases of nodes, and the way into etcd', () => {
     await leased(40_000);
     // The old home starts again as one of several: without a flag, and its file is nobody's any more.
     load.expect({ through: [1], pids: [] });
-    await cluster.killNode(1);
-    await cluster.restartNode(1);
+    await cluster.node(1).kill();
+    await cluster.node(1).restart();
     load.expect(null);
     expect((await cluster.admin({ do: 'manager-ls' }, { node: 1 })).meta).toBe(url);
     await load.untilAcknowledged(20);
@@ -177,7 +177,7 @@ describe.skipIf(ETCD === null)('leases of nodes, and the way into etcd', () => {
     await expect.poll(() => Math.min(stale.writes, stale.reads), { timeout: 5_000 }).toBeGreaterThan(10);
     load.expect({ through: [], pids: led.map((r) => r.pid) });
     const frozenMs = performance.now();
-    await cluster.killNode(victim, 'SIGSTOP');
+    await cluster.node(victim).kill('SIGSTOP');
     const leads = async () => (await rows(through)).filter((r) => r.role === 'leader' && r.node === victim).length;
     await expect.poll(leads, { timeout: 40_000, interval: 20 }).toBe(0);
     const leadsMs = performance.now();
@@ -193,7 +193,7 @@ describe.skipIf(ETCD === null)('leases of nodes, and the way into etcd', () => {
     expect(stale.lastReadMs).toBeLessThan(leadsMs);
     expect(stale.lastWriteMs).toBeLessThan(leadsMs);
     expect(stale.writes).toBe(writes);
-    await cluster.killNode(victim, 'SIGCONT');
+    await cluster.node(victim).kill('SIGCONT');
     await expect.poll(() => condition(victim, through), { timeout: 40_000, interval: 200 }).toBe('live');
     load.expect(null);
     await load.untilAcknowledged(20);

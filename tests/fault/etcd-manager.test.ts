@@ -113,7 +113,7 @@ describe.skipIf(ETCD === null)('several managers', () => {
     const move = await heldMove();
     load.expect({ through: [old.node], pids: [] });
     const killedMs = performance.now();
-    await cluster.killNode(old.node);
+    await cluster.node(old.node).kill();
     const now = await nextLeader(old);
     takeOversMs.push(Math.round(performance.now() - killedMs));
     expect(now.node).not.toBe(old.node);
@@ -121,7 +121,7 @@ describe.skipIf(ETCD === null)('several managers', () => {
     expect(op.endedAt).toBeNull();
     await move.release();
     expect((await untilEnded(cluster, move.id)).status).toBe('done');
-    await cluster.restartNode(old.node);
+    await cluster.node(old.node).restart();
     load.expect(null);
     await settled();
     expect(load.acknowledged - before).toBeGreaterThan(100);
@@ -133,14 +133,14 @@ describe.skipIf(ETCD === null)('several managers', () => {
     const old = await leader(1);
     const move = await heldMove();
     load.expect({ through: [old.node], pids: [] });
-    await cluster.killNode(old.node, 'SIGSTOP');
+    await cluster.node(old.node).kill('SIGSTOP');
     const now = await nextLeader(old);
     await move.release();
     // Not asked of the frozen one, which would not answer.
     const status = async () => (await cluster.admin({ do: 'op-show', id: move.id }, { node: now.node })).status;
     await expect.poll(status, { timeout: 30_000, interval: 100 }).toBe('done');
     const events = (await cluster.admin({ do: 'events' }, { node: now.node })).at(-1)?.seq;
-    await cluster.killNode(old.node, 'SIGCONT');
+    await cluster.node(old.node).kill('SIGCONT');
     await untilLogged(cluster.node(old.node).store, (l) => l.msg.includes('does not manage the cluster any more'));
     // Whom it asks it now hands to the new one.
     await expect.poll(() => leader(old.node).catch(() => null), { timeout: 10_000 }).toEqual(now);

@@ -111,8 +111,8 @@ async function expectSettled(nodes: readonly number[]): Promise<void> {
 }
 
 async function killMachine(node: number): Promise<void> {
-  const killed = cluster.killNode(node);
-  cluster.killPostgres(node);
+  const killed = cluster.node(node).kill();
+  cluster.node(node).killPostgres();
   await killed;
 }
 
@@ -211,7 +211,7 @@ test('a node that dies is replaced by its followers, and serves again when it ha
 
   await untilAcknowledged(writers, writers.acknowledged.length + 50);
   const stale = new StaleClient(victim, keys, must(lost[0], 'partition').tid);
-  await cluster.restartNode(victim);
+  await cluster.node(victim).restart();
   await expect.poll(() => condition(victim), { timeout: 30_000, interval: 200 }).toBe('live');
   await expect.poll(() => stale.tries, { timeout: 30_000, interval: 20 }).toBeGreaterThan(10);
   await stale.stop();
@@ -230,9 +230,9 @@ test('a PostgreSQL that its own node starts again needs no failover, or a right 
   const victim = 3;
   const writers = new Writers([1, 2, 4]);
   await untilAcknowledged(writers, 50);
-  const pid = cluster.postgresProcessId(victim);
-  cluster.killPostgres(victim);
-  await expect.poll(() => cluster.postgresProcessId(victim), { timeout: 10_000, interval: 20 }).not.toBe(pid);
+  const pid = cluster.node(victim).postgresProcessId;
+  cluster.node(victim).killPostgres();
+  await expect.poll(() => cluster.node(victim).postgresProcessId, { timeout: 10_000, interval: 20 }).not.toBe(pid);
   // Live it is also for those who have not noticed its death: it is back when it lets somebody in.
   const letsIn = () =>
     cluster
@@ -258,15 +258,15 @@ test('a PostgreSQL that its own node starts again needs no failover, or a right 
 test('a frozen node is not replaced: nothing proves that it is down, and it goes on where it was', async () => {
   const victim = 4;
   const before = (await ledBy(victim)).map((r) => [r.pid, r.epoch]);
-  await cluster.killNode(victim, 'SIGSTOP');
-  cluster.killPostgres(victim, 'SIGSTOP');
+  await cluster.node(victim).kill('SIGSTOP');
+  cluster.node(victim).killPostgres('SIGSTOP');
   await sleep(6_000);
   expect(await condition(victim)).toBe('silent');
   expect((await ledBy(victim)).map((r) => [r.pid, r.epoch])).toEqual(before);
   const told = await cluster.admin({ do: 'events' }, { node: 1 });
   expect(told.some((e) => e.kind === 'node-unproven' && e.node === victim)).toBe(true);
-  cluster.killPostgres(victim, 'SIGCONT');
-  await cluster.killNode(victim, 'SIGCONT');
+  cluster.node(victim).killPostgres('SIGCONT');
+  await cluster.node(victim).kill('SIGCONT');
   await expect.poll(() => condition(victim), { timeout: 15_000, interval: 100 }).toBe('live');
   expect((await ledBy(victim)).map((r) => [r.pid, r.epoch])).toEqual(before);
   await expectSettled([1, 2, 3, 4]);

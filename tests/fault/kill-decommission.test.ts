@@ -94,9 +94,9 @@ async function untilSomeMoved(id: number): Promise<OperationResult> {
 
 async function crashManager(): Promise<void> {
   load.expect({ through: [MANAGER], pids: [] });
-  await cluster.killNode(MANAGER);
+  await cluster.node(MANAGER).kill();
   await sleep(300);
-  await cluster.restartNode(MANAGER);
+  await cluster.node(MANAGER).restart();
   load.expect(null);
 }
 

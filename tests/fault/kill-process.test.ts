@@ -39,16 +39,16 @@ afterAll(async () => {
 
 const killNode = (node: (move: Move) => number) => ({
   victim: node,
-  kill: (id: number) => cluster.killNode(id),
-  revive: (id: number) => cluster.restartNode(id),
+  kill: (id: number) => cluster.node(id).kill(),
+  revive: (id: number) => cluster.node(id).restart(),
   serverDies: false,
 });
 const killServer = (node: (move: Move) => number) => ({
   victim: node,
   kill: async (id: number) => {
-    const pid = cluster.postgresProcessId(id);
-    cluster.killPostgres(id);
-    await expect.poll(() => cluster.postgresProcessId(id), { timeout: 5_000, interval: 20 }).not.toBe(pid);
+    const pid = cluster.node(id).postgresProcessId;
+    cluster.node(id).killPostgres();
+    await expect.poll(() => cluster.node(id).postgresProcessId, { timeout: 5_000, interval: 20 }).not.toBe(pid);
   },
   /** Nobody's work but the node's own. */
   revive: async (id: number) => {
@@ -126,7 +126,7 @@ test('what has arrived is on disk, though the WAL writer sleeps', async () => {
     rows.find((row) => row.role === 'follower' && row.pid === pid),
     'follower',
   );
-  const walWriter = walWriterOf(must(cluster.postgresProcessId(to), 'postmaster'));
+  const walWriter = walWriterOf(must(cluster.node(to).postgresProcessId, 'postmaster'));
   process.kill(walWriter, 'SIGSTOP');
   try {
     // As the manager's sessions: an ordinary commit would wait for that very disk.

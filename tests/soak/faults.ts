@@ -68,13 +68,13 @@ export class Faults {
     switch (what) {
       case 'kill -9 of the process of':
       case 'kill -9 of the manager on':
-        await cluster.killNode(node);
+        await cluster.node(node).kill();
         return this.#restart(node);
       case 'kill -9 of the PostgreSQL of':
         return this.#killPostgres(node);
       case 'kill -9 of everything on':
-        await cluster.killNode(node);
-        cluster.killPostgres(node);
+        await cluster.node(node).kill();
+        cluster.node(node).killPostgres();
         return this.#restart(node);
       case 'freeze of': {
         const thaw = freezeNode(cluster, node);
@@ -82,11 +82,11 @@ export class Faults {
         return thaw();
       }
       case 'freeze of the process of':
-        await cluster.killNode(node, 'SIGSTOP');
+        await cluster.node(node).kill('SIGSTOP');
         await this.#world.pause(this.#random.between(...FREEZE_MS));
-        return cluster.killNode(node, 'SIGCONT');
+        return cluster.node(node).kill('SIGCONT');
       case 'restart of':
-        await cluster.stopNode(node);
+        await cluster.node(node).stop();
         return this.#restart(node);
       case 'end of the walsenders of':
         return this.#terminate(node, ['walsender']);
@@ -100,10 +100,10 @@ export class Faults {
    */
   async #killPostgres(node: number): Promise<void> {
     const { cluster } = this.#world;
-    const killed = cluster.postgresProcessId(node);
-    cluster.killPostgres(node);
+    const killed = cluster.node(node).postgresProcessId;
+    cluster.node(node).killPostgres();
     const until = performance.now() + RECOVERY_MS;
-    while (cluster.postgresProcessId(node) === null || cluster.postgresProcessId(node) === killed) {
+    while (cluster.node(node).postgresProcessId === null || cluster.node(node).postgresProcessId === killed) {
       if (performance.now() > until) throw new Error(`its PostgreSQL is not there after ${RECOVERY_MS / 1000} s`);
       await sleep(100);
     }
@@ -111,7 +111,7 @@ export class Faults {
 
   async #restart(node: number): Promise<void> {
     await this.#world.pause(this.#random.between(0, 4_000));
-    await this.#world.cluster.restartNode(node);
+    await this.#world.cluster.node(node).restart();
   }
 
   async #terminate(node: number, types: readonly string[]): Promise<void> {

@@ -256,8 +256,8 @@ export class Membership {
       if ((await this.#untilGone(node, operation)) !== 'done') return;
       world.members.delete(node);
       await Promise.all(this.#traffics.map((t) => t.leave(node)));
-      if (world.cluster.isRunning(node)) await world.cluster.quitNode(node);
-      else world.cluster.killPostgres(node);
+      if (world.cluster.node(node).isRunning) await world.cluster.node(node).quit();
+      else world.cluster.node(node).killPostgres();
       world.trace(`node ${node} has left`);
     } catch (error) {
       if (!(error instanceof TideError)) throw error;

@@ -100,7 +100,7 @@ export class World {
   /** Members whose process runs and that no fault has in its hands. */
   get calm(): number[] {
     const disturbed = new Set(this.#disturbances.filter((d) => d.endMs === null).map((d) => d.node));
-    return [...this.members].filter((id) => !disturbed.has(id) && this.cluster.isRunning(id));
+    return [...this.members].filter((id) => !disturbed.has(id) && this.cluster.node(id).isRunning);
   }
 
   async admin<R extends AdminRequest>(command: R, timeoutMs = 10_000): Promise<Results[R['do']]> {

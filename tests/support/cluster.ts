@@ -1,6 +1,7 @@
 import { LocalCluster } from '../../src/local/local-cluster.ts';
 
-export { LocalCluster, type LocalNode } from '../../src/local/local-cluster.ts';
+export { LocalCluster } from '../../src/local/local-cluster.ts';
+export type { LocalNode } from '../../src/local/local-node.ts';
 
 /** Runs `body` on a fresh cluster of `count` nodes and leaves nothing behind, whatever happens. */
 export async function withCluster(count: number, body: (cluster: LocalCluster) => Promise<void>): Promise<void> {

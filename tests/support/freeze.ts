@@ -8,8 +8,8 @@ import type { LocalCluster } from './cluster.ts';
  * by pid. Connections stay open and say nothing. Returns what lets it go on.
  */
 export function freezeNode(cluster: LocalCluster, id: number): () => void {
-  const node = must(cluster.nodeProcessId(id), `process of node ${id}`);
-  const postmaster = must(cluster.postgresProcessId(id), `postmaster of node ${id}`);
+  const node = must(cluster.node(id).processId, `process of node ${id}`);
+  const postmaster = must(cluster.node(id).postgresProcessId, `postmaster of node ${id}`);
   // The postmaster first: it starts no process any more that the list would miss.
   const pids = [node, postmaster];
   for (const pid of pids) trySignal(pid, 'SIGSTOP');

@@ -8,6 +8,7 @@ import { partitionChecksSql } from '../../../../src/postgres/sql/partition-check
 import { replicaSql } from '../../../../src/postgres/sql/replica.ts';
 import { parentSql } from '../../../../src/postgres/sql/table.ts';
 import { tableRecord } from '../../../fakes/records.ts';
+import { oddText } from '../support/odd-text.ts';
 
 /**
  * What a distributed table is made of, as text: nodes of several versions stand beside each other, and ATTACH
@@ -63,9 +64,7 @@ function valuesOf(tree: unknown, field: string): string[] {
 }
 
 // Longer ones were cut off by PostgreSQL before anybody here had heard them.
-const name = fc
-  .string({ unit: 'grapheme', minLength: 1, maxLength: 20 })
-  .filter((text) => !text.includes('\0') && Buffer.byteLength(text) < 64);
+const name = oddText({ minLength: 1 }).filter((text) => Buffer.byteLength(text) < 64);
 
 function named(schema: string, tableName: string, key: string, others: readonly string[]): TableRecord {
   const columns = [key, ...others].map((column) => ({ name: column, type: 'bigint', notNull: true, default: null }));
