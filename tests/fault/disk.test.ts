@@ -95,7 +95,8 @@ describe.skipIf(probe === null)('disks that run full', () => {
     expect(waiting.step).toBe('copy-rows');
     expect(waiting.waitsFor?.text).toMatch(/^node 4 has \d(\.\d)? % of its disk left: the copy waits for room$/);
     disk.clear();
-    expect((await untilEnded(cluster, id)).status).toBe('done');
+    const { status, error } = await untilEnded(cluster, id);
+    expect({ status, error }).toEqual({ status: 'done', error: null });
     await removeBig();
   });
 
