@@ -11,18 +11,9 @@ start_postgres wal_level=logical wal_retrieve_retry_interval=100ms
 javascript <<'JS'
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
-import pg from 'pg';
+import { twoDatabases } from './two-databases.mjs';
 
-const connect = async (database) => {
-  const client = new pg.Client({ database });
-  await client.connect();
-  return client;
-};
-const admin = await connect('postgres');
-console.log((await admin.query('show server_version')).rows[0].server_version);
-await admin.query('create database sender');
-await admin.query('create database receiver');
-const [sender, receiver] = [await connect('sender'), await connect('receiver')];
+const { admin, sender, receiver } = await twoDatabases();
 for (const each of [sender, receiver])
   await each.query(`create table one (id int primary key, x aclitem); create table other (id int primary key);
                     create table many (id int primary key, x aclitem[])`);

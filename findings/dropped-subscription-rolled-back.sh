@@ -13,18 +13,9 @@ start_postgres wal_level=logical wal_retrieve_retry_interval=100ms
 javascript <<'JS'
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
-import pg from 'pg';
+import { twoDatabases } from './two-databases.mjs';
 
-const connect = async (database) => {
-  const client = new pg.Client({ database });
-  await client.connect();
-  return client;
-};
-const admin = await connect('postgres');
-console.log((await admin.query('show server_version')).rows[0].server_version);
-await admin.query('create database sender');
-await admin.query('create database receiver');
-const [sender, receiver] = [await connect('sender'), await connect('receiver')];
+const { admin, sender, receiver } = await twoDatabases();
 for (const each of [sender, receiver]) await each.query('create table t (id int)');
 await sender.query('create publication p for table t');
 for (const slot of ['ahead', 'behind_1', 'behind_2'])

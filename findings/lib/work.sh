@@ -15,8 +15,9 @@ install() {
   printf 'packages: %s\n' "$*"
 }
 
-# Runs the JavaScript on standard input among the installed packages.
+# Runs the JavaScript on standard input among the installed packages and the modules that stand here.
 javascript() {
+  cp "$(dirname "${BASH_SOURCE[0]}")"/*.mjs "$work"
   cat > "$work/finding.mjs"
   (cd "$work" && node finding.mjs "$@")
 }
