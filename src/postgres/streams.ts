@@ -69,14 +69,14 @@ export class PostgresStreams implements Streams {
       const whole = await this.#isWhole(from, to);
       if (!whole && isCounted()) return false;
       await ensurePublication(this.#on(from), from, to);
-      if (!whole) {
+      // Of a renewal that was cut off.
+      if (whole) await forgetRenewal(this.#on(to), from, to);
+      else {
         await this.#dropSubscription(from, to);
         await unpublish(this.#on(from), to, [...(await publishedTables(this.#on(from), to))]);
         await createSlot(this.#on(from), from, to);
       }
       await ensureSubscription(this.#on(to), from, to, this.#addressOf(from));
-      // Of a renewal that was cut off.
-      await forgetRenewal(this.#on(to), from, to);
       return true;
     });
   }

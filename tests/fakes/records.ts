@@ -1,5 +1,6 @@
 import type { ClusterView, NodeId, NodeRecord, NodeState, TableRecord } from '../../src/catalog/model.ts';
 import { defaultSettings } from '../../src/catalog/settings.ts';
+import type { LocalData } from '../../src/core/local-data.ts';
 import type { OperationRecord } from '../../src/operations/operation.ts';
 
 /** A cluster that nothing has happened to. */
@@ -10,6 +11,17 @@ export const EMPTY_VIEW: ClusterView = {
   nodes: new Map(),
   tables: new Map(),
   settings: defaultSettings(),
+};
+
+/** An ordinary table with rows. */
+export const NOTES: LocalData = {
+  database: 'tide',
+  schema: 'public',
+  name: 'notes',
+  kind: 'table',
+  rows: 3,
+  estimated: false,
+  bytes: 16_384,
 };
 
 export function nodeRecord(id: NodeId, state: NodeState = 'active'): NodeRecord {

@@ -197,7 +197,7 @@ describe.skipIf(probe === null)('disks that run full', () => {
     const disk = diskOf(MANAGER);
     const led = (await partitions()).filter((r) => r.node === MANAGER && r.role === 'leader' && r.table === 'load');
     expect(led.length).toBeGreaterThan(0);
-    const pid = must(cluster.node(MANAGER).processId ?? undefined, 'pid of the manager');
+    const processId = must(cluster.node(MANAGER).processId ?? undefined, 'process of the manager');
     load.expect({ through: [], pids: ALL });
     disk.fill();
     await diskSays(MANAGER, 'full');
@@ -208,13 +208,13 @@ describe.skipIf(probe === null)('disks that run full', () => {
       return (await partitions()).filter((r) => r.node === MANAGER && r.role === 'leader' && r.table === 'load').length;
     };
     await expect.poll(away, { ...POLL, timeout: 40_000 }).toBe(0);
-    expect(cluster.node(MANAGER).processId).toBe(pid);
+    expect(cluster.node(MANAGER).processId).toBe(processId);
     await set('move.max_pause', '210');
     disk.clear();
     await expect.poll(() => condition(MANAGER), { ...POLL, timeout: 40_000 }).toBe('live');
     await repaired();
     await drained();
-    expect(cluster.node(MANAGER).processId).toBe(pid);
+    expect(cluster.node(MANAGER).processId).toBe(processId);
     await expectWhole();
   });
 

@@ -52,7 +52,7 @@ async function login(address: string): Promise<pg.Client> {
 const live = async (node: number) => (await cluster.admin({ do: 'node-status' })).find((n) => n.id === node)?.isLive;
 
 test('a body of 540 MiB is refused before it is read, and the process goes on', async () => {
-  const pid = cluster.node(1).processId;
+  const processId = cluster.node(1).processId;
   for (const address of [cluster.node(1).address, cluster.node(1).httpAddress]) {
     const socket = dial(address);
     const answers: Buffer[] = [];
@@ -64,7 +64,7 @@ test('a body of 540 MiB is refused before it is read, and the process goes on', 
     await expect.poll(() => socket.closed, { timeout: 30_000 }).toBe(true);
     expect(Buffer.concat(answers).toString()).toMatch(/ 413 [\s\S]*BODY_TOO_LARGE/);
   }
-  expect(cluster.node(1).processId).toBe(pid);
+  expect(cluster.node(1).processId).toBe(processId);
   expect(await live(1)).toBe(true);
 });
 
@@ -81,7 +81,7 @@ test('an error that nobody catches is logged and ends the process; PostgreSQL go
   const postgres = cluster.node(2).postgresProcessId;
   const direct = cluster.postgres(2);
   await direct.query('INSERT INTO door VALUES (1, 1)');
-  const pid = cluster.node(2).processId;
+  const processId = cluster.node(2).processId;
   await cluster.node(2).kill('SIGUSR2');
   await expect.poll(() => cluster.node(2).processId, { timeout: 30_000 }).toBeNull();
   await expect.poll(() => cluster.node(2).output, { timeout: 10_000 }).toContain('a bomb of this test');
@@ -90,7 +90,7 @@ test('an error that nobody catches is logged and ends the process; PostgreSQL go
   expect((await direct.query('SELECT v FROM door')).rows).toEqual([{ v: 1 }]);
   await cluster.node(2).restart();
   expect(cluster.node(2).postgresProcessId).toBe(postgres);
-  expect(cluster.node(2).processId).not.toBe(pid);
+  expect(cluster.node(2).processId).not.toBe(processId);
   await expect.poll(() => live(2), { timeout: 30_000 }).toBe(true);
 });
 

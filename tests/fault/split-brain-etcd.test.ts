@@ -153,11 +153,14 @@ async function untilReplaced({ node, led, epochs, seen }: Victim): Promise<numbe
   for (const [pid, epoch] of await epochsOf(led)) expect(epoch).toBeGreaterThan(must(epochs.get(pid), 'epoch'));
   expect(await condition(node)).toBe('out');
   const written = () => seen.acknowledged(replacedMs, (o) => led.has(o.pid) && o.by !== node);
-  const unwritten = async () => {
-    const pids = [...led].filter((pid) => !written().some((o) => o.pid === pid));
-    return pids.length === 0 ? null : { pids, ...(await state(pids)) };
-  };
-  await expect.poll(unwritten, { timeout: SETTLED_MS, interval: 50 }).toBeNull();
+  const unwritten = () => [...led].filter((pid) => !written().some((o) => o.pid === pid));
+  await expect
+    .poll(unwritten, { timeout: SETTLED_MS, interval: 50 })
+    .toEqual([])
+    .catch(async (error) => {
+      report(JSON.stringify(await state(unwritten()).catch(String)));
+      throw error;
+    });
   await expect.poll(() => written().length, { timeout: 20_000, interval: 50 }).toBeGreaterThan(50);
   const note = await readLeaseNote(join(cluster.node(node).store, 'lease'));
   return ownMs(must(note, 'lease').untilMs) + FENCE_MS;

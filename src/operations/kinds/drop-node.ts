@@ -1,5 +1,6 @@
 import { servedOn } from '../../catalog/holders.ts';
 import type { NodeId, Partition, TableRecord } from '../../catalog/model.ts';
+import { partitionTable } from '../../catalog/names.ts';
 import {
   allPartitions,
   connectedNodes,
@@ -49,7 +50,7 @@ const refillLost: Step<DropInput, DropData> = {
       if (isGone(c.view, on)) continue;
       const table = must(c.view.tables.get(ref.tid), `table ${ref.tid}`);
       const partition = must(table.partitions[ref.pid], `partition ${ref.pid}`);
-      await c.claim({ kind: 'replica-table', node: on, name: `t${ref.tid}_p${ref.pid}` });
+      await c.claim({ kind: 'replica-table', node: on, name: partitionTable(ref.tid, ref.pid) });
       await c.plane.replicas.create(on, table, ref.pid);
       if (partition.leader === c.input.node) {
         await c.commit(

@@ -35,13 +35,13 @@ describe('a local cluster', () => {
   });
 
   it('takes all of it along when it is closed', async () => {
-    const { processId: pid, postgresProcessId } = await start();
+    const { processId, postgresProcessId } = await start();
     const killed = await start();
     await killed.kill();
-    const pids = [pid, postgresProcessId, killed.postgresProcessId].map((found) => must(found, 'pid'));
-    expect(pids.map(isAlive)).toEqual([true, true, true]);
+    const all = [processId, postgresProcessId, killed.postgresProcessId].map((found) => must(found, 'process'));
+    expect(all.map(isAlive)).toEqual([true, true, true]);
     await cluster.close();
-    expect(pids.map(isAlive)).toEqual([false, false, false]);
+    expect(all.map(isAlive)).toEqual([false, false, false]);
     expect(existsSync(cluster.dir)).toBe(false);
     await expect(start()).rejects.toThrow('the local cluster is being closed');
   });
@@ -50,11 +50,11 @@ describe('a local cluster', () => {
 describe('a node of it', () => {
   it('that is killed leaves its PostgreSQL behind, and finds it again', async () => {
     const node = await start();
-    const { processId: pid, postgresProcessId } = node;
+    const { processId, postgresProcessId } = node;
     await node.kill();
     expect([node.isRunning, node.processId, node.postgresProcessId]).toEqual([false, null, postgresProcessId]);
     await node.restart(['--cache=2']);
-    expect(node.processId).not.toBe(pid);
+    expect(node.processId).not.toBe(processId);
     expect([node.isRunning, node.postgresProcessId]).toEqual([true, postgresProcessId]);
     expect(node.output).toContain('--cache=2');
   });

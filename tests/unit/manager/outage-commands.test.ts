@@ -10,22 +10,12 @@ import { drop, offline, recover, recoverPartition } from '../../../src/manager/c
 import type { Measurements } from '../../../src/manager/measurements.ts';
 import { MemoryStore } from '../../../src/store/memory-store.ts';
 import { ManualClock } from '../../fakes/manual-clock.ts';
-import { nodeRecord, tableRecord } from '../../fakes/records.ts';
+import { NOTES, nodeRecord, tableRecord } from '../../fakes/records.ts';
 import { HEALTHY } from './support/beats.ts';
 
 /** Node 2 is out, by the operator's word; the others are well. */
 const GONE = 2;
 const OUTAGE = { by: 'operator', sinceMs: 1_000 } as const;
-
-const NOTES: LocalData = {
-  database: 'tide',
-  schema: 'public',
-  name: 'notes',
-  kind: 'table',
-  rows: 3,
-  estimated: false,
-  bytes: 16_384,
-};
 
 let clock: ManualClock;
 let catalog: CatalogStore;

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { partitionOf, replicaOn } from '../../../src/catalog/view.ts';
 import { must } from '../../../src/core/assert.ts';
 import { faultsOf } from '../../fakes/cleanliness.ts';
-import { tableRecord } from '../../fakes/records.ts';
+import { NOTES, tableRecord } from '../../fakes/records.ts';
 import { type Fault, World } from '../../fakes/world.ts';
 
 /** A node that leaves while other operations clear their place on it, and is stopped as soon as it may be. */
@@ -117,16 +117,6 @@ describe.each(CASES)('%s beside a decommission', (_name, play) => {
     expect(stuck).toEqual([]);
   });
 });
-
-const NOTES = {
-  database: 'tide',
-  schema: 'public',
-  name: 'notes',
-  kind: 'table',
-  rows: 3,
-  estimated: false,
-  bytes: 16_384,
-} as const;
 
 describe('a table that was filled after the preflight', () => {
   const leavesWith = async () => {

@@ -15,6 +15,7 @@ import { must } from '../../../../src/core/assert.ts';
 import { tideError } from '../../../../src/core/errors.ts';
 import { OPERATION_KINDS } from '../../../../src/operations/registry.ts';
 import { waitFor, waitForTransaction } from '../../../../src/operations/waiting.ts';
+import { NOTES } from '../../../fakes/records.ts';
 
 const GIB = 1024 ** 3;
 const MIB = 1024 ** 2;
@@ -382,16 +383,6 @@ const BLOCKER = {
   ),
   kind: 'slot' as const,
 };
-
-const NOTES = {
-  database: 'tide',
-  schema: 'public',
-  name: 'notes',
-  kind: 'table',
-  rows: 3,
-  estimated: false,
-  bytes: 16_384,
-} as const;
 
 const LOCAL_TABLES = tideError('LOCAL_TABLES', { node: 3, count: 1, rows: 3, bytes: 16_384, found: [NOTES] });
 
