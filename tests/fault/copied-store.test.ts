@@ -222,7 +222,7 @@ describe('with the embedded meta store', () => {
   });
 });
 
-describe.skipIf(ETCD === null)('with etcd', () => {
+describe.skipIf(ETCD === null).each(played(['etcd'], () => false))('with %s', () => {
   beforeAll(async () => {
     etcd = await EtcdCluster.start(1);
   });

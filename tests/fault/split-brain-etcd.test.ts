@@ -7,6 +7,7 @@ import { monotonicMs, readLeaseNote } from '../../src/node/node-lease.ts';
 import { whatIsWrong } from '../support/checks.ts';
 import { LocalCluster } from '../support/cluster.ts';
 import { ETCD, EtcdCluster } from '../support/etcd.ts';
+import { played } from '../support/matrix.ts';
 import { type LogLine, untilLogged } from '../support/node-log.ts';
 import { createHistoryTable, Historians } from './support/historians.ts';
 import { type Operation, whatIsWrongWith } from './support/history.ts';
@@ -253,7 +254,7 @@ const CUTS = [
   { what: 'the manager', manages: true, name: 'everything', lost: (n: number) => [...sent(n), ...received(n)] },
 ];
 
-scenario.each(CUTS)(
+scenario.each(played(CUTS, ({ manages }) => manages))(
   '$what is cut off from $name: others lead after its lease, and it acknowledges and shows nothing that differs',
   async ({ manages, lost }) => {
     const victim = await begin(await choose(manages));

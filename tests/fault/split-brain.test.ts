@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { must } from '../../src/core/assert.ts';
 import { whatIsWrong } from '../support/checks.ts';
 import { LocalCluster } from '../support/cluster.ts';
+import { played } from '../support/matrix.ts';
 import { createHistoryTable, Historians } from './support/historians.ts';
 import { type Operation, whatIsWrongWith } from './support/history.ts';
 import { Network } from './support/network.ts';
@@ -131,7 +132,7 @@ async function untilOthersWrite(seen: Historians, node: number, cutMs: number, l
   await expect.poll(written, { timeout: 15_000, interval: 50 }).toBe(PARTITIONS - led.size);
 }
 
-scenario.each(CUTS)(
+scenario.each(played(CUTS, (_, index) => index === 0))(
   'nobody is replaced when $what is cut off from $name, and it acknowledges nothing; others go on',
   async ({ node, lose }) => {
     const led = await ledBy(node);
@@ -225,7 +226,7 @@ const OUTAGES = [
   },
 ];
 
-scenario.each(OUTAGES)(
+scenario.each(played(OUTAGES, ({ name }) => name === 'cut off from the manager'))(
   'a leader that is $name and replaced by the operator acknowledges nothing more',
   async ({ fault, end }) => {
     await untilVictimLeads();
