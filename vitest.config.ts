@@ -11,7 +11,7 @@ const project = (name: string, timeoutMs: number, more: object = {}) => ({
 });
 
 /** They hold pauses against their budget: nothing runs beside them. */
-const PACED = ['bystanders', 'moves-under-load', 'rolling-restart', 'scale', 'spanning-transactions'].map(
+const PACED = ['bystanders', 'moves-under-load', 'rolling-restart', 'spanning-transactions'].map(
   (name) => `tests/cluster/${name}.test.ts`,
 );
 

@@ -7,6 +7,7 @@ import { type AddNodeOptions, LocalCluster } from '../../src/local/local-cluster
 import { monotonicMs, readLeaseNote } from '../../src/node/node-lease.ts';
 import { whatIsWrong } from '../support/checks.ts';
 import { ETCD, EtcdCluster } from '../support/etcd.ts';
+import { matrixTest } from '../support/matrix.ts';
 import { hold, untilStep } from '../support/operations.ts';
 import { FAKETIME, WallClock } from '../support/wall-clock.ts';
 import { createHistoryTable, Historians } from './support/historians.ts';
@@ -197,7 +198,7 @@ describe.skipIf(FAKETIME === null)('clocks that jump', () => {
     await expectRight(seen);
   });
 
-  test('the clock of a leader jumps on and back while one of its partitions waits for its swing', async () => {
+  matrixTest('the clock of a leader jumps on and back while one of its partitions waits for its swing', async () => {
     const seen = await begin(MANAGER);
     const leader = await busiest(MANAGER);
     const move = await movable(leader);
@@ -221,28 +222,31 @@ describe.skipIf(FAKETIME === null)('clocks that jump', () => {
     await expectRight(seen);
   });
 
-  test('a node dies while the clock of the manager is an hour behind, and comes back when it is one ahead', async () => {
-    const victim = await busiest(MANAGER);
-    const led = await ledBy(victim);
-    const seen = await begin(MANAGER);
-    await jump(MANAGER, -1);
-    const had = await replicasOn(victim);
-    const killed = cluster.node(victim).kill();
-    cluster.node(victim).killPostgres();
-    await killed;
-    const killedMs = performance.now();
-    await expect.poll(async () => (await ledBy(victim)).size, { timeout: 15_000, interval: 50 }).toBe(0);
-    await untilWritten(seen, (o) => led.has(o.pid));
-    report(`others lead and are written to ${Math.round(performance.now() - killedMs)} ms after kill -9`);
-    // By more than node.dead_after, which is ten minutes.
-    await jump(MANAGER, 1);
-    await cluster.node(victim).restart();
-    await expect.poll(() => condition(victim), { timeout: 30_000, interval: 50 }).toBe('live');
-    expect(await replicasOn(victim)).toEqual(had);
-    expect(await replaced(victim)).toEqual([]);
-    await jump(MANAGER, 0);
-    await expectRight(seen);
-  });
+  matrixTest(
+    'a node dies while the clock of the manager is an hour behind, and comes back when it is one ahead',
+    async () => {
+      const victim = await busiest(MANAGER);
+      const led = await ledBy(victim);
+      const seen = await begin(MANAGER);
+      await jump(MANAGER, -1);
+      const had = await replicasOn(victim);
+      const killed = cluster.node(victim).kill();
+      cluster.node(victim).killPostgres();
+      await killed;
+      const killedMs = performance.now();
+      await expect.poll(async () => (await ledBy(victim)).size, { timeout: 15_000, interval: 50 }).toBe(0);
+      await untilWritten(seen, (o) => led.has(o.pid));
+      report(`others lead and are written to ${Math.round(performance.now() - killedMs)} ms after kill -9`);
+      // By more than node.dead_after, which is ten minutes.
+      await jump(MANAGER, 1);
+      await cluster.node(victim).restart();
+      await expect.poll(() => condition(victim), { timeout: 30_000, interval: 50 }).toBe('live');
+      expect(await replicasOn(victim)).toEqual(had);
+      expect(await replaced(victim)).toEqual([]);
+      await jump(MANAGER, 0);
+      await expectRight(seen);
+    },
+  );
 
   test('the clocks of all who follow are set back, and their streams break: what they receive is acknowledged', async () => {
     const idle = nodes().slice(-2);

@@ -22,7 +22,7 @@ test('every kind of operation is in the selection, or named as left out', () => 
   expect([...there].sort()).toEqual([...OPERATION_KINDS.keys()].sort());
 });
 
-for (const one of played(CASES, (_, index) => index % 3 === 0)) {
+for (const one of played(CASES, (_, index) => index % 6 === 0)) {
   test(`kill -9 at ${titleOf(one)}`, async () => {
     const { status, acknowledged, wrong } = await play(stage, one);
     expect(wrong).toEqual([]);
