@@ -86,7 +86,13 @@ const FILE_LINES_MAX = 500;
 const SOURCE_LINES_MAX = 450;
 
 /** Started as processes of their own, by path; and the store that tests and simulations stand on. */
-const ENTRIES = [...PROGRAM, 'src/node/watchdog.ts', 'src/local/reaper.ts', 'src/store/memory-store.ts'];
+const ENTRIES = [
+  ...PROGRAM,
+  'src/node/watchdog.ts',
+  'src/gateway/worker.ts',
+  'src/local/reaper.ts',
+  'src/store/memory-store.ts',
+];
 
 /** With all that they import. */
 const SHARED = ['src/api/client.ts', 'src/api/commands.ts', 'src/api/results.ts'];
