@@ -1,14 +1,17 @@
 import { connect, type Socket } from 'node:net';
 import type { DeadlockAnswers } from './deadlock-answers.ts';
-import type { ServerAddress, Verdict } from './messages.ts';
+import type { ServerAddress, Verdict, Who } from './messages.ts';
 import { readStartup, type Startup } from './read-startup.ts';
 import { AWAY, refuseSession } from './refuse.ts';
+import { Session, type SessionPorts } from './session/session.ts';
 
 export interface PassThroughOptions {
   /** Asked for every client. `ended` is called when one has gone, whatever the answer was. */
-  readonly admit: (startup: Pick<Startup, 'kind' | 'role'>) => { verdict: Promise<Verdict>; ended: () => void };
+  readonly admit: (who: Who) => { verdict: Promise<Verdict>; ended: () => void };
   /** Sees what PostgreSQL answers. */
-  readonly answers?: DeadlockAnswers;
+  readonly answers: DeadlockAnswers;
+  /** What a session's statements are routed with; null: all of them are passed through. */
+  readonly routing?: (parameters: ReadonlyMap<string, string>, home: ServerAddress) => SessionPorts | null;
 }
 
 const LAST_WORDS_MS = 10_000;
@@ -33,10 +36,10 @@ export class PassThrough {
     });
   }
 
-  async #begin(socket: Socket, { kind, role, bytes }: Startup, letIn: () => void): Promise<void> {
-    const isCancel = kind === 'cancel';
+  async #begin(socket: Socket, startup: Startup, letIn: () => void): Promise<void> {
+    const isCancel = startup.who.kind === 'cancel';
     const group = isCancel ? this.#cancels : this.#sessions;
-    const { verdict, ended } = this.#options.admit({ kind, role });
+    const { verdict, ended } = this.#options.admit(startup.who);
     group.add(socket);
     socket.once('close', () => {
       group.delete(socket);
@@ -46,9 +49,27 @@ export class PassThrough {
     if (socket.destroyed) return;
     if ('to' in said) {
       letIn();
-      passThrough(socket, bytes, said.to, isCancel ? undefined : this.#options.answers);
+      if (isCancel) joined(socket, startup, said.to, (upstream) => pipe(socket, upstream));
+      else this.#serve(socket, startup, said);
     } else if (isCancel) socket.destroy();
     else refuseSession(socket, said.refusal);
+  }
+
+  #serve(socket: Socket, startup: Startup, { to, isRouted }: Extract<Verdict, { to: unknown }>): void {
+    const { answers, routing } = this.#options;
+    const ports = (isRouted && routing?.(startup.parameters, to)) || null;
+    joined(socket, startup, to, (upstream) => {
+      const watched = answers.begin();
+      upstream.once('close', () => answers.end(watched));
+      const session = ports && new Session(socket, upstream, watched, ports);
+      if (session === null) socket.pipe(upstream);
+      else socket.on('data', (piece: Buffer) => session.fromClient(piece));
+      upstream.on('data', (piece: Buffer) => {
+        if (!socket.write(session === null ? watched.take(piece) : session.fromHome(piece))) upstream.pause();
+      });
+      socket.on('drain', () => upstream.resume());
+      upstream.once('end', () => socket.end());
+    });
   }
 
   /** Returns when the last session has ended. Whoever calls sees to it that none comes after that. */
@@ -68,9 +89,10 @@ export class PassThrough {
 }
 
 /**
- * Joins a client to PostgreSQL: each side's end is passed on as an end, each side's failure ends the other.
+ * Joins a client to PostgreSQL: each side's end is passed on as an end, each side's failure ends the other. `join`
+ * passes on what they say, once PostgreSQL has the startup message.
  */
-function passThrough(client: Socket, begun: Buffer, target: ServerAddress, answers?: DeadlockAnswers): void {
+function joined(client: Socket, startup: Startup, target: ServerAddress, join: (upstream: Socket) => void): void {
   const upstream = connect({ ...target, allowHalfOpen: true, noDelay: true });
   const refuse = () => {
     upstream.destroy();
@@ -86,22 +108,16 @@ function passThrough(client: Socket, begun: Buffer, target: ServerAddress, answe
     // PostgreSQL never half-closes: after its end the client has nobody to talk to, and no reason to keep the
     // session.
     upstream.once('end', () => client.setTimeout(LAST_WORDS_MS, () => client.destroy()));
-    upstream.write(begun);
-    client.pipe(upstream);
-    if (answers) passOn(upstream, client, answers);
-    else upstream.pipe(client);
+    upstream.write(startup.message);
+    if (startup.rest.length > 0) client.unshift(startup.rest);
+    join(upstream);
+    client.resume();
   });
 }
 
-/** What `pipe` does, with a look at the bytes. */
-function passOn(upstream: Socket, client: Socket, answers: DeadlockAnswers): void {
-  const session = answers.begin();
-  upstream.on('data', (piece: Buffer) => {
-    if (!client.write(session.take(piece))) upstream.pause();
-  });
-  client.on('drain', () => upstream.resume());
-  upstream.once('end', () => client.end());
-  upstream.once('close', () => answers.end(session));
+function pipe(client: Socket, upstream: Socket): void {
+  client.pipe(upstream);
+  upstream.pipe(client);
 }
 
 function closed(socket: Socket): Promise<void> {

@@ -1,6 +1,6 @@
-import type { ServerAddress, SessionKind, Verdict } from '../gateway/messages.ts';
+import type { ServerAddress, SessionKind, Verdict, Who } from '../gateway/messages.ts';
 import { AWAY, notForClients, tooManyClients } from '../gateway/refuse.ts';
-import { OWN_ROLES } from '../postgres/config.ts';
+import { OWN_ROLES, TIDE_DATABASE, TIDE_USER } from '../postgres/config.ts';
 
 export interface ClientSessionsOptions {
   /**
@@ -28,7 +28,7 @@ export class ClientSessions {
   }
 
   /** What is let in counts until `left`. */
-  admit(kind: SessionKind, role: string | null): Verdict {
+  admit({ kind, role, database }: Who): Verdict {
     if (role !== null && OWN_ROLES.has(role)) return { refusal: notForClients(role) };
     const { sessionsMax } = this.#options;
     const to = this.#options.target();
@@ -36,7 +36,8 @@ export class ClientSessions {
     if (this.#open[kind] >= (kind === 'cancel' ? CANCELS_MAX : sessionsMax))
       return { refusal: tooManyClients(sessionsMax) };
     this.#open[kind] += 1;
-    return { to };
+    // Other roles have their rights at their tables, and none at what stands behind them.
+    return { to, isRouted: role === TIDE_USER && database === TIDE_DATABASE };
   }
 
   left(kind: SessionKind): void {

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { FromWorker, SessionKind, ToWorker } from '../gateway/messages.ts';
 import { ownEnvironment } from '../postgres/environment.ts';
+import { type Topology, topologyChange, wholeTopology } from '../routing/topology.ts';
 import { ClientSessions, type ClientSessionsOptions } from './client-sessions.ts';
 
 export interface GatewayWorkersOptions extends ClientSessionsOptions {
@@ -38,6 +39,7 @@ export class GatewayWorkers {
   readonly #ready: Worker[] = [];
   readonly #waiting = new Set<Client>();
   #ended = false;
+  #topology: Topology | null = null;
 
   constructor(options: GatewayWorkersOptions) {
     this.#options = options;
@@ -46,6 +48,14 @@ export class GatewayWorkers {
 
   start(): void {
     for (let i = 0; i < this.#options.workers; i++) this.#start();
+  }
+
+  /** What statements are routed by, from now on. */
+  useTopology(topology: Topology): void {
+    const before = this.#topology;
+    this.#topology = topology;
+    const change = before === null ? wholeTopology(topology) : topologyChange(before, topology);
+    for (const worker of this.#ready) worker.say({ say: 'topology', change });
   }
 
   /**
@@ -96,6 +106,7 @@ export class GatewayWorkers {
     const worker = new Worker(this.#admission, {
       ready: () => {
         this.#ready.push(worker);
+        if (this.#topology) worker.say({ say: 'topology', change: wholeTopology(this.#topology) });
         this.#handOver();
       },
       ended: (facts) => {
@@ -173,9 +184,9 @@ class Worker {
     if (message.say === 'expects') this.#calls.get(message.call)?.(message.found);
     else if (message.say === 'ended') this.#left(message.session);
     else {
-      const { session, kind, role } = message;
-      const verdict = this.#admission.admit(kind, role);
-      if ('to' in verdict) this.#inside.set(session, kind);
+      const { session, who } = message;
+      const verdict = this.#admission.admit(who);
+      if ('to' in verdict) this.#inside.set(session, who.kind);
       this.say({ say: 'verdict', session, verdict });
     }
   }

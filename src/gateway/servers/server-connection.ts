@@ -1,0 +1,272 @@
+import { connect, type Socket } from 'node:net';
+import type { ServerAddress } from '../messages.ts';
+import { type BindMessage, bindTo, parseMessage } from '../wire/extended.ts';
+import {
+  DESCRIBE_PORTAL,
+  EXECUTE_ALL,
+  endOfMessage,
+  errorFields,
+  firstColumn,
+  HEAD_BYTES,
+  PARSE_COMPLETE,
+  SYNC,
+  simpleQuery,
+  startupMessage,
+  TYPE,
+} from '../wire/messages.ts';
+
+/** One execution of a statement in a transaction of its own, and who gets the answer. */
+export interface Execution {
+  readonly text: string;
+  readonly types: readonly number[];
+  readonly bind: Buffer;
+  readonly bound: BindMessage;
+  /** The client asks what the columns are. */
+  readonly describes: boolean;
+  /** The client waits to hear that its statement is one. */
+  readonly saysParsed: boolean;
+  /**
+   * A piece of what the server sends, but for what the client has not asked for. False: the client has enough for
+   * now; `resume` goes on.
+   */
+  answer(bytes: Buffer, resume: () => void): boolean;
+  /** What is sent in the place of a RowDescription or an ErrorResponse. */
+  exchange(message: Buffer): Buffer;
+  /** All was answered. `wasParsed`: the server took the text for a statement. */
+  done(wasParsed: boolean): void;
+  /** The connection was lost, and `why`. `answered`: something of the answer has come. */
+  lost(answered: boolean, why: string): void;
+}
+
+interface InFlight {
+  readonly execution: Execution;
+  /** Under what name the server is to know the statement, where it was sent along. */
+  readonly parsing: { readonly key: string; readonly name: string } | null;
+  answered: boolean;
+  wasParsed: boolean;
+}
+
+const CONNECT_MS = 2_000;
+/** One that knows so many statements is given no new ones. */
+const STATEMENTS_MAX = 500;
+/** Read as a whole, whoever they are for. */
+const WHOLE: ReadonlySet<number> = new Set(Object.values(TYPE).filter((type) => type !== TYPE.dataRow));
+const NOT_FOR_CLIENTS: ReadonlySet<number> = new Set([
+  TYPE.notification,
+  TYPE.backendKeyData,
+  TYPE.authentication,
+  TYPE.parameterStatus,
+]);
+
+/**
+ * A connection to one server, as one role with its settings: executes statements of several clients, one after
+ * the other, each in a transaction of its own.
+ */
+export class ServerConnection {
+  readonly #socket: Socket;
+  readonly #known = new Map<string, string>();
+  readonly #inFlight: InFlight[] = [];
+  readonly #out: Buffer[] = [];
+  readonly #closed: (() => void)[] = [];
+  #names = 0;
+  #isFlushing = false;
+  #kept: Buffer | null = null;
+  /** Of the long message under way, yet to come. */
+  #longBytes = 0;
+  #isOpen = true;
+  #why = 'it was closed';
+
+  private constructor(socket: Socket) {
+    this.#socket = socket;
+    socket.on('data', (piece: Buffer) => this.#take(piece));
+    socket.on('error', (error) => {
+      this.#why = error.message;
+    });
+    socket.on('close', () => this.#close());
+  }
+
+  /**
+   * Connects, and asks `question` (one row of one column of text). Throws what keeps it from being of use.
+   */
+  static async open(
+    address: ServerAddress,
+    parameters: ReadonlyMap<string, string>,
+    question: string,
+  ): Promise<{ connection: ServerConnection; answer: string }> {
+    const socket = connect({ ...address, noDelay: true });
+    const answer = await greet(socket, parameters, question);
+    return { connection: new ServerConnection(socket), answer };
+  }
+
+  get isOpen(): boolean {
+    return this.#isOpen;
+  }
+
+  /** Statements that are under way. */
+  get load(): number {
+    return this.#inFlight.length;
+  }
+
+  onClose(listener: () => void): void {
+    this.#closed.push(listener);
+  }
+
+  knows(text: string, types: readonly number[]): boolean {
+    return this.#known.size < STATEMENTS_MAX || this.#known.has(keyOf(text, types));
+  }
+
+  execute(execution: Execution): void {
+    const { text, types, bind, bound, describes } = execution;
+    const key = keyOf(text, types);
+    let name = this.#known.get(key);
+    let parsing: InFlight['parsing'] = null;
+    if (name === undefined) {
+      this.#names += 1;
+      name = `s${this.#names}`;
+      parsing = { key, name };
+      this.#out.push(parseMessage(name, text, types));
+    }
+    this.#inFlight.push({ execution, parsing, answered: false, wasParsed: parsing === null });
+    this.#out.push(bindTo(bind, bound, name));
+    if (describes) this.#out.push(DESCRIBE_PORTAL);
+    this.#out.push(EXECUTE_ALL, SYNC);
+    if (this.#isFlushing) return;
+    this.#isFlushing = true;
+    // What others have to execute in this turn goes along.
+    setImmediate(() => this.#flush());
+  }
+
+  close(): void {
+    this.#socket.destroy();
+  }
+
+  #flush(): void {
+    this.#isFlushing = false;
+    this.#socket.write(Buffer.concat(this.#out));
+    this.#out.length = 0;
+  }
+
+  #close(): void {
+    this.#isOpen = false;
+    for (const { execution, answered } of this.#inFlight.splice(0)) execution.lost(answered, this.#why);
+    for (const listener of this.#closed.splice(0)) listener();
+  }
+
+  #take(piece: Buffer): void {
+    const bytes = this.#kept === null ? piece : Buffer.concat([this.#kept, piece]);
+    this.#kept = null;
+    let from = 0;
+    let at = 0;
+    if (this.#longBytes > 0) {
+      at = Math.min(this.#longBytes, bytes.length);
+      this.#longBytes -= at;
+    }
+    while (at + HEAD_BYTES <= bytes.length) {
+      const type = bytes[at] as number;
+      const end = endOfMessage(bytes, at);
+      if (end < at + HEAD_BYTES) return this.#lose('its answers cannot be understood');
+      if (end > bytes.length) {
+        if (WHOLE.has(type)) break;
+        this.#longBytes = end - bytes.length;
+        at = bytes.length;
+        break;
+      }
+      if (WHOLE.has(type)) {
+        const isLast = type === TYPE.readyForQuery;
+        this.#pass(bytes, from, isLast ? end : at);
+        if (isLast) this.#done();
+        else this.#control(type, bytes.subarray(at, end));
+        from = end;
+      }
+      at = end;
+    }
+    this.#pass(bytes, from, at);
+    if (at < bytes.length) this.#kept = bytes.subarray(at);
+  }
+
+  #pass(bytes: Buffer, from: number, to: number): void {
+    if (from < to) this.#answer(from === 0 && to === bytes.length ? bytes : bytes.subarray(from, to));
+  }
+
+  #answer(bytes: Buffer): void {
+    const [head] = this.#inFlight;
+    if (head === undefined) return;
+    const { execution, parsing } = head;
+    const isFirst = !head.answered && parsing === null && execution.saysParsed;
+    head.answered = true;
+    const all = isFirst ? Buffer.concat([PARSE_COMPLETE, bytes]) : bytes;
+    if (execution.answer(all, () => this.#socket.resume())) return;
+    // Where others wait for what comes behind, one slow client does not hold them up.
+    if (this.#inFlight.length === 1) this.#socket.pause();
+  }
+
+  #control(type: number, message: Buffer): void {
+    const [head] = this.#inFlight;
+    if (type === TYPE.errorResponse) {
+      const { V, C, M } = errorFields(message);
+      if (V !== 'ERROR') this.#why = `${M} (${C})`;
+      else if (head) this.#answer(head.execution.exchange(message));
+    } else if (type === TYPE.parseComplete) {
+      if (head?.parsing == null) return;
+      head.wasParsed = true;
+      this.#known.set(head.parsing.key, head.parsing.name);
+      if (head.execution.saysParsed) this.#answer(message);
+    } else if (type === TYPE.rowDescription) {
+      if (head) this.#answer(head.execution.exchange(message));
+    } else if (!NOT_FOR_CLIENTS.has(type)) this.#answer(message);
+  }
+
+  #done(): void {
+    const head = this.#inFlight.shift();
+    head?.execution.done(head.wasParsed);
+  }
+
+  #lose(why: string): void {
+    this.#why = why;
+    this.#socket.destroy();
+  }
+}
+
+const keyOf = (text: string, types: readonly number[]) => `${text}\0${types.join()}`;
+
+/** The startup, and one question. The server trusts whoever connects (`pg_hba.conf`). */
+function greet(socket: Socket, parameters: ReadonlyMap<string, string>, question: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let received: Buffer = Buffer.alloc(0);
+    let answer: string | null = null;
+    let isReady = false;
+    const fail = (why: string) => {
+      socket.destroy();
+      reject(new Error(why));
+    };
+    const timer = setTimeout(() => fail(`it did not answer within ${CONNECT_MS} ms`), CONNECT_MS);
+    const failed = (error: Error) => fail(error.message);
+    const closed = () => fail('it was closed');
+    const take = (piece: Buffer) => {
+      received = Buffer.concat([received, piece]);
+      let at = 0;
+      while (at + HEAD_BYTES <= received.length) {
+        const end = endOfMessage(received, at);
+        if (end > received.length || end < at + HEAD_BYTES) break;
+        const message = received.subarray(at, end);
+        at = end;
+        if (message[0] === TYPE.errorResponse) return fail(errorFields(message).M ?? 'it refuses');
+        if (message[0] === TYPE.authentication && message.readInt32BE(HEAD_BYTES) !== 0)
+          return fail('it asks for a password');
+        if (message[0] === TYPE.dataRow) answer = firstColumn(message);
+        if (message[0] !== TYPE.readyForQuery) continue;
+        if (isReady) return done();
+        isReady = true;
+        socket.write(simpleQuery(question));
+      }
+      received = received.subarray(at);
+    };
+    const done = () => {
+      clearTimeout(timer);
+      socket.off('data', take).off('error', failed).off('close', closed);
+      resolve(answer ?? '');
+    };
+    socket.once('connect', () => socket.write(startupMessage(parameters)));
+    socket.on('data', take).on('error', failed).on('close', closed);
+  });
+}

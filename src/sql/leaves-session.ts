@@ -1,0 +1,87 @@
+import { type Fields, type Node, parseOne } from './parser.ts';
+
+/**
+ * Statements that change nothing but rows. What they contain may still do: every function is asked for.
+ */
+const STATEMENTS = new Set([
+  'SelectStmt',
+  'InsertStmt',
+  'UpdateStmt',
+  'DeleteStmt',
+  'MergeStmt',
+  'TransactionStmt',
+  'VariableShowStmt',
+  'ExplainStmt',
+  'TruncateStmt',
+]);
+
+/** BEGIN and the like; those for prepared transactions are other ones. */
+const TRANSACTION = new Set([
+  'TRANS_STMT_BEGIN',
+  'TRANS_STMT_START',
+  'TRANS_STMT_COMMIT',
+  'TRANS_STMT_ROLLBACK',
+  'TRANS_STMT_SAVEPOINT',
+  'TRANS_STMT_RELEASE',
+  'TRANS_STMT_ROLLBACK_TO',
+]);
+
+/** Anywhere inside a statement: they make a table of the session's own, or keep something beyond it. */
+const NEVER = new Set(['intoClause', 'IntoClause', 'CreateTableAsStmt', 'ExecuteStmt', 'DeclareCursorStmt']);
+
+/** Functions of PostgreSQL's that change nothing of a session, by what clients and object mappers ask. */
+const FUNCTIONS = new Set([
+  ...['count', 'sum', 'avg', 'min', 'max', 'bool_and', 'bool_or', 'every', 'string_agg', 'array_agg', 'json_agg'],
+  ...['jsonb_agg', 'json_object_agg', 'jsonb_object_agg', 'row_number', 'rank', 'dense_rank', 'lag', 'lead'],
+  ...['first_value', 'last_value', 'ntile', 'percentile_cont', 'percentile_disc', 'mode'],
+  ...['lower', 'upper', 'length', 'char_length', 'character_length', 'octet_length', 'substr', 'substring', 'btrim'],
+  ...['ltrim', 'rtrim', 'left', 'right', 'replace', 'strpos', 'position', 'like_escape', 'md5', 'concat', 'concat_ws'],
+  ...['format', 'lpad', 'rpad', 'repeat', 'reverse', 'split_part', 'initcap', 'translate', 'regexp_replace'],
+  ...['regexp_matches', 'regexp_match', 'string_to_array', 'array_to_string', 'array_length', 'array_position'],
+  ...['array_append', 'array_remove', 'unnest', 'cardinality', 'generate_series', 'generate_subscripts'],
+  ...['abs', 'round', 'floor', 'ceil', 'ceiling', 'trunc', 'sign', 'mod', 'power', 'sqrt', 'random', 'greatest', 'least'],
+  ...['now', 'clock_timestamp', 'statement_timestamp', 'transaction_timestamp', 'date_trunc', 'date_part', 'extract'],
+  ...['age', 'to_char', 'to_date', 'to_timestamp', 'to_number', 'make_date', 'make_interval', 'timezone', 'date_bin'],
+  ...['coalesce', 'nullif', 'gen_random_uuid', 'uuidv4', 'uuidv7', 'encode', 'decode', 'to_json', 'to_jsonb'],
+  ...['json_build_object', 'jsonb_build_object', 'json_build_array', 'jsonb_build_array', 'row_to_json', 'jsonb_set'],
+  ...['jsonb_array_elements', 'jsonb_array_elements_text', 'json_array_elements', 'jsonb_each', 'jsonb_object_keys'],
+  ...['version', 'current_database', 'current_schema', 'current_schemas', 'current_setting', 'pg_backend_pid'],
+  ...['pg_sleep', 'pg_typeof', 'format_type', 'pg_get_expr', 'pg_get_userbyid', 'pg_get_indexdef', 'pg_get_constraintdef'],
+  ...['pg_get_viewdef', 'pg_table_is_visible', 'pg_type_is_visible', 'obj_description', 'col_description', 'quote_ident'],
+  ...['quote_literal', 'to_regclass', 'to_regtype', 'has_table_privilege', 'has_schema_privilege', 'pg_relation_size'],
+  ...['pg_total_relation_size', 'pg_table_size', 'pg_encoding_to_char', 'pg_is_in_recovery', 'txid_current'],
+  ...['nextval', 'currval', 'lastval', 'setval'],
+]);
+
+/**
+ * Whether names, values and settings mean the same in a session after this text as before, and nothing of it is
+ * left there but rows and prepared statements. Only what is known to be so: everything else might not.
+ */
+export function leavesSession(text: string): boolean {
+  if (text.trim() === '') return true;
+  const statement = parseOne(text);
+  if ('because' in statement) return false;
+  const [kind = ''] = Object.keys(statement);
+  if (!STATEMENTS.has(kind)) return false;
+  if (kind === 'TransactionStmt') {
+    const { kind: what = 'TRANS_STMT_BEGIN' } = (statement as Node).TransactionStmt as { kind?: string };
+    return TRANSACTION.has(what);
+  }
+  return isHarmless(statement);
+}
+
+function isHarmless(node: unknown): boolean {
+  if (Array.isArray(node)) return node.every(isHarmless);
+  if (node === null || typeof node !== 'object') return true;
+  return Object.entries(node).every(([name, value]) => {
+    if (NEVER.has(name)) return false;
+    if (name === 'FuncCall' && !isKnown(value as Fields)) return false;
+    return isHarmless(value);
+  });
+}
+
+function isKnown({ funcname }: Fields): boolean {
+  const parts = (funcname as { String?: { sval?: string } }[]).map((part) => part.String?.sval ?? '');
+  const isOurs = parts.length === 1 || (parts.length === 2 && parts[0] === 'pg_catalog');
+  return isOurs && FUNCTIONS.has(parts.at(-1) ?? '');
+}
