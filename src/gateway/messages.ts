@@ -24,6 +24,8 @@ export type ToWorker =
   | { readonly say: 'verdict'; readonly session: number; readonly verdict: Verdict }
   /** To be answered by `expects`. */
   | { readonly say: 'expect-deadlock'; readonly call: number; readonly processId: number; readonly detail: string }
+  /** Whoever has the session of this key (process and secret) cancels what it executes elsewhere. */
+  | { readonly say: 'cancel'; readonly key: Buffer }
   | { readonly say: 'forget-deadlock'; readonly processId: number }
   /** The worker ends when its sessions have, and cuts those that are left after `graceMs`. */
   | { readonly say: 'end'; readonly graceMs: number };
@@ -34,6 +36,8 @@ export type FromWorker =
   /** May this one in? `session` is the worker's own number for it. */
   | { readonly say: 'asks'; readonly session: number; readonly who: Who }
   | { readonly say: 'ended'; readonly session: number }
+  /** To be passed on to the other workers. */
+  | { readonly say: 'cancel'; readonly key: Buffer }
   /** Whether the process has a session in this worker. */
   | { readonly say: 'expects'; readonly call: number; readonly found: boolean };
 

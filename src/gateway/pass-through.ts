@@ -10,11 +10,15 @@ export interface PassThroughOptions {
   readonly admit: (who: Who) => { verdict: Promise<Verdict>; ended: () => void };
   /** Sees what PostgreSQL answers. */
   readonly answers: DeadlockAnswers;
+  /** A request to cancel whose session is none that executes something elsewhere here. */
+  readonly onCancel?: (key: Buffer) => void;
   /** What a session's statements are routed with; null: all of them are passed through. */
   readonly routing?: (parameters: ReadonlyMap<string, string>, home: ServerAddress) => SessionPorts | null;
 }
 
 const LAST_WORDS_MS = 10_000;
+/** Length and code; process and secret follow. */
+const CANCEL_HEAD_BYTES = 8;
 
 /**
  * Joins clients' sessions to the PostgreSQL of this node, as they are, and refuses those that it must not.
@@ -23,6 +27,7 @@ export class PassThrough {
   readonly #options: PassThroughOptions;
   readonly #sessions = new Set<Socket>();
   readonly #cancels = new Set<Socket>();
+  readonly #routed = new Set<Session>();
 
   constructor(options: PassThroughOptions) {
     this.#options = options;
@@ -49,7 +54,8 @@ export class PassThrough {
     if (socket.destroyed) return;
     if ('to' in said) {
       letIn();
-      if (isCancel) joined(socket, startup, said.to, (upstream) => pipe(socket, upstream));
+      if (isCancel && this.#cancelElsewhere(startup.message)) socket.destroy();
+      else if (isCancel) joined(socket, startup, said.to, (upstream) => pipe(socket, upstream));
       else this.#serve(socket, startup, said);
     } else if (isCancel) socket.destroy();
     else refuseSession(socket, said.refusal);
@@ -63,13 +69,30 @@ export class PassThrough {
       upstream.once('close', () => answers.end(watched));
       const session = ports && new Session(socket, upstream, watched, ports);
       if (session === null) socket.pipe(upstream);
-      else socket.on('data', (piece: Buffer) => session.fromClient(piece));
+      else {
+        this.#routed.add(session);
+        socket.once('close', () => this.#routed.delete(session));
+        socket.on('data', (piece: Buffer) => session.fromClient(piece));
+        socket.once('end', () => upstream.end());
+      }
       upstream.on('data', (piece: Buffer) => {
         if (!socket.write(session === null ? watched.take(piece) : session.fromHome(piece))) upstream.pause();
       });
       socket.on('drain', () => upstream.resume());
       upstream.once('end', () => socket.end());
     });
+  }
+
+  /** A request to cancel, for a session of this worker: true where it executes something elsewhere. */
+  cancel(key: Buffer): boolean {
+    return [...this.#routed].some((session) => session.isOf(key) && session.cancel());
+  }
+
+  #cancelElsewhere(request: Buffer): boolean {
+    const key = request.subarray(CANCEL_HEAD_BYTES);
+    if (this.cancel(key)) return true;
+    this.#options.onCancel?.(key);
+    return false;
   }
 
   /** Returns when the last session has ended. Whoever calls sees to it that none comes after that. */

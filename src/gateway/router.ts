@@ -1,6 +1,6 @@
 import { type KeyHash, keyHash } from '../routing/hash.ts';
 import type { Topology, TopologyTable } from '../routing/topology.ts';
-import { pointStatement, type PointStatement } from '../sql/point.ts';
+import { type PointStatement, pointStatement } from '../sql/point.ts';
 import { FIRST_USER_OID, type HomeFacts, tableKey } from './servers/home-facts.ts';
 import type { Slice } from './wire/extended.ts';
 

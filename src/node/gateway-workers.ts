@@ -109,6 +109,9 @@ export class GatewayWorkers {
         if (this.#topology) worker.say({ say: 'topology', change: wholeTopology(this.#topology) });
         this.#handOver();
       },
+      cancel: (key) => {
+        for (const other of this.#ready) if (other !== worker) other.say({ say: 'cancel', key });
+      },
       ended: (facts) => {
         this.#workers.delete(worker);
         if (this.#ready.includes(worker)) this.#ready.splice(this.#ready.indexOf(worker), 1);
@@ -123,6 +126,7 @@ export class GatewayWorkers {
 
 interface WorkerEvents {
   ready(): void;
+  cancel(key: Buffer): void;
   ended(facts: object): void;
 }
 
@@ -135,14 +139,18 @@ class Worker {
   readonly #gone: Promise<void>;
   #lastCall = 0;
 
-  constructor(admission: ClientSessions, { ready, ended }: WorkerEvents) {
+  constructor(admission: ClientSessions, { ready, cancel, ended }: WorkerEvents) {
     this.#admission = admission;
     this.#process = fork(SCRIPT, {
       env: ownEnvironment(),
       serialization: 'advanced',
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
-    this.#process.on('message', (message: FromWorker) => (message.say === 'ready' ? ready() : this.#hear(message)));
+    this.#process.on('message', (message: FromWorker) => {
+      if (message.say === 'ready') ready();
+      else if (message.say === 'cancel') cancel(Buffer.from(message.key));
+      else this.#hear(message);
+    });
     this.#gone = new Promise((resolve) => {
       const gone = (facts: object) => {
         for (const session of [...this.#inside.keys()]) this.#left(session);
@@ -180,7 +188,7 @@ class Worker {
     clearTimeout(timer);
   }
 
-  #hear(message: Exclude<FromWorker, { say: 'ready' }>): void {
+  #hear(message: Exclude<FromWorker, { say: 'ready' | 'cancel' }>): void {
     if (message.say === 'expects') this.#calls.get(message.call)?.(message.found);
     else if (message.say === 'ended') this.#left(message.session);
     else {

@@ -55,13 +55,13 @@ export class Pool {
     return ageMs > FRESH_MS ? null : (known?.facts ?? null);
   }
 
-  /** False: not now. `isShared`: it takes no longer than a row, and nobody is harmed who waits behind it. */
-  execute(node: number, isShared: boolean, execution: Execution): boolean {
+  /** Null: not now. `isShared`: it takes no longer than a row, and nobody is harmed who waits behind it. */
+  execute(node: number, isShared: boolean, execution: Execution): { cancel(): void } | null {
     const found = isShared ? this.#shared(node, execution) : this.#own(node, execution);
-    if (found === null) return false;
+    if (found === null) return null;
     found.usedMs = performance.now();
     found.connection.execute(execution);
-    return true;
+    return found.connection;
   }
 
   close(): void {

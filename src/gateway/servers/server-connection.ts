@@ -2,6 +2,7 @@ import { connect, type Socket } from 'node:net';
 import type { ServerAddress } from '../messages.ts';
 import { type BindMessage, bindTo, parseMessage } from '../wire/extended.ts';
 import {
+  cancelRequest,
   DESCRIBE_PORTAL,
   EXECUTE_ALL,
   endOfMessage,
@@ -75,9 +76,12 @@ export class ServerConnection {
   #longBytes = 0;
   #isOpen = true;
   #why = 'it was closed';
+  #isRetired = false;
+  readonly #sendCancel: () => void;
 
-  private constructor(socket: Socket) {
+  private constructor(socket: Socket, sendCancel: () => void) {
     this.#socket = socket;
+    this.#sendCancel = sendCancel;
     socket.on('data', (piece: Buffer) => this.#take(piece));
     socket.on('error', (error) => {
       this.#why = error.message;
@@ -94,8 +98,8 @@ export class ServerConnection {
     question: string,
   ): Promise<{ connection: ServerConnection; answer: string }> {
     const socket = connect({ ...address, noDelay: true });
-    const answer = await greet(socket, parameters, question);
-    return { connection: new ServerConnection(socket), answer };
+    const { answer, key } = await greet(socket, parameters, question);
+    return { connection: new ServerConnection(socket, () => cancel(address, key)), answer };
   }
 
   get isOpen(): boolean {
@@ -112,6 +116,7 @@ export class ServerConnection {
   }
 
   knows(text: string, types: readonly number[]): boolean {
+    if (this.#isRetired) return false;
     return this.#known.size < STATEMENTS_MAX || this.#known.has(keyOf(text, types));
   }
 
@@ -135,6 +140,12 @@ export class ServerConnection {
     // What others have to execute in this turn goes along.
     setImmediate(() => this.#flush());
   }
+
+  /** Cancels what is under way. A request to cancel may come late: so nothing else is executed here after that. */
+  readonly cancel = (): void => {
+    this.#isRetired = true;
+    this.#sendCancel();
+  };
 
   close(): void {
     this.#socket.destroy();
@@ -230,10 +241,15 @@ export class ServerConnection {
 const keyOf = (text: string, types: readonly number[]) => `${text}\0${types.join()}`;
 
 /** The startup, and one question. The server trusts whoever connects (`pg_hba.conf`). */
-function greet(socket: Socket, parameters: ReadonlyMap<string, string>, question: string): Promise<string> {
+function greet(
+  socket: Socket,
+  parameters: ReadonlyMap<string, string>,
+  question: string,
+): Promise<{ answer: string; key: Buffer }> {
   return new Promise((resolve, reject) => {
     let received: Buffer = Buffer.alloc(0);
     let answer: string | null = null;
+    let key: Buffer = Buffer.alloc(0);
     let isReady = false;
     const fail = (why: string) => {
       socket.destroy();
@@ -253,6 +269,7 @@ function greet(socket: Socket, parameters: ReadonlyMap<string, string>, question
         if (message[0] === TYPE.errorResponse) return fail(errorFields(message).M ?? 'it refuses');
         if (message[0] === TYPE.authentication && message.readInt32BE(HEAD_BYTES) !== 0)
           return fail('it asks for a password');
+        if (message[0] === TYPE.backendKeyData) key = Buffer.from(message.subarray(HEAD_BYTES));
         if (message[0] === TYPE.dataRow) answer = firstColumn(message);
         if (message[0] !== TYPE.readyForQuery) continue;
         if (isReady) return done();
@@ -264,9 +281,14 @@ function greet(socket: Socket, parameters: ReadonlyMap<string, string>, question
     const done = () => {
       clearTimeout(timer);
       socket.off('data', take).off('error', failed).off('close', closed);
-      resolve(answer ?? '');
+      resolve({ answer: answer ?? '', key });
     };
     socket.once('connect', () => socket.write(startupMessage(parameters)));
     socket.on('data', take).on('error', failed).on('close', closed);
   });
+}
+
+function cancel(address: ServerAddress, key: Buffer): void {
+  const socket = connect(address, () => socket.end(cancelRequest(key)));
+  socket.on('error', () => socket.destroy()).resume();
 }

@@ -1,6 +1,6 @@
 import { CLIENT, type ClientListener } from '../wire/client-frames.ts';
-import { HEAD_BYTES } from '../wire/messages.ts';
 import { type BindMessage, readBind, readExecute, readParse, readTarget } from '../wire/extended.ts';
+import { HEAD_BYTES } from '../wire/messages.ts';
 
 /** A statement that a client has prepared, by its name; the unnamed one too. */
 export interface Prepared {

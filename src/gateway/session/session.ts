@@ -7,7 +7,15 @@ import type { Pool } from '../servers/pool.ts';
 import type { Execution } from '../servers/server-connection.ts';
 import { ClientFrames } from '../wire/client-frames.ts';
 import { parameterOf, type Slice } from '../wire/extended.ts';
-import { errorFields, errorResponse, parameterStatus, READY_IDLE, TYPE, withTable } from '../wire/messages.ts';
+import {
+  errorFields,
+  errorResponse,
+  HEAD_BYTES,
+  parameterStatus,
+  READY_IDLE,
+  TYPE,
+  withTable,
+} from '../wire/messages.ts';
 import { type Onlooker, ServerFrames } from '../wire/server-frames.ts';
 import { Flow, type FlowPorts, type Prepared, type Unit } from './flow.ts';
 
@@ -43,6 +51,8 @@ export class Session implements FlowPorts, Onlooker {
   #isAsBegun = true;
   #hasBegun = false;
   #settings: string | null = null;
+  #key: Buffer | null = null;
+  #cancel: (() => void) | null = null;
 
   constructor(client: Socket, home: Socket, answers: SessionAnswers, ports: SessionPorts) {
     this.#client = client;
@@ -70,6 +80,7 @@ export class Session implements FlowPorts, Onlooker {
 
   exchange(message: Buffer): Buffer | null {
     const type = message[0];
+    if (type === TYPE.backendKeyData) this.#key = Buffer.from(message.subarray(HEAD_BYTES));
     if (type === TYPE.parseComplete && this.#flow.parsed()) return NOTHING;
     if (type === TYPE.readyForQuery) {
       this.#hasBegun = true;
@@ -78,6 +89,17 @@ export class Session implements FlowPorts, Onlooker {
     if (type === TYPE.parameterStatus && this.#hasBegun && !HARMLESS.has(parameterStatus(message).name))
       this.#isAsBegun = false;
     return this.#answers.wants(type as number) ? this.#answers.exchange(message) : null;
+  }
+
+  /** `key`: the process and the secret that its client knows it by. */
+  isOf(key: Buffer): boolean {
+    return this.#key?.equals(key) === true;
+  }
+
+  /** False: nothing of it is executed elsewhere that could be cancelled. */
+  cancel(): boolean {
+    this.#cancel?.();
+    return this.#cancel !== null;
   }
 
   toHome(bytes: Buffer): void {
@@ -124,7 +146,10 @@ export class Session implements FlowPorts, Onlooker {
         this.#over(unit, 'done');
       },
     };
-    return this.#ports.pool.execute(place.node, route.isShared, execution);
+    const taken = this.#ports.pool.execute(place.node, route.isShared, execution);
+    // What takes no longer than a row is not cancelled: others are behind it.
+    this.#cancel = taken === null || route.isShared ? null : taken.cancel;
+    return taken !== null;
   }
 
   #route(text: string, types: readonly number[]): Route | null {
@@ -143,6 +168,7 @@ export class Session implements FlowPorts, Onlooker {
   }
 
   #over(unit: Unit, outcome: 'done' | 'atHome' | 'unparsed'): void {
+    this.#cancel = null;
     if (this.#client.destroyed) return;
     this.#flow.elsewhere(unit, outcome);
     this.#flush();

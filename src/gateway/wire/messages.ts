@@ -93,3 +93,11 @@ export function withTable(rowDescription: Buffer, table: number): Buffer {
   }
   return made;
 }
+
+/** `key`: process and secret, as BackendKeyData gives them. */
+export function cancelRequest(key: Buffer): Buffer {
+  const head = Buffer.alloc(8);
+  head.writeInt32BE(8 + key.length, 0);
+  head.writeInt32BE(80_877_102, 4);
+  return Buffer.concat([head, key]);
+}
