@@ -10,8 +10,8 @@ import type { Refusal } from './refuse.ts';
 export type Verdict =
   | {
       readonly to: ServerAddress;
-      /** Its statements may be executed where their rows are. */
-      readonly isRouted: boolean;
+      /** The role as which its statements may be executed where their rows are; null: they may not. */
+      readonly peer: string | null;
     }
   | { readonly refusal: Refusal };
 

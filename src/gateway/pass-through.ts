@@ -13,7 +13,11 @@ export interface PassThroughOptions {
   /** A request to cancel whose session is none that executes something elsewhere here. */
   readonly onCancel?: (key: Buffer) => void;
   /** What a session's statements are routed with; null: all of them are passed through. */
-  readonly routing?: (parameters: ReadonlyMap<string, string>, home: ServerAddress) => SessionPorts | null;
+  readonly routing?: (
+    parameters: ReadonlyMap<string, string>,
+    home: ServerAddress,
+    peer: string,
+  ) => SessionPorts | null;
 }
 
 const LAST_WORDS_MS = 10_000;
@@ -61,9 +65,9 @@ export class PassThrough {
     else refuseSession(socket, said.refusal);
   }
 
-  #serve(socket: Socket, startup: Startup, { to, isRouted }: Extract<Verdict, { to: unknown }>): void {
+  #serve(socket: Socket, startup: Startup, { to, peer }: Extract<Verdict, { to: unknown }>): void {
     const { answers, routing } = this.#options;
-    const ports = (isRouted && routing?.(startup.parameters, to)) || null;
+    const ports = (peer !== null && routing?.(startup.parameters, to, peer)) || null;
     joined(socket, startup, to, (upstream) => {
       const watched = answers.begin();
       upstream.once('close', () => answers.end(watched));

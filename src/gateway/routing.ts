@@ -25,7 +25,7 @@ export class Routing {
   }
 
   /** Null: these sessions are passed through. */
-  for(parameters: ReadonlyMap<string, string>, home: ServerAddress): SessionPorts | null {
+  for(parameters: ReadonlyMap<string, string>, home: ServerAddress, peer: string): SessionPorts | null {
     this.#home = home;
     const said = new Map<string, string>();
     for (const [name, value] of parameters) {
@@ -35,15 +35,16 @@ export class Routing {
       else if (!NOT_PASSED_ON.has(small)) return null;
     }
     const key = JSON.stringify([...said].sort());
-    const known = this.#bySettings.get(key) ?? this.#make(said);
+    const known = this.#bySettings.get(key) ?? this.#make(said, peer);
     this.#bySettings.set(key, known);
     return known;
   }
 
-  #make(parameters: ReadonlyMap<string, string>): SessionPorts {
+  #make(parameters: ReadonlyMap<string, string>, peer: string): SessionPorts {
     const router = new Router();
     const pool = new Pool({
       parameters,
+      peer,
       home: () => this.#home,
       addressOf: (node) => {
         const at = this.#topology?.nodes.get(node);

@@ -20,7 +20,7 @@ const tell = (message: FromWorker) => process.connected && process.send?.(messag
 
 const sessions = new PassThrough({
   answers,
-  routing: (parameters, home) => routing.for(parameters, home),
+  routing: (parameters, home, peer) => routing.for(parameters, home, peer),
   onCancel: (key) => tell({ say: 'cancel', key }),
   admit: (who) => {
     lastSession += 1;

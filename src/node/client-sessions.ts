@@ -1,6 +1,6 @@
 import type { ServerAddress, SessionKind, Verdict, Who } from '../gateway/messages.ts';
 import { AWAY, notForClients, tooManyClients } from '../gateway/refuse.ts';
-import { OWN_ROLES, TIDE_DATABASE, TIDE_USER } from '../postgres/config.ts';
+import { OWN_ROLES, TIDE_DATABASE, TIDE_PEER, TIDE_USER } from '../postgres/config.ts';
 
 export interface ClientSessionsOptions {
   /**
@@ -36,8 +36,9 @@ export class ClientSessions {
     if (this.#open[kind] >= (kind === 'cancel' ? CANCELS_MAX : sessionsMax))
       return { refusal: tooManyClients(sessionsMax) };
     this.#open[kind] += 1;
-    // Other roles have their rights at their tables, and none at what stands behind them.
-    return { to, isRouted: role === TIDE_USER && database === TIDE_DATABASE };
+    // It has every right to every table: none has to be looked at.
+    const isRouted = role === TIDE_USER && database === TIDE_DATABASE;
+    return { to, peer: isRouted ? TIDE_PEER : null };
   }
 
   left(kind: SessionKind): void {

@@ -13,7 +13,7 @@ export interface HomeTable {
   readonly oid: number;
   /** Its name means this table, without the schema. */
   readonly isVisible: boolean;
-  /** All of its columns have types that are the same everywhere. */
+  /** All of its columns have types and defaults that are the same everywhere, whoever asks. */
   readonly isPlain: boolean;
 }
 
@@ -26,12 +26,16 @@ export const FIRST_USER_OID = 16_384;
 export const SETTINGS_QUESTION = `
   select coalesce(string_agg(name || '=' || setting, chr(10) order by name), '') from pg_settings
    where context in ('user', 'superuser') and source not in ('default', 'client', 'override', 'session')
-     and name not in ('plan_cache_mode', 'application_name')`;
+     and name not in ('plan_cache_mode', 'application_name', 'search_path') and name not like 'tcp%'`;
+
+/** A constant, or a function that gives the same to everybody or something new each time. */
+const PLAIN_DEFAULT = String.raw`'^((''([^'']|'''')*''|-?[0-9.]+|\(''?-?[0-9.]+''?\)|true|false|NULL)(::[a-z "]+)?|(now|gen_random_uuid|uuidv7|clock_timestamp)\(\)|CURRENT_TIMESTAMP)$'`;
 
 export const HOME_QUESTION = `
   select json_build_object('settings', (${SETTINGS_QUESTION}), 'tables', (
     select coalesce(json_agg(json_build_array(n.nspname, c.relname, c.oid::int8, pg_table_is_visible(c.oid), (
-        select bool_and(a.atttypid < ${FIRST_USER_OID}) from pg_attribute a
+        select bool_and(a.atttypid < ${FIRST_USER_OID} and coalesce(a.attgenerated <> '' or pg_get_expr(d.adbin, d.adrelid) ~ ${PLAIN_DEFAULT}, true))
+          from pg_attribute a left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
          where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped)
       )), '[]'::json)
       from pg_class c join pg_namespace n on n.oid = c.relnamespace

@@ -5,6 +5,8 @@ import { type Execution, ServerConnection } from './server-connection.ts';
 export interface PoolOptions {
   /** What sessions of this pool have said in their startup messages, `application_name` aside. */
   readonly parameters: ReadonlyMap<string, string>;
+  /** The role as which statements are executed elsewhere: whoever asks has every right to every table. */
+  readonly peer: string;
   readonly home: () => ServerAddress | null;
   readonly addressOf: (node: number) => ServerAddress | null;
 }
@@ -107,7 +109,7 @@ export class Pool {
     if (facts === null || address === null || this.#opening.has(key)) return;
     if (performance.now() < (this.#notBeforeMs.get(key) ?? 0)) return;
     this.#opening.set(key, 1);
-    ServerConnection.open(address, this.#parameters(), SETTINGS_QUESTION)
+    ServerConnection.open(address, this.#elsewhere(), SETTINGS_QUESTION)
       .then(({ connection, answer }) => {
         if (answer !== facts.settings) {
           connection.close();
@@ -122,11 +124,11 @@ export class Pool {
       .finally(() => this.#opening.delete(key));
   }
 
-  #parameters(): ReadonlyMap<string, string> {
+  #elsewhere(): ReadonlyMap<string, string> {
     // On a hinge with its one child the defect of PostgreSQL 18.4 cannot strike for which servers plan anew each
     // time (`postgres/config.ts`), and generic plans are two to three times as fast.
     const own = { application_name: APPLICATION, options: '-c plan_cache_mode=auto' };
-    return new Map([...this.#options.parameters, ...Object.entries(own)]);
+    return new Map([...this.#options.parameters, ...Object.entries({ ...own, user: this.#options.peer })]);
   }
 
   async #ask(): Promise<void> {
@@ -134,7 +136,7 @@ export class Pool {
     if (this.#asking || address === null) return;
     this.#asking = true;
     try {
-      const { connection, answer } = await ServerConnection.open(address, this.#parameters(), HOME_QUESTION);
+      const { connection, answer } = await ServerConnection.open(address, this.#options.parameters, HOME_QUESTION);
       connection.close();
       this.#facts = { facts: readHomeFacts(answer), atMs: performance.now() };
     } catch {
