@@ -1,13 +1,13 @@
 import { CLIENT, type ClientListener } from '../wire/client-frames.ts';
 import { type BindMessage, readBind, readExecute, readParse, readTarget } from '../wire/extended.ts';
-import { HEAD_BYTES } from '../wire/messages.ts';
+import { HEAD_BYTES, SYNC } from '../wire/messages.ts';
 
 /** A statement that a client has prepared, by its name; the unnamed one too. */
 export interface Prepared {
   readonly text: string;
   readonly types: readonly number[];
-  /** The client's own message, where the session's own server may have to hear of it later. */
-  readonly parse: Buffer | null;
+  /** The client's own message, until home has been sent it for good. */
+  parse: Buffer | null;
   /** Whether that server has it. */
   isAtHome: boolean;
 }
@@ -41,8 +41,17 @@ export interface FlowPorts {
 /** More statements than that of one session have no names that are remembered. */
 const PREPARED_MAX = 2_000;
 
-/** What home has yet to answer, in order: a ParseComplete for a statement, or the end (ReadyForQuery). */
-type Due = 'end' | { readonly name: string; readonly prepared: Prepared; readonly isOwn: boolean };
+/**
+ * What home has yet to answer, in order: a ParseComplete, or the end of what was sent together (ReadyForQuery).
+ * `isOwn`: the client has not asked.
+ */
+interface Due {
+  readonly parsed: { readonly name: string; readonly prepared: Prepared } | null;
+  readonly isOwn: boolean;
+}
+
+const END: Due = { parsed: null, isOwn: false };
+const OWN_END: Due = { parsed: null, isOwn: true };
 
 /** Parse, Bind, Describe, Execute: of one unit, in this order. */
 interface Held {
@@ -66,7 +75,7 @@ export class Flow implements ClientListener {
   readonly #ports: FlowPorts;
   readonly #prepared = new Map<string, Prepared>();
   #held: Held | null = null;
-  #due: Due[] = ['end'];
+  readonly #due: Due[] = [END];
   /** Something was sent home since the last Sync. */
   #isUnsynced = false;
   #isInTransaction = false;
@@ -92,7 +101,7 @@ export class Flow implements ClientListener {
   piece(type: number | null, bytes: Buffer): void {
     if (this.#isElsewhere) return this.#wait(type, bytes, false);
     if (type !== null) this.#release();
-    if (type === CLIENT.query) this.#due.push('end');
+    if (type === CLIENT.query) this.#due.push(END);
     else if (type !== null) this.#isUnsynced = true;
     // What it is called is not read: whoever comes back to it finds it at home.
     if (type === CLIENT.parse) this.#prepared.clear();
@@ -105,19 +114,28 @@ export class Flow implements ClientListener {
     this.#ports.toHome(bytes);
   }
 
-  /** ReadyForQuery has come from home, with its status ('I', 'T' or 'E'). */
-  ready(status: number): void {
+  /** ReadyForQuery has come from home, with its status ('I', 'T' or 'E'). True: it is none of the client's. */
+  ready(status: number): boolean {
     this.#isInTransaction = status !== 0x49;
-    const end = this.#due.indexOf('end');
-    for (const due of this.#due.splice(0, end + 1)) if (due !== 'end') this.#notParsed(due);
+    const end = this.#due.findIndex((due) => due.parsed === null);
+    const answered = this.#due.splice(0, end + 1);
+    // An error came in their place.
+    for (const { parsed, isOwn } of answered) if (parsed && !isOwn) this.#forget(parsed.name, parsed.prepared);
+    return answered.at(-1) === OWN_END;
   }
 
-  /** ParseComplete has come from home: true where the client did not ask for it. */
+  /** ParseComplete has come from home. True: it is none of the client's. */
   parsed(): boolean {
     const [due] = this.#due;
-    if (due === undefined || due === 'end') return false;
+    if (due === undefined || due.parsed === null) return false;
     this.#due.shift();
+    due.parsed.prepared.isAtHome = true;
     return due.isOwn;
+  }
+
+  /** An error has come from home. True: it is none of the client's. */
+  failed(): boolean {
+    return this.#due.find((due) => due.parsed === null) === OWN_END;
   }
 
   /**
@@ -127,19 +145,16 @@ export class Flow implements ClientListener {
   elsewhere(unit: Unit, outcome: 'done' | 'atHome' | 'unparsed'): void {
     this.#isElsewhere = false;
     if (outcome === 'atHome') this.#sendHome(unit);
-    else if (outcome === 'unparsed' && unit.parsedAs !== null) this.#forget(unit.parsedAs, unit.prepared);
+    else if (unit.parsedAs !== null) {
+      if (outcome === 'unparsed') this.#forget(unit.parsedAs, unit.prepared);
+      else if (unit.parsedAs !== '') this.#introduce(unit.parsedAs, unit.prepared);
+    }
     const waiting = this.#later.splice(0);
     this.#laterBytes = 0;
     for (const { type, bytes, isWhole } of waiting) {
       if (isWhole) this.message(type as number, bytes);
       else this.piece(type, bytes);
     }
-  }
-
-  /** An error came instead. */
-  #notParsed({ name, prepared, isOwn }: Exclude<Due, 'end'>): void {
-    if (isOwn) prepared.isAtHome = false;
-    else this.#forget(name, prepared);
   }
 
   #forget(name: string, prepared: Prepared): void {
@@ -152,7 +167,7 @@ export class Flow implements ClientListener {
   }
 
   get #isIdle(): boolean {
-    return this.#due.length === 0 && !this.#isUnsynced && !this.#isInTransaction;
+    return this.#due.every((due) => due.isOwn) && !this.#isUnsynced && !this.#isInTransaction;
   }
 
   /** Keeps a message that may be part of a unit. False: it is none. */
@@ -251,20 +266,29 @@ export class Flow implements ClientListener {
   }
 
   #sendHome({ prepared, messages, parsedAs }: Pick<Unit, 'prepared' | 'messages' | 'parsedAs'>): void {
-    if (parsedAs === null) this.#bringHome('', prepared);
+    if (parsedAs === null) this.#repeat(prepared);
     else {
       this.#ports.saw(prepared.text);
-      prepared.isAtHome = true;
-      this.#due.push({ name: parsedAs, prepared, isOwn: false });
+      prepared.parse = null;
+      this.#due.push({ parsed: { name: parsedAs, prepared }, isOwn: false });
     }
     for (const bytes of messages) this.#pass(bytes[0] as number, bytes);
   }
 
-  /** Home may have to hear of a statement that was prepared elsewhere. */
-  #bringHome(name: string, prepared: Prepared): void {
-    if (prepared.isAtHome || prepared.parse === null) return;
-    prepared.isAtHome = true;
-    this.#due.push({ name, prepared, isOwn: true });
+  /** A statement with a name lasts: home is told of it at once, by itself, so that it can be used there. */
+  #introduce(name: string, prepared: Prepared): void {
+    if (prepared.parse === null) return;
+    this.#due.push({ parsed: { name, prepared }, isOwn: true }, OWN_END);
+    this.#ports.saw(prepared.text);
+    this.#ports.toHome(prepared.parse);
+    this.#ports.toHome(SYNC);
+    prepared.parse = null;
+  }
+
+  /** The unnamed one lasts until the next: home is told when it is asked for it, as often as it is. */
+  #repeat(prepared: Prepared): void {
+    if (prepared.isAtHome || prepared.parse === null || this.#prepared.get('') !== prepared) return;
+    this.#due.push({ parsed: { name: '', prepared }, isOwn: true });
     this.#ports.saw(prepared.text);
     this.#ports.toHome(prepared.parse);
     this.#isUnsynced = true;
@@ -272,7 +296,7 @@ export class Flow implements ClientListener {
 
   #pass(type: number, bytes: Buffer): void {
     const ends = type === CLIENT.sync || type === CLIENT.query || type === CLIENT.functionCall;
-    if (ends) this.#due.push('end');
+    if (ends) this.#due.push(END);
     if (type !== CLIENT.terminate) this.#isUnsynced = !ends;
     this.#ports.toHome(bytes);
   }
@@ -287,14 +311,14 @@ export class Flow implements ClientListener {
           const prepared = { text, types, parse: null, isAtHome: true };
           this.#ports.saw(text);
           this.#remember(name, prepared);
-          this.#due.push({ name, prepared, isOwn: false });
+          this.#due.push({ parsed: { name, prepared }, isOwn: false });
         }
         break;
       }
       case CLIENT.bind: {
         const bound = readBind(bytes);
         const prepared = bound && this.#prepared.get(bound.statement);
-        if (prepared) this.#bringHome(bound.statement, prepared);
+        if (prepared) this.#repeat(prepared);
         break;
       }
       case CLIENT.describe:
@@ -302,7 +326,7 @@ export class Flow implements ClientListener {
         const target = readTarget(bytes);
         const prepared = target?.kind === 0x53 ? this.#prepared.get(target.name) : undefined;
         if (target && prepared && type === CLIENT.close) this.#prepared.delete(target.name);
-        else if (target && prepared) this.#bringHome(target.name, prepared);
+        else if (prepared) this.#repeat(prepared);
         break;
       }
       // The unnamed statement lasts until then.

@@ -74,17 +74,17 @@ export class Session implements FlowPorts, Onlooker {
   }
 
   wants(type: number): boolean {
-    const isOurs = type === TYPE.parseComplete || type === TYPE.readyForQuery || type === TYPE.parameterStatus;
-    return isOurs || this.#answers.wants(type);
+    return OURS.has(type) || this.#answers.wants(type);
   }
 
   exchange(message: Buffer): Buffer | null {
     const type = message[0];
     if (type === TYPE.backendKeyData) this.#key = Buffer.from(message.subarray(HEAD_BYTES));
     if (type === TYPE.parseComplete && this.#flow.parsed()) return NOTHING;
+    if (type === TYPE.errorResponse && this.#flow.failed()) return NOTHING;
     if (type === TYPE.readyForQuery) {
       this.#hasBegun = true;
-      this.#flow.ready(message[5] as number);
+      if (this.#flow.ready(message[5] as number)) return NOTHING;
     }
     if (type === TYPE.parameterStatus && this.#hasBegun && !HARMLESS.has(parameterStatus(message).name))
       this.#isAsBegun = false;
@@ -187,6 +187,13 @@ export class Session implements FlowPorts, Onlooker {
 }
 
 const NOTHING = Buffer.alloc(0);
+const OURS: ReadonlySet<number> = new Set([
+  TYPE.parseComplete,
+  TYPE.errorResponse,
+  TYPE.readyForQuery,
+  TYPE.parameterStatus,
+  TYPE.backendKeyData,
+]);
 
 function keyIn({ point }: Route, { bind, bound }: Unit): ({ bytes: Buffer } & Slice) | null {
   if ('literal' in point.key) {
