@@ -27,7 +27,18 @@ export interface Mux {
  * must not keep what its session holds.
  */
 const KEEPALIVE_MS = 5_000;
-const SOCKET = { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEPALIVE_MS };
+/**
+ * What is put back into a socket then fills it, and nothing more is read: else this process would go on reading
+ * from a connection that it has given to another.
+ */
+const READ_BYTES_MAX = 1;
+const SOCKET = {
+  allowHalfOpen: true,
+  noDelay: true,
+  keepAlive: true,
+  keepAliveInitialDelay: KEEPALIVE_MS,
+  highWaterMark: READ_BYTES_MAX,
+};
 
 /** One listening port for two protocols. Whoever speaks neither is closed. */
 export function createMux({ onHttp, onPostgres, helloMs = HELLO_MS }: MuxOptions): Mux {
@@ -38,6 +49,7 @@ export function createMux({ onHttp, onPostgres, helloMs = HELLO_MS }: MuxOptions
     const letIn = hellos.add(socket);
     socket.once('data', (chunk: Buffer) => {
       socket.pause();
+      socket.unshift(chunk);
       socket.off('end', end);
       const protocol = protocolOf(chunk);
       if (protocol === null) end();
@@ -45,7 +57,6 @@ export function createMux({ onHttp, onPostgres, helloMs = HELLO_MS }: MuxOptions
       else {
         letIn();
         socket.off('error', end);
-        socket.unshift(chunk);
         onHttp(socket);
         // Only now may the chunk we put back flow: the HTTP parser reads what follows straight from the
         // handle.

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, test } from 'vitest';
 import { createTable, LocalCluster } from '../support/cluster.ts';
 import { ServerConnection } from '../../src/gateway/servers/server-connection.ts';
 import { HOME_QUESTION, SETTINGS_QUESTION } from '../../src/gateway/servers/home-facts.ts';
