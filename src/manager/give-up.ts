@@ -74,7 +74,7 @@ function among(found: readonly Partition[], only: PartitionRef | null | undefine
 }
 
 /** What makes replicas on `node` stale. `was`: only those that are that still. */
-export function staleOn(
+function staleOn(
   node: NodeId,
   partitions: readonly PartitionRef[],
   why: string,

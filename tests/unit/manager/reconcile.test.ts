@@ -73,6 +73,32 @@ test('while who followed through it is about to lead, the broken stream is left 
   expect(isDue()).toBe(true);
 });
 
+/** Node 1 leads, and its stream to node 3 is whole, but does not carry the partition. */
+async function unfed(isPromoted: boolean) {
+  const world = await World.settled([1, 2, 3], [tableRecord(1, 'acct', 3, [[1, 2, 3]])]);
+  await world.clock.during(world.plane().streams.stop(1, 3, REF));
+  let waitedFor: boolean | null = null;
+  const reconciler = reconcilerOf(world, {
+    promotions: { end: async () => !isPromoted } as unknown as Promotions,
+    commit: (changes) => {
+      waitedFor = world.cluster.at(1).quorum.nodes.includes(3);
+      return world.catalog.commit(changes);
+    },
+  });
+  reconciler.nodeReturned(3);
+  await world.clock.during(reconciler.round());
+  const state = replicaOn(must(partitionOf(world.view, 1, 0), 'partition'), 3)?.state;
+  return { state, waitedFor, isDue: reconciler.isDue(3) };
+}
+
+test('a follower that its leader does not feed is waited for no more, and then stale', async () => {
+  expect(await unfed(false)).toEqual({ state: 'stale', waitedFor: false, isDue: false });
+});
+
+test('a follower that its leader does not feed, and that is about to lead, is not made stale under its operation', async () => {
+  expect(await unfed(true)).toEqual({ state: 'ready', waitedFor: null, isDue: true });
+});
+
 test('hinges that lead to a node which is out are turned though an operation has the partition, but for that of its next leader', async () => {
   const world = await World.settled([1, 2, 3, 4], [tableRecord(1, 'acct', 2, [[1, 2]])]);
   await world.catalog.commit([{ kind: 'node-changed', id: 4, change: { outage: { sinceMs: 0, by: 'manager' } } }]);
