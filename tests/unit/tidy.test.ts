@@ -245,7 +245,9 @@ test(`classes have at most ${PUBLIC_MEMBERS_MAX} public members`, () => {
   expect(all.filter(({ names }) => names.length > PUBLIC_MEMBERS_MAX)).toEqual([]);
 });
 
-/** The formatter writes members at the indent of two, so lines are enough. A getter and its setter are one. */
+/**
+ * The formatter writes members at the indent of two, so lines are enough. A getter and its setter are one.
+ */
 function publicMembers(file: string): { of: string; names: string[] }[] {
   const classes = /^(?:export )?(?:default )?(?:abstract )?class (\w+)[^\n]*\{\n([\s\S]*?)^\}/gm;
   const member =

@@ -107,8 +107,8 @@ function watch(world: SimWorld, clients: Clients): void {
 }
 
 /**
- * Every operation that does not get on says why. What nobody manages says nothing: with a new manager its time
- * begins anew.
+ * Every operation that does not get on says why. What nobody manages says nothing: with a new manager its
+ * time begins anew.
  */
 async function looking(world: SimWorld): Promise<void> {
   const silentSinceMs = new Map<string, number>();
