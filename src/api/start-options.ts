@@ -29,6 +29,8 @@ export interface StartOptions {
   postgresBin?: string;
   /** PostgreSQL sessions that the listen port lets in at once; 200 where absent. */
   maxClients?: number;
+  /** Processes that serve SQL sessions; one per core where absent. */
+  workers?: number;
   singleReplica: boolean;
   /** First value of the setting `min_nodes`; only for the node that starts a cluster. */
   minNodes?: number;

@@ -109,6 +109,8 @@ export class LocalCluster {
       `--postgres-port=${postgresPort}`,
       ...(peers.length > 0 ? [`--join=${peers.join(',')}`] : []),
       ...(options.locality === undefined ? [] : [`--locality=${options.locality}`]),
+      // The nodes share one machine; and earlier versions have no such flag.
+      ...(program === MAIN ? ['--workers=1'] : []),
       ...(options.flags ?? []),
     ];
     const command = [...within, process.execPath, program, ...args];

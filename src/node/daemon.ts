@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import type { BeatAnswer, NodeFacts, WhoAmI } from '../api/membership.ts';
 import type { StartOptions } from '../api/start-options.ts';
 import { slotWalKeepBytes } from '../catalog/retention.ts';
@@ -17,12 +18,12 @@ import { awaitMembership } from './await-membership.ts';
 import { reportFailed, reportReady, reportWait, startInBackground } from './background.ts';
 import { type BannerStatus, renderBanner } from './banner.ts';
 import { findCluster, takePlace } from './belong.ts';
-import { DeadlockAnswers } from './deadlock-answers.ts';
 import { type Endpoints, openEndpoints } from './endpoints.ts';
 import { diskOf, nodeFacts, parseLocality } from './facts.ts';
 import { Farewell } from './farewell.ts';
 import { FenceKeeper } from './fence-keeper.ts';
 import { seekManager } from './find-manager.ts';
+import { GatewayWorkers } from './gateway-workers.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { Identity } from './identity.ts';
 import { untilUncaught } from './last-resort.ts';
@@ -88,7 +89,7 @@ class Daemon {
   readonly #known: Identity;
   readonly #management: Management;
   readonly #farewell = new Farewell();
-  readonly #answers = new DeadlockAnswers();
+  readonly #workers: GatewayWorkers;
   readonly #topology = new TopologyFeed();
   #endpoints: Endpoints | null = null;
   #ready = false;
@@ -114,6 +115,12 @@ class Daemon {
       facts: (postgresPort) => this.#facts(postgresPort),
       isFenced: () => this.#server?.fenced !== false,
       onOvertaken: (error) => this.#refuse(error),
+      log: this.#note,
+    });
+    this.#workers = new GatewayWorkers({
+      workers: options.workers ?? availableParallelism(),
+      target: () => (this.#ready && this.#server?.letsIn ? this.#server.localEndpoint : null),
+      sessionsMax: options.maxClients ?? CLIENTS_DEFAULT,
       log: this.#note,
     });
     this.#log = openLog(store.nodeLog, () => this.#identity?.nodeId ?? null);
@@ -288,11 +295,7 @@ class Daemon {
     return openEndpoints({
       addresses: this.#addresses,
       farewell: this.#farewell,
-      sessions: {
-        target: () => (this.#ready && this.#server?.letsIn ? this.#server.localEndpoint : null),
-        sessionsMax: this.#options.maxClients ?? CLIENTS_DEFAULT,
-        answers: this.#answers,
-      },
+      workers: this.#workers,
       http: {
         manager: () => management.here,
         withManager: (send) => management.withManager(send),
@@ -347,7 +350,7 @@ class Daemon {
       store: this.#store.root,
       server,
       applyErrors: new ApplyErrors(this.#store.postgresLog),
-      answers: this.#answers,
+      clients: this.#workers,
       manager: () => management.here,
       start: this.#own.starts.id,
       managedBy: () => this.#own.starts.managedBy,

@@ -2,16 +2,16 @@ import type { FastifyInstance } from 'fastify';
 import type { PostgresServer } from '../postgres/server.ts';
 import type { Addresses } from './addresses.ts';
 import type { Farewell } from './farewell.ts';
+import type { GatewayWorkers } from './gateway-workers.ts';
 import { createHttp, type HttpPorts } from './http.ts';
 import { createMux, type Mux } from './mux.ts';
-import { PassThrough, type PassThroughOptions } from './pass-through.ts';
 import { awaitIdle } from './sessions.ts';
 import { listenError, requirePortFree } from './tcp-address.ts';
 
 export interface EndpointsOptions {
   addresses: Addresses;
   http: Omit<HttpPorts, 'names' | 'onConnect'>;
-  sessions: PassThroughOptions;
+  workers: GatewayWorkers;
   farewell: Farewell;
 }
 
@@ -28,18 +28,23 @@ export interface Endpoints {
 const DRAIN_MS = 10_000;
 
 /** Throws PORT_IN_USE or ADDRESS_UNAVAILABLE, the listen address before the other; nothing listens then. */
-export async function openEndpoints({ addresses, farewell, ...options }: EndpointsOptions): Promise<Endpoints> {
+export async function openEndpoints({
+  addresses,
+  farewell,
+  workers,
+  ...options
+}: EndpointsOptions): Promise<Endpoints> {
   const http = createHttp({
     ...options.http,
     names: addresses.names,
     onConnect: (request, socket) => farewell.receive(request, socket),
   });
-  const sessions = new PassThrough(options.sessions);
   const mux = createMux({
     onHttp: (socket) => http.server.emit('connection', socket),
-    onPostgres: (socket, letIn) => sessions.receive(socket, letIn),
+    onPostgres: (socket, begun, takenOver) => workers.receive(socket, begun, takenOver),
   });
   await listen(addresses, http, mux);
+  workers.start();
   return {
     drain: async (server) => {
       farewell.say({ says: 'ends its sessions and its PostgreSQL, which goes on' });
@@ -48,7 +53,7 @@ export async function openEndpoints({ addresses, farewell, ...options }: Endpoin
     },
     close: async () => {
       mux.close();
-      await sessions.close(DRAIN_MS);
+      await workers.close(DRAIN_MS);
       await farewell.beside(http.close());
     },
   };

@@ -6,10 +6,9 @@ import type { ApplyErrors } from '../postgres/apply-errors.ts';
 import { ownServer } from '../postgres/connect.ts';
 import { KeptSession } from '../postgres/kept-session.ts';
 import { META_FORMAT } from '../store/meta-store.ts';
-import type { DeadlockAnswers } from './deadlock-answers.ts';
 import { diskOf } from './facts.ts';
 import type { ManagerHandle } from './manager-handle.ts';
-import { SessionWatch } from './session-watch.ts';
+import { SessionWatch, type SessionWatchOptions } from './session-watch.ts';
 import type { ManagedBy } from './starts.ts';
 
 const BEAT_MS = 500;
@@ -32,7 +31,7 @@ export interface HeartbeatOptions {
   /** What workers of replication fail at there. */
   applyErrors: Pick<ApplyErrors, 'look'>;
   /** What clients are told that are ended for a deadlock. */
-  answers: DeadlockAnswers;
+  clients: SessionWatchOptions['clients'];
   /** Id of this start. */
   start: string;
   managedBy(): ManagedBy | null;

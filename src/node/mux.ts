@@ -1,18 +1,17 @@
 import { createServer, type Server, type Socket } from 'node:net';
+import { HELLO_MS, Hellos } from '../gateway/hellos.ts';
 import { type Address, listenError } from './tcp-address.ts';
 
 export interface MuxOptions {
   /** Gets connections that speak HTTP, nothing read from them yet: `server.emit('connection', socket)`. */
   readonly onHttp: (socket: Socket) => void;
   /**
-   * Gets connections of PostgreSQL clients, paused, nothing read from them yet, and calls `letIn` when it
-   * lets one in. Until then they have to end within `helloMs`, and are among those that may be closed to make
-   * room.
+   * Gets connections of PostgreSQL clients, paused, and what was read from them, and calls `takenOver` when
+   * it has taken one over. Until then they have to end within `helloMs`, and are among those that may be
+   * closed to make room.
    */
-  readonly onPostgres: (socket: Socket, letIn: () => void) => void;
-  /**
-   * How long a client may take to say what it is and, a PostgreSQL client, who; milliseconds, default 10 s.
-   */
+  readonly onPostgres: (socket: Socket, begun: Buffer, takenOver: () => void) => void;
+  /** How long a client may take to say what it is; milliseconds, default 10 s. */
   readonly helloMs?: number;
 }
 
@@ -23,38 +22,38 @@ export interface Mux {
   close(): void;
 }
 
-const HELLO_MS = 10_000;
-/** Clients that were not let in yet. One more closes the one that has waited for longest. */
-const WAITING_MAX = 1_000;
 /**
  * A client that has been idle for this long is asked whether it is there: one that vanished without a word
  * must not keep what its session holds.
  */
 const KEEPALIVE_MS = 5_000;
-const SOCKET = { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEPALIVE_MS };
+/**
+ * What is put back into a socket then fills it, and nothing more is read: else this process would go on
+ * reading from a connection that it has given to another.
+ */
+const READ_BYTES_MAX = 1;
+const SOCKET = {
+  allowHalfOpen: true,
+  noDelay: true,
+  keepAlive: true,
+  keepAliveInitialDelay: KEEPALIVE_MS,
+  highWaterMark: READ_BYTES_MAX,
+};
 
 /** One listening port for two protocols. Whoever speaks neither is closed. */
 export function createMux({ onHttp, onPostgres, helloMs = HELLO_MS }: MuxOptions): Mux {
-  const waiting = new Set<Socket>();
+  const hellos = new Hellos(helloMs);
   const server = createServer(SOCKET, (socket) => {
     const end = () => socket.destroy();
-    // Not the socket's own timeout, which every byte begins anew.
-    const timer = setTimeout(end, helloMs);
-    const letIn = () => {
-      clearTimeout(timer);
-      waiting.delete(socket);
-    };
-    waiting.add(socket);
-    socket.on('error', end).once('end', end).once('close', letIn);
-    const [longest] = waiting;
-    if (waiting.size > WAITING_MAX) longest?.destroy();
+    socket.on('error', end).once('end', end);
+    const letIn = hellos.add(socket);
     socket.once('data', (chunk: Buffer) => {
       socket.pause();
       socket.unshift(chunk);
       socket.off('end', end);
       const protocol = protocolOf(chunk);
       if (protocol === null) end();
-      else if (protocol === 'postgres') onPostgres(socket, letIn);
+      else if (protocol === 'postgres') onPostgres(socket, chunk, letIn);
       else {
         letIn();
         socket.off('error', end);
@@ -69,7 +68,7 @@ export function createMux({ onHttp, onPostgres, helloMs = HELLO_MS }: MuxOptions
     listen: (flag, address) => listen(server, flag, address),
     close: () => {
       server.close();
-      for (const socket of waiting) socket.destroy();
+      hellos.close();
     },
   };
 }

@@ -2,7 +2,7 @@ import type { OpenSessionReport, Victim } from '../api/membership.ts';
 import { ownServer } from '../postgres/connect.ts';
 import { KeptSession } from '../postgres/kept-session.ts';
 import { cancelTransaction, readOpenSessions } from '../postgres/sql/waits.ts';
-import type { DeadlockAnswers } from './deadlock-answers.ts';
+import type { GatewayWorkers } from './gateway-workers.ts';
 
 /** A beat does not wait longer for what the sessions do. */
 const LOOK_MS = 400;
@@ -11,7 +11,8 @@ const AGAIN_MS = 1_000;
 
 export interface SessionWatchOptions {
   readonly server: { readonly port: number };
-  readonly answers: DeadlockAnswers;
+  /** Whose sessions say what it was that ended them. */
+  readonly clients: Pick<GatewayWorkers, 'expectDeadlock' | 'forgetDeadlock'>;
   log(level: 'info' | 'warn', message: string, facts: object): void;
 }
 
@@ -50,11 +51,11 @@ export class SessionWatch {
     const key = `${processId} ${xact}`;
     if (this.#cancelledMs.has(key)) return;
     this.#cancelledMs.set(key, nowMs);
-    const { answers, log } = this.#options;
+    const { clients, log } = this.#options;
     // Before the cancel, which is answered at once.
-    const inPassThrough = answers.expect(processId, detail);
+    const inPassThrough = await clients.expectDeadlock(processId, detail);
     const isCancelled = await cancelTransaction(this.#session, processId, xact);
-    if (!isCancelled) answers.forget(processId);
+    if (!isCancelled) clients.forgetDeadlock(processId);
     else log('info', 'a statement was ended, which was part of a deadlock', { processId, inPassThrough, detail });
   }
 

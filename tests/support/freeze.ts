@@ -4,8 +4,8 @@ import { trySignal } from '../../src/local/processes.ts';
 import type { LocalCluster } from './cluster.ts';
 
 /**
- * Stops a node in the middle of whatever it does: its own process, its postmaster and every server process,
- * by pid. Connections stay open and say nothing. Returns what lets it go on.
+ * Stops a node in the middle of whatever it does: its own process with its gateway workers, its postmaster
+ * and every server process, by pid. Connections stay open and say nothing. Returns what lets it go on.
  */
 export function freezeNode(cluster: LocalCluster, id: number): () => void {
   const node = must(cluster.node(id).processId, `process of node ${id}`);
@@ -13,7 +13,8 @@ export function freezeNode(cluster: LocalCluster, id: number): () => void {
   // The postmaster first: it starts no process any more that the list would miss.
   const pids = [node, postmaster];
   for (const pid of pids) trySignal(pid, 'SIGSTOP');
-  for (const pid of childrenOf(postmaster)) {
+  for (const pid of [...childrenOf(node), ...childrenOf(postmaster)]) {
+    if (pids.includes(pid)) continue;
     trySignal(pid, 'SIGSTOP');
     pids.push(pid);
   }
@@ -22,7 +23,7 @@ export function freezeNode(cluster: LocalCluster, id: number): () => void {
   };
 }
 
-function childrenOf(parent: number): number[] {
+export function childrenOf(parent: number): number[] {
   const pids = readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number);

@@ -35,7 +35,9 @@ const ARROWS: Record<string, readonly string[]> = {
     'catalog',
     'routing',
     'api',
-    'gateway/wire',
+    'gateway/hellos.ts',
+    'gateway/messages.ts',
+    'gateway/refuse.ts',
     'postgres',
     'store/meta-store.ts',
     'store/held-lease.ts',
@@ -85,7 +87,13 @@ const FILE_LINES_MAX = 500;
 const SOURCE_LINES_MAX = 450;
 
 /** Started as processes of their own, by path; and the store that tests and simulations stand on. */
-const ENTRIES = [...PROGRAM, 'src/node/watchdog.ts', 'src/local/reaper.ts', 'src/store/memory-store.ts'];
+const ENTRIES = [
+  ...PROGRAM,
+  'src/node/watchdog.ts',
+  'src/gateway/worker.ts',
+  'src/local/reaper.ts',
+  'src/store/memory-store.ts',
+];
 
 /** With all that they import. */
 const SHARED = ['src/api/client.ts', 'src/api/commands.ts', 'src/api/results.ts'];

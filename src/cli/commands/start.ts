@@ -63,6 +63,7 @@ export function addStart(program: Command, run: CliRun): void {
     .option('--postgres-port <port>', "port of this node's PostgreSQL (default: the listen port + 1000)", port)
     .option('--postgres-bin <dir>', 'directory of a PostgreSQL 18 of your own (default: the embedded one)')
     .option('--max-clients <n>', 'SQL sessions that the listen port lets in at once (default: 200)', integer(1, 5_000))
+    .option('--workers <n>', 'processes that serve SQL sessions (default: one per core)', integer(1, 128))
     .option('--single-replica', 'one replica of everything: no copies, and data moves only when asked', false)
     .option('--min-nodes <n>', 'nodes that a scale-in has to leave (default: 3)', positive)
     .option('--background', 'return when the node is ready, and leave it running', false)

@@ -4,9 +4,11 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'pg';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Hellos } from '../../../src/gateway/hellos.ts';
+import { PassThrough } from '../../../src/gateway/pass-through.ts';
 import { freePorts } from '../../../src/local/free-ports.ts';
+import { ClientSessions } from '../../../src/node/client-sessions.ts';
 import { createMux, type Mux } from '../../../src/node/mux.ts';
-import { PassThrough } from '../../../src/node/pass-through.ts';
 import { OWN_ROLES } from '../../../src/postgres/config.ts';
 
 /** A startup packet of protocol 3.0 without parameters. */
@@ -19,6 +21,8 @@ let http: ReturnType<typeof createHttp>;
 let upstream: Server;
 let upstreamSockets: Socket[];
 let target: { host: string; port: number };
+/** Sessions that were let in. */
+let inside: number;
 
 beforeEach(async () => {
   upstreamSockets = [];
@@ -35,10 +39,29 @@ beforeEach(async () => {
     incoming.on('data', (chunk: Buffer) => chunks.push(chunk));
     incoming.on('end', () => response.end(`${incoming.method} ${Buffer.concat(chunks).length}`));
   });
-  sessions = new PassThrough({ target: () => target, sessionsMax: 3 });
+  inside = 0;
+  const admission = new ClientSessions({ target: () => target, sessionsMax: 3 });
+  sessions = new PassThrough({
+    admit: ({ kind, role }) => {
+      const verdict = admission.admit(kind, role);
+      const isSession = 'to' in verdict && kind === 'startup';
+      if (isSession) inside += 1;
+      const ended = () => {
+        if ('to' in verdict) admission.left(kind);
+        if (isSession) inside -= 1;
+      };
+      return { verdict: Promise.resolve(verdict), ended };
+    },
+  });
+  // What a worker does, without another process in between.
+  const hellos = new Hellos(1_000);
   mux = createMux({
     onHttp: (socket) => http.emit('connection', socket),
-    onPostgres: (socket, letIn) => sessions.receive(socket, letIn),
+    onPostgres: (socket, begun, takenOver) => {
+      takenOver();
+      expect(begun.length).toBeGreaterThan(0);
+      sessions.receive(socket, hellos.add(socket));
+    },
     helloMs: 1_000,
   });
   [port] = (await freePorts(1)) as [number];
@@ -83,7 +106,7 @@ async function post(body: Buffer): Promise<string> {
 describe('mux', () => {
   it('hands HTTP to the HTTP server, bodies in pieces included', async () => {
     expect(await post(Buffer.alloc(300_000, 'x'))).toBe('POST 300000');
-    expect(sessions.openSessions).toBe(0);
+    expect(inside).toBe(0);
   });
 
   it('pipes PostgreSQL both ways, through backpressure and half-close', async () => {
@@ -93,7 +116,7 @@ describe('mux', () => {
     client.end(body);
     const got = await readAll(client);
     expect(got.length).toBe(STARTUP.length + body.length);
-    await expect.poll(() => sessions.openSessions).toBe(0);
+    await expect.poll(() => inside).toBe(0);
   });
 
   it('takes a startup packet that comes byte by byte', async () => {
@@ -118,7 +141,7 @@ describe('mux', () => {
     await once(second, 'data');
     second.resetAndDestroy();
     await once(upstreamSockets[1] as Socket, 'close');
-    await expect.poll(() => sessions.openSessions).toBe(0);
+    await expect.poll(() => inside).toBe(0);
   });
 
   it('closes silent and foreign clients', async () => {
@@ -139,7 +162,7 @@ describe('mux', () => {
     withSsl.write(STARTUP);
     expect((await once(withSsl, 'data'))[0].toString()).toContain('C57P03');
     withSsl.destroy();
-    await expect.poll(() => sessions.openSessions).toBe(0);
+    await expect.poll(() => inside).toBe(0);
   });
 
   it("refuses pgtide's own roles, wherever they stand in the message, and asks nobody", async () => {
@@ -162,12 +185,12 @@ describe('mux', () => {
   });
 
   it('lets so many sessions in, tells the next one why not, and takes requests to cancel all the same', async () => {
-    const inside = Array.from({ length: 3 }, () => {
+    const clients = Array.from({ length: 3 }, () => {
       const socket = dial();
       socket.write(STARTUP);
       return socket;
     });
-    await Promise.all(inside.map((socket) => once(socket, 'data')));
+    await Promise.all(clients.map((socket) => once(socket, 'data')));
     const client = new Client({ host: '127.0.0.1', port, user: 'tide', database: 'tide' });
     await expect(client.connect()).rejects.toMatchObject({
       code: '53300',
@@ -178,9 +201,9 @@ describe('mux', () => {
     const request = Buffer.from([0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e, 0, 0, 0, 1, 0, 0, 0, 2]);
     cancel.write(request);
     expect((await once(cancel, 'data'))[0]).toEqual(request);
-    expect(sessions.openSessions).toBe(3);
-    inside[0]?.destroy();
-    await expect.poll(() => sessions.openSessions).toBe(2);
+    expect(inside).toBe(3);
+    clients[0]?.destroy();
+    await expect.poll(() => inside).toBe(2);
     const next = dial();
     next.write(STARTUP);
     expect((await once(next, 'data'))[0]).toEqual(STARTUP);
@@ -226,7 +249,7 @@ describe('mux', () => {
     const client = dial();
     client.write(STARTUP);
     await once(client, 'data');
-    expect(sessions.openSessions).toBe(1);
+    expect(inside).toBe(1);
     let drained = false;
     mux.close();
     const drain = sessions.drain().then(() => {
@@ -237,7 +260,7 @@ describe('mux', () => {
     expect(drained).toBe(false);
     await sessions.close(10);
     await drain;
-    expect(sessions.openSessions).toBe(0);
+    expect(inside).toBe(0);
     client.destroy();
   });
 });

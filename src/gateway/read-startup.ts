@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import { ENCRYPTION, type FirstMessage, firstMessage } from '../gateway/wire/startup.ts';
+import { ENCRYPTION, type FirstMessage, firstMessage } from './wire/startup.ts';
 
 /** What a client wants, and its message with whatever came behind it. */
 export interface Startup {

@@ -1,9 +1,9 @@
 import type { Socket } from 'node:net';
-import { errorResponse } from '../gateway/wire/messages.ts';
+import { errorResponse } from './wire/messages.ts';
 
 const LAST_WORDS_MS = 10_000;
 
-interface Refusal {
+export interface Refusal {
   code: string;
   message: string;
   hint: string;

@@ -1,5 +1,5 @@
-import { errorFields, errorResponse, processOf, TYPE } from '../gateway/wire/messages.ts';
-import { type Onlooker, ServerFrames } from '../gateway/wire/server-frames.ts';
+import { errorFields, errorResponse, processOf, TYPE } from './wire/messages.ts';
+import { type Onlooker, ServerFrames } from './wire/server-frames.ts';
 
 /**
  * A deadlock over several nodes is ended by cancelling a statement, and PostgreSQL says "canceling statement

@@ -1,28 +1,16 @@
 import { connect, type Socket } from 'node:net';
-import { OWN_ROLES } from '../postgres/config.ts';
 import type { DeadlockAnswers } from './deadlock-answers.ts';
+import type { ServerAddress, Verdict } from './messages.ts';
 import { readStartup, type Startup } from './read-startup.ts';
-import { AWAY, notForClients, refuseSession, tooManyClients } from './refuse.ts';
-
-type Target = { path: string } | { host: string; port: number };
+import { AWAY, refuseSession } from './refuse.ts';
 
 export interface PassThroughOptions {
-  /**
-   * Where PostgreSQL listens; asked for every session, so that it may move. Null while no sessions are let
-   * in.
-   */
-  readonly target: () => Target | null;
-  /** Sessions that are open at once; one more is refused. */
-  readonly sessionsMax: number;
+  /** Asked for every client. `ended` is called when one has gone, whatever the answer was. */
+  readonly admit: (startup: Pick<Startup, 'kind' | 'role'>) => { verdict: Promise<Verdict>; ended: () => void };
   /** Sees what PostgreSQL answers. */
   readonly answers?: DeadlockAnswers;
 }
 
-/**
- * Requests to cancel that are on their way to PostgreSQL. They count as nobody's session: a full node has to
- * take them.
- */
-const CANCELS_MAX = 64;
 const LAST_WORDS_MS = 10_000;
 
 /**
@@ -37,38 +25,30 @@ export class PassThrough {
     this.#options = options;
   }
 
-  /** Sessions that are open now. */
-  get openSessions(): number {
-    return this.#sessions.size;
-  }
-
-  /** Takes a client that has said nothing yet; calls `letIn` once it may talk to PostgreSQL. */
+  /** Takes a client that may have said something; calls `letIn` once it may talk to PostgreSQL. */
   receive(socket: Socket, letIn: () => void): void {
     readStartup(socket, (startup) => {
       if (startup === null) socket.destroy();
-      else this.#begin(socket, startup, letIn);
+      else this.#begin(socket, startup, letIn).catch(() => socket.destroy());
     });
   }
 
-  #begin(socket: Socket, { kind, role, bytes }: Startup, letIn: () => void): void {
-    if (role !== null && OWN_ROLES.has(role)) {
-      refuseSession(socket, notForClients(role));
-      return;
-    }
-    const { sessionsMax, answers } = this.#options;
-    const target = this.#options.target();
+  async #begin(socket: Socket, { kind, role, bytes }: Startup, letIn: () => void): Promise<void> {
     const isCancel = kind === 'cancel';
     const group = isCancel ? this.#cancels : this.#sessions;
-    const isFull = group.size >= (isCancel ? CANCELS_MAX : sessionsMax);
-    if (target === null || isFull) {
-      if (isCancel) socket.destroy();
-      else refuseSession(socket, target === null ? AWAY : tooManyClients(sessionsMax));
-      return;
-    }
-    letIn();
+    const { verdict, ended } = this.#options.admit({ kind, role });
     group.add(socket);
-    socket.once('close', () => group.delete(socket));
-    passThrough(socket, bytes, target, isCancel ? undefined : answers);
+    socket.once('close', () => {
+      group.delete(socket);
+      ended();
+    });
+    const said = await verdict;
+    if (socket.destroyed) return;
+    if ('to' in said) {
+      letIn();
+      passThrough(socket, bytes, said.to, isCancel ? undefined : this.#options.answers);
+    } else if (isCancel) socket.destroy();
+    else refuseSession(socket, said.refusal);
   }
 
   /** Returns when the last session has ended. Whoever calls sees to it that none comes after that. */
@@ -90,7 +70,7 @@ export class PassThrough {
 /**
  * Joins a client to PostgreSQL: each side's end is passed on as an end, each side's failure ends the other.
  */
-function passThrough(client: Socket, begun: Buffer, target: Target, answers?: DeadlockAnswers): void {
+function passThrough(client: Socket, begun: Buffer, target: ServerAddress, answers?: DeadlockAnswers): void {
   const upstream = connect({ ...target, allowHalfOpen: true, noDelay: true });
   const refuse = () => {
     upstream.destroy();

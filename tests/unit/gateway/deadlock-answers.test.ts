@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { SessionAnswers } from '../../../src/gateway/deadlock-answers.ts';
 import { errorResponse } from '../../../src/gateway/wire/messages.ts';
-import { SessionAnswers } from '../../../src/node/deadlock-answers.ts';
 
 const PID = 4711;
 
