@@ -37,9 +37,14 @@ export async function giveUpFollower(ports: GiveUpPorts, missed: Missed): Promis
   const partitions = followedIn(view(), missed);
   const demands = partitions.map(({ tid, pid }) => ({ node: leader, tid, pid, without: [follower] }));
   const stale = staleOn(follower, partitions, why);
-  await quorums.demanding(leader, demands, () => commit(stale));
+  let isGiven = false;
+  await quorums.demanding(leader, demands, async () => {
+    // A change of leader may have begun while the quorum changed. Before its swing it sees what has changed.
+    isGiven = !promotions.maySwing(leader, follower, partitions);
+    if (isGiven) await commit(stale);
+  });
   await quorums.settle(leader);
-  return partitions;
+  return isGiven ? partitions : null;
 }
 
 /**
@@ -74,12 +79,7 @@ function among(found: readonly Partition[], only: PartitionRef | null | undefine
 }
 
 /** What makes replicas on `node` stale. `was`: only those that are that still. */
-export function staleOn(
-  node: NodeId,
-  partitions: readonly PartitionRef[],
-  why: string,
-  was?: 'joining',
-): CatalogChange[] {
+function staleOn(node: NodeId, partitions: readonly PartitionRef[], why: string, was?: 'joining'): CatalogChange[] {
   const before = was ? { was } : {};
   return partitions.map(({ tid, pid }) => ({
     kind: 'replica-changed',

@@ -24,18 +24,22 @@ export class Promotions {
    * are cancelled.
    */
   async end(from: NodeId, to: NodeId, partitions: readonly Partition[]): Promise<boolean> {
-    const keys = new Set(partitions.map((p) => partitionKey(p.tid, p.pid)));
-    const promoting = this.#of(from, to).filter(({ input }) =>
-      keys.has(partitionKey(Number(input.tid), Number(input.pid))),
-    );
+    const promoting = this.#of(from, to, partitions);
     for (const { id, passedNoReturn, cancelRequested } of promoting)
       if (!passedNoReturn && !cancelRequested) await this.#ports.runner.cancel(id).catch(() => {});
     return promoting.length === 0;
   }
 
-  #of(from: NodeId, to: NodeId): OperationRecord[] {
+  /** Whether `to` may come to lead one of them in this moment, though the catalog does not say so yet. */
+  maySwing(from: NodeId, to: NodeId, partitions: readonly Partition[]): boolean {
+    return this.#of(from, to, partitions).some(({ began }) => began === 'swing');
+  }
+
+  #of(from: NodeId, to: NodeId, partitions: readonly Partition[]): OperationRecord[] {
+    const keys = new Set(partitions.map((p) => partitionKey(p.tid, p.pid)));
     return this.#ports.runner.unended().filter(({ input, status, kind }) => {
       if (kind !== 'change-leader' && kind !== 'move-replica') return false;
+      if (!keys.has(partitionKey(Number(input.tid), Number(input.pid)))) return false;
       // A move from another follower changes no leader.
       if (status !== 'running' || input.from !== from || input.to !== to) return false;
       const partition = partitionOf(this.#ports.view(), Number(input.tid), Number(input.pid));

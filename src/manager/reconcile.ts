@@ -16,7 +16,7 @@ import { messageOf, TideError } from '../core/errors.ts';
 import type { OperationRecord } from '../operations/operation.ts';
 import { afterMeeting, afterTry, FRESH, isTooOld, type Patience, pauseBudget } from '../operations/pause-budget.ts';
 import type { DataPlane, PartitionRef } from '../operations/ports.ts';
-import { type GiveUpPorts, giveUpFollower, staleOn } from './give-up.ts';
+import { type GiveUpPorts, giveUpFollower } from './give-up.ts';
 
 export interface ReconcilePorts extends GiveUpPorts {
   plane: DataPlane;
@@ -234,7 +234,7 @@ export class Reconciler {
   }
 
   async #resumeDirection(from: NodeId, to: NodeId): Promise<boolean> {
-    const { plane, view, commit, log } = this.#ports;
+    const { plane, view, log } = this.#ports;
     const refs = this.#shared(from, to);
     const flowing = await plane.streams.states(from, to);
     const missing = refs.filter((ref) => !flowing.has(partitionTable(ref.tid, ref.pid)));
@@ -244,12 +244,16 @@ export class Reconciler {
     const leads = (ref: PartitionRef) => partitionOf(view(), ref.tid, ref.pid)?.leader === from;
     const idle = free.filter((ref) => !leads(ref));
     if (idle.length > 0) await plane.streams.start(from, to, idle, false);
+    let given = true;
     for (const ref of free.filter(leads)) {
-      log('warn', 'a follower was not fed by its leader: it will be copied again', { ...ref, node: to });
+      // An operation that has begun meanwhile may be about to make it the leader.
       const why = `node ${from}, its leader, had stopped sending to it`;
-      await commit(staleOn(to, [ref], why));
+      const stale = await giveUpFollower(this.#ports, { leader: from, follower: to, only: ref, why });
+      if (stale === null) given = false;
+      else if (stale.length > 0)
+        log('warn', 'a follower was not fed by its leader: it will be copied again', { ...ref, node: to });
     }
-    return free.length === missing.filter(({ tid, pid }) => still.has(partitionKey(tid, pid))).length;
+    return given && free.length === missing.filter(({ tid, pid }) => still.has(partitionKey(tid, pid))).length;
   }
 
   /** Streams and foreign servers of nodes that left while this one was away. */

@@ -28,8 +28,8 @@ export interface Mux {
  */
 const KEEPALIVE_MS = 5_000;
 /**
- * What is put back into a socket then fills it, and nothing more is read: else this process would go on reading
- * from a connection that it has given to another.
+ * What is put back into a socket then fills it, and nothing more is read: else this process would go on
+ * reading from a connection that it has given to another.
  */
 const READ_BYTES_MAX = 1;
 const SOCKET = {

@@ -1,4 +1,5 @@
 import type { OperationId } from '../catalog/model.ts';
+import { type Asking, toldPlane } from './asking.ts';
 import { hasEnded } from './machine.ts';
 import type { Claim, OperationRecord, PauseRecord, StepContext } from './operation.ts';
 import type { Progress } from './progress.ts';
@@ -20,6 +21,7 @@ export interface ContextHost {
 /** What the steps of an operation see of the world. It stays the same for as long as the operation runs. */
 export function contextOf(host: ContextHost, id: OperationId): StepContext<unknown> {
   const { ports, progress } = host;
+  const asking: Asking = (question, ask) => progress.asking(id, question, ask);
   const change = async (edit: (record: OperationRecord) => OperationRecord) => {
     await host.update(id, edit);
   };
@@ -40,7 +42,7 @@ export function contextOf(host: ContextHost, id: OperationId): StepContext<unkno
     get load() {
       return ports.load();
     },
-    plane: ports.plane,
+    plane: toldPlane(ports.plane, asking),
     clock: ports.clock,
     random: ports.random,
     alive: (node) => ports.alive(node),
@@ -59,7 +61,7 @@ export function contextOf(host: ContextHost, id: OperationId): StepContext<unkno
       for (const child of children().filter((r) => !hasEnded(r) && !r.passedNoReturn)) await cancel(child.id);
     },
     cancel,
-    settleQuorum: (node) => host.quorums.settle(node),
+    settleQuorum: (node) => asking({ what: 'quorum: settle', nodes: [node] }, () => host.quorums.settle(node)),
     event: (kind, text, node) => ports.event({ kind, text, operation: id, ...(node === undefined ? {} : { node }) }),
   };
 }

@@ -9,6 +9,14 @@ export function waitFor(kind: WaitReason['kind'], text: string, node: NodeId | n
   return { kind, text, node, pid: null, user: null, query: null, ageSeconds: null };
 }
 
+/** Its text stays the same for as long as the wait lasts: how long that is, is told beside it. */
+export function waitForAnswer(nodes: readonly NodeId[], what: string, ms: number): WaitReason {
+  const [first] = nodes;
+  const who = nodes.length === 1 ? `node ${first}` : `nodes ${nodes.join(' and ')}`;
+  const node = nodes.length === 1 ? (first ?? null) : null;
+  return { ...waitFor('node', `an answer of ${who} (${what})`, node), ageSeconds: Math.round(ms / 100) / 10 };
+}
+
 /**
  * Names the transaction in the way: where, which process, who, how old, and its statement, without its
  * literals unless `settings` shows them.

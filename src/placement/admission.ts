@@ -1,7 +1,8 @@
 import type { ClusterView, LoadView, NodeId } from '../catalog/model.ts';
 import { partitionKey } from '../catalog/view.ts';
-import { roomOf, type StagedMove } from './draft.ts';
+import type { StagedMove } from './draft.ts';
 import type { Move } from './moves.ts';
+import { roomOf } from './room.ts';
 
 export interface Admission {
   readonly start: readonly Move[];

@@ -40,7 +40,7 @@ interface Candidate {
  * planning again finds nothing.
  */
 export function balance(draft: Draft): void {
-  const takers = draft.takers();
+  const takers = draft.nodes.takers();
   const scales = new Scales(draft, takers);
   const ranking = new Ranking(takers, scales);
   for (let moved = true; moved; ) {
@@ -78,12 +78,12 @@ function needs(draft: Draft, scales: Scales, n: number, side: Side, levelling: b
   const countSlack = levelling ? 0.51 : Math.max(1, COUNT_TOLERANCE * scales.meanReplicas) - 1e-9;
   const bytesSlack = Math.max(BYTES_TOLERANCE * scales.meanBytes, BYTES_NOTICED);
   const found: number[] = [];
-  const replicasOff = sign * (scales.meanReplicas - (draft.replicas[n] ?? 0));
-  const bytesOff = sign * (scales.meanBytes - (draft.bytes[n] ?? 0));
+  const replicasOff = sign * (scales.meanReplicas - (draft.replicas.count[n] ?? 0));
+  const bytesOff = sign * (scales.meanBytes - (draft.replicas.bytes[n] ?? 0));
   if (replicasOff >= countSlack || bytesOff > bytesSlack) found.push(-1);
   const tableSlack = Math.max(1, COUNT_TOLERANCE * scales.meanReplicas) - 1e-9;
   for (const t of scales.tablesOfNote(tableSlack)) {
-    if (sign * ((scales.meanOfTable[t] ?? 0) - draft.tableReplicas(t, n)) >= tableSlack) found.push(t);
+    if (sign * ((scales.meanOfTable[t] ?? 0) - draft.replicas.ofTable(t, n)) >= tableSlack) found.push(t);
   }
   return found;
 }
@@ -113,11 +113,11 @@ function search(
   let far = 0;
   for (const partner of side === 'under' ? ranking.heaviestFirst() : ranking.lightestFirst()) {
     if (partner === n) continue;
-    if (draft.localities.nearness(n, partner) > 0 ? ++near > PARTNERS_MAX : ++far > PARTNERS_MAX) continue;
+    if (draft.nodes.localities.nearness(n, partner) > 0 ? ++near > PARTNERS_MAX : ++far > PARTNERS_MAX) continue;
     const [from, to] = side === 'under' ? [partner, n] : [n, partner];
     const found = bestBetween(draft, scales, { from, to, levelled: n, table });
     if (found && (!best || found.score > best.score)) best = found;
-    seen += draft.heldBy(from).length;
+    seen += draft.replicas.heldBy(from).length;
     if (best && seen >= CANDIDATES_MAX) break;
   }
   return best;
@@ -131,12 +131,12 @@ function bestBetween(draft: Draft, scales: Scales, pair: Pair): Candidate | unde
   let best: Candidate | undefined;
   const wanted = wantedBytes(draft, scales, pair.levelled);
   const slope = (scales.pressure(from) - scales.pressure(to)) / Math.max(1, scales.meanReplicas);
-  for (const p of draft.heldBy(from)) {
-    const t = draft.table[p] ?? 0;
+  for (const p of draft.replicas.heldBy(from)) {
+    const t = draft.partitions.table[p] ?? 0;
     if (table >= 0 && t !== table) continue;
-    const tableGap = 2 * (draft.tableReplicas(t, from) - draft.tableReplicas(t, to));
-    const swing = draft.leader[p] === from ? 2 : 0;
-    const misfit = scales.misfit(draft.size[p] ?? 0, wanted);
+    const tableGap = 2 * (draft.replicas.ofTable(t, from) - draft.replicas.ofTable(t, to));
+    const swing = draft.leaders.of[p] === from ? 2 : 0;
+    const misfit = scales.misfit(draft.partitions.size[p] ?? 0, wanted);
     const value = slope + scales.unit * (tableGap - swing) - misfit;
     // What cannot win is not looked at closer: planning for 1,000 nodes spends its time here.
     if (best && value + scales.acquaintanceMax < best.score) continue;
@@ -153,34 +153,34 @@ function bestBetween(draft: Draft, scales: Scales, pair: Pair): Candidate | unde
  * there together.
  */
 function wantedBytes(draft: Draft, scales: Scales, n: number): number {
-  const bytesOff = scales.meanBytes - (draft.bytes[n] ?? 0);
-  const replicasOff = scales.meanReplicas - (draft.replicas[n] ?? 0);
+  const bytesOff = scales.meanBytes - (draft.replicas.bytes[n] ?? 0);
+  const replicasOff = scales.meanReplicas - (draft.replicas.count[n] ?? 0);
   if (Math.abs(replicasOff) < 1) return Math.abs(bytesOff);
   return Math.max(0, bytesOff / replicasOff);
 }
 
 function crowds(draft: Draft, p: number, from: number, to: number): boolean {
-  if (!draft.localities.matter) return false;
-  const holders = draft.holdersOf(p);
-  return draft.localities.crowding(to, holders, from) > draft.localities.crowding(from, holders, from);
+  if (!draft.nodes.localities.matter) return false;
+  const holders = draft.replicas.holdersOf(p);
+  return draft.nodes.localities.crowding(to, holders, from) > draft.nodes.localities.crowding(from, holders, from);
 }
 
 function reasonFor(draft: Draft, scales: Scales, n: number, need: number): string {
-  const node = `node ${draft.id(n)} holds`;
+  const node = `node ${draft.nodes.id(n)} holds`;
   const round = (value: number) => String(Math.round(value * 10) / 10);
   const replicas = (count: number) => `${count} ${count === 1 ? 'replica' : 'replicas'}`;
   if (need >= 0) {
-    const table = draft.tables[need];
+    const table = draft.partitions.tables[need];
     const name = table ? tableName(table) : '';
     const mean = round(scales.meanOfTable[need] ?? 0);
-    return `${node} ${replicas(draft.tableReplicas(need, n))} of ${name}, the mean is ${mean}`;
+    return `${node} ${replicas(draft.replicas.ofTable(need, n))} of ${name}, the mean is ${mean}`;
   }
-  const count = draft.replicas[n] ?? 0;
+  const count = draft.replicas.count[n] ?? 0;
   if (Math.abs(count - scales.meanReplicas) > 0.5) {
     return `${node} ${replicas(count)}, the mean is ${round(scales.meanReplicas)}`;
   }
   const mb = (bytes: number) => `${Math.round(bytes / 1e6)} MB`;
-  return `${node} ${mb(draft.bytes[n] ?? 0)}, the mean is ${mb(scales.meanBytes)}`;
+  return `${node} ${mb(draft.replicas.bytes[n] ?? 0)}, the mean is ${mb(scales.meanBytes)}`;
 }
 
 /** Nodes by pressure, kept in order while moves change two of them at a time. */

@@ -20,17 +20,17 @@ const ELSEWHERE = 2;
  */
 export function cover(draft: Draft, id: NodeId): Blocked[] {
   const blocked: Blocked[] = [];
-  const takers = draft.takers();
+  const takers = draft.nodes.takers();
   const scales = new Scales(draft, takers);
-  const away = draft.find(id);
-  const isAlone = draft.nodes[away]?.drained?.alone === true;
-  for (const p of isAlone || away < 0 ? [] : [...draft.heldBy(away)].sort((a, b) => a - b)) {
-    if (draft.frozen[p] === 1) continue;
-    const wanted = Math.min(ELSEWHERE, draft.tableOf(p).replicaCount);
+  const away = draft.nodes.find(id);
+  const isAlone = draft.nodes.records[away]?.drained?.alone === true;
+  for (const p of isAlone || away < 0 ? [] : [...draft.replicas.heldBy(away)].sort((a, b) => a - b)) {
+    if (draft.partitions.frozen[p] === 1) continue;
+    const wanted = Math.min(ELSEWHERE, draft.partitions.tableOf(p).replicaCount);
     let there = lasting(draft, p);
     // Nobody else repairs while a drain is under way.
     for (const n of there < wanted ? behind(draft, p) : []) {
-      draft.resyncReplica(p, n, `its replica on node ${draft.id(n)} missed changes`);
+      draft.resyncReplica(p, n, `its replica on node ${draft.nodes.id(n)} missed changes`);
       there++;
     }
     for (; there < wanted; there++) {
@@ -44,7 +44,7 @@ export function cover(draft: Draft, id: NodeId): Blocked[] {
         p,
         to,
         'drain',
-        `while node ${draft.id(away)} is away ${left}: a copy of ${draft.name(p)} for the time`,
+        `while node ${draft.nodes.id(away)} is away ${left}: a copy of ${draft.partitions.name(p)} for the time`,
       );
     }
   }
@@ -54,13 +54,15 @@ export function cover(draft: Draft, id: NodeId): Blocked[] {
 
 /** Replicas in step on nodes that stay. */
 function lasting(draft: Draft, p: number): number {
-  return draft.holdersOf(p).filter((n) => draft.takes[n] === 1 && draft.isReady(p, n)).length;
+  return draft.replicas.holdersOf(p).filter((n) => draft.nodes.takes[n] === 1 && draft.replicas.isReady(p, n)).length;
 }
 
 /** Live nodes that stay and whose replicas have missed changes. */
 function behind(draft: Draft, p: number): number[] {
   if (!draft.hasLiveLeader(p)) return [];
-  return draft.holdersOf(p).filter((n) => draft.takes[n] === 1 && draft.alive[n] === 1 && !draft.isReady(p, n));
+  return draft.replicas
+    .holdersOf(p)
+    .filter((n) => draft.nodes.takes[n] === 1 && draft.nodes.alive[n] === 1 && !draft.replicas.isReady(p, n));
 }
 
 /**
@@ -69,26 +71,26 @@ function behind(draft: Draft, p: number): number[] {
  * taken from it stays where it is.
  */
 export function giveBack(draft: Draft, id: NodeId): Blocked[] {
-  const node = draft.find(id);
-  if (node < 0 || draft.takes[node] === 0) return [];
-  const drained = draft.nodes[node]?.drained;
+  const node = draft.nodes.find(id);
+  if (node < 0 || draft.nodes.takes[node] === 0) return [];
+  const drained = draft.nodes.records[node]?.drained;
   // Nothing was noted: drained by a pgtide that evened leaders out instead.
   if (!drained) {
     balanceLeaders(draft);
     return [];
   }
-  for (const p of draft.heldBy(node)) {
-    const missed = draft.frozen[p] === 0 && !draft.isReady(p, node) && draft.hasLiveLeader(p);
+  for (const p of draft.replicas.heldBy(node)) {
+    const missed = draft.partitions.frozen[p] === 0 && !draft.replicas.isReady(p, node) && draft.hasLiveLeader(p);
     if (missed) draft.resyncReplica(p, node, `its replica on node ${id} missed changes`);
   }
   const blocked: Blocked[] = [];
   const led = new Set(drained.leaders);
-  const copies = new Map(drained.copies.map((copy) => [partitionKey(copy.tid, copy.pid), draft.find(copy.node)]));
-  for (let p = 0; p < draft.partitions.length; p++) {
-    const { tid, pid } = draft.partition(p);
+  const copies = new Map(drained.copies.map((copy) => [partitionKey(copy.tid, copy.pid), draft.nodes.find(copy.node)]));
+  for (let p = 0; p < draft.partitions.records.length; p++) {
+    const { tid, pid } = draft.partitions.record(p);
     const key = partitionKey(tid, pid);
-    const leads = draft.leader[p] === node;
-    if (led.has(key) && !leads && draft.isReady(p, node) && draft.isFree(p))
+    const leads = draft.leaders.of[p] === node;
+    if (led.has(key) && !leads && draft.replicas.isReady(p, node) && draft.isFree(p))
       draft.changeLeader(p, node, 'restore', `node ${id} led it before it was drained`);
     const copy = copies.get(key);
     if (copy !== undefined) blocked.push(...removeCopy(draft, p, copy));
@@ -98,19 +100,27 @@ export function giveBack(draft: Draft, id: NodeId): Blocked[] {
 
 /** Once the table's own replicas are whole again. */
 function removeCopy(draft: Draft, p: number, copy: number): Blocked[] {
-  const wanted = draft.tableOf(p).replicaCount;
+  const wanted = draft.partitions.tableOf(p).replicaCount;
   // One that others have gone for is one of the table's own by now.
-  if (copy < 0 || !draft.holds(copy, p) || draft.holdersOf(p).length <= wanted || draft.frozen[p] === 1) return [];
-  const others = draft.holdersOf(p).filter((n) => n !== copy && draft.alive[n] === 1 && draft.isReady(p, n));
+  if (
+    copy < 0 ||
+    !draft.replicas.holds(copy, p) ||
+    draft.replicas.holdersOf(p).length <= wanted ||
+    draft.partitions.frozen[p] === 1
+  )
+    return [];
+  const others = draft.replicas
+    .holdersOf(p)
+    .filter((n) => n !== copy && draft.nodes.alive[n] === 1 && draft.replicas.isReady(p, n));
   if (others.length < wanted) {
-    const why = `the copy of ${draft.name(p)} on node ${draft.id(copy)} stays until ${wanted} other replicas are alive and in step`;
+    const why = `the copy of ${draft.partitions.name(p)} on node ${draft.nodes.id(copy)} stays until ${wanted} other replicas are alive and in step`;
     return [draft.blocked(p, copy, why)];
   }
-  if (draft.leader[p] === copy) {
-    const able = others.filter((n) => draft.takes[n] === 1);
-    const [heir] = able.sort((a, b) => (draft.leaders[a] ?? 0) - (draft.leaders[b] ?? 0) || a - b);
+  if (draft.leaders.of[p] === copy) {
+    const able = others.filter((n) => draft.nodes.takes[n] === 1);
+    const [heir] = able.sort((a, b) => (draft.leaders.count[a] ?? 0) - (draft.leaders.count[b] ?? 0) || a - b);
     if (heir === undefined || !draft.isFree(p)) return [];
-    draft.changeLeader(p, heir, 'restore', `its leader on node ${draft.id(copy)} was a copy for the time`);
+    draft.changeLeader(p, heir, 'restore', `its leader on node ${draft.nodes.id(copy)} was a copy for the time`);
   }
   draft.removeReplica(p, copy, 'restore', 'it was a copy for the time that a node was drained');
   return [];

@@ -20,7 +20,7 @@ export function placeNewTable(
   wanted: { partitionCount: number; replicaCount: number },
 ): NewPlacement[] {
   const draft = new Draft(view, load);
-  const takers = draft.takers();
+  const takers = draft.nodes.takers();
   if (takers.length < wanted.replicaCount) {
     throw tideError('TOO_FEW_NODES_FOR_REPLICAS', {
       tables: [],
@@ -28,8 +28,8 @@ export function placeNewTable(
       nodes: takers.length,
     });
   }
-  const replicas = new Int32Array(draft.nodes.length);
-  const leaders = new Int32Array(draft.nodes.length);
+  const replicas = new Int32Array(draft.nodes.records.length);
+  const leaders = new Int32Array(draft.nodes.records.length);
   const pairs = new Set<number>();
   const placed: number[][] = [];
   for (let pid = 0; pid < wanted.partitionCount; pid++) {
@@ -37,9 +37,9 @@ export function placeNewTable(
     while (chosen.length < wanted.replicaCount) chosen.push(nextNode(draft, takers, replicas, pairs, chosen));
     for (const n of chosen) {
       replicas[n] = (replicas[n] ?? 0) + 1;
-      for (const other of chosen) if (other !== n) pairs.add(n * draft.nodes.length + other);
+      for (const other of chosen) if (other !== n) pairs.add(n * draft.nodes.records.length + other);
     }
-    const leader = least(chosen, (n) => [leaders[n] ?? 0, draft.leaders[n] ?? 0, n]);
+    const leader = least(chosen, (n) => [leaders[n] ?? 0, draft.leaders.count[n] ?? 0, n]);
     leaders[leader] = (leaders[leader] ?? 0) + 1;
     placed.push([leader, ...chosen.filter((n) => n !== leader)]);
   }
@@ -59,9 +59,9 @@ function nextNode(
 ): number {
   const free = takers.filter((n) => !chosen.includes(n));
   return least(free, (n) => {
-    const strangers = chosen.filter((other) => !pairs.has(n * draft.nodes.length + other)).length;
+    const strangers = chosen.filter((other) => !pairs.has(n * draft.nodes.records.length + other)).length;
     const here = replicas[n] ?? 0;
-    return [draft.localities.crowding(n, chosen), here, (draft.replicas[n] ?? 0) + here, strangers, n];
+    return [draft.nodes.localities.crowding(n, chosen), here, (draft.replicas.count[n] ?? 0) + here, strangers, n];
   });
 }
 
@@ -72,9 +72,9 @@ function nextNode(
 function evenLeaders(view: ClusterView, load: LoadView, before: Draft, placed: readonly number[][]): NewPlacement[] {
   const partitions = placed.map((nodes, pid): Partition => {
     const replicas = nodes
-      .map((n) => ({ node: before.id(n), state: 'ready' as const }))
+      .map((n) => ({ node: before.nodes.id(n), state: 'ready' as const }))
       .sort((a, b) => a.node - b.node);
-    return { tid: 1, pid, epoch: 1, leader: before.id(nodes[0] ?? 0), replicas };
+    return { tid: 1, pid, epoch: 1, leader: before.nodes.id(nodes[0] ?? 0), replicas };
   });
   const table: TableRecord = {
     tid: 1,
@@ -90,7 +90,7 @@ function evenLeaders(view: ClusterView, load: LoadView, before: Draft, placed: r
   const draft = new Draft({ ...view, tables: new Map([[1, table]]) }, load);
   balanceLeaders(draft);
   return partitions.map((partition, p) => ({
-    leader: draft.id(draft.leader[p] ?? 0),
+    leader: draft.nodes.id(draft.leaders.of[p] ?? 0),
     nodes: partition.replicas.map((r) => r.node),
   }));
 }

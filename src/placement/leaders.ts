@@ -25,10 +25,10 @@ interface Found {
  * sum of the squares of the counts.
  */
 export function balanceLeaders(draft: Draft): void {
-  const takers = draft.takers();
-  const mean = takers.reduce((sum, n) => sum + (draft.leaders[n] ?? 0), 0) / Math.max(1, takers.length);
-  const means = draft.tables.map(
-    (_, t) => takers.reduce((sum, n) => sum + draft.tableLeaders(t, n), 0) / Math.max(1, takers.length),
+  const takers = draft.nodes.takers();
+  const mean = takers.reduce((sum, n) => sum + (draft.leaders.count[n] ?? 0), 0) / Math.max(1, takers.length);
+  const means = draft.partitions.tables.map(
+    (_, t) => takers.reduce((sum, n) => sum + draft.leaders.ofTable(t, n), 0) / Math.max(1, takers.length),
   );
   for (let changed = true; changed; ) {
     changed = false;
@@ -43,18 +43,21 @@ export function balanceLeaders(draft: Draft): void {
 function isOff(draft: Draft, n: number, direction: Direction, mean: number, means: readonly number[]): boolean {
   const sign = direction === 'away' ? 1 : -1;
   const slack = Math.max(1, TOLERANCE * mean) - 1e-9;
-  if (sign * ((draft.leaders[n] ?? 0) - mean) >= slack) return true;
+  if (sign * ((draft.leaders.count[n] ?? 0) - mean) >= slack) return true;
   // A table with fewer partitions than that cannot be so far off.
   return means.some((ofTable, t) => {
-    return (draft.tables[t]?.partitionCount ?? 0) >= slack && sign * (draft.tableLeaders(t, n) - ofTable) >= slack;
+    return (
+      (draft.partitions.tables[t]?.partitionCount ?? 0) >= slack &&
+      sign * (draft.leaders.ofTable(t, n) - ofTable) >= slack
+    );
   });
 }
 
 function change(draft: Draft, n: number, direction: Direction, mean: number): boolean {
   const found = bestDirect(draft, n, direction) ?? bestChain(draft, n, direction);
   if (!found) return false;
-  const leads = draft.leaders[n] ?? 0;
-  const reason = `node ${draft.id(n)} leads ${leads} partitions, the mean is ${Math.round(mean * 10) / 10}`;
+  const leads = draft.leaders.count[n] ?? 0;
+  const reason = `node ${draft.nodes.id(n)} leads ${leads} partitions, the mean is ${Math.round(mean * 10) / 10}`;
   for (const { p, to } of found.chain) draft.changeLeader(p, to, 'lead', reason);
   return true;
 }
@@ -64,17 +67,17 @@ function change(draft: Draft, n: number, direction: Direction, mean: number): bo
  * squares.
  */
 function gainOf(draft: Draft, t: number, from: number, to: number): number {
-  const all = (draft.leaders[from] ?? 0) - (draft.leaders[to] ?? 0) - 1;
-  return all + draft.tableLeaders(t, from) - draft.tableLeaders(t, to) - 1;
+  const all = (draft.leaders.count[from] ?? 0) - (draft.leaders.count[to] ?? 0) - 1;
+  return all + draft.leaders.ofTable(t, from) - draft.leaders.ofTable(t, to) - 1;
 }
 
 /** Leader changes that begin (`away`) or end (`here`) at `n`. */
 function* changesAt(draft: Draft, n: number, direction: Direction): Generator<{ p: number; from: number; to: number }> {
-  for (const p of draft.heldBy(n)) {
-    const leader = draft.leader[p] ?? -1;
-    if ((direction === 'away') !== (leader === n) || !draft.isFree(p) || draft.takes[leader] === 0) continue;
-    for (const to of direction === 'away' ? draft.holdersOf(p) : [n]) {
-      if (to !== leader && draft.takes[to] === 1 && draft.isReady(p, to)) yield { p, from: leader, to };
+  for (const p of draft.replicas.heldBy(n)) {
+    const leader = draft.leaders.of[p] ?? -1;
+    if ((direction === 'away') !== (leader === n) || !draft.isFree(p) || draft.nodes.takes[leader] === 0) continue;
+    for (const to of direction === 'away' ? draft.replicas.holdersOf(p) : [n]) {
+      if (to !== leader && draft.nodes.takes[to] === 1 && draft.replicas.isReady(p, to)) yield { p, from: leader, to };
     }
   }
 }
@@ -82,7 +85,7 @@ function* changesAt(draft: Draft, n: number, direction: Direction): Generator<{ 
 function bestDirect(draft: Draft, n: number, direction: Direction): Found | undefined {
   let best: { p: number; to: number; gain: number } | undefined;
   for (const { p, from, to } of changesAt(draft, n, direction)) {
-    const gain = gainOf(draft, draft.table[p] ?? 0, from, to);
+    const gain = gainOf(draft, draft.partitions.table[p] ?? 0, from, to);
     if (gain <= 0) continue;
     const order = !best || gain - best.gain || best.p - p || best.to - to;
     if (order === true || order > 0) best = { p, to, gain };
@@ -95,9 +98,9 @@ function bestDirect(draft: Draft, n: number, direction: Direction): Found | unde
  * n3.
  */
 function bestChain(draft: Draft, n: number, direction: Direction): Found | undefined {
-  if (draft.nodes.length > CHAIN_NODES_MAX) return undefined;
+  if (draft.nodes.records.length > CHAIN_NODES_MAX) return undefined;
   let best: Found | undefined;
-  const tables = new Set([...draft.heldBy(n)].map((p) => draft.table[p] ?? 0));
+  const tables = new Set([...draft.replicas.heldBy(n)].map((p) => draft.partitions.table[p] ?? 0));
   for (const t of [...tables].sort((a, b) => a - b)) {
     for (const [end, steps] of reach(draft, n, direction, t)) {
       const gain = direction === 'away' ? gainOf(draft, t, n, end) : gainOf(draft, t, end, n);
@@ -117,7 +120,7 @@ function reach(draft: Draft, n: number, direction: Direction, t: number): Map<nu
     const changes = [...changesAt(draft, at, direction)].sort((a, b) => a.p - b.p || a.to - b.to);
     for (const { p, from, to } of changes) {
       const next = direction === 'away' ? to : from;
-      if (draft.table[p] !== t || chains.has(next)) continue;
+      if (draft.partitions.table[p] !== t || chains.has(next)) continue;
       chains.set(next, direction === 'away' ? [{ p, to }, ...chain] : [...chain, { p, to }]);
     }
   }

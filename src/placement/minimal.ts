@@ -33,7 +33,7 @@ export function bytesMinimal(draft: Draft, moves: readonly StagedMove[], before:
 }
 
 function deficit(draft: Draft, before: Balance, after: Balance): number {
-  const takers = draft.takers();
+  const takers = draft.nodes.takers();
   const mean = takers.reduce((sum, n) => sum + (after.nodes[n]?.bytes ?? 0), 0) / Math.max(1, takers.length);
   return takers.reduce((sum, n) => {
     const reached = Math.min(after.nodes[n]?.bytes ?? 0, mean);

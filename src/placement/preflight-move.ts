@@ -2,8 +2,8 @@ import type { ClusterView, LoadView, NodeId, NodeRecord, Partition, TableRecord 
 import { partitionKey, partitionOf, replicaOn, tableName } from '../catalog/view.ts';
 import { must } from '../core/assert.ts';
 import { type TideError, tideError } from '../core/errors.ts';
-import { roomOf } from './draft.ts';
 import { nodeList, partitionName, unknownNode } from './naming.ts';
+import { roomOf } from './room.ts';
 
 /** One move that somebody asks for by hand; every planned `Move` is one too. */
 export type MoveRequest = { readonly tid: number; readonly pid: number } & (

@@ -2,12 +2,12 @@ import type { ClusterView, LoadView, NodeId, Partition } from '../catalog/model.
 import { allPartitions, connectedNodes, tableName } from '../catalog/view.ts';
 import { type TideError, tideError } from '../core/errors.ts';
 import { type LocalData, totalsOf } from '../core/local-data.ts';
-import { roomOf } from './draft.ts';
 import { Localities } from './localities.ts';
 import type { Blocked, Move } from './moves.ts';
 import { nodeList, partitionName, unknownNode } from './naming.ts';
 import { viewAfter } from './outcome.ts';
 import { plan } from './plan.ts';
+import { roomOf } from './room.ts';
 import { withDecommissioning } from './whatif.ts';
 
 export { type MoveRequest, preflightMove } from './preflight-move.ts';

@@ -32,9 +32,12 @@ export class Scales {
     this.#draft = draft;
     const count = Math.max(1, takers.length);
     const sum = (of: (n: number) => number) => takers.reduce((total, n) => total + of(n), 0);
-    this.meanReplicas = sum((n) => draft.replicas[n] ?? 0) / count;
-    this.meanBytes = sum((n) => draft.bytes[n] ?? 0) / count;
-    this.meanOfTable = Float64Array.from(draft.tables, (_, t) => sum((n) => draft.tableReplicas(t, n)) / count);
+    this.meanReplicas = sum((n) => draft.replicas.count[n] ?? 0) / count;
+    this.meanBytes = sum((n) => draft.replicas.bytes[n] ?? 0) / count;
+    this.meanOfTable = Float64Array.from(
+      draft.partitions.tables,
+      (_, t) => sum((n) => draft.replicas.ofTable(t, n)) / count,
+    );
     this.#byteUnit = 1 / Math.max(this.meanBytes, BYTES_NOTICED);
     this.unit = 1 / Math.max(1, this.meanReplicas) ** 2;
     this.acquaintanceMax = ACQUAINTANCE_WEIGHT * this.unit;
@@ -52,18 +55,21 @@ export class Scales {
 
   #derivative(p: number, n: number, sign: 1 | -1): number {
     const draft = this.#draft;
-    const size = (draft.size[p] ?? 0) * this.#byteUnit;
-    const bytes = BYTES_WEIGHT * size * (2 * (draft.bytes[n] ?? 0) * this.#byteUnit + sign * size);
-    const replicas = 2 * (draft.replicas[n] ?? 0) + sign;
-    const ofTable = 2 * draft.tableReplicas(draft.table[p] ?? 0, n) + sign;
+    const size = (draft.partitions.size[p] ?? 0) * this.#byteUnit;
+    const bytes = BYTES_WEIGHT * size * (2 * (draft.replicas.bytes[n] ?? 0) * this.#byteUnit + sign * size);
+    const replicas = 2 * (draft.replicas.count[n] ?? 0) + sign;
+    const ofTable = 2 * draft.replicas.ofTable(draft.partitions.table[p] ?? 0, n) + sign;
     return bytes + this.unit * (replicas + ofTable);
   }
 
   /** Tables with at least `least` partitions: a smaller one cannot be so many replicas off on any node. */
   tablesOfNote(least: number): readonly number[] {
     if (this.#noted.least !== least) {
-      const tables = [...this.#draft.tables.keys()];
-      this.#noted = { least, tables: tables.filter((t) => (this.#draft.tables[t]?.partitionCount ?? 0) >= least) };
+      const tables = [...this.#draft.partitions.tables.keys()];
+      this.#noted = {
+        least,
+        tables: tables.filter((t) => (this.#draft.partitions.tables[t]?.partitionCount ?? 0) >= least),
+      };
     }
     return this.#noted.tables;
   }
@@ -73,7 +79,7 @@ export class Scales {
    * each other.
    */
   leastGain(p: number): number {
-    return WORTHWHILE * (this.misfit(this.#draft.size[p] ?? 0, 0) + this.unit);
+    return WORTHWHILE * (this.misfit(this.#draft.partitions.size[p] ?? 0, 0) + this.unit);
   }
 
   /**
@@ -82,7 +88,9 @@ export class Scales {
    */
   pressure(n: number): number {
     const draft = this.#draft;
-    return (draft.bytes[n] ?? 0) * this.#byteUnit + (draft.replicas[n] ?? 0) / Math.max(1, this.meanReplicas);
+    return (
+      (draft.replicas.bytes[n] ?? 0) * this.#byteUnit + (draft.replicas.count[n] ?? 0) / Math.max(1, this.meanReplicas)
+    );
   }
 
   /**
@@ -91,8 +99,8 @@ export class Scales {
    * et al., Copysets, 2013).
    */
   acquaintance(p: number, n: number, leaving = -1): number {
-    const others = this.#draft.holdersOf(p).length;
-    return (this.acquaintanceMax * this.#draft.acquainted(n, p, leaving)) / Math.max(1, others);
+    const others = this.#draft.replicas.holdersOf(p).length;
+    return (this.acquaintanceMax * this.#draft.replicas.acquainted(n, p, leaving)) / Math.max(1, others);
   }
 
   /** How far `size` is from `wanted` bytes, in the same measure as the costs. */

@@ -1,7 +1,8 @@
 import type { LoadView, NodeId } from '../catalog/model.ts';
 import { partitionKey, partitionOf } from '../catalog/view.ts';
-import { type Draft, roomOf, type StagedMove } from './draft.ts';
+import type { Draft, StagedMove } from './draft.ts';
 import type { Move } from './moves.ts';
+import { roomOf } from './room.ts';
 
 /**
  * The draft's moves with the same outcome and fewer copies. The balance looks one move ahead, so it may take
@@ -48,28 +49,28 @@ function netMoves(draft: Draft, before: readonly StagedMove[], copies: readonly 
   const [first] = before;
   const partition = first && partitionOf(draft.view, first.move.tid, first.move.pid);
   if (!partition) return [];
-  const p = draft.numberOf(partition);
-  const started = partition.replicas.map((r) => draft.node(r.node));
-  const gone = started.filter((n) => !draft.holds(n, p));
-  const made = draft.holdersOf(p).filter((n) => !started.includes(n));
-  const leaderAtEnd = draft.leader[p] ?? -1;
-  let leader = draft.node(partition.leader);
+  const p = draft.partitions.numberOf(partition);
+  const started = partition.replicas.map((r) => draft.nodes.number(r.node));
+  const gone = started.filter((n) => !draft.replicas.holds(n, p));
+  const made = draft.replicas.holdersOf(p).filter((n) => !started.includes(n));
+  const leaderAtEnd = draft.leaders.of[p] ?? -1;
+  let leader = draft.nodes.number(partition.leader);
   const { tid, pid } = partition;
   const net: StagedMove[] = [];
   for (const to of made.sort((a, b) => a - b)) {
     const { stage, move } = copies[net.length] ?? first;
-    const common = { tid, pid, to: draft.id(to), bytes: draft.size[p] ?? 0, reason: move.reason };
+    const common = { tid, pid, to: draft.nodes.id(to), bytes: draft.partitions.size[p] ?? 0, reason: move.reason };
     // The leader's successor comes from the leader's node; others replace what is nearest, which keeps the
     // spread on the way.
     const preferred = to === leaderAtEnd && gone.includes(leader) ? leader : nearest(draft, gone, to, leader);
     if (preferred < 0) net.push({ stage, move: { kind: 'add-replica', ...common } });
-    else net.push({ stage, move: { kind: 'move-replica', from: draft.id(preferred), ...common } });
+    else net.push({ stage, move: { kind: 'move-replica', from: draft.nodes.id(preferred), ...common } });
     if (preferred >= 0) gone.splice(gone.indexOf(preferred), 1);
     if (preferred === leader) leader = to;
   }
   if (leader !== leaderAtEnd) {
     const last = before.findLast(({ move }) => move.kind === 'change-leader') ?? first;
-    const ends = { from: draft.id(leader), to: draft.id(leaderAtEnd) };
+    const ends = { from: draft.nodes.id(leader), to: draft.nodes.id(leaderAtEnd) };
     const move: Move = { kind: 'change-leader', tid, pid, ...ends, bytes: 0, reason: last.move.reason };
     net.push({ stage: last.stage, move });
   }
@@ -77,7 +78,7 @@ function netMoves(draft: Draft, before: readonly StagedMove[], copies: readonly 
 }
 
 function nearest(draft: Draft, gone: readonly number[], to: number, leader: number): number {
-  const rank = (n: number) => draft.localities.nearness(n, to) - (n === leader ? 0.5 : 0);
+  const rank = (n: number) => draft.nodes.localities.nearness(n, to) - (n === leader ? 0.5 : 0);
   return gone.reduce((best, n) => (best < 0 || rank(n) > rank(best) ? n : best), -1);
 }
 

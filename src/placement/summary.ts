@@ -3,13 +3,13 @@ import type { Balance, Deviation } from './moves.ts';
 
 /** What every node holds in a draft, and how far from even that is. */
 export function summarize(draft: Draft): Balance {
-  const nodes = draft.nodes.map((node, n) => ({
+  const nodes = draft.nodes.records.map((node, n) => ({
     node: node.id,
-    replicas: draft.replicas[n] ?? 0,
-    leaders: draft.leaders[n] ?? 0,
-    bytes: draft.bytes[n] ?? 0,
+    replicas: draft.replicas.count[n] ?? 0,
+    leaders: draft.leaders.count[n] ?? 0,
+    bytes: draft.replicas.bytes[n] ?? 0,
   }));
-  const counted = nodes.filter((_, n) => draft.nodes[n]?.state === 'active');
+  const counted = nodes.filter((_, n) => draft.nodes.records[n]?.state === 'active');
   return {
     nodes,
     replicas: deviation(counted.map((n) => n.replicas)),

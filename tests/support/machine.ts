@@ -1,6 +1,6 @@
 /**
- * How late this machine is with what is due, at its worst: milliseconds, since this file was loaded. On a busy one
- * whatever is bounded by the clock is late as well, and how late says nothing of pgtide.
+ * How late this machine is with what is due, at its worst: milliseconds, since this file was loaded. On a
+ * busy one whatever is bounded by the clock is late as well, and how late says nothing of pgtide.
  */
 export const machine = { longestDelayMs: 0 };
 

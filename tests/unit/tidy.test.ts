@@ -81,6 +81,7 @@ const PROGRAM = ['src/main.ts', 'src/tide.ts'];
 
 const COMMENT_COLUMNS_MAX = 110;
 const FUNCTION_LINES_MAX = 70;
+const PUBLIC_MEMBERS_MAX = 15;
 const FILE_LINES_MAX = 500;
 /** Of src/. */
 const SOURCE_LINES_MAX = 450;
@@ -244,6 +245,25 @@ function longFunctions(file: string): string[] {
     const length = lines.slice(start + 1).findIndex((l) => l.startsWith(`${indent}}`)) + 2;
     return length > FUNCTION_LINES_MAX ? [`${file}:${start + 1} has ${length} lines`] : [];
   });
+}
+
+test(`classes have at most ${PUBLIC_MEMBERS_MAX} public members`, () => {
+  const all = sources.flatMap(publicMembers);
+  expect(all.length).toBeGreaterThan(50);
+  expect(all.filter(({ names }) => names.length > PUBLIC_MEMBERS_MAX)).toEqual([]);
+});
+
+/**
+ * The formatter writes members at the indent of two, so lines are enough. A getter and its setter are one.
+ */
+function publicMembers(file: string): { of: string; names: string[] }[] {
+  const classes = /^(?:export )?(?:default )?(?:abstract )?class (\w+)[^\n]*\{\n([\s\S]*?)^\}/gm;
+  const member =
+    /^ {2}(?:(?:public|static|abstract|override|declare|readonly|accessor|async|get|set) )*\*?(?!constructor\()(\w+)[?!]?(?:[(<:;]| =)/gm;
+  return [...codeOf(file).matchAll(classes)].map(([, name = '', body = '']) => ({
+    of: `${file}: ${name}`,
+    names: [...new Set([...body.matchAll(member)].map(([, of = '']) => of))],
+  }));
 }
 
 test('every file is reached from the program', () => {

@@ -10,8 +10,8 @@ import type { Load } from './load.ts';
 /** What every test of a move asserts in the end. */
 
 /**
- * What a bound may be exceeded by: it is looked at by several processes, one after the other, each as late as any
- * on this machine.
+ * What a bound may be exceeded by: it is looked at by several processes, one after the other, each as late as
+ * any on this machine.
  */
 export const slackMs = () => 60 + 4 * machine.longestDelayMs;
 const WAIT_MS = 30_000;

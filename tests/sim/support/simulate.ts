@@ -106,11 +106,17 @@ function watch(world: SimWorld, clients: Clients): void {
   };
 }
 
-/** Every operation that does not get on says why. */
+/**
+ * Every operation that does not get on says why. What nobody manages says nothing: with a new manager its
+ * time begins anew.
+ */
 async function looking(world: SimWorld): Promise<void> {
   const silentSinceMs = new Map<string, number>();
+  let { manager } = world;
   for (;;) {
     await world.clock.sleep(LOOK_MS);
+    if (world.manager !== manager) silentSinceMs.clear();
+    manager = world.manager;
     // A manager that is killed answers nobody: the next look is another one's.
     world.beside(lookAtWaits(world, silentSinceMs));
   }

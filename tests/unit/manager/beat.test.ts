@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { beatReport } from '../../../src/api/membership.ts';
+import type { SharedAuthority } from '../../../src/manager/ports.ts';
 import { beatOf, factsOf, startedManager } from './support/started.ts';
 
 test('a beat from another cluster changes nothing', async () => {
@@ -75,6 +76,27 @@ test('a node that has left hears so, whichever start of it asks', async () => {
       .toMatchObject({ state: 'decommissioned' });
     await admit('s2', ['s1']);
     expect(await manager.beat(beatOf(2, { start: 's2' }))).toMatchObject({ state: 'decommissioned' });
+  } finally {
+    await manager.stop();
+  }
+});
+
+test('nobody is let in without a lease of its own, nor by a manager whose seat may be another’s', async () => {
+  let leftMs = 1_000;
+  const shared: SharedAuthority = {
+    url: 'etcd://e/x',
+    term: 1,
+    leftMs: () => leftMs,
+    leaseOf: async () => 'held',
+    leased: async () => [1],
+  };
+  const { manager } = await startedManager(shared);
+  try {
+    await manager.join(factsOf(1));
+    const fence = async (leased: boolean) => (await manager.beat(beatOf(1, { leased }))).fence;
+    expect([await fence(true), await fence(false)]).toEqual(['down', 'keep']);
+    leftMs = 0;
+    expect(await fence(true)).toBe('keep');
   } finally {
     await manager.stop();
   }

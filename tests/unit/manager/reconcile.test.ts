@@ -9,6 +9,9 @@ import { World } from '../../fakes/world.ts';
 
 const REF = { tid: 1, pid: 0 };
 
+const promotionsOf = (mayGo: boolean, maySwing: boolean) =>
+  ({ end: async () => mayGo, maySwing: () => maySwing }) as unknown as Promotions;
+
 /** A reconciler that no operation and no failover is in the way of. */
 function reconcilerOf(world: World, other: Partial<ReconcilePorts>): Reconciler {
   return new Reconciler({
@@ -18,7 +21,7 @@ function reconcilerOf(world: World, other: Partial<ReconcilePorts>): Reconciler 
     alive: (node) => world.isAlive(node),
     holderOf: () => undefined,
     isChoosing: () => false,
-    promotions: { end: async () => true } as unknown as Promotions,
+    promotions: promotionsOf(true, false),
     commit: (changes) => world.catalog.commit(changes),
     quorums: world.runner.quorums,
     log: () => {},
@@ -50,7 +53,7 @@ async function broken(isPromoted = false) {
     return subscribe(from, to);
   };
   world.cluster.at(1).slots.delete(3);
-  const reconciler = reconcilerOf(world, { promotions: { end: async () => !isPromoted } as unknown as Promotions });
+  const reconciler = reconcilerOf(world, { promotions: promotionsOf(!isPromoted, false) });
   reconciler.nodeReturned(3);
   const round = () => world.clock.during(reconciler.round());
   return { round, made, stateOf3, isDue: () => reconciler.isDue(3) };
@@ -72,6 +75,41 @@ test('while who followed through it is about to lead, the broken stream is left 
   expect(stateOf3()).toBe('ready');
   expect(isDue()).toBe(true);
 });
+
+/**
+ * Node 1 leads, and its stream to node 3 is whole, but does not carry the partition. `mayGo`: nobody is
+ * about to make node 3 the leader. `maySwing`: somebody is, when the quorum has changed.
+ */
+async function unfed(mayGo: boolean, maySwing: boolean) {
+  const world = await World.settled([1, 2, 3], [tableRecord(1, 'acct', 3, [[1, 2, 3]])]);
+  await world.clock.during(world.plane().streams.stop(1, 3, REF));
+  let waitedFor: boolean | null = null;
+  const reconciler = reconcilerOf(world, {
+    promotions: promotionsOf(mayGo, maySwing),
+    commit: (changes) => {
+      waitedFor = world.cluster.at(1).quorum.nodes.includes(3);
+      return world.catalog.commit(changes);
+    },
+  });
+  reconciler.nodeReturned(3);
+  await world.clock.during(reconciler.round());
+  const state = replicaOn(must(partitionOf(world.view, 1, 0), 'partition'), 3)?.state;
+  return { state, waitedFor, isDue: reconciler.isDue(3), isWaitedFor: world.cluster.at(1).quorum.nodes.includes(3) };
+}
+
+test('a follower that its leader does not feed is waited for no more, and then stale', async () => {
+  expect(await unfed(true, false)).toEqual({ state: 'stale', waitedFor: false, isDue: false, isWaitedFor: false });
+});
+
+test.each([
+  ['before', false, false],
+  ['while the quorum changes', true, true],
+])(
+  'a follower that its leader does not feed, and that is about to lead since %s, is not made stale under its operation',
+  async (_when, mayGo, maySwing) => {
+    expect(await unfed(mayGo, maySwing)).toEqual({ state: 'ready', waitedFor: null, isDue: true, isWaitedFor: true });
+  },
+);
 
 test('hinges that lead to a node which is out are turned though an operation has the partition, but for that of its next leader', async () => {
   const world = await World.settled([1, 2, 3, 4], [tableRecord(1, 'acct', 2, [[1, 2]])]);

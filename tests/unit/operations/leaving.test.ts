@@ -45,6 +45,25 @@ test('a node does not leave while an operation that is undone has yet to look wh
   expect(faultsOf(world)).toEqual([]);
 });
 
+test('nobody’s way to a node that leaves is taken away while a hinge leads through it', async () => {
+  const world = await threeReplicas();
+  const { hinges, foreignServers, holders } = world.cluster.at(3);
+  hinges.set('t1_p0', { kind: 'node', node: 4 });
+  const open = { user: 'anna', query: null, state: 'idle in transaction', application: 'psql' };
+  holders.set('t1_p0', [{ ...open, processId: 4711, ageMs: 60_000 }]);
+  await world.begin('decommission', { nodes: [4], placement: {} });
+  await world.until(() => world.runner.live(world.root.id)?.waitsFor?.kind === 'transaction');
+  expect(world.runner.live(world.root.id)?.waitsFor?.text).toContain('a hinge that leads to node 4 is in use');
+  expect(foreignServers).toContain('tide_n4');
+  holders.clear();
+  expect((await world.finish()).status).toBe('done');
+  expect(foreignServers).not.toContain('tide_n4');
+  const [point, drop] = ['n3: point t1_p0 to n1', 'n3: drop server n4'].map((e) => world.changes().indexOf(e));
+  expect(point).toBeGreaterThan(-1);
+  expect(drop).toBeGreaterThan(point ?? 0);
+  expect(faultsOf(world)).toEqual([]);
+});
+
 test('a copy to a node that has left meanwhile is given up, and asks nothing of it', async () => {
   const world = await threeReplicas();
   whenPlaceIsTaken(world, async () => {

@@ -3,13 +3,14 @@ import { systemClock } from '../../../../src/core/clock.ts';
 import { CatalogStore } from '../../../../src/manager/catalog-store.ts';
 import { Manager } from '../../../../src/manager/manager.ts';
 import type { ManagerPorts } from '../../../../src/manager/manager-ports.ts';
+import type { SharedAuthority } from '../../../../src/manager/ports.ts';
 import { MemoryStore } from '../../../../src/store/memory-store.ts';
 import { META_FORMAT } from '../../../../src/store/meta-store.ts';
 
 /**
  * A whole manager of cluster `test` in node 1, in its start `s1` after `s0`, beside servers that do nothing.
  */
-export async function startedManager(): Promise<{
+export async function startedManager(shared: SharedAuthority | null = null): Promise<{
   manager: Manager;
   store: MemoryStore;
   overtaken: Error[];
@@ -23,7 +24,7 @@ export async function startedManager(): Promise<{
   const servers = { plane: nothing, inspector: nothing, close: async () => {}, cut: () => {} };
   const manager = await Manager.start(1, {
     store,
-    shared: null,
+    shared,
     start: { id: 's1', after: ['s0'], ended: ['s0'] },
     whoIs: async () => null,
     overtaken: (error) => void overtaken.push(error),

@@ -1,7 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { streamConnection } from '../../../../src/postgres/connect.ts';
 import { prepareRenewal, renew } from '../../../../src/postgres/sql/renewal.ts';
-import { dropSubscriptionSql, ensureSubscription } from '../../../../src/postgres/sql/subscription.ts';
+import {
+  createSubscription,
+  dropSubscriptionSql,
+  ensureSubscription,
+} from '../../../../src/postgres/sql/subscription.ts';
 import { ScriptedSql } from '../support/scripted-sql.ts';
 
 const SENDER = { host: "o'brien", port: 27_257 };
@@ -25,6 +29,12 @@ describe('a subscription', () => {
     expect(create).toMatch(/^CREATE SUBSCRIPTION "tide_1_2" CONNECTION .* PUBLICATION "tide_to_2" WITH \(/);
     expect(create).toMatch(/create_slot = false, slot_name = "tide_1_2", enabled = true, origin = none,/);
     expect(create).toContain('copy_data = false');
+  });
+
+  it('is made to send on nothing that came from others', async () => {
+    const sql = new ScriptedSql();
+    await createSubscription(sql, 1, 2, SENDER, { name: 'tide_1_2_next', enabled: false });
+    expect(sql.asked.at(-1)).toContain(', origin = none, ');
   });
 
   it('is left alone where it is as it should be', async () => {
