@@ -141,7 +141,7 @@ function characters(bytes: Uint8Array, start: number, end: number): number {
 /** t, f, true, false, as drivers write them. */
 function boolText(bytes: Buffer, start: number, end: number): number | null {
   if (end - start > 5) return null;
-  const text = bytes.latin1Slice(start, end);
+  const text = bytes.toString('latin1', start, end);
   if (text === 't' || text === 'true') return 1;
   return text === 'f' || text === 'false' ? 0 : null;
 }
@@ -197,14 +197,14 @@ function byteaText(bytes: Buffer, start: number, end: number): Span | null {
 }
 
 function dateText(bytes: Buffer, start: number, end: number): number | null {
-  return daysIn(bytes.latin1Slice(start, end));
+  return daysIn(bytes.toString('latin1', start, end));
 }
 
 function timeReader(oid: number, hasZone: boolean): KeyReader {
   return {
     parameterTypes: [oid],
     text: (bytes, start, end) => {
-      const micros = microsIn(bytes.latin1Slice(start, end), hasZone);
+      const micros = microsIn(bytes.toString('latin1', start, end), hasZone);
       return micros === null ? null : folded(micros);
     },
     binary: (bytes, start, end) =>

@@ -20,26 +20,28 @@ export function loadParser(): Promise<void> {
  * 18.1.5): all but commas, dots and quotes counts, as a level needs a word or a sign of its own.
  */
 const WORDS_MAX = 1_000;
-/** No text has it that a server would take; or it may stand for bytes that could not be read. */
-const NO_CHARACTER = /[\0\ufffd]|\p{Surrogate}/u;
-
 /** Something it said was not a verdict on a statement: nothing that it says afterwards is believed. */
 let isBroken = false;
 
 /** The one statement of a text. Never throws. */
 export function parseOne(text: string): Node | { readonly because: string } {
   if (isBroken) return { because: 'the parser has failed before' };
-  if (NO_CHARACTER.test(text)) return { because: 'it has characters that are none' };
+  if (isGarbled(text)) return { because: 'it has characters that are none' };
   if (wordsIn(text) > WORDS_MAX) return { because: 'it is very long' };
   if (text.trim() === '') return { because: 'it is empty' };
   try {
-    const { stmts = [] } = parseSync(text) as { stmts?: { stmt: Node }[] };
+    const { stmts = [] } = parseSync(text) as unknown as { stmts?: { stmt: Node }[] };
     const [only] = stmts;
     return only !== undefined && stmts.length === 1 ? only.stmt : { because: 'it is not one statement' };
   } catch (error) {
     isBroken = !hasSqlDetails(error);
     return { because: messageOf(error) };
   }
+}
+
+/** The parser reads up to a zero, and what could not be decoded has been lost. */
+function isGarbled(text: string): boolean {
+  return text.includes('\0') || text.includes('\ufffd') || /\p{Surrogate}/u.test(text);
 }
 
 /** Words, and signs that are no part of one. Quickly, as it is done for every text. */

@@ -123,7 +123,7 @@ const zones = fc.oneof(
   fc.tuple(fc.constantFrom('+', '-'), two(15), two(60)).map(([sign, h, m]) => `${sign}${h}:${m}`),
 );
 const hex = fc.uint8Array({ maxLength: 40 }).map((bytes) => Buffer.from(bytes).toString('hex'));
-const noZero = fc.string({ unit: 'binary', maxLength: 60 }).map((text) => text.replaceAll('\0', '0').toWellFormed());
+const noZero = fc.string({ unit: 'binary', maxLength: 60 }).map((text) => text.replaceAll('\0', '0'));
 const uuids = fc.oneof(
   { weight: 5, arbitrary: fc.uuid() },
   fc.uuid().map((u) => u.toUpperCase()),
