@@ -66,12 +66,15 @@ export const each =
   };
 
 export const expression: Check = (node, scope) => nodeReason(node, EXPRESSIONS, scope);
-export const expressions = each(expression);
+const expressions = each(expression);
 
 const names = (list: unknown): string[] =>
   (list as { String?: { sval?: string } }[]).map((name) => name.String?.sval ?? '*');
 
-/** A column's name, alone or behind the table's. Null: another column, all of them, or something of another kind. */
+/**
+ * A column's name, alone or behind the table's. Null: another column, all of them, or something of another
+ * kind.
+ */
 export function columnNamed(fields: unknown, scope: Scope): string | null {
   const parts = names(fields);
   const name = parts.at(-1) ?? '';
@@ -169,7 +172,7 @@ function isStar(field: unknown): boolean {
 }
 
 /** What a SELECT or a RETURNING gives back. */
-export const results = each((node, scope) => nodeReason(node, { ResTarget: { name: any, val: star } }, scope));
+const results = each((node, scope) => nodeReason(node, { ResTarget: { name: any, val: star } }, scope));
 
 /** A value that a column is to have. */
 export const newValue: Check = (node, scope) => nodeReason(node, { ...EXPRESSIONS, SetToDefault: {} }, scope);

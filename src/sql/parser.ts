@@ -16,8 +16,8 @@ export function loadParser(): Promise<void> {
 }
 
 /**
- * More is never nested so deep that the parser's stack overflows, which takes 1,600 levels at the least (tried,
- * 18.1.5): all but commas, dots and quotes counts, as a level needs a word or a sign of its own.
+ * So many cannot be nested so deep that the parser's stack overflows, which takes 1,600 levels at the least
+ * (tried, 18.1.5): all but commas, dots and quotes counts, as a level needs a word or a sign of its own.
  */
 const WORDS_MAX = 1_000;
 /** Something it said was not a verdict on a statement: nothing that it says afterwards is believed. */

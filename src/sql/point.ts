@@ -33,16 +33,16 @@ export interface PointStatement {
   readonly tid: number;
   /**
    * Where the key's value is. A parameter may be declared as one of KeyHash's parameterTypes or not at all:
-   * of another type, the server may compare otherwise.
+   * one of another type the server may compare otherwise.
    */
   readonly key: KeyValue;
   /** As format_type gives it, for `keyHash`. */
   readonly keyType: string;
-  /** The text with the hinge of the partition (as it is to be written, with its schema) in the table's place. */
+  /** The text with a hinge (as it is to be written, with its schema) in the table's place. */
   on(hinge: string): string;
   /**
-   * What an error's position in the rewritten text is in the client's (characters, the first is 1). Within the
-   * hinge's name it is where the table's begins.
+   * What an error's position in the rewritten text is in the client's (characters, the first is 1). Within
+   * the hinge's name it is where the table's begins.
    */
   positionInOriginal(position: number, hinge: string): number;
 }

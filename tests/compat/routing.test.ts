@@ -4,15 +4,26 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { Client } from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { TableRecord } from '../../src/catalog/model.ts';
 import { must } from '../../src/core/assert.ts';
 import { freePorts } from '../../src/local/free-ports.ts';
 import { prepareStore } from '../../src/node/store-dir.ts';
 import { findBinaries } from '../../src/postgres/binaries.ts';
 import { socketDirFor } from '../../src/postgres/config.ts';
 import { ensureDataDir } from '../../src/postgres/initdb.ts';
+import { bringDatabaseUpToDate } from '../../src/postgres/own-database.ts';
 import { PostgresServer } from '../../src/postgres/server.ts';
+import { sqlOf } from '../../src/postgres/sql/client.ts';
+import { createReplica } from '../../src/postgres/sql/replica.ts';
+import { createParent } from '../../src/postgres/sql/table.ts';
 import { become, chooseUser } from '../../src/root/user.ts';
 import { keyHash } from '../../src/routing/hash.ts';
+import type { TopologyTable } from '../../src/routing/topology.ts';
+import { loadParser } from '../../src/sql/parser.ts';
+import { pointStatement } from '../../src/sql/point.ts';
+import { KEY_VALUES } from '../support/key-values.ts';
+import { ROUTED } from '../unit/sql/statements.ts';
+import { findTable, TABLES } from '../unit/sql/tables.ts';
 
 /** What is computed beside the server has to be what the server computes. */
 
@@ -169,6 +180,14 @@ const TYPES: [type: string, texts: fc.Arbitrary<string>][] = [
 ];
 
 describe('partitions of keys', () => {
+  it('are as the unit tests have them', async () => {
+    for (const [type, text, pid] of KEY_VALUES) {
+      await client.query(`DROP TABLE IF EXISTS keyed; CREATE TABLE keyed (k ${type}) PARTITION BY HASH (k)`);
+      const asked = `select satisfies_hash_partition('keyed'::regclass, ${COUNT}, $1, $2::${type}) as is`;
+      expect([type, text, (await client.query(asked, [pid, text])).rows]).toEqual([type, text, [{ is: true }]]);
+    }
+  });
+
   it.each(TYPES)('of type %s', async (type, arbitrary) => {
     const texts = fc.sample(arbitrary, { numRuns: RUNS, seed: 18 });
     const hash = must(keyHash(type), type);
@@ -209,3 +228,112 @@ describe('partitions of keys', () => {
     expect(judged.filter(({ ofText }) => ofText !== null).length).toBeGreaterThan(100);
   });
 });
+
+/** A table of which this node leads everything, with defaults where there may be some. */
+function recordOf({ columns, partitions, primaryKey, ...table }: TopologyTable): TableRecord {
+  const defaults: Record<string, string> = {
+    name: "'nobody'::text",
+    at: 'now()',
+    balance: '1.5',
+    note: "'none'::text",
+  };
+  const definition = {
+    columns: columns.map((c) => ({ ...c, default: c.name === table.distributeBy ? null : (defaults[c.name] ?? null) })),
+    primaryKey,
+    checks: [],
+    indexes: [],
+  };
+  const led = partitions.map((p) => ({ ...p, replicas: [{ node: 1, state: 'ready' as const }] }));
+  return { ...table, definition, partitionCount: led.length, replicaCount: 1, partitions: led };
+}
+
+/** Of each type that a parameter can have. */
+const VALUES: Record<string, string> = {
+  bigint: '5',
+  integer: '5',
+  smallint: '5',
+  numeric: '5',
+  text: 'a@b.de',
+  'character varying': 'abc',
+  'timestamp with time zone': '2026-11-30 19:42:00+00',
+  boolean: 't',
+  uuid: '7a1f4a3e-3d3c-4ed5-8f5d-0d6c6a9e2b11',
+  date: '2026-11-30',
+};
+
+async function valuesFor(text: string): Promise<string[]> {
+  await client.query(`PREPARE probe AS ${text}`);
+  const { rows } = await client.query(
+    `select format_type(t, null) as type from pg_prepared_statements, unnest(parameter_types::oid[]) with ordinality u(t, ord)
+      where name = 'probe' order by ord`,
+  );
+  await client.query('DEALLOCATE probe');
+  return rows.map(({ type }) => must(VALUES[type], type));
+}
+
+/** What a statement gives, and what the table holds afterwards; nothing of it stays. */
+async function played(text: string, values: string[], table: string): Promise<unknown> {
+  await client.query('BEGIN');
+  try {
+    // The rows that it would make are not there yet.
+    if (/^insert/i.test(text)) await client.query(`DELETE FROM ${table}`);
+    const { rows, fields, rowCount, command } = await client.query({ text, values, rowMode: 'array' });
+    const after = await client.query({ text: `SELECT t::text FROM ${table} t ORDER BY 1`, rowMode: 'array' });
+    return { rows, fields: fields.map((f) => [f.name, f.dataTypeID]), rowCount, command, after: after.rows };
+  } catch (error) {
+    return String(error);
+  } finally {
+    await client.query('ROLLBACK');
+  }
+}
+
+describe('point statements', () => {
+  beforeAll(async () => {
+    await loadParser();
+    await bringDatabaseUpToDate(1, server.port);
+    const tables = TABLES.filter(({ state }) => state === 'ready').map(recordOf);
+    for (const table of tables) {
+      for (const { pid } of table.partitions) await createReplica(sqlOf(client), table, pid);
+      await createParent(sqlOf(client), 1, table);
+    }
+    await client.query(`
+      SET search_path = public;
+      SET datestyle = 'ISO';
+      SET timezone = 'UTC';
+      INSERT INTO acct SELECT k, 'a', 2.5, '2026-11-30', true, '{}', 3
+        FROM unnest('{-9223372036854775808,-5,0,5,9,31,42,5000000000}'::bigint[]) k;
+      INSERT INTO person VALUES ('a@b.de', 5), ('', 1), ('abc', 2);
+      INSERT INTO doc VALUES ('7a1f4a3e-3d3c-4ed5-8f5d-0d6c6a9e2b11', 'x');
+      INSERT INTO flag VALUES (true), (false);
+      INSERT INTO day VALUES ('2026-11-30');
+      INSERT INTO small VALUES (5), (7);
+      INSERT INTO short VALUES ('abc');
+      INSERT INTO "Odd ""name""" VALUES (5);
+      INSERT INTO u VALUES (5)`);
+  });
+
+  it.each(ROUTED)('%s: the hinge answers as the table does', async (text) => {
+    const statement = pointStatement(text, findTable);
+    if ('because' in statement) throw new Error(statement.because);
+    const values = await valuesFor(text);
+    const { key, keyType, tid } = statement;
+    const value = Buffer.from('literal' in key ? key.literal : must(values[key.parameter - 1], 'a value'));
+    const pid = must(keyHash(keyType), keyType).partition(4, value, 0, value.length, false);
+    const { name } = must(
+      TABLES.find((t) => t.tid === tid),
+      'table',
+    );
+    const table = `public."${name.replaceAll('"', '""')}"`;
+    const there = (await played(text, values, table)) as { command?: string };
+    const rewritten = statement.on(`tide_hinge.t${tid}_p${pid}`);
+    const here = (await played(rewritten, values, table)) as { command?: string; after: unknown };
+    expect(there.command, JSON.stringify(there)).toBeDefined();
+    if (statement.kind === 'read') expect(here).toEqual(there);
+    expect(timeless(here)).toEqual(timeless(there));
+  });
+});
+
+/** Each is played in a transaction of its own, and so has its own moment for a default. */
+function timeless(outcome: unknown): unknown {
+  return JSON.parse(JSON.stringify(outcome).replaceAll(/\d{4}-\d\d-\d\d[ T][\d:.]+(Z|\+00)?/g, 'then'));
+}

@@ -65,10 +65,7 @@ test('names that stand against quotes stay apart from them', () => {
 });
 
 test('a position in the rewritten text is led back to the client’s, in characters', () => {
-  const text = `SELECT '😀é', oops(1) FROM "public"."acct" WHERE id = 1 AND 😀 = 'é' AND nam = 2`
-    .replace('oops(1)', 'id')
-    .replace('AND 😀', 'AND "Größe"')
-    .replace('nam', 'name');
+  const text = `SELECT '😀é', id FROM "public"."acct" WHERE id = 1 AND "Größe" = 'é' AND name = 2`;
   const statement = routed(text);
   const there = [...statement.on(HINGE)];
   const here = [...text];
@@ -79,7 +76,6 @@ test('a position in the rewritten text is led back to the client’s, in charact
     expect(here[led - 1]).toBe(there[position - 1]);
   }
   expect(statement.positionInOriginal(there.length, HINGE)).toBe(here.length);
-  expect(statement.positionInOriginal(there.join('').length + 1, HINGE)).toBeGreaterThan(here.length);
   expect(statement.positionInOriginal([..."SELECT '😀é', id FROM  tide"].length, HINGE)).toBe(startsAt);
 });
 
@@ -99,11 +95,17 @@ const frames: readonly ((name: string, alias: string) => string)[] = [
   (name, alias) => `SELECT "é", 'é' FROM${name}${alias} WHERE id = 5`,
   (name, alias) => `UPDATE${name}${alias} SET "é" = 1 WHERE 5 = id RETURNING *`,
   (name, alias) => `DELETE FROM${name}${alias} WHERE id = 5`,
-  (name, alias) => `INSERT INTO${name}${alias.replace(/^([^A]*)"/, '$1 AS "')} (id) VALUES (5)`,
+  (name, alias) => `INSERT INTO${name}${alias} (id) VALUES (5)`,
 ];
 
+/** Where it can stand: two quotes would be one inside of a name, and INSERT wants the AS. */
+function aliasBehind(written: string, frame: number, alias: string): string {
+  const apart = written.endsWith('"') && alias.startsWith('"') ? ` ${alias}` : alias;
+  return frame !== 3 || apart === '' || apart.startsWith(' AS ') ? apart : ` AS ${apart}`;
+}
+
 test('whatever a table is called and however that is written, only the table is another', () => {
-  const aliases = fc.constantFrom('', ' AS "A b"', '"a"', ' a', ' AS a').map((alias) => alias);
+  const aliases = fc.constantFrom('', ' AS "A b"', '"a"', ' a', ' AS a');
   fc.assert(
     fc.property(
       names,
@@ -123,10 +125,7 @@ test('whatever a table is called and however that is written, only the table is 
         };
         const written = schema === null ? table[1] : `${schema[1]}${b}.${c}${table[1]}`;
         const gap = a === '' && !written.startsWith('"') ? ' ' : a;
-        const text = (frames[frame] as (typeof frames)[number])(
-          `${gap}${written}`,
-          frame === 3 && alias === ' a' ? '' : alias,
-        );
+        const text = (frames[frame] as (typeof frames)[number])(`${gap}${written}`, aliasBehind(written, frame, alias));
         const asked: unknown[] = [];
         const find = (s: string | null, n: string) => {
           asked.push(s, n);
@@ -163,7 +162,7 @@ test('whatever the text, there is an answer', () => {
       if ('because' in read) expect(read.because).not.toBe('');
       else expect(shape(read.on(HINGE))).toEqual(renamed(shape(text)));
     }),
-    { numRuns: 4000 },
+    { numRuns: 2000 },
   );
 });
 
