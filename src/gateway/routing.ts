@@ -22,6 +22,8 @@ export class Routing {
 
   useTopology(change: TopologyChange): void {
     this.#topology = changedTopology(this.#topology, change) ?? this.#topology;
+    const gone = [...change.nodesGone, ...change.nodes.filter((node) => node.isOut).map(({ id }) => id)];
+    for (const { pool } of this.#bySettings.values()) for (const node of gone) pool.leave(node);
   }
 
   /** Null: these sessions are passed through. */

@@ -30,7 +30,7 @@ const ARROWS: Record<string, readonly string[]> = {
   // it.
   postgres: ['core', 'catalog', 'type operations/ports.ts', 'type manager/ports.ts'],
   // What the bytes of PostgreSQL's protocol mean: known there only.
-  gateway: [],
+  gateway: ['catalog/names.ts', 'routing', 'sql'],
   // Of the stores it knows what several processes share; which one it is, adapters.ts decides.
   node: [
     'core',

@@ -15,6 +15,8 @@ export interface PoolOptions {
 const SHARED_MAX = 4;
 const SHARED_LOAD_WANTED = 4;
 const SHARED_LOAD_MAX = 64;
+/** Whoever is behind a statement that takes so long would wait for it: somebody's lock, most likely. */
+const SHARED_WAIT_MS = 10;
 /** Everything else has one to itself. */
 const OWN_MAX = 32;
 /** So long are settings and rights of a role believed, and connections kept. */
@@ -40,13 +42,12 @@ export class Pool {
   readonly #kept = new Map<number, Set<Kept>>();
   readonly #opening = new Map<string, number>();
   readonly #notBeforeMs = new Map<string, number>();
-  readonly #timer: NodeJS.Timeout;
   #facts: { readonly facts: HomeFacts; readonly atMs: number } | null = null;
   #asking = false;
 
   constructor(options: PoolOptions) {
     this.#options = options;
-    this.#timer = setInterval(() => this.#look(), LOOK_MS).unref();
+    setInterval(() => this.#look(), LOOK_MS).unref();
   }
 
   /** Null while they are asked for. */
@@ -66,9 +67,9 @@ export class Pool {
     return found.connection;
   }
 
-  close(): void {
-    clearInterval(this.#timer);
-    for (const kept of this.#kept.values()) for (const { connection } of kept) connection.close();
+  /** Whoever waits for this node hears no more of it. */
+  leave(node: number): void {
+    for (const { connection } of this.#kept.get(node) ?? []) connection.close();
   }
 
   #shared(node: number, { text, types }: Execution): Kept | null {
@@ -77,7 +78,7 @@ export class Pool {
     for (const kept of this.#fresh(node)) {
       if (!kept.isShared) continue;
       count += 1;
-      if (!kept.connection.knows(text, types)) continue;
+      if (!kept.connection.knows(text, types) || kept.connection.waitedMs > SHARED_WAIT_MS) continue;
       if (best === null || kept.connection.load < best.connection.load) best = kept;
     }
     const load = best?.connection.load ?? SHARED_LOAD_MAX;

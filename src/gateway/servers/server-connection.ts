@@ -33,6 +33,8 @@ export interface Execution {
   answer(bytes: Buffer, resume: () => void): boolean;
   /** What is sent in the place of a RowDescription or an ErrorResponse. */
   exchange(message: Buffer): Buffer;
+  /** The server has no such table, or not for us: nothing was done. */
+  notHere(): void;
   /** All was answered. `wasParsed`: the server took the text for a statement. */
   done(wasParsed: boolean): void;
   /** The connection was lost, and `why`. `answered`: something of the answer has come. */
@@ -45,9 +47,12 @@ interface InFlight {
   readonly parsing: { readonly key: string; readonly name: string } | null;
   answered: boolean;
   wasParsed: boolean;
+  isNotHere: boolean;
 }
 
 const CONNECT_MS = 2_000;
+/** undefined_table, invalid_schema_name, insufficient_privilege */
+const NOT_HERE: ReadonlySet<string> = new Set(['42P01', '3F000', '42501']);
 /** One that knows so many statements is given no new ones. */
 const STATEMENTS_MAX = 500;
 /** Read as a whole, whoever they are for. */
@@ -77,6 +82,7 @@ export class ServerConnection {
   #isOpen = true;
   #why = 'it was closed';
   #isRetired = false;
+  #headSinceMs = 0;
   readonly #sendCancel: () => void;
 
   private constructor(socket: Socket, sendCancel: () => void) {
@@ -111,6 +117,11 @@ export class ServerConnection {
     return this.#inFlight.length;
   }
 
+  /** How long the server has been with the statement that it is at, milliseconds. */
+  get waitedMs(): number {
+    return this.#inFlight.length === 0 ? 0 : performance.now() - this.#headSinceMs;
+  }
+
   onClose(listener: () => void): void {
     this.#closed.push(listener);
   }
@@ -131,7 +142,8 @@ export class ServerConnection {
       parsing = { key, name };
       this.#out.push(parseMessage(name, text, types));
     }
-    this.#inFlight.push({ execution, parsing, answered: false, wasParsed: parsing === null });
+    if (this.#inFlight.length === 0) this.#headSinceMs = performance.now();
+    this.#inFlight.push({ execution, parsing, answered: false, wasParsed: parsing === null, isNotHere: false });
     this.#out.push(bindTo(bind, bound, name));
     if (describes) this.#out.push(DESCRIBE_PORTAL);
     this.#out.push(EXECUTE_ALL, SYNC);
@@ -184,7 +196,7 @@ export class ServerConnection {
       }
       if (WHOLE.has(type)) {
         const isLast = type === TYPE.readyForQuery;
-        this.#pass(bytes, from, isLast ? end : at);
+        if (!isLast || !this.#inFlight[0]?.isNotHere) this.#pass(bytes, from, isLast ? end : at);
         if (isLast) this.#done();
         else this.#control(type, bytes.subarray(at, end));
         from = end;
@@ -216,6 +228,8 @@ export class ServerConnection {
     if (type === TYPE.errorResponse) {
       const { V, C, M } = errorFields(message);
       if (V !== 'ERROR') this.#why = `${M} (${C})`;
+      // There is no such hinge, or it is closed: nothing was done.
+      else if (head && !head.answered && NOT_HERE.has(C ?? '')) head.isNotHere = true;
       else if (head) this.#answer(head.execution.exchange(message));
     } else if (type === TYPE.parseComplete) {
       if (head?.parsing == null) return;
@@ -229,7 +243,9 @@ export class ServerConnection {
 
   #done(): void {
     const head = this.#inFlight.shift();
-    head?.execution.done(head.wasParsed);
+    this.#headSinceMs = performance.now();
+    if (head?.isNotHere) head.execution.notHere();
+    else head?.execution.done(head.wasParsed);
   }
 
   #lose(why: string): void {

@@ -138,6 +138,7 @@ export class Session implements FlowPorts, Onlooker {
       },
       exchange: (message) =>
         message[0] === TYPE.rowDescription ? withTable(message, route.oid) : inClientsText(message, route, hinge),
+      notHere: () => this.#over(unit, 'atHome'),
       done: (wasParsed) => this.#over(unit, wasParsed ? 'done' : 'unparsed'),
       lost: (answered, why) => {
         if (!answered && route.point.kind === 'read') return this.#over(unit, 'atHome');
@@ -162,7 +163,8 @@ export class Session implements FlowPorts, Onlooker {
     const settings = this.#ports.pool.facts?.settings ?? null;
     if (settings === null) return false;
     this.#settings ??= settings;
-    if (this.#settings !== settings) this.#isAsBegun = false;
+    // A session whose home has nothing to do must not be ended for that.
+    if (this.#settings !== settings || IDLE_LIMIT.test(settings)) this.#isAsBegun = false;
     for (const text of this.#unread.splice(0)) if (!leavesSession(text)) this.#isAsBegun = false;
     return this.#isAsBegun;
   }
@@ -187,6 +189,7 @@ export class Session implements FlowPorts, Onlooker {
 }
 
 const NOTHING = Buffer.alloc(0);
+const IDLE_LIMIT = /^idle_session_timeout=[^0]/m;
 const OURS: ReadonlySet<number> = new Set([
   TYPE.parseComplete,
   TYPE.errorResponse,
