@@ -93,9 +93,11 @@ export function applyChange(view: ClusterView, change: CatalogChange): { view: C
       touched.tables.add(change.tid);
       return { view: { ...view, tables }, touched };
     }
-    case 'setting-changed':
+    case 'setting-changed': {
       touched.settings = true;
-      return { view: { ...view, settings: { ...view.settings, [change.key]: change.value } }, touched };
+      const next = { ...view, settings: { ...view.settings, [change.key]: change.value } };
+      return { view: change.key === 'durability' ? keepPromises(view, next, touched.nodes) : next, touched };
+    }
     default: {
       const next = changePartition(view, change);
       checkPartition(view, next);
@@ -103,6 +105,18 @@ export function applyChange(view: ClusterView, change: CatalogChange): { view: C
       return { view: withPartition(view, next), touched };
     }
   }
+}
+
+/** A node that is out acknowledges nothing under the new setting: what it has is judged by the old one. */
+function keepPromises(before: ClusterView, next: ClusterView, touched: Set<NodeId>): ClusterView {
+  if (before.settings.durability !== 'quorum') return next;
+  const nodes = new Map(next.nodes);
+  for (const node of next.nodes.values()) {
+    if (!node.outage) continue;
+    nodes.set(node.id, { ...node, outage: { ...node.outage, promised: true } });
+    touched.add(node.id);
+  }
+  return { ...next, nodes };
 }
 
 type PartitionChange = Extract<

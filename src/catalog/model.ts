@@ -88,6 +88,8 @@ export interface Outage {
   readonly by: 'manager' | 'operator';
   /** Milliseconds since 1970. */
   readonly sinceMs: number;
+  /** What it had acknowledged was promised to last, though `durability` has been set to async since. */
+  readonly promised?: true;
 }
 
 export type StartMode = 'start' | 'start-single-replica';

@@ -28,11 +28,12 @@ export function protects(quorum: Quorum, followers: readonly NodeId[]): boolean 
 /**
  * Whether one of `followers`, all of them compared, has every commit of the partition that its dead leader
  * acknowledged. Without that a failover could lose some of them. With `durability` async nobody was promised
- * more.
+ * more, unless the leader was out already when that was set.
  */
 export function haveAllBetween(view: ClusterView, leader: NodeId, followers: readonly NodeId[]): boolean {
   if (followers.length === 0) return false;
-  if (view.settings.durability === 'async') return true;
+  const wasPromised = view.nodes.get(leader)?.outage?.promised === true;
+  if (view.settings.durability === 'async' && !wasPromised) return true;
   return quorumsOf(view, leader).every((quorum) => protects(quorum, followers));
 }
 

@@ -29,10 +29,10 @@ export interface Outcome {
 const WRITE_MS = 400;
 const LOOK_MS = 5_000;
 /**
- * An operation may be at a step this long without saying what it waits for: a statement that hangs is given
- * up sooner.
+ * An operation may be at a step this long without saying what it waits for: an answer that does not come is
+ * told of sooner.
  */
-const SILENT_MS = 45_000;
+const SILENT_MS = 15_000;
 
 /** Plays a script from its beginning to rest. */
 export async function simulate(script: Script, sabotage: (world: SimWorld) => void = () => {}): Promise<Outcome> {

@@ -1,8 +1,10 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { applyChange, type CatalogChange } from '../../../src/catalog/change.ts';
 import type { ClusterView, NodeId, Quorum, ReplicaState } from '../../../src/catalog/model.ts';
 import {
   durabilityOf,
+  haveAllBetween,
   lostOn,
   NO_QUORUM,
   protects,
@@ -230,4 +232,20 @@ test('names come under the greater number, and go under it', () => {
   const three = { count: 2, nodes: [2, 3, 4] };
   expect([...syncTransitions(two, three)]).toEqual([{ count: 2, nodes: [2, 3] }, three]);
   expect([...syncTransitions(three, two)]).toEqual([{ count: 2, nodes: [2, 3] }, two]);
+});
+
+test('durability async is no promise broken: who is out by then is judged by what was promised before', () => {
+  const led = viewOf([[1, 2]]);
+  const dead = { kind: 'node-changed', id: 1, change: { outage: { by: 'manager', sinceMs: 0 } } } as const;
+  const async = { kind: 'setting-changed', key: 'durability', value: 'async' } as const;
+  const quorum = { kind: 'setting-changed', key: 'durability', value: 'quorum' } as const;
+  const after = (...changes: CatalogChange[]) => changes.reduce((view, change) => applyChange(view, change).view, led);
+  // It had no follower in step, and acknowledged alone.
+  expect(haveAllBetween(after(dead), 1, [2])).toBe(false);
+  expect(haveAllBetween(after(dead, async), 1, [2])).toBe(false);
+  expect(haveAllBetween(after(dead, async, quorum, async), 1, [2])).toBe(false);
+  expect(haveAllBetween(after(async, dead), 1, [2])).toBe(true);
+  expect(haveAllBetween(after(async, dead), 1, [])).toBe(false);
+  const back = { kind: 'node-changed', id: 1, change: { outage: undefined } } as const;
+  expect(haveAllBetween(after(dead, async, back, dead), 1, [2])).toBe(true);
 });
