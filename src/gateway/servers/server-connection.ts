@@ -74,6 +74,8 @@ export class ServerConnection {
   readonly #inFlight: InFlight[] = [];
   readonly #out: Buffer[] = [];
   readonly #closed: (() => void)[] = [];
+  /** For whoever is first, and not passed on yet: each time costs a call of the system. */
+  #parts: Buffer[] = [];
   #names = 0;
   #isFlushing = false;
   #kept: Buffer | null = null;
@@ -204,6 +206,7 @@ export class ServerConnection {
       at = end;
     }
     this.#pass(bytes, from, at);
+    this.#passOn();
     if (at < bytes.length) this.#kept = bytes.subarray(at);
   }
 
@@ -214,11 +217,17 @@ export class ServerConnection {
   #answer(bytes: Buffer): void {
     const [head] = this.#inFlight;
     if (head === undefined) return;
-    const { execution, parsing } = head;
-    const isFirst = !head.answered && parsing === null && execution.saysParsed;
+    if (!head.answered && head.parsing === null && head.execution.saysParsed) this.#parts.push(PARSE_COMPLETE);
     head.answered = true;
-    const all = isFirst ? Buffer.concat([PARSE_COMPLETE, bytes]) : bytes;
-    if (execution.answer(all, () => this.#socket.resume())) return;
+    this.#parts.push(bytes);
+  }
+
+  #passOn(): void {
+    const [head] = this.#inFlight;
+    if (head === undefined || this.#parts.length === 0) return;
+    const bytes = this.#parts.length === 1 ? (this.#parts[0] as Buffer) : Buffer.concat(this.#parts);
+    this.#parts = [];
+    if (head.execution.answer(bytes, () => this.#socket.resume())) return;
     // Where others wait for what comes behind, one slow client does not hold them up.
     if (this.#inFlight.length === 1) this.#socket.pause();
   }
@@ -242,6 +251,7 @@ export class ServerConnection {
   }
 
   #done(): void {
+    this.#passOn();
     const head = this.#inFlight.shift();
     this.#headSinceMs = performance.now();
     if (head?.isNotHere) head.execution.notHere();
