@@ -1,9 +1,10 @@
 import type { Socket } from 'node:net';
+import type { SessionKind } from './messages.ts';
 import { ENCRYPTION, type FirstMessage, firstMessage } from './wire/startup.ts';
 
 /** What a client wants, and its message with whatever came behind it. */
 export interface Startup {
-  readonly kind: 'startup' | 'cancel';
+  readonly kind: SessionKind;
   /** Whom it wants to be; null in a request to cancel. */
   readonly role: string | null;
   readonly bytes: Buffer;
