@@ -1,9 +1,8 @@
-import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { percentile } from '../src/local/histogram.ts';
 import type { LocalCluster } from '../src/local/local-cluster.ts';
-import { isAlive } from '../src/local/processes.ts';
+import { childrenOf, isAlive } from '../src/local/processes.ts';
 import { type Benchmark, type Figure, seconds } from './benchmark.ts';
 import { onCluster } from './loaded-cluster.ts';
 
@@ -104,8 +103,7 @@ async function killOnce(
 function backendsOf(cluster: LocalCluster, node: number): number[] {
   const postmaster = cluster.node(node).postgresProcessId;
   if (postmaster === null) throw new Error(`the server of node ${node} does not run`);
-  const children = readFileSync(`/proc/${postmaster}/task/${postmaster}/children`, 'utf8').trim().split(' ');
-  return [postmaster, ...children.map(Number)];
+  return [postmaster, ...childrenOf(postmaster)];
 }
 
 async function leaders(cluster: LocalCluster) {

@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 
 /** How long a client may take to say what it is and, a PostgreSQL client, who. */
-export const HELLO_MS = 10_000;
+const HELLO_MS = 10_000;
 /** Clients that were not let in yet. One more closes the one that has waited for longest. */
 const WAITING_MAX = 1_000;
 

@@ -85,6 +85,17 @@ const POSTMASTER_ENDS = [
   ['SIGKILL', 3_000],
 ] as const;
 
+/** Linux: the processes that a process has started and that have not been collected. */
+export function childrenOf(parent: number): number[] {
+  const processIds = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number);
+  return processIds.filter((processId) => {
+    const stat = readOrNull(`/proc/${processId}/stat`);
+    return stat !== null && Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === parent;
+  });
+}
+
 function readOrNull(path: string): string | null {
   try {
     return readFileSync(path, 'utf8');

@@ -1,5 +1,5 @@
 import { createServer, type Server, type Socket } from 'node:net';
-import { HELLO_MS, Hellos } from '../gateway/hellos.ts';
+import { Hellos } from '../gateway/hellos.ts';
 import { type Address, listenError } from './tcp-address.ts';
 
 export interface MuxOptions {
@@ -41,7 +41,7 @@ const SOCKET = {
 };
 
 /** One listening port for two protocols. Whoever speaks neither is closed. */
-export function createMux({ onHttp, onPostgres, helloMs = HELLO_MS }: MuxOptions): Mux {
+export function createMux({ onHttp, onPostgres, helloMs }: MuxOptions): Mux {
   const hellos = new Hellos(helloMs);
   const server = createServer(SOCKET, (socket) => {
     const end = () => socket.destroy();

@@ -1,3 +1,4 @@
+import { bump } from './counts.ts';
 import type { DraftNodes } from './draft-nodes.ts';
 import type { DraftPartitions } from './draft-partitions.ts';
 
@@ -33,13 +34,13 @@ export class DraftLeaders {
   change(p: number, n: number): void {
     const before = this.of[p] ?? -1;
     const row = (this.#partitions.table[p] ?? 0) * this.#width;
-    if (before >= 0) this.#bump(before, row, -1);
+    if (before >= 0) this.#tally(before, row, -1);
     this.of[p] = n;
-    this.#bump(n, row, 1);
+    this.#tally(n, row, 1);
   }
 
-  #bump(n: number, row: number, by: 1 | -1): void {
-    this.count[n] = (this.count[n] ?? 0) + by;
-    this.#ofTable[row + n] = (this.#ofTable[row + n] ?? 0) + by;
+  #tally(n: number, row: number, by: 1 | -1): void {
+    bump(this.count, n, by);
+    bump(this.#ofTable, row + n, by);
   }
 }

@@ -1,5 +1,6 @@
 import type { ClusterView, LoadView } from '../catalog/model.ts';
 import { must } from '../core/assert.ts';
+import { bump } from './counts.ts';
 import type { DraftNodes } from './draft-nodes.ts';
 import type { DraftPartitions } from './draft-partitions.ts';
 import { roomOf } from './room.ts';
@@ -114,8 +115,4 @@ export class DraftReplicas {
     const last = must(held.pop(), 'replica');
     if (last !== p) held[held.indexOf(p)] = last;
   }
-}
-
-function bump(counts: Int32Array | Float64Array, index: number, by: number): void {
-  counts[index] = (counts[index] ?? 0) + by;
 }

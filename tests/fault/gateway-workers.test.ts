@@ -5,9 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { must } from '../../src/core/assert.ts';
-import { isAlive, trySignal } from '../../src/local/processes.ts';
+import { childrenOf, isAlive, trySignal } from '../../src/local/processes.ts';
 import { LocalCluster } from '../support/cluster.ts';
-import { childrenOf } from '../support/freeze.ts';
 import { untilLogged } from '../support/node-log.ts';
 
 /** The processes that serve a node's sessions die, freeze, and outlive nobody. */

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { PartitionRow } from '../../src/api/results.ts';
 import { must } from '../../src/core/assert.ts';
+import { childrenOf } from '../../src/local/processes.ts';
 import { whatIsWrong } from '../support/checks.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
 import { played } from '../support/matrix.ts';
@@ -211,12 +212,8 @@ async function answers(node: number): Promise<boolean> {
 
 /** Linux: the server's processes name themselves. */
 function walWriterOf(postmaster: number): number {
-  const children = readFileSync(`/proc/${postmaster}/task/${postmaster}/children`, 'utf8')
-    .trim()
-    .split(' ')
-    .map(Number);
   return must(
-    children.find((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('walwriter')),
+    childrenOf(postmaster).find((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('walwriter')),
     'WAL writer',
   );
 }

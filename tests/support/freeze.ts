@@ -1,6 +1,5 @@
-import { readdirSync, readFileSync } from 'node:fs';
 import { must } from '../../src/core/assert.ts';
-import { trySignal } from '../../src/local/processes.ts';
+import { childrenOf, trySignal } from '../../src/local/processes.ts';
 import type { LocalCluster } from './cluster.ts';
 
 /**
@@ -21,18 +20,4 @@ export function freezeNode(cluster: LocalCluster, id: number): () => void {
   return () => {
     for (const pid of pids.splice(0).reverse()) trySignal(pid, 'SIGCONT');
   };
-}
-
-export function childrenOf(parent: number): number[] {
-  const pids = readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number);
-  return pids.filter((pid) => {
-    try {
-      const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-      return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === parent;
-    } catch {
-      return false;
-    }
-  });
 }
