@@ -116,8 +116,8 @@ export class PassThrough {
 }
 
 /**
- * Joins a client to PostgreSQL: each side's end is passed on as an end, each side's failure ends the other. `join`
- * passes on what they say, once PostgreSQL has the startup message.
+ * Joins a client to PostgreSQL: each side's end is passed on as an end, each side's failure ends the other.
+ * `join` passes on what they say, once PostgreSQL has the startup message.
  */
 function joined(client: Socket, startup: Startup, target: ServerAddress, join: (upstream: Socket) => void): void {
   const upstream = connect({ ...target, allowHalfOpen: true, noDelay: true });

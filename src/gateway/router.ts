@@ -19,8 +19,8 @@ const TEXTS_MAX = 5_000;
 const TEXT_CHARS_MAX = 10_000;
 
 /**
- * Which statements one partition can answer, for sessions whose names mean the same. Remembers what it has found
- * out, until a table or what home says of tables has changed.
+ * Which statements one partition can answer, for sessions whose names mean the same. Remembers what it has
+ * found out, until a table or what home says of tables has changed.
  */
 export class Router {
   #topology: Topology | null = null;

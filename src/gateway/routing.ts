@@ -1,12 +1,12 @@
 import { changedTopology, type Topology, type TopologyChange } from '../routing/topology.ts';
 import type { ServerAddress } from './messages.ts';
 import { Router } from './router.ts';
-import { Pool } from './servers/pool.ts';
+import { ServerPool } from './servers/pool.ts';
 import type { SessionPorts } from './session/session.ts';
 
 /**
- * What a client may say in its startup message and have its statements routed: the same is said to other servers
- * for it. In small letters.
+ * What a client may say in its startup message and have its statements routed: the same is said to other
+ * servers for it. In small letters.
  */
 const PASSED_ON = new Set([
   ...['user', 'database', 'client_encoding', 'datestyle', 'intervalstyle', 'timezone', 'extra_float_digits'],
@@ -44,7 +44,7 @@ export class Routing {
 
   #make(parameters: ReadonlyMap<string, string>, peer: string): SessionPorts {
     const router = new Router();
-    const pool = new Pool({
+    const pool = new ServerPool({
       parameters,
       peer,
       home: () => this.#home,

@@ -83,8 +83,9 @@ const FUNCTIONS = new Set([
 ]);
 
 /**
- * Whether names, values and settings mean the same in a session after this text as before, and nothing of it is
- * left there but rows and prepared statements. Only what is known to be so: everything else might not.
+ * Whether names, values and settings mean the same in a session after this text as before, and nothing of
+ * it is left there but rows and prepared statements. Only what is known to be so: everything else might
+ * not.
  */
 export function leavesSession(text: string): boolean {
   if (text.trim() === '') return true;

@@ -25,19 +25,53 @@ let isBroken = false;
 
 /** The one statement of a text. Never throws. */
 export function parseOne(text: string): Node | { readonly because: string } {
-  if (isBroken) return { because: 'the parser has failed before' };
+  const read = wordsIn(text) > WORDS_MAX ? TOO_LONG : parseText(text);
+  if ('because' in read) return read;
+  const [only] = read;
+  return only !== undefined && read.length === 1 ? only : { because: 'it is not one statement' };
+}
+
+/**
+ * The statements of a text, which may be long where it is a list of short parts: columns of a table. Never
+ * throws.
+ */
+export function parseAll(text: string): readonly Node[] | { readonly because: string } {
+  return partsOf(text).some((part) => wordsIn(part) > WORDS_MAX) ? TOO_LONG : parseText(text);
+}
+
+const TOO_LONG = { because: `it has a part of more than ${WORDS_MAX} words and signs` };
+
+function parseText(text: string): readonly Node[] | { readonly because: string } {
+  if (isBroken) return { because: 'the parser has failed before; it works again in a new process' };
   if (isGarbled(text)) return { because: 'it has characters that are none' };
-  if (wordsIn(text) > WORDS_MAX) return { because: 'it is very long' };
   if (text.trim() === '') return { because: 'it is empty' };
   try {
     const { stmts = [] } = parseSync(text) as unknown as { stmts?: { stmt: Node }[] };
-    const [only] = stmts;
-    return only !== undefined && stmts.length === 1 ? only.stmt : { because: 'it is not one statement' };
+    return stmts.map(({ stmt }) => stmt);
   } catch (error) {
     isBroken = !hasSqlDetails(error);
     return { because: messageOf(error) };
   }
 }
+
+/** What stands between commas and semicolons, but for those that are inside of two pairs of parentheses. */
+function partsOf(text: string): string[] {
+  const parts: string[] = [];
+  let depth = 0;
+  let from = 0;
+  for (const { 0: token, index } of text.matchAll(TOKEN)) {
+    if (token === '(') depth++;
+    else if (token === ')') depth--;
+    else if ((token === ',' || token === ';') && depth <= 1) {
+      parts.push(text.slice(from, index));
+      from = index;
+    }
+  }
+  return [...parts, text.slice(from)];
+}
+
+/** Of what is quoted or a comment nothing is looked at. */
+const TOKEN = /'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|\/\*.*?\*\/|[(),;]/gs;
 
 /** The parser reads up to a zero, and what could not be decoded has been lost. */
 function isGarbled(text: string): boolean {

@@ -7,8 +7,8 @@ import { hold } from '../support/operations.ts';
 import { eventually, expectReplicasEqual, holdersOf, keyIn, startNodes } from './support/proof.ts';
 
 /**
- * Statements of one row, or of one key, are executed where their rows are: as one PostgreSQL would, also while
- * partitions move, and what cannot be executed there goes home.
+ * Statements of one row, or of one key, are executed where their rows are: as one PostgreSQL would, also
+ * while partitions move, and what cannot be executed there goes home.
  */
 
 const PARTITIONS = 8;

@@ -28,7 +28,7 @@ const ARROWS: Record<string, readonly string[]> = {
   operations: ['core', 'catalog', 'placement', 'store/meta-store.ts'],
   // The ports are whose side they serve: adapters know the shape of what they implement, and nothing else of
   // it.
-  postgres: ['core', 'catalog', 'type operations/ports.ts', 'type manager/ports.ts'],
+  postgres: ['core', 'catalog', 'sql/parser.ts', 'type operations/ports.ts', 'type manager/ports.ts'],
   // What the bytes of PostgreSQL's protocol mean: known there only.
   gateway: ['catalog/names.ts', 'routing', 'sql'],
   // Of the stores it knows what several processes share; which one it is, adapters.ts decides.

@@ -1,6 +1,7 @@
 /**
- * What a session's own server says that has to be known before a statement of the session is executed elsewhere:
- * the same for all sessions of a role with the same settings, for as long as nobody changes them.
+ * What a session's own server says that has to be known before a statement of the session is executed
+ * elsewhere: the same for all sessions of a role with the same settings, for as long as nobody changes
+ * them.
  */
 export interface HomeFacts {
   /** Settings in force that are not PostgreSQL's defaults, of those that a statement could notice. */
@@ -19,7 +20,10 @@ export interface HomeTable {
 
 export const tableKey = (schema: string, name: string) => JSON.stringify([schema, name]);
 
-/** PostgreSQL's FirstNormalObjectId: what has a higher oid was made by somebody, and has another one elsewhere. */
+/**
+ * PostgreSQL's FirstNormalObjectId: what has a higher oid was made by somebody, and has another one
+ * elsewhere.
+ */
 export const FIRST_USER_OID = 16_384;
 
 /** Of the server at the other end, too: what is different there would be noticed. */

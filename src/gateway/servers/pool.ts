@@ -34,10 +34,10 @@ interface Kept {
 }
 
 /**
- * Connections to all servers as one role with its settings. What is not there yet is made, and whoever asked does
- * without for this time.
+ * Connections to all servers as one role with its settings. What is not there yet is made, and whoever
+ * asked does without for this time.
  */
-export class Pool {
+export class ServerPool {
   readonly #options: PoolOptions;
   readonly #kept = new Map<number, Set<Kept>>();
   readonly #opening = new Map<string, number>();
@@ -110,24 +110,28 @@ export class Pool {
     if (facts === null || address === null || this.#opening.has(key)) return;
     if (performance.now() < (this.#notBeforeMs.get(key) ?? 0)) return;
     this.#opening.set(key, 1);
+    const later = () => {
+      this.#notBeforeMs.set(key, performance.now() + AGAIN_MS);
+    };
     ServerConnection.open(address, this.#elsewhere(), SETTINGS_QUESTION)
       .then(({ connection, answer }) => {
         if (answer !== facts.settings) {
           connection.close();
-          throw new Error('its settings are others');
+          later();
+          return;
         }
         const kept = { connection, isShared, bornMs: performance.now(), usedMs: performance.now() };
         const all = this.#kept.get(node) ?? new Set();
         this.#kept.set(node, all.add(kept));
         connection.onClose(() => all.delete(kept));
       })
-      .catch(() => this.#notBeforeMs.set(key, performance.now() + AGAIN_MS))
+      .catch(later)
       .finally(() => this.#opening.delete(key));
   }
 
   #elsewhere(): ReadonlyMap<string, string> {
-    // On a hinge with its one child the defect of PostgreSQL 18.4 cannot strike for which servers plan anew each
-    // time (`postgres/config.ts`), and generic plans are two to three times as fast.
+    // On a hinge with its one child the defect of PostgreSQL 18.4 cannot strike for which servers plan anew
+    // each time (`postgres/config.ts`), and generic plans are two to three times as fast.
     const own = { application_name: APPLICATION, options: '-c plan_cache_mode=auto' };
     return new Map([...this.#options.parameters, ...Object.entries({ ...own, user: this.#options.peer })]);
   }

@@ -7,14 +7,12 @@ import {
   EXECUTE_ALL,
   endOfMessage,
   errorFields,
-  firstColumn,
   HEAD_BYTES,
   PARSE_COMPLETE,
   SYNC,
-  simpleQuery,
-  startupMessage,
   TYPE,
 } from '../wire/messages.ts';
+import { greet } from './greet.ts';
 
 /** One execution of a statement in a transaction of its own, and who gets the answer. */
 export interface Execution {
@@ -27,8 +25,8 @@ export interface Execution {
   /** The client waits to hear that its statement is one. */
   readonly saysParsed: boolean;
   /**
-   * A piece of what the server sends, but for what the client has not asked for. False: the client has enough for
-   * now; `resume` goes on.
+   * A piece of what the server sends, but for what the client has not asked for. False: the client has
+   * enough for now; `resume` goes on.
    */
   answer(bytes: Buffer, resume: () => void): boolean;
   /** What is sent in the place of a RowDescription or an ErrorResponse. */
@@ -50,7 +48,6 @@ interface InFlight {
   isNotHere: boolean;
 }
 
-const CONNECT_MS = 2_000;
 /** undefined_table, invalid_schema_name, insufficient_privilege */
 const NOT_HERE: ReadonlySet<string> = new Set(['42P01', '3F000', '42501']);
 /** One that knows so many statements is given no new ones. */
@@ -65,8 +62,8 @@ const NOT_FOR_CLIENTS: ReadonlySet<number> = new Set([
 ]);
 
 /**
- * A connection to one server, as one role with its settings: executes statements of several clients, one after
- * the other, each in a transaction of its own.
+ * A connection to one server, as one role with its settings: executes statements of several clients, one
+ * after the other, each in a transaction of its own.
  */
 export class ServerConnection {
   readonly #socket: Socket;
@@ -81,7 +78,6 @@ export class ServerConnection {
   #kept: Buffer | null = null;
   /** Of the long message under way, yet to come. */
   #longBytes = 0;
-  #isOpen = true;
   #why = 'it was closed';
   #isRetired = false;
   #headSinceMs = 0;
@@ -108,10 +104,6 @@ export class ServerConnection {
     const socket = connect({ ...address, noDelay: true });
     const { answer, key } = await greet(socket, parameters, question);
     return { connection: new ServerConnection(socket, () => cancel(address, key)), answer };
-  }
-
-  get isOpen(): boolean {
-    return this.#isOpen;
   }
 
   /** Statements that are under way. */
@@ -155,7 +147,10 @@ export class ServerConnection {
     setImmediate(() => this.#flush());
   }
 
-  /** Cancels what is under way. A request to cancel may come late: so nothing else is executed here after that. */
+  /**
+   * Cancels what is under way. A request to cancel may come late: so nothing else is executed here after
+   * that.
+   */
   readonly cancel = (): void => {
     this.#isRetired = true;
     this.#sendCancel();
@@ -172,7 +167,6 @@ export class ServerConnection {
   }
 
   #close(): void {
-    this.#isOpen = false;
     for (const { execution, answered } of this.#inFlight.splice(0)) execution.lost(answered, this.#why);
     for (const listener of this.#closed.splice(0)) listener();
   }
@@ -189,7 +183,10 @@ export class ServerConnection {
     while (at + HEAD_BYTES <= bytes.length) {
       const type = bytes[at] as number;
       const end = endOfMessage(bytes, at);
-      if (end < at + HEAD_BYTES) return this.#lose('its answers cannot be understood');
+      if (end < at + HEAD_BYTES) {
+        this.#lose('its answers cannot be understood');
+        return;
+      }
       if (end > bytes.length) {
         if (WHOLE.has(type)) break;
         this.#longBytes = end - bytes.length;
@@ -265,54 +262,6 @@ export class ServerConnection {
 }
 
 const keyOf = (text: string, types: readonly number[]) => `${text}\0${types.join()}`;
-
-/** The startup, and one question. The server trusts whoever connects (`pg_hba.conf`). */
-function greet(
-  socket: Socket,
-  parameters: ReadonlyMap<string, string>,
-  question: string,
-): Promise<{ answer: string; key: Buffer }> {
-  return new Promise((resolve, reject) => {
-    let received: Buffer = Buffer.alloc(0);
-    let answer: string | null = null;
-    let key: Buffer = Buffer.alloc(0);
-    let isReady = false;
-    const fail = (why: string) => {
-      socket.destroy();
-      reject(new Error(why));
-    };
-    const timer = setTimeout(() => fail(`it did not answer within ${CONNECT_MS} ms`), CONNECT_MS);
-    const failed = (error: Error) => fail(error.message);
-    const closed = () => fail('it was closed');
-    const take = (piece: Buffer) => {
-      received = Buffer.concat([received, piece]);
-      let at = 0;
-      while (at + HEAD_BYTES <= received.length) {
-        const end = endOfMessage(received, at);
-        if (end > received.length || end < at + HEAD_BYTES) break;
-        const message = received.subarray(at, end);
-        at = end;
-        if (message[0] === TYPE.errorResponse) return fail(errorFields(message).M ?? 'it refuses');
-        if (message[0] === TYPE.authentication && message.readInt32BE(HEAD_BYTES) !== 0)
-          return fail('it asks for a password');
-        if (message[0] === TYPE.backendKeyData) key = Buffer.from(message.subarray(HEAD_BYTES));
-        if (message[0] === TYPE.dataRow) answer = firstColumn(message);
-        if (message[0] !== TYPE.readyForQuery) continue;
-        if (isReady) return done();
-        isReady = true;
-        socket.write(simpleQuery(question));
-      }
-      received = received.subarray(at);
-    };
-    const done = () => {
-      clearTimeout(timer);
-      socket.off('data', take).off('error', failed).off('close', closed);
-      resolve({ answer: answer ?? '', key });
-    };
-    socket.once('connect', () => socket.write(startupMessage(parameters)));
-    socket.on('data', take).on('error', failed).on('close', closed);
-  });
-}
 
 function cancel(address: ServerAddress, key: Buffer): void {
   const socket = connect(address, () => socket.end(cancelRequest(key)));

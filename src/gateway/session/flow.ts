@@ -6,10 +6,8 @@ import { HEAD_BYTES, SYNC } from '../wire/messages.ts';
 export interface Prepared {
   readonly text: string;
   readonly types: readonly number[];
-  /** The client's own message, until home has been sent it for good. */
+  /** The client's own message, until home has been sent it. */
   parse: Buffer | null;
-  /** Whether that server has it. */
-  isAtHome: boolean;
 }
 
 /** One execution of a prepared statement in a transaction of its own, as the client has sent it. */
@@ -28,8 +26,8 @@ export interface Unit {
 export interface FlowPorts {
   toHome(bytes: Buffer): void;
   /**
-   * Executes a unit elsewhere, and calls `elsewhere` of the flow when it is over. False: it has to be executed at
-   * home.
+   * Executes a unit elsewhere, and calls `elsewhere` of the flow when it is over. False: it has to be
+   * executed at home.
    */
   tryElsewhere(unit: Unit): boolean;
   /** Whether a statement may be executed elsewhere at all: a first look. */
@@ -38,20 +36,28 @@ export interface FlowPorts {
   saw(text: string | null): void;
 }
 
+/** What Describe and Close are about. */
+const STATEMENT = 0x53;
+const PORTAL = 0x50;
+/** Of a ReadyForQuery: no transaction is open. */
+const IDLE = 0x49;
 /** More statements than that of one session have no names that are remembered. */
 const PREPARED_MAX = 2_000;
 
 /**
- * What home has yet to answer, in order: a ParseComplete, or the end of what was sent together (ReadyForQuery).
- * `isOwn`: the client has not asked.
+ * What home has yet to answer, in order: ParseComplete, CloseComplete, or the end of what was sent together
+ * (ReadyForQuery). `name`: of the statement; null: it is no statement, or was not read. `told`: the client has
+ * not asked; that is its Parse, sent for it.
  */
-interface Due {
-  readonly parsed: { readonly name: string; readonly prepared: Prepared } | null;
-  readonly isOwn: boolean;
-}
+type Due =
+  | { readonly what: 'parse'; readonly name: string; readonly prepared: Prepared; readonly told: Buffer | null }
+  | { readonly what: 'parse' | 'close'; readonly name: null; readonly told: null }
+  | { readonly what: 'close'; readonly name: string; readonly told: null }
+  | typeof END
+  | typeof OWN_END;
 
-const END: Due = { parsed: null, isOwn: false };
-const OWN_END: Due = { parsed: null, isOwn: true };
+const END = { what: 'end', told: null } as const;
+const OWN_END = { what: 'end', told: SYNC } as const;
 
 /** Parse, Bind, Describe, Execute: of one unit, in this order. */
 interface Held {
@@ -73,7 +79,12 @@ interface Held {
  */
 export class Flow implements ClientListener {
   readonly #ports: FlowPorts;
-  readonly #prepared = new Map<string, Prepared>();
+  /** Null: whether there is one of this name, and which, is for home to say. */
+  readonly #prepared = new Map<string, Prepared | null>();
+  /** There are names that were not read or not kept. */
+  #areNamesUnknown = false;
+  /** What home does not have yet. */
+  readonly #owed = new Map<string, Prepared>();
   #held: Held | null = null;
   readonly #due: Due[] = [END];
   /** Something was sent home since the last Sync. */
@@ -99,13 +110,18 @@ export class Flow implements ClientListener {
   }
 
   piece(type: number | null, bytes: Buffer): void {
-    if (this.#isElsewhere) return this.#wait(type, bytes, false);
-    if (type !== null) this.#release();
+    if (this.#isElsewhere) {
+      this.#wait(type, bytes, false);
+      return;
+    }
+    if (type !== null) {
+      this.#release();
+      this.#begin(null);
+    }
     if (type === CLIENT.query) this.#due.push(END);
     else if (type !== null) this.#isUnsynced = true;
-    // What it is called is not read: whoever comes back to it finds it at home.
-    if (type === CLIENT.parse) this.#prepared.clear();
-    if (type === CLIENT.parse || type === CLIENT.query) this.#ports.saw(null);
+    if (type === CLIENT.parse) this.#unread();
+    if (type === CLIENT.query) this.#ports.saw(null);
     this.#ports.toHome(bytes);
   }
 
@@ -114,40 +130,48 @@ export class Flow implements ClientListener {
     this.#ports.toHome(bytes);
   }
 
-  /** ReadyForQuery has come from home, with its status ('I', 'T' or 'E'). True: it is none of the client's. */
+  /**
+   * ReadyForQuery has come from home, with its status ('I', 'T' or 'E'). True: it is none of the client's.
+   */
   ready(status: number): boolean {
-    this.#isInTransaction = status !== 0x49;
-    const end = this.#due.findIndex((due) => due.parsed === null);
+    this.#isInTransaction = status !== IDLE;
+    const end = this.#due.findIndex(({ what }) => what === 'end');
     const answered = this.#due.splice(0, end + 1);
-    // An error came in their place.
-    for (const { parsed, isOwn } of answered) if (parsed && !isOwn) this.#forget(parsed.name, parsed.prepared);
+    // An error came in the place of what is before the end.
+    for (const due of answered) if (due.what === 'parse' && due.told) this.#owe(due.name, due.prepared, due.told);
     return answered.at(-1) === OWN_END;
   }
 
   /** ParseComplete has come from home. True: it is none of the client's. */
   parsed(): boolean {
-    const [due] = this.#due;
-    if (due === undefined || due.parsed === null) return false;
-    this.#due.shift();
-    due.parsed.prepared.isAtHome = true;
-    return due.isOwn;
+    const due = this.#due.shift();
+    if (due?.what !== 'parse' || due.name === null) return false;
+    if (due.told === null) this.#remember(due.name, due.prepared);
+    return due.told !== null;
+  }
+
+  /** CloseComplete has come from home. */
+  closed(): void {
+    const due = this.#due.shift();
+    if (due?.what === 'close' && due.name !== null) this.#prepared.delete(due.name);
   }
 
   /** An error has come from home. True: it is none of the client's. */
   failed(): boolean {
-    return this.#due.find((due) => due.parsed === null) === OWN_END;
+    return this.#due.find(({ what }) => what === 'end') === OWN_END;
   }
 
   /**
-   * The unit that was executed elsewhere is over. `atHome`: nothing of it has been done, it is to be done there.
-   * `unparsed`: it has failed, as a statement that is none.
+   * The unit that was executed elsewhere is over. `atHome`: nothing of it has been done, it is to be done
+   * there. `unparsed`: it has failed, as a statement that is none.
    */
   elsewhere(unit: Unit, outcome: 'done' | 'atHome' | 'unparsed'): void {
     this.#isElsewhere = false;
     if (outcome === 'atHome') this.#sendHome(unit);
     else if (unit.parsedAs !== null) {
-      if (outcome === 'unparsed') this.#forget(unit.parsedAs, unit.prepared);
-      else if (unit.parsedAs !== '') this.#introduce(unit.parsedAs, unit.prepared);
+      if (outcome === 'unparsed') this.#lose(unit.parsedAs);
+      // One with a name lasts: home is told of it at once, so that it can be used there.
+      else if (unit.parsedAs !== '') this.#tellOwed(unit.parsedAs);
     }
     const waiting = this.#later.splice(0);
     this.#laterBytes = 0;
@@ -157,8 +181,14 @@ export class Flow implements ClientListener {
     }
   }
 
-  #forget(name: string, prepared: Prepared): void {
-    if (this.#prepared.get(name) === prepared) this.#prepared.delete(name);
+  #lose(name: string): void {
+    this.#prepared.delete(name);
+    this.#owed.delete(name);
+  }
+
+  #owe(name: string, prepared: Prepared, parse: Buffer): void {
+    prepared.parse = parse;
+    if (this.#prepared.get(name) === prepared) this.#owed.set(name, prepared);
   }
 
   #wait(type: number | null, bytes: Buffer, isWhole: boolean): void {
@@ -167,7 +197,7 @@ export class Flow implements ClientListener {
   }
 
   get #isIdle(): boolean {
-    return this.#due.every((due) => due.isOwn) && !this.#isUnsynced && !this.#isInTransaction;
+    return this.#due.every(({ told }) => told !== null) && !this.#isUnsynced && !this.#isInTransaction;
   }
 
   /** Keeps a message that may be part of a unit. False: it is none. */
@@ -182,7 +212,7 @@ export class Flow implements ClientListener {
       case CLIENT.describe: {
         if (held === null || held.bind === null || held.describes || held.executes) return false;
         const target = readTarget(bytes);
-        if (target === null || target.kind !== 0x50 || target.name !== '') return false;
+        if (target === null || target.kind !== PORTAL || target.name !== '') return false;
         held.describes = true;
         held.messages.push(bytes);
         return true;
@@ -207,10 +237,9 @@ export class Flow implements ClientListener {
     if (read === null) return false;
     const { statement: name, text, types } = read;
     // PostgreSQL takes no name twice, but for none at all.
-    if (name !== '' && this.#prepared.has(name)) return false;
-    if (this.#prepared.size >= PREPARED_MAX) return false;
+    if (name !== '' && (this.#areNamesUnknown || this.#prepared.has(name))) return false;
     // A copy: what it was read with is longer, and would be kept for as long.
-    const prepared = { text, types, parse: Buffer.from(bytes), isAtHome: false };
+    const prepared = { text, types, parse: Buffer.from(bytes) };
     if (!this.#ports.isCandidate(prepared)) return false;
     const parsed = { name, prepared };
     this.#held = { messages: [bytes], parsed, bind: null, describes: false, executes: false };
@@ -222,7 +251,7 @@ export class Flow implements ClientListener {
     if (bound === null || bound.portal !== '') return false;
     const parsed = this.#held?.parsed ?? null;
     const prepared = parsed?.name === bound.statement ? parsed.prepared : this.#prepared.get(bound.statement);
-    if (prepared === undefined || !this.#ports.isCandidate(prepared)) return false;
+    if (prepared == null || !this.#ports.isCandidate(prepared)) return false;
     this.#held ??= { messages: [], parsed: null, bind: null, describes: false, executes: false };
     // It parses one statement, and executes another.
     if (parsed !== null && prepared !== parsed.prepared) return false;
@@ -245,13 +274,16 @@ export class Flow implements ClientListener {
     this.#isElsewhere = this.#ports.tryElsewhere(unit);
     if (!this.#isElsewhere) return false;
     this.#held = null;
-    if (parsed !== null) this.#remember(parsed.name, parsed.prepared);
+    if (parsed !== null) {
+      this.#remember(parsed.name, parsed.prepared);
+      this.#owed.set(parsed.name, parsed.prepared);
+    }
     return true;
   }
 
-  #remember(name: string, prepared: Prepared): void {
-    if (this.#prepared.size >= PREPARED_MAX && !this.#prepared.has(name)) return;
-    this.#prepared.set(name, prepared);
+  #remember(name: string, prepared: Prepared | null): void {
+    if (this.#prepared.size < PREPARED_MAX || this.#prepared.has(name)) this.#prepared.set(name, prepared);
+    else this.#areNamesUnknown = true;
   }
 
   /** What was held is no unit: it goes home. */
@@ -260,38 +292,58 @@ export class Flow implements ClientListener {
     if (held === null) return;
     this.#held = null;
     const { parsed, bind, messages } = held;
-    if (parsed !== null) this.#remember(parsed.name, parsed.prepared);
     const prepared = bind?.prepared ?? parsed?.prepared;
     if (prepared !== undefined) this.#sendHome({ prepared, messages, parsedAs: parsed?.name ?? null });
   }
 
   #sendHome({ prepared, messages, parsedAs }: Pick<Unit, 'prepared' | 'messages' | 'parsedAs'>): void {
-    if (parsedAs === null) this.#repeat(prepared);
-    else {
-      this.#ports.saw(prepared.text);
-      prepared.parse = null;
-      this.#due.push({ parsed: { name: parsedAs, prepared }, isOwn: false });
-    }
+    this.#begin(parsedAs);
+    if (parsedAs !== null) this.#parse(parsedAs, prepared);
     for (const bytes of messages) this.#pass(bytes[0] as number, bytes);
   }
 
-  /** A statement with a name lasts: home is told of it at once, by itself, so that it can be used there. */
-  #introduce(name: string, prepared: Prepared): void {
-    if (prepared.parse === null) return;
-    this.#due.push({ parsed: { name, prepared }, isOwn: true }, OWN_END);
+  /**
+   * Something goes home, beginning with a Parse of this name or with something else (null): before it, what
+   * home does not have yet of statements that were executed elsewhere.
+   */
+  #begin(parses: string | null): void {
+    if (this.#owed.size === 0 || this.#isUnsynced) return;
+    for (const name of [...this.#owed.keys()]) if (name !== parses) this.#tellOwed(name);
+  }
+
+  /** Home is told of a statement by itself: whether that succeeds is nothing to what the client sends. */
+  #tellOwed(name: string): void {
+    const prepared = this.#owed.get(name);
+    this.#owed.delete(name);
+    const parse = prepared?.parse ?? null;
+    if (prepared === undefined || parse === null) return;
+    this.#due.push({ what: 'parse', name, prepared, told: parse }, OWN_END);
     this.#ports.saw(prepared.text);
-    this.#ports.toHome(prepared.parse);
+    this.#ports.toHome(parse);
     this.#ports.toHome(SYNC);
     prepared.parse = null;
   }
 
-  /** The unnamed one lasts until the next: home is told when it is asked for it, as often as it is. */
-  #repeat(prepared: Prepared): void {
-    if (prepared.isAtHome || prepared.parse === null || this.#prepared.get('') !== prepared) return;
-    this.#due.push({ parsed: { name: '', prepared }, isOwn: true });
+  /** A Parse goes home: what comes of it is for home to say. */
+  #parse(name: string, prepared: Prepared): void {
+    prepared.parse = null;
     this.#ports.saw(prepared.text);
-    this.#ports.toHome(prepared.parse);
-    this.#isUnsynced = true;
+    this.#owed.delete(name);
+    this.#remember(name, null);
+    this.#due.push({ what: 'parse', name, prepared, told: null });
+  }
+
+  /** A Parse goes home, and what it says was not read. */
+  #unread(): void {
+    this.#areNamesUnknown = true;
+    this.#lose('');
+    this.#ports.saw(null);
+    this.#due.push({ what: 'parse', name: null, told: null });
+  }
+
+  #close(name: string | null): void {
+    if (name !== null && this.#prepared.has(name)) this.#prepared.set(name, null);
+    this.#due.push({ what: 'close', name, told: null });
   }
 
   #pass(type: number, bytes: Buffer): void {
@@ -303,35 +355,22 @@ export class Flow implements ClientListener {
 
   #home(type: number, bytes: Buffer): void {
     this.#release();
+    const parse = type === CLIENT.parse ? readParse(bytes) : null;
+    if (type === CLIENT.query && !this.#isUnsynced) this.#lose('');
+    this.#begin(parse?.statement ?? null);
     switch (type) {
-      case CLIENT.parse: {
-        const read = readParse(bytes);
-        if (read) {
-          const { statement: name, text, types } = read;
-          const prepared = { text, types, parse: null, isAtHome: true };
-          this.#ports.saw(text);
-          this.#remember(name, prepared);
-          this.#due.push({ parsed: { name, prepared }, isOwn: false });
-        }
+      case CLIENT.parse:
+        if (parse === null) this.#unread();
+        else this.#parse(parse.statement, { text: parse.text, types: parse.types, parse: null });
         break;
-      }
-      case CLIENT.bind: {
-        const bound = readBind(bytes);
-        const prepared = bound && this.#prepared.get(bound.statement);
-        if (prepared) this.#repeat(prepared);
-        break;
-      }
-      case CLIENT.describe:
       case CLIENT.close: {
         const target = readTarget(bytes);
-        const prepared = target?.kind === 0x53 ? this.#prepared.get(target.name) : undefined;
-        if (target && prepared && type === CLIENT.close) this.#prepared.delete(target.name);
-        else if (prepared) this.#repeat(prepared);
+        this.#close(target?.kind === STATEMENT ? target.name : null);
         break;
       }
-      // The unnamed statement lasts until then.
       case CLIENT.query:
-        this.#prepared.delete('');
+        // The unnamed statement lasts until then.
+        if (this.#prepared.has('')) this.#prepared.set('', null);
         this.#ports.saw(textOf(bytes));
         break;
       case CLIENT.functionCall:

@@ -3,14 +3,14 @@ import { partitionTable, SCHEMAS } from '../../catalog/names.ts';
 import { leavesSession } from '../../sql/leaves-session.ts';
 import type { SessionAnswers } from '../deadlock-answers.ts';
 import type { Route, Router } from '../router.ts';
-import type { Pool } from '../servers/pool.ts';
+import type { ServerPool } from '../servers/pool.ts';
 import type { Execution } from '../servers/server-connection.ts';
 import { ClientFrames } from '../wire/client-frames.ts';
 import { parameterOf, type Slice } from '../wire/extended.ts';
 import {
+  cancelKey,
   errorFields,
   errorResponse,
-  HEAD_BYTES,
   parameterStatus,
   READY_IDLE,
   TYPE,
@@ -21,7 +21,7 @@ import { Flow, type FlowPorts, type Prepared, type Unit } from './flow.ts';
 
 export interface SessionPorts {
   readonly router: Router;
-  readonly pool: Pool;
+  readonly pool: ServerPool;
   /** Brings the router up to date, as long as that takes no time. */
   refresh(): void;
 }
@@ -34,9 +34,9 @@ const WAITING_BYTES_MAX = 256 << 10;
 const HARMLESS = new Set(['application_name', 'in_hot_standby', 'is_superuser']);
 
 /**
- * A client's session: its own server, where it is at home, and the statements that are executed where their rows
- * are. That holds as long as the session is as it began: whatever might change what names or values mean in it
- * (SET, temporary tables, functions of somebody's) keeps it at home from then on.
+ * A client's session: its own server, where it is at home, and the statements that are executed where their
+ * rows are. That holds as long as the session is as it began: whatever might change what names or values
+ * mean in it (SET, temporary tables, functions of somebody's) keeps it at home from then on.
  */
 export class Session implements FlowPorts, Onlooker {
   readonly #client: Socket;
@@ -79,8 +79,9 @@ export class Session implements FlowPorts, Onlooker {
 
   exchange(message: Buffer): Buffer | null {
     const type = message[0];
-    if (type === TYPE.backendKeyData) this.#key = Buffer.from(message.subarray(HEAD_BYTES));
+    if (type === TYPE.backendKeyData) this.#key = cancelKey(message);
     if (type === TYPE.parseComplete && this.#flow.parsed()) return NOTHING;
+    if (type === TYPE.closeComplete) this.#flow.closed();
     if (type === TYPE.errorResponse && this.#flow.failed()) return NOTHING;
     if (type === TYPE.readyForQuery) {
       this.#hasBegun = true;
@@ -192,6 +193,7 @@ const NOTHING = Buffer.alloc(0);
 const IDLE_LIMIT = /^idle_session_timeout=[^0]/m;
 const OURS: ReadonlySet<number> = new Set([
   TYPE.parseComplete,
+  TYPE.closeComplete,
   TYPE.errorResponse,
   TYPE.readyForQuery,
   TYPE.parameterStatus,

@@ -43,7 +43,10 @@ export class ClientFrames {
     this.#kept = null;
     let at = this.#restOfLong(bytes);
     while (at < bytes.length) {
-      if (this.#isBroken) return this.#listener.broken(bytes.subarray(at));
+      if (this.#isBroken) {
+        this.#listener.broken(bytes.subarray(at));
+        return;
+      }
       if (at + HEAD_BYTES > bytes.length) break;
       const end = endOfMessage(bytes, at);
       if (end < at + HEAD_BYTES) this.#isBroken = true;
@@ -53,7 +56,8 @@ export class ClientFrames {
       } else if (end - at <= LONG_BYTES) break;
       else {
         this.#longBytes = end - bytes.length;
-        return this.#listener.piece(bytes[at] as number, bytes.subarray(at));
+        this.#listener.piece(bytes[at] as number, bytes.subarray(at));
+        return;
       }
     }
     if (at < bytes.length) this.#kept = bytes.subarray(at);

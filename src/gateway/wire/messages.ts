@@ -6,6 +6,7 @@ export const HEAD_BYTES = 5;
 
 export const TYPE = {
   parseComplete: 0x31,
+  closeComplete: 0x33,
   notification: 0x41,
   dataRow: 0x44,
   errorResponse: 0x45,
@@ -40,6 +41,16 @@ export function errorFields(message: Buffer): Readonly<Record<string, string>> {
 /** The process that serves the session, as its BackendKeyData says. */
 export function processOf(message: Buffer): number {
   return message.readInt32BE(HEAD_BYTES);
+}
+
+/** Process and secret, as a copy: what a request to cancel has to say. */
+export function cancelKey(backendKeyData: Buffer): Buffer {
+  return Buffer.from(backendKeyData.subarray(HEAD_BYTES));
+}
+
+/** Whether an Authentication message asks for nothing more. */
+export function isAuthenticated(message: Buffer): boolean {
+  return message.readInt32BE(HEAD_BYTES) === 0;
 }
 
 /** Whole messages that are always the same: PostgreSQL manual, 54.7. */

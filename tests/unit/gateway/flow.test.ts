@@ -33,31 +33,38 @@ class Server {
   }
 
   #extended(type: number, bytes: Buffer, executed: (text: string) => void): string[] {
-    if (type === CLIENT.parse) {
-      const { statement, text } = readParse(bytes) ?? { statement: '', text: 'broken' };
-      if (this.#status === 'E') return ['E aborted'];
-      if (statement !== '' && this.#statements.has(statement)) return ['E duplicate'];
-      if (text.includes('none')) return ['E syntax'];
-      this.#statements.set(statement, text);
-      return ['1'];
-    }
-    if (type === CLIENT.bind) {
-      const text = this.#statements.get(readBind(bytes)?.statement ?? '');
-      if (this.#status === 'E') return ['E aborted'];
-      if (text === undefined) return ['E no statement'];
-      this.#portal = text;
-      return ['2'];
-    }
-    if (type === CLIENT.describe) {
-      const { kind, name } = readTarget(bytes) ?? { kind: 0, name: '' };
-      const text = kind === 0x53 ? this.#statements.get(name) : this.#portal;
-      return text == null ? ['E nothing to describe'] : [`T ${text}`];
-    }
-    if (type === CLIENT.execute) {
-      return this.#portal === null || readExecute(bytes) === null ? ['E no portal'] : this.#run(this.#portal, executed);
+    switch (type) {
+      case CLIENT.parse:
+        return this.#parse(bytes);
+      case CLIENT.bind: {
+        const text = this.#statements.get(readBind(bytes)?.statement ?? '');
+        if (this.#status === 'E') return ['E aborted'];
+        if (text === undefined) return ['E no statement'];
+        this.#portal = text;
+        return ['2'];
+      }
+      case CLIENT.describe: {
+        const { kind, name } = readTarget(bytes) ?? { kind: 0, name: '' };
+        const text = kind === 0x53 ? this.#statements.get(name) : this.#portal;
+        return text == null ? ['E nothing to describe'] : [`T ${text}`];
+      }
+      case CLIENT.execute:
+        if (this.#portal === null || readExecute(bytes) === null) return ['E no portal'];
+        return this.#run(this.#portal, executed);
     }
     if (type === CLIENT.close) this.#statements.delete(readTarget(bytes)?.name ?? '');
     return ['3'];
+  }
+
+  #parse(bytes: Buffer): string[] {
+    const { statement, text } = readParse(bytes) ?? { statement: '', text: 'broken' };
+    // The unnamed one is gone before the next is read.
+    if (statement === '') this.#statements.delete('');
+    if (this.#status === 'E') return ['E aborted'];
+    if (statement !== '' && this.#statements.has(statement)) return ['E duplicate'];
+    if (text.includes('none')) return ['E syntax'];
+    this.#statements.set(statement, text);
+    return ['1'];
   }
 
   #run(text: string, executed: (text: string) => void): string[] {
@@ -118,6 +125,9 @@ const batches = fc.oneof(
   fc.tuple(names, texts, names).map(([n, t, m]) => [parse(n, t), bind(m), execute, sync]),
   names.map((n) => [bind(n), sync]),
   texts.map((t) => [query(t)]),
+  fc.tuple(names, names, texts).map(([n, m, t]) => [bind(n), close(m), parse(m, t), sync]),
+  fc.tuple(names, texts).map(([n, t]) => [parse(n, t), close(n), sync]),
+  fc.tuple(names, texts).map(([n, t]) => [close(n), parse(n, t), bind(n), execute, sync]),
   fc.constant([sync]),
 );
 
@@ -170,6 +180,7 @@ function routed({ batches: sent, cuts, turns, outcomes, isPatient = false }: Sto
   const homeAnswers = () => {
     const answer = fromHome.shift();
     if (answer === undefined) return;
+    if (answer === '3') flow.closed();
     const isOwn =
       (answer === '1' && flow.parsed()) ||
       (answer.startsWith('E') && flow.failed()) ||

@@ -170,7 +170,7 @@ test('what the parser would not survive does not get there', () => {
   const deep = ['+-', '1+', 'not ', '(', 'a(', '- ', 'case when ', 'a[', '1 union select '];
   for (const part of deep) {
     expect(pointStatement(`SELECT ${part.repeat(5_000)} 1 FROM acct WHERE id = 1`, findTable)).toEqual({
-      because: 'it is very long',
+      because: expect.stringContaining('more than 1000 words'),
     });
     // As deep as it may be.
     pointStatement(`SELECT ${part.repeat(990 / (part.match(/\w+|[^\w\s]/g)?.length ?? 1))} 1`, findTable);
