@@ -10,10 +10,18 @@ import type { Refusal } from './refuse.ts';
 export type Verdict =
   | {
       readonly to: ServerAddress;
-      /** The role as which its statements may be executed where their rows are; null: they may not. */
-      readonly peer: string | null;
+      /** As whom its statements may be executed where their rows are; null: they may not. */
+      readonly routedAs: Identity | null;
     }
   | { readonly refusal: Refusal };
+
+export interface Identity {
+  readonly database: string;
+  /** Of the client. It may do with every distributed table what `peer` may. */
+  readonly role: string;
+  /** As which other servers execute its statements. */
+  readonly peer: string;
+}
 
 export type ServerAddress = { readonly path: string } | { readonly host: string; readonly port: number };
 

@@ -3,7 +3,8 @@ import type { DeadlockAnswers } from './deadlock-answers.ts';
 import type { ServerAddress, Verdict, Who } from './messages.ts';
 import { readStartup, type Startup } from './read-startup.ts';
 import { AWAY, refuseSession } from './refuse.ts';
-import { Session, type SessionPorts } from './session/session.ts';
+import type { Routing } from './routing.ts';
+import { Session } from './session/session.ts';
 
 export interface PassThroughOptions {
   /** Asked for every client. `ended` is called when one has gone, whatever the answer was. */
@@ -12,12 +13,8 @@ export interface PassThroughOptions {
   readonly answers: DeadlockAnswers;
   /** A request to cancel whose session is none that executes something elsewhere here. */
   readonly onCancel?: (key: Buffer) => void;
-  /** What a session's statements are routed with; null: all of them are passed through. */
-  readonly routing?: (
-    parameters: ReadonlyMap<string, string>,
-    home: ServerAddress,
-    peer: string,
-  ) => SessionPorts | null;
+  /** What sessions' statements are routed with; without it all of them are passed through. */
+  readonly routing?: Routing;
 }
 
 const LAST_WORDS_MS = 10_000;
@@ -59,31 +56,29 @@ export class PassThrough {
     if ('to' in said) {
       letIn();
       if (isCancel && this.#cancelElsewhere(startup.message)) socket.destroy();
-      else if (isCancel) joined(socket, startup, said.to, (upstream) => pipe(socket, upstream));
+      else if (isCancel) join(socket, startup, said.to, pipe);
       else this.#serve(socket, startup, said);
     } else if (isCancel) socket.destroy();
     else refuseSession(socket, said.refusal);
   }
 
-  #serve(socket: Socket, startup: Startup, { to, peer }: Extract<Verdict, { to: unknown }>): void {
+  #serve(socket: Socket, startup: Startup, { to, routedAs }: Extract<Verdict, { to: unknown }>): void {
     const { answers, routing } = this.#options;
-    const ports = (peer !== null && routing?.(startup.parameters, to, peer)) || null;
-    joined(socket, startup, to, (upstream) => {
+    join(socket, startup, to, (client, home) => {
       const watched = answers.begin();
-      upstream.once('close', () => answers.end(watched));
-      const session = ports && new Session(socket, upstream, watched, ports);
-      if (session === null) socket.pipe(upstream);
-      else {
-        this.#routed.add(session);
-        socket.once('close', () => this.#routed.delete(session));
-        socket.on('data', (piece: Buffer) => session.fromClient(piece));
-        socket.once('end', () => upstream.end());
-      }
-      upstream.on('data', (piece: Buffer) => {
-        if (!socket.write(session === null ? watched.take(piece) : session.fromHome(piece))) upstream.pause();
+      home.once('close', () => answers.end(watched));
+      if (routing === undefined || routedAs === null) return pass(client, home, (piece) => watched.take(piece));
+      routing.begin(to, routedAs);
+      const session = new Session(client, home, watched, routing);
+      this.#routed.add(session);
+      client.once('close', () => {
+        this.#routed.delete(session);
+        session.left();
       });
-      socket.on('drain', () => upstream.resume());
-      upstream.once('end', () => socket.end());
+      client.on('data', (piece: Buffer) => session.fromClient(piece));
+      client.once('end', () => session.clientEnded());
+      fromHome(client, home, (piece) => session.fromHome(piece));
+      return { ended: () => session.homeEnded() };
     });
   }
 
@@ -115,36 +110,64 @@ export class PassThrough {
   }
 }
 
+/** What is to be done when PostgreSQL has ended the session. */
+interface Ending {
+  ended(): void;
+}
+
 /**
- * Joins a client to PostgreSQL: each side's end is passed on as an end, each side's failure ends the other.
- * `join` passes on what they say, once PostgreSQL has the startup message.
+ * Connects a client to PostgreSQL, which gets the startup message; `serve` passes on what they say then. Each
+ * side's failure ends the other.
  */
-function joined(client: Socket, startup: Startup, target: ServerAddress, join: (upstream: Socket) => void): void {
-  const upstream = connect({ ...target, allowHalfOpen: true, noDelay: true });
+function join(
+  client: Socket,
+  startup: Startup,
+  target: ServerAddress,
+  serve: (client: Socket, home: Socket) => Ending,
+): void {
+  const home = connect({ ...target, allowHalfOpen: true, noDelay: true });
   const refuse = () => {
-    upstream.destroy();
+    home.destroy();
     refuseSession(client, AWAY);
   };
-  client.on('error', () => upstream.destroy());
-  client.once('close', () => upstream.destroy());
-  upstream.once('error', refuse);
-  upstream.once('connect', () => {
-    upstream.off('error', refuse);
-    upstream.on('error', () => client.destroy());
-    upstream.once('close', () => client.destroySoon());
+  client.on('error', () => home.destroy());
+  client.once('close', () => home.destroy());
+  home.once('error', refuse);
+  home.once('connect', () => {
+    home.off('error', refuse);
+    home.write(startup.message);
+    if (startup.rest.length > 0) client.unshift(startup.rest);
+    const { ended } = serve(client, home);
+    home.on('error', ended);
+    home.once('close', () => {
+      ended();
+      client.setTimeout(LAST_WORDS_MS, () => client.destroy());
+    });
     // PostgreSQL never half-closes: after its end the client has nobody to talk to, and no reason to keep the
     // session.
-    upstream.once('end', () => client.setTimeout(LAST_WORDS_MS, () => client.destroy()));
-    upstream.write(startup.message);
-    if (startup.rest.length > 0) client.unshift(startup.rest);
-    join(upstream);
+    home.once('end', () => {
+      ended();
+      client.setTimeout(LAST_WORDS_MS, () => client.destroy());
+    });
     client.resume();
   });
 }
 
-function pipe(client: Socket, upstream: Socket): void {
-  client.pipe(upstream);
-  upstream.pipe(client);
+/** Byte for byte, but for what `exchange` makes of what PostgreSQL sends. */
+function pass(client: Socket, home: Socket, exchange: (piece: Buffer) => Buffer): Ending {
+  client.pipe(home);
+  fromHome(client, home, exchange);
+  return { ended: () => client.destroySoon() };
+}
+
+const pipe = (client: Socket, home: Socket) => pass(client, home, (piece) => piece);
+
+function fromHome(client: Socket, home: Socket, exchange: (piece: Buffer) => Buffer): void {
+  home.on('data', (piece: Buffer) => {
+    const bytes = exchange(piece);
+    if (bytes.length > 0 && !client.write(bytes)) home.pause();
+  });
+  client.on('drain', () => home.resume());
 }
 
 function closed(socket: Socket): Promise<void> {

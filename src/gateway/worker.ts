@@ -12,7 +12,9 @@ import { Routing } from './routing.ts';
  */
 const answers = new DeadlockAnswers();
 const hellos = new Hellos();
-const routing = new Routing();
+/** How many of them the node has. */
+const workers = Number(process.argv[2] ?? 1);
+const routing = new Routing(workers);
 const asking = new Map<number, (verdict: Verdict) => void>();
 let lastSession = 0;
 
@@ -20,7 +22,7 @@ const tell = (message: FromWorker) => process.connected && process.send?.(messag
 
 const sessions = new PassThrough({
   answers,
-  routing: (parameters, home, peer) => routing.for(parameters, home, peer),
+  routing,
   onCancel: (key) => tell({ say: 'cancel', key }),
   admit: (who) => {
     lastSession += 1;

@@ -18,6 +18,9 @@ export interface ClientSessionsOptions {
  */
 const CANCELS_MAX = 64;
 
+/** Other roles may have fewer rights than the owners' of all tables. */
+const ROUTED = { database: TIDE_DATABASE, role: TIDE_USER, peer: TIDE_PEER };
+
 /** Who may come in, over all workers: by whom they want to be, and how many there are. */
 export class ClientSessions {
   readonly #options: ClientSessionsOptions;
@@ -36,9 +39,8 @@ export class ClientSessions {
     if (this.#open[kind] >= (kind === 'cancel' ? CANCELS_MAX : sessionsMax))
       return { refusal: tooManyClients(sessionsMax) };
     this.#open[kind] += 1;
-    // It has every right to every table: none has to be looked at.
     const isRouted = role === TIDE_USER && database === TIDE_DATABASE;
-    return { to, peer: isRouted ? TIDE_PEER : null };
+    return { to, routedAs: isRouted ? ROUTED : null };
   }
 
   left(kind: SessionKind): void {

@@ -103,7 +103,7 @@ export class GatewayWorkers {
 
   #start(): void {
     if (this.#ended) return;
-    const worker = new Worker(this.#admission, {
+    const worker = new Worker(this.#options.workers, this.#admission, {
       ready: () => {
         this.#ready.push(worker);
         if (this.#topology) worker.say({ say: 'topology', change: wholeTopology(this.#topology) });
@@ -139,9 +139,9 @@ class Worker {
   readonly #gone: Promise<void>;
   #lastCall = 0;
 
-  constructor(admission: ClientSessions, { ready, cancel, ended }: WorkerEvents) {
+  constructor(workers: number, admission: ClientSessions, { ready, cancel, ended }: WorkerEvents) {
     this.#admission = admission;
-    this.#process = fork(SCRIPT, {
+    this.#process = fork(SCRIPT, [String(workers)], {
       env: ownEnvironment(),
       serialization: 'advanced',
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],

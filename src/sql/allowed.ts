@@ -14,6 +14,8 @@ export interface Scope {
   readonly results: ReadonlySet<string>;
   /** How often each parameter has been met: is counted while the statement is looked through. */
   readonly parameters: Map<number, number>;
+  /** Names of functions and operators that were met: somebody may have made others that are called so. */
+  readonly uses: Set<string>;
 }
 
 /** What is wrong with a field's value; null: nothing. */
@@ -91,13 +93,31 @@ const parameter: Check = (number, { parameters }) => {
 };
 
 const OPERATORS = new Set(['=', '<>', '<', '<=', '>', '>=', '+', '-', '*', '/', '%', '||']);
-/** What LIKE and BETWEEN are called inside. */
-for (const name of ['~~', '!~~', '~~*', '!~~*', 'BETWEEN', 'NOT BETWEEN']) OPERATORS.add(name);
+/** What LIKE is called inside. */
+for (const name of ['~~', '!~~', '~~*', '!~~*']) OPERATORS.add(name);
+/** What is two comparisons. */
+const BETWEEN = new Map([
+  ['BETWEEN', ['>=', '<=']],
+  ['NOT BETWEEN', ['<', '>']],
+]);
 
-const operator: Check = (list) => {
+const operator: Check = (list, { uses }) => {
   const name = names(list).join('.');
-  return OPERATORS.has(name) ? null : `it has the operator ${name}`;
+  for (const used of BETWEEN.get(name) ?? [name]) uses.add(used);
+  return OPERATORS.has(name) || BETWEEN.has(name) ? null : `it has the operator ${name}`;
 };
+
+/** Of CASE: the values are compared with it. */
+const compared: Check = (node, scope) => {
+  scope.uses.add('=');
+  return expression(node, scope);
+};
+
+/** They are read once, and mean another moment each time. */
+const MOMENTS = /now|today|tomorrow|yesterday/i;
+
+const text: Check = (value) =>
+  MOMENTS.test((value as { sval?: string }).sval ?? '') ? 'it has a text with now, today or the like' : null;
 
 const KINDS = oneOf(
   ...['OP', 'IN', 'LIKE', 'ILIKE', 'BETWEEN', 'NOT_BETWEEN', 'NULLIF', 'DISTINCT', 'NOT_DISTINCT'].map(
@@ -115,9 +135,10 @@ const FUNCTIONS = new Set([
 
 const builtIn =
   (known: ReadonlySet<string>, what: string): Check =>
-  (list) => {
+  (list, { uses }) => {
     const parts = names(list);
     const [name = ''] = parts.slice(-1);
+    uses.add(name);
     const isOurs = parts.length === 1 || (parts.length === 2 && parts[0] === 'pg_catalog');
     return isOurs && known.has(name) ? null : `it has the ${what} ${parts.join('.')}`;
   };
@@ -132,7 +153,7 @@ const TYPE_NAME: Shape = { names: builtIn(CAST_TYPES, 'type'), typemod: oneOf(-1
 const EXPRESSIONS: Readonly<Record<string, Shape>> = {
   ColumnRef: { fields: column },
   ParamRef: { number: parameter },
-  A_Const: { ival: any, fval: any, boolval: any, sval: any, isnull: any },
+  A_Const: { ival: any, fval: any, boolval: any, sval: text, isnull: any },
   A_Expr: {
     kind: KINDS,
     name: operator,
@@ -146,7 +167,7 @@ const EXPRESSIONS: Readonly<Record<string, Shape>> = {
   BoolExpr: { boolop: any, args: (list, scope) => expressions(list, scope) },
   NullTest: { arg: expression, nulltesttype: any },
   BooleanTest: { arg: expression, booltesttype: any },
-  CaseExpr: { arg: expression, args: (list, scope) => expressions(list, scope), defresult: expression },
+  CaseExpr: { arg: compared, args: (list, scope) => expressions(list, scope), defresult: expression },
   CaseWhen: { expr: expression, result: expression },
   CoalesceExpr: { args: (list, scope) => expressions(list, scope) },
   MinMaxExpr: { op: any, args: (list, scope) => expressions(list, scope) },

@@ -23,8 +23,8 @@ import { type Rewrite, rewriting } from './rewrite.ts';
  * columns, the same names for them.
  *
  * That holds where the session is an ordinary one, for which the caller has to stand: names that have no
- * schema mean what is built in, and tables as `find` says (nothing of a user's in the `search_path` has the
- * name of a function, an operator or a type that is built in); `standard_conforming_strings` is on; the
+ * schema mean what is built in, and tables as `find` says (nothing of a user's has a name that the statement
+ * `uses`); `standard_conforming_strings` is on; the
  * client's encoding is UTF-8; the same settings and role at the server that it is sent to, with the rights on
  * the hinge that the role has on the table; no row security, rule or trigger of the table's own.
  */
@@ -38,6 +38,8 @@ export interface PointStatement {
   readonly key: KeyValue;
   /** As format_type gives it, for `keyHash`. */
   readonly keyType: string;
+  /** Names of functions, operators and types in it, PostgreSQL's own. */
+  readonly uses: ReadonlySet<string>;
   /** The text with a hinge (as it is to be written, with its schema) in the table's place. */
   on(hinge: string): string;
   /**
@@ -78,7 +80,7 @@ function target(relation: Fields, text: string, find: Find): Target | NotRouted 
   const name = relation.relname as string;
   const alias = (relation.alias as Fields | undefined)?.aliasname as string | undefined;
   const columns = new Set<string>();
-  const scope: Scope = { table: alias ?? name, columns, results: NOTHING, parameters: new Map() };
+  const scope: Scope = { table: alias ?? name, columns, results: NOTHING, parameters: new Map(), uses: new Set(['=']) };
   const reason = fieldsReason(relation, RELATION, scope);
   if (reason !== null) return { because: reason };
   // A field that is false is left out.
@@ -205,5 +207,5 @@ function point(kind: 'read' | 'write', at: Target, key: KeyValue | NotRouted): P
   if ('because' in key) return key;
   if ('parameter' in key && at.scope.parameters.get(key.parameter) !== 1)
     return { because: `$${key.parameter} is used more than once` };
-  return { kind, tid: at.table.tid, key, keyType: at.key.type, ...at.rewrite };
+  return { kind, tid: at.table.tid, key, keyType: at.key.type, uses: at.scope.uses, ...at.rewrite };
 }

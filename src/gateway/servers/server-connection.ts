@@ -1,23 +1,19 @@
 import { connect, type Socket } from 'node:net';
 import type { ServerAddress } from '../messages.ts';
-import { type BindMessage, bindTo, parseMessage } from '../wire/extended.ts';
-import {
-  cancelRequest,
-  DESCRIBE_PORTAL,
-  EXECUTE_ALL,
-  endOfMessage,
-  errorFields,
-  HEAD_BYTES,
-  PARSE_COMPLETE,
-  SYNC,
-  TYPE,
-} from '../wire/messages.ts';
-import { greet } from './greet.ts';
+import { type BindMessage, executionOf, parseMessage } from '../wire/extended.ts';
+import { cancelRequest, endOfMessage, errorFields, HEAD_BYTES, PARSE_COMPLETE, TYPE } from '../wire/messages.ts';
+import { ask, type Begun, begin } from './ask.ts';
+
+/** A statement as a server is told it. Equal ones have the same `key`. */
+export interface Statement {
+  readonly text: string;
+  readonly types: readonly number[];
+  readonly key: string;
+}
 
 /** One execution of a statement in a transaction of its own, and who gets the answer. */
 export interface Execution {
-  readonly text: string;
-  readonly types: readonly number[];
+  readonly statement: Statement;
   readonly bind: Buffer;
   readonly bound: BindMessage;
   /** The client asks what the columns are. */
@@ -26,39 +22,66 @@ export interface Execution {
   readonly saysParsed: boolean;
   /**
    * A piece of what the server sends, but for what the client has not asked for. False: the client has
-   * enough for now; `resume` goes on.
+   * enough for now; `resume` of what is running goes on.
    */
-  answer(bytes: Buffer, resume: () => void): boolean;
+  answer(bytes: Buffer): boolean;
   /** What is sent in the place of a RowDescription or an ErrorResponse. */
   exchange(message: Buffer): Buffer;
-  /** The server has no such table, or not for us: nothing was done. */
+  /** Nothing was done: the server has no such table, or not for us, or was never asked. */
   notHere(): void;
   /** All was answered. `wasParsed`: the server took the text for a statement. */
   done(wasParsed: boolean): void;
-  /** The connection was lost, and `why`. `answered`: something of the answer has come. */
-  lost(answered: boolean, why: string): void;
+  lost(loss: Loss): void;
+}
+
+/** The connection is gone, and nobody knows what the server has done. */
+export interface Loss {
+  readonly why: string;
+  /** Something of the answer was passed on. */
+  readonly answered: boolean;
+  readonly saidParsed: boolean;
+  /** What was passed on ends within a message. */
+  readonly isTorn: boolean;
+}
+
+/** A statement that is under way. */
+export interface Running {
+  /** The client can take more. */
+  resume(): void;
+  /**
+   * Has the server end it. Where others share the connection it cannot be: true, the client is to be told
+   * that it was, and hears nothing more; false, the answer is on its way.
+   */
+  cancel(): boolean;
+  /** Nobody wants the answer. */
+  leave(): void;
 }
 
 interface InFlight {
   readonly execution: Execution;
   /** Under what name the server is to know the statement, where it was sent along. */
   readonly parsing: { readonly key: string; readonly name: string } | null;
+  /** The flush with which it is sent. */
+  readonly flush: number;
   answered: boolean;
   wasParsed: boolean;
   isNotHere: boolean;
+  /** Nobody hears the answer. */
+  isLeft: boolean;
 }
 
+/** After a request to cancel the server has so long. */
+const CANCEL_MS = 10_000;
 /** undefined_table, invalid_schema_name, insufficient_privilege */
 const NOT_HERE: ReadonlySet<string> = new Set(['42P01', '3F000', '42501']);
 /** One that knows so many statements is given no new ones. */
 const STATEMENTS_MAX = 500;
-/** Read as a whole, whoever they are for. */
-const WHOLE: ReadonlySet<number> = new Set(Object.values(TYPE).filter((type) => type !== TYPE.dataRow));
-const NOT_FOR_CLIENTS: ReadonlySet<number> = new Set([
-  TYPE.notification,
-  TYPE.backendKeyData,
-  TYPE.authentication,
-  TYPE.parameterStatus,
+/** Passed on as they come; all others whole. */
+const IN_PIECES: ReadonlySet<number> = new Set([TYPE.dataRow]);
+/** Looked at, or for no client. */
+const CONTROL: ReadonlySet<number> = new Set([
+  ...[TYPE.parseComplete, TYPE.errorResponse, TYPE.rowDescription, TYPE.readyForQuery],
+  ...[TYPE.notification, TYPE.backendKeyData, TYPE.authentication, TYPE.parameterStatus],
 ]);
 
 /**
@@ -67,43 +90,49 @@ const NOT_FOR_CLIENTS: ReadonlySet<number> = new Set([
  */
 export class ServerConnection {
   readonly #socket: Socket;
+  readonly #address: ServerAddress;
+  readonly #key: Buffer;
   readonly #known = new Map<string, string>();
   readonly #inFlight: InFlight[] = [];
-  readonly #out: Buffer[] = [];
   readonly #closed: (() => void)[] = [];
+  #out: Buffer[] = [];
+  #flushes = 0;
+  #isFlushing = false;
   /** For whoever is first, and not passed on yet: each time costs a call of the system. */
   #parts: Buffer[] = [];
   #names = 0;
-  #isFlushing = false;
   #kept: Buffer | null = null;
   /** Of the long message under way, yet to come. */
   #longBytes = 0;
+  #isOpen = true;
   #why = 'it was closed';
-  #isRetired = false;
   #headSinceMs = 0;
-  readonly #sendCancel: () => void;
 
-  private constructor(socket: Socket, sendCancel: () => void) {
+  private constructor(address: ServerAddress, { socket, key }: Begun) {
+    this.#address = address;
     this.#socket = socket;
-    this.#sendCancel = sendCancel;
+    this.#key = key;
     socket.on('data', (piece: Buffer) => this.#take(piece));
     socket.on('error', (error) => {
       this.#why = error.message;
     });
-    socket.on('close', () => this.#close());
+    socket.once('end', () => this.lose(this.#why));
+    socket.once('close', () => this.#close());
+    socket.resume();
   }
 
   /**
-   * Connects, and asks `question` (one row of one column of text). Throws what keeps it from being of use.
+   * Connects, and asks `question` (one row of one column of text). Rejects with what keeps it from being of
+   * use.
    */
   static async open(
     address: ServerAddress,
     parameters: ReadonlyMap<string, string>,
     question: string,
   ): Promise<{ connection: ServerConnection; answer: string }> {
-    const socket = connect({ ...address, noDelay: true });
-    const { answer, key } = await greet(socket, parameters, question);
-    return { connection: new ServerConnection(socket, () => cancel(address, key)), answer };
+    const begun = await begin(address, parameters);
+    const answer = await ask(begun.socket, question);
+    return { connection: new ServerConnection(address, begun), answer };
   }
 
   /** Statements that are under way. */
@@ -112,99 +141,137 @@ export class ServerConnection {
   }
 
   /** How long the server has been with the statement that it is at, milliseconds. */
-  get waitedMs(): number {
-    return this.#inFlight.length === 0 ? 0 : performance.now() - this.#headSinceMs;
+  waitedMs(nowMs: number): number {
+    return this.#inFlight.length === 0 ? 0 : nowMs - this.#headSinceMs;
   }
 
   onClose(listener: () => void): void {
     this.#closed.push(listener);
   }
 
-  knows(text: string, types: readonly number[]): boolean {
-    if (this.#isRetired) return false;
-    return this.#known.size < STATEMENTS_MAX || this.#known.has(keyOf(text, types));
+  takes({ key }: Statement): boolean {
+    return this.#isOpen && (this.#known.size < STATEMENTS_MAX || this.#known.has(key));
   }
 
-  execute(execution: Execution): void {
-    const { text, types, bind, bound, describes } = execution;
-    const key = keyOf(text, types);
-    let name = this.#known.get(key);
+  /** Only what it takes. */
+  execute(execution: Execution): Running {
+    const { statement, bind, bound, describes } = execution;
+    let name = this.#known.get(statement.key);
     let parsing: InFlight['parsing'] = null;
     if (name === undefined) {
       this.#names += 1;
       name = `s${this.#names}`;
-      parsing = { key, name };
-      this.#out.push(parseMessage(name, text, types));
+      parsing = { key: statement.key, name };
+      this.#out.push(parseMessage(name, statement.text, statement.types));
     }
+    this.#out.push(executionOf(bind, bound, name, describes));
     if (this.#inFlight.length === 0) this.#headSinceMs = performance.now();
-    this.#inFlight.push({ execution, parsing, answered: false, wasParsed: parsing === null, isNotHere: false });
-    this.#out.push(bindTo(bind, bound, name));
-    if (describes) this.#out.push(DESCRIBE_PORTAL);
-    this.#out.push(EXECUTE_ALL, SYNC);
-    if (this.#isFlushing) return;
-    this.#isFlushing = true;
-    // What others have to execute in this turn goes along.
-    setImmediate(() => this.#flush());
+    const inFlight: InFlight = {
+      ...{ execution, parsing, flush: this.#flushes },
+      ...{ answered: false, wasParsed: parsing === null, isNotHere: false, isLeft: false },
+    };
+    this.#inFlight.push(inFlight);
+    if (!this.#isFlushing) {
+      this.#isFlushing = true;
+      // What others have to execute in this turn goes along.
+      setImmediate(() => this.#flush());
+    }
+    return {
+      resume: () => this.#socket.resume(),
+      cancel: () => this.#cancel(inFlight),
+      leave: () => this.#leave(inFlight),
+    };
   }
 
-  /**
-   * Cancels what is under way. A request to cancel may come late: so nothing else is executed here after
-   * that.
-   */
-  readonly cancel = (): void => {
-    this.#isRetired = true;
-    this.#sendCancel();
-  };
-
-  close(): void {
+  /** Whoever waits for it is told why. */
+  lose(why: string): void {
+    this.#isOpen = false;
+    if (this.#socket.destroyed) return;
+    this.#why = why;
     this.#socket.destroy();
   }
 
+  #cancel(inFlight: InFlight): boolean {
+    if (this.#inFlight.length === 1 && this.#inFlight[0] === inFlight) {
+      this.#endStatement();
+      return false;
+    }
+    if (inFlight.answered) return false;
+    inFlight.isLeft = true;
+    return true;
+  }
+
+  #leave(inFlight: InFlight): void {
+    if (!this.#inFlight.includes(inFlight)) return;
+    inFlight.isLeft = true;
+    this.#parts = inFlight === this.#inFlight[0] ? [] : this.#parts;
+    this.#socket.resume();
+    if (this.#inFlight.length === 1) this.#endStatement();
+  }
+
+  /** A request to cancel may come late: so nothing else is executed here after it. */
+  #endStatement(): void {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    const request = connect(this.#address, () => request.end(cancelRequest(this.#key)));
+    request.setTimeout(CANCEL_MS, () => request.destroy());
+    request.on('error', () => request.destroy()).resume();
+    const timer = setTimeout(() => this.lose('it did not answer a request to cancel'), CANCEL_MS);
+    this.onClose(() => clearTimeout(timer));
+  }
+
   #flush(): void {
+    if (this.#socket.destroyed) return;
     this.#isFlushing = false;
-    this.#socket.write(Buffer.concat(this.#out));
-    this.#out.length = 0;
+    this.#flushes += 1;
+    const out = this.#out;
+    this.#out = [];
+    this.#socket.write(out.length === 1 ? (out[0] as Buffer) : Buffer.concat(out));
   }
 
   #close(): void {
-    for (const { execution, answered } of this.#inFlight.splice(0)) execution.lost(answered, this.#why);
+    this.#isOpen = false;
     for (const listener of this.#closed.splice(0)) listener();
+    const isTorn = this.#longBytes > 0;
+    for (const [i, { execution, answered, wasParsed, isLeft, flush }] of this.#inFlight.splice(0).entries()) {
+      if (isLeft) continue;
+      if (this.#isFlushing && flush === this.#flushes) execution.notHere();
+      else execution.lost({ why: this.#why, answered, saidParsed: answered && wasParsed, isTorn: isTorn && i === 0 });
+    }
   }
 
   #take(piece: Buffer): void {
     const bytes = this.#kept === null ? piece : Buffer.concat([this.#kept, piece]);
     this.#kept = null;
     let from = 0;
-    let at = 0;
-    if (this.#longBytes > 0) {
-      at = Math.min(this.#longBytes, bytes.length);
-      this.#longBytes -= at;
-    }
+    let at = Math.min(this.#longBytes, bytes.length);
+    this.#longBytes -= at;
     while (at + HEAD_BYTES <= bytes.length) {
       const type = bytes[at] as number;
       const end = endOfMessage(bytes, at);
       if (end < at + HEAD_BYTES) {
-        this.#lose('its answers cannot be understood');
+        this.lose('its answers cannot be understood');
         return;
       }
       if (end > bytes.length) {
-        if (WHOLE.has(type)) break;
+        if (!IN_PIECES.has(type)) break;
         this.#longBytes = end - bytes.length;
         at = bytes.length;
         break;
       }
-      if (WHOLE.has(type)) {
-        const isLast = type === TYPE.readyForQuery;
-        if (!isLast || !this.#inFlight[0]?.isNotHere) this.#pass(bytes, from, isLast ? end : at);
-        if (isLast) this.#done();
+      if (CONTROL.has(type)) {
+        this.#pass(bytes, from, at);
+        if (type === TYPE.readyForQuery) this.#done(bytes.subarray(at, end));
         else this.#control(type, bytes.subarray(at, end));
         from = end;
       }
       at = end;
     }
     this.#pass(bytes, from, at);
-    this.#passOn();
+    this.#passOn(false);
     if (at < bytes.length) this.#kept = bytes.subarray(at);
+    // One that was ended has nobody to wait for.
+    if (!this.#isOpen && this.#inFlight.length === 0) this.#socket.destroy();
   }
 
   #pass(bytes: Buffer, from: number, to: number): void {
@@ -212,58 +279,46 @@ export class ServerConnection {
   }
 
   #answer(bytes: Buffer): void {
-    const [head] = this.#inFlight;
-    if (head === undefined) return;
+    const head = this.#inFlight[0];
+    if (head === undefined || head.isLeft || head.isNotHere) return;
     if (!head.answered && head.parsing === null && head.execution.saysParsed) this.#parts.push(PARSE_COMPLETE);
     head.answered = true;
     this.#parts.push(bytes);
   }
 
-  #passOn(): void {
-    const [head] = this.#inFlight;
+  #passOn(isAll: boolean): void {
+    const head = this.#inFlight[0];
     if (head === undefined || this.#parts.length === 0) return;
     const bytes = this.#parts.length === 1 ? (this.#parts[0] as Buffer) : Buffer.concat(this.#parts);
     this.#parts = [];
-    if (head.execution.answer(bytes, () => this.#socket.resume())) return;
     // Where others wait for what comes behind, one slow client does not hold them up.
-    if (this.#inFlight.length === 1) this.#socket.pause();
+    if (!head.execution.answer(bytes) && !isAll && this.#inFlight.length === 1) this.#socket.pause();
   }
 
   #control(type: number, message: Buffer): void {
-    const [head] = this.#inFlight;
+    const head = this.#inFlight[0];
     if (type === TYPE.errorResponse) {
       const { V, C, M } = errorFields(message);
-      if (V !== 'ERROR') this.#why = `${M} (${C})`;
-      // There is no such hinge, or it is closed: nothing was done.
-      else if (head && !head.answered && NOT_HERE.has(C ?? '')) head.isNotHere = true;
+      if (V !== 'ERROR') {
+        this.#isOpen = false;
+        this.#why = `${M} (${C})`;
+      } else if (head && !head.answered && NOT_HERE.has(C ?? '')) head.isNotHere = true;
       else if (head) this.#answer(head.execution.exchange(message));
     } else if (type === TYPE.parseComplete) {
       if (head?.parsing == null) return;
       head.wasParsed = true;
       this.#known.set(head.parsing.key, head.parsing.name);
       if (head.execution.saysParsed) this.#answer(message);
-    } else if (type === TYPE.rowDescription) {
-      if (head) this.#answer(head.execution.exchange(message));
-    } else if (!NOT_FOR_CLIENTS.has(type)) this.#answer(message);
+    } else if (type === TYPE.rowDescription && head) this.#answer(head.execution.exchange(message));
   }
 
-  #done(): void {
-    this.#passOn();
+  #done(message: Buffer): void {
+    this.#answer(message);
+    this.#passOn(true);
     const head = this.#inFlight.shift();
-    this.#headSinceMs = performance.now();
-    if (head?.isNotHere) head.execution.notHere();
-    else head?.execution.done(head.wasParsed);
+    if (this.#inFlight.length > 0) this.#headSinceMs = performance.now();
+    if (head === undefined || head.isLeft) return;
+    if (head.isNotHere) head.execution.notHere();
+    else head.execution.done(head.wasParsed);
   }
-
-  #lose(why: string): void {
-    this.#why = why;
-    this.#socket.destroy();
-  }
-}
-
-const keyOf = (text: string, types: readonly number[]) => `${text}\0${types.join()}`;
-
-function cancel(address: ServerAddress, key: Buffer): void {
-  const socket = connect(address, () => socket.end(cancelRequest(key)));
-  socket.on('error', () => socket.destroy()).resume();
 }

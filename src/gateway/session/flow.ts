@@ -32,7 +32,7 @@ export interface FlowPorts {
   tryElsewhere(unit: Unit): boolean;
   /** Whether a statement may be executed elsewhere at all: a first look. */
   isCandidate(prepared: Prepared): boolean;
-  /** A statement goes home; null: nobody knows which. */
+  /** A statement goes home, to be prepared or executed; null: nobody knows which. */
   saw(text: string | null): void;
 }
 
@@ -46,18 +46,28 @@ const PREPARED_MAX = 2_000;
 
 /**
  * What home has yet to answer, in order: ParseComplete, CloseComplete, or the end of what was sent together
- * (ReadyForQuery). `name`: of the statement; null: it is no statement, or was not read. `told`: the client has
- * not asked; that is its Parse, sent for it.
+ * (ReadyForQuery). `name`: of the statement; null: it is no statement, or was not read. `told`: the client
+ * has not asked; that is its Parse, sent for it.
  */
 type Due =
   | { readonly what: 'parse'; readonly name: string; readonly prepared: Prepared; readonly told: Buffer | null }
-  | { readonly what: 'parse' | 'close'; readonly name: null; readonly told: null }
-  | { readonly what: 'close'; readonly name: string; readonly told: null }
+  | { readonly what: 'parse'; readonly name: null; readonly prepared: null; readonly told: null }
+  | { readonly what: 'close'; readonly name: string | null; readonly told: null }
   | typeof END
-  | typeof OWN_END;
+  | typeof OWN_END
+  | typeof ANSWER;
 
 const END = { what: 'end', told: null } as const;
 const OWN_END = { what: 'end', told: SYNC } as const;
+/** All up to the next ReadyForQuery is the answer to a question that the client has not asked. */
+const ANSWER = { what: 'end', told: SYNC } as const;
+
+/** A message, or a piece of one. */
+interface Later {
+  readonly type: number | null;
+  readonly bytes: Buffer;
+  readonly isWhole: boolean;
+}
 
 /** Parse, Bind, Describe, Execute: of one unit, in this order. */
 interface Held {
@@ -92,11 +102,34 @@ export class Flow implements ClientListener {
   #isInTransaction = false;
   /** A unit is executed elsewhere: what the client sends meanwhile waits. */
   #isElsewhere = false;
-  readonly #later: { type: number | null; bytes: Buffer; isWhole: boolean }[] = [];
+  #later: Later[] = [];
+  #laterAt = 0;
   #laterBytes = 0;
 
   constructor(ports: FlowPorts) {
     this.#ports = ports;
+  }
+
+  /** A unit is executed elsewhere; what home says meanwhile comes after its answer. */
+  get isElsewhere(): boolean {
+    return this.#isElsewhere;
+  }
+
+  /** What home says, up to the next ReadyForQuery, is the answer to `ask`. */
+  get isAnswering(): boolean {
+    return this.#due[0] === ANSWER;
+  }
+
+  /** Home executes a parse that the client has not sent. */
+  get isParsingOwn(): boolean {
+    const [due] = this.#due;
+    return due?.what === 'parse' && due.told !== null;
+  }
+
+  /** Asks home in the client's place, while nothing is under way there. */
+  ask(messages: Buffer): void {
+    this.#due.push(ANSWER);
+    this.#ports.toHome(messages);
   }
 
   /** What waits because a unit is executed elsewhere, bytes. */
@@ -139,7 +172,7 @@ export class Flow implements ClientListener {
     const answered = this.#due.splice(0, end + 1);
     // An error came in the place of what is before the end.
     for (const due of answered) if (due.what === 'parse' && due.told) this.#owe(due.name, due.prepared, due.told);
-    return answered.at(-1) === OWN_END;
+    return answered.at(-1)?.told === SYNC;
   }
 
   /** ParseComplete has come from home. True: it is none of the client's. */
@@ -158,7 +191,7 @@ export class Flow implements ClientListener {
 
   /** An error has come from home. True: it is none of the client's. */
   failed(): boolean {
-    return this.#due.find(({ what }) => what === 'end') === OWN_END;
+    return this.#due.find(({ what }) => what === 'end')?.told === SYNC;
   }
 
   /**
@@ -173,12 +206,16 @@ export class Flow implements ClientListener {
       // One with a name lasts: home is told of it at once, so that it can be used there.
       else if (unit.parsedAs !== '') this.#tellOwed(unit.parsedAs);
     }
-    const waiting = this.#later.splice(0);
-    this.#laterBytes = 0;
-    for (const { type, bytes, isWhole } of waiting) {
+    while (this.#laterAt < this.#later.length && !this.#isElsewhere) {
+      const { type, bytes, isWhole } = this.#later[this.#laterAt] as Later;
+      this.#laterAt += 1;
+      this.#laterBytes -= bytes.length;
       if (isWhole) this.message(type as number, bytes);
       else this.piece(type, bytes);
     }
+    if (this.#laterAt < this.#later.length) return;
+    this.#later = [];
+    this.#laterAt = 0;
   }
 
   #lose(name: string): void {
@@ -298,7 +335,8 @@ export class Flow implements ClientListener {
 
   #sendHome({ prepared, messages, parsedAs }: Pick<Unit, 'prepared' | 'messages' | 'parsedAs'>): void {
     this.#begin(parsedAs);
-    if (parsedAs !== null) this.#parse(parsedAs, prepared);
+    if (parsedAs === null) this.#ports.saw(prepared.text);
+    else this.#parse(parsedAs, prepared);
     for (const bytes of messages) this.#pass(bytes[0] as number, bytes);
   }
 
@@ -338,7 +376,16 @@ export class Flow implements ClientListener {
     this.#areNamesUnknown = true;
     this.#lose('');
     this.#ports.saw(null);
-    this.#due.push({ what: 'parse', name: null, told: null });
+    this.#due.push({ what: 'parse', name: null, prepared: null, told: null });
+  }
+
+  /** Home executes the statement of that name. */
+  #sawExecuted(name: string | null): void {
+    const pending = this.#due.findLast((due) => due.what === 'parse' && due.name === name);
+    const prepared = pending?.what === 'parse' ? pending.prepared : name !== null && this.#prepared.get(name);
+    if (prepared) this.#ports.saw(prepared.text);
+    // Where there is none, nothing is executed.
+    else if (prepared === null || this.#areNamesUnknown) this.#ports.saw(null);
   }
 
   #close(name: string | null): void {
@@ -362,6 +409,9 @@ export class Flow implements ClientListener {
       case CLIENT.parse:
         if (parse === null) this.#unread();
         else this.#parse(parse.statement, { text: parse.text, types: parse.types, parse: null });
+        break;
+      case CLIENT.bind:
+        this.#sawExecuted(readBind(bytes)?.statement ?? null);
         break;
       case CLIENT.close: {
         const target = readTarget(bytes);

@@ -1,16 +1,18 @@
 import type { Socket } from 'node:net';
-import { partitionTable, SCHEMAS } from '../../catalog/names.ts';
-import { leavesSession } from '../../sql/leaves-session.ts';
-import type { SessionAnswers } from '../deadlock-answers.ts';
-import type { Route, Router } from '../router.ts';
+import { asDeadlock, type SessionAnswers } from '../deadlock-answers.ts';
+import type { Route } from '../router.ts';
+import type { Routing } from '../routing.ts';
 import type { ServerPool } from '../servers/pool.ts';
-import type { Execution } from '../servers/server-connection.ts';
+import type { Execution, Loss, Running } from '../servers/server-connection.ts';
 import { ClientFrames } from '../wire/client-frames.ts';
 import { parameterOf, type Slice } from '../wire/extended.ts';
 import {
   cancelKey,
   errorFields,
   errorResponse,
+  firstColumn,
+  isFatal,
+  PARSE_COMPLETE,
   parameterStatus,
   READY_IDLE,
   TYPE,
@@ -18,47 +20,65 @@ import {
 } from '../wire/messages.ts';
 import { type Onlooker, ServerFrames } from '../wire/server-frames.ts';
 import { Flow, type FlowPorts, type Prepared, type Unit } from './flow.ts';
-
-export interface SessionPorts {
-  readonly router: Router;
-  readonly pool: ServerPool;
-  /** Brings the router up to date, as long as that takes no time. */
-  refresh(): void;
-}
+import { ASK_OWN, type OwnSettings, readOwnSettings } from './own-settings.ts';
 
 /** Texts that were executed at home and not read yet. More of them, and nobody finds out any more. */
 const UNREAD_MAX = 200;
 /** So much may wait behind a statement that is executed elsewhere before the client is made to wait. */
 const WAITING_BYTES_MAX = 256 << 10;
+/** A session's settings are asked for again: whoever owns the server may change them without a word. */
+const FRESH_MS = 30_000;
 /** PostgreSQL reports these settings; a client may change it without being another session for it. */
 const HARMLESS = new Set(['application_name', 'in_hot_standby', 'is_superuser']);
+/** What PostgreSQL says where somebody else has cancelled a statement (`lc_messages` as it is). */
+const CANCELLED = 'canceling statement due to user request';
+
+/** What is known of a prepared statement, for these settings of the session. */
+interface Known {
+  readonly generation: number;
+  readonly own: OwnSettings;
+  readonly route: Route | null;
+  /** The table that it was of when it was first executed elsewhere. */
+  readonly tid: number | null;
+}
 
 /**
  * A client's session: its own server, where it is at home, and the statements that are executed where their
- * rows are. That holds as long as the session is as it began: whatever might change what names or values
- * mean in it (SET, temporary tables, functions of somebody's) keeps it at home from then on.
+ * rows are. For those it has to be known what names and values mean in it: home is asked, again after what
+ * might have changed it; after what nobody can know (temporary tables, functions of somebody's) all stays
+ * at home.
  */
 export class Session implements FlowPorts, Onlooker {
   readonly #client: Socket;
   readonly #home: Socket;
-  readonly #ports: SessionPorts;
+  readonly #routing: Routing;
   readonly #answers: SessionAnswers;
   readonly #flow: Flow = new Flow(this);
   readonly #clientFrames = new ClientFrames(this.#flow);
   readonly #homeFrames = new ServerFrames(this);
+  readonly #known = new WeakMap<Prepared, Known>();
   #out: Buffer[] = [];
-  #unread: string[] = [];
-  #isAsBegun = true;
+  /** From home, to come after the answer from elsewhere. */
+  #held: Buffer[] = [];
+  #unread = new Set<string>();
+  /** Nothing that nobody can know has been done in it. */
+  #isOrdinary = true;
   #hasBegun = false;
-  #settings: string | null = null;
+  #own: { readonly settings: OwnSettings; readonly pool: ServerPool; readonly atMs: number } | null = null;
+  #askedMs: number | null = null;
+  #answer: string | null = null;
+  /** It was said that nothing of it is to be executed elsewhere: when to ask again. */
+  #askAgainMs = 0;
   #key: Buffer | null = null;
-  #cancel: (() => void) | null = null;
+  #running: { readonly unit: Unit; readonly running: Running; isCancelled: boolean } | null = null;
+  #clientHasEnded = false;
+  #homeHasEnded = false;
 
-  constructor(client: Socket, home: Socket, answers: SessionAnswers, ports: SessionPorts) {
+  constructor(client: Socket, home: Socket, answers: SessionAnswers, routing: Routing) {
     this.#client = client;
     this.#home = home;
     this.#answers = answers;
-    this.#ports = ports;
+    this.#routing = routing;
   }
 
   /** What the client has sent after its startup message. */
@@ -68,28 +88,56 @@ export class Session implements FlowPorts, Onlooker {
     if (this.#flow.waitingBytes > WAITING_BYTES_MAX) this.#client.pause();
   }
 
-  /** What the client is to get of what home sends. */
+  /** The client sends nothing more; what it has sent is executed. */
+  clientEnded(): void {
+    this.#clientHasEnded = true;
+    if (!this.#flow.isElsewhere) this.#home.end();
+  }
+
+  /** Nobody is there any more. */
+  left(): void {
+    this.#running?.running.leave();
+    this.#running = null;
+    this.#disown();
+    this.#isOrdinary = false;
+  }
+
+  /** What the client is to get of what home sends, now. */
   fromHome(piece: Buffer): Buffer {
-    return this.#homeFrames.take(piece);
+    const bytes = this.#homeFrames.take(piece);
+    if (!this.#flow.isElsewhere) return bytes;
+    if (bytes.length > 0) this.#held.push(bytes);
+    return NOTHING;
+  }
+
+  /** Home has ended the session, or is gone. */
+  homeEnded(): void {
+    this.#homeHasEnded = true;
+    if (!this.#flow.isElsewhere) this.#client.destroySoon();
   }
 
   wants(type: number): boolean {
+    if (this.#flow.isAnswering && ANSWERS.has(type)) return true;
     return OURS.has(type) || this.#answers.wants(type);
   }
 
   exchange(message: Buffer): Buffer | null {
-    const type = message[0];
+    const type = message[0] as number;
+    if (this.#flow.isAnswering && ANSWERS.has(type) && !(type === TYPE.errorResponse && isFatal(message))) {
+      this.#hear(type, message);
+      return NOTHING;
+    }
     if (type === TYPE.backendKeyData) this.#key = cancelKey(message);
     if (type === TYPE.parseComplete && this.#flow.parsed()) return NOTHING;
     if (type === TYPE.closeComplete) this.#flow.closed();
-    if (type === TYPE.errorResponse && this.#flow.failed()) return NOTHING;
+    if (type === TYPE.notice && this.#flow.isParsingOwn) return NOTHING;
+    if (type === TYPE.errorResponse && this.#flow.failed() && !isFatal(message)) return NOTHING;
     if (type === TYPE.readyForQuery) {
       this.#hasBegun = true;
       if (this.#flow.ready(message[5] as number)) return NOTHING;
     }
-    if (type === TYPE.parameterStatus && this.#hasBegun && !HARMLESS.has(parameterStatus(message).name))
-      this.#isAsBegun = false;
-    return this.#answers.wants(type as number) ? this.#answers.exchange(message) : null;
+    if (type === TYPE.parameterStatus && this.#hasBegun && !HARMLESS.has(parameterStatus(message).name)) this.#disown();
+    return this.#answers.wants(type) ? this.#answers.exchange(message) : null;
   }
 
   /** `key`: the process and the secret that its client knows it by. */
@@ -99,8 +147,14 @@ export class Session implements FlowPorts, Onlooker {
 
   /** False: nothing of it is executed elsewhere that could be cancelled. */
   cancel(): boolean {
-    this.#cancel?.();
-    return this.#cancel !== null;
+    const current = this.#running;
+    if (current === null) return false;
+    current.isCancelled = true;
+    if (!current.running.cancel()) return true;
+    const parsed = current.unit.parsedAs === null ? [] : [PARSE_COMPLETE];
+    this.#client.write(Buffer.concat([...parsed, USER_CANCELLED, READY_IDLE]));
+    this.#over(current.unit, 'done');
+    return true;
   }
 
   toHome(bytes: Buffer): void {
@@ -108,73 +162,152 @@ export class Session implements FlowPorts, Onlooker {
   }
 
   saw(text: string | null): void {
-    if (!this.#isAsBegun) return;
-    if (text === null || this.#unread.length >= UNREAD_MAX) this.#isAsBegun = false;
-    else this.#unread.push(text);
+    if (!this.#isOrdinary) return;
+    if (this.#unread.size >= UNREAD_MAX) this.#read();
+    if (text === null || this.#unread.size >= UNREAD_MAX) this.#isOrdinary = false;
+    else this.#unread.add(text);
   }
 
-  isCandidate({ text, types }: Prepared): boolean {
-    return this.#isAsBegun && this.#route(text, types) !== null;
+  isCandidate(prepared: Prepared): boolean {
+    if (!this.#isOrdinary) return false;
+    if (this.#own !== null) return this.#routeOf(prepared, this.#own.settings) !== null;
+    // Whatever it is: its settings are asked for then.
+    return this.#askedMs === null && performance.now() >= this.#askAgainMs;
   }
 
   tryElsewhere(unit: Unit): boolean {
-    const { prepared, bind, bound } = unit;
-    if (!this.#isStillAsBegun()) return false;
-    const route = this.#route(prepared.text, prepared.types);
-    const key = route && keyIn(route, unit);
-    const place = route && key && this.#ports.router.place(route, key);
-    if (!route || !place) return false;
-    const hinge = `${SCHEMAS.hinge}.${partitionTable(route.point.tid, place.pid)}`;
-    const execution: Execution = {
-      text: route.point.on(hinge),
-      types: prepared.types,
-      bind,
-      bound,
+    const own = this.#ownNow();
+    const route = own && this.#routeOf(unit.prepared, own.settings);
+    // Who does not take what there is already is not sent more from elsewhere: home waits for him.
+    if (!own || !route || this.#client.writableNeedDrain) return false;
+    const key = keyIn(route, unit);
+    const place = key && route.place(key);
+    if (!place) return false;
+    const execution = this.#execution(unit, route, place);
+    const running = own.pool.execute(place.node, route.isOneRow, execution);
+    this.#running = running && { unit, running, isCancelled: false };
+    return running !== null;
+  }
+
+  #execution(unit: Unit, route: Route, { pid, node }: { pid: number; node: number }): Execution {
+    const { hinge, statement } = route.at(pid);
+    return {
+      statement,
+      bind: unit.bind,
+      bound: unit.bound,
       describes: unit.describes,
       saysParsed: unit.parsedAs !== null,
-      answer: (bytes, resume) => {
-        if (this.#client.write(bytes) || route.isShared) return true;
-        this.#client.once('drain', resume);
+      answer: (bytes) => {
+        if (this.#client.write(bytes) || route.isOneRow) return true;
+        this.#client.once('drain', () => this.#running?.running.resume());
         return false;
       },
-      exchange: (message) =>
-        message[0] === TYPE.rowDescription ? withTable(message, route.oid) : inClientsText(message, route, hinge),
+      exchange: (message) => {
+        if (message[0] === TYPE.rowDescription) return withTable(message, route.oid);
+        return this.#cancelledByOthers(message, node) ?? inClientsText(message, route, hinge);
+      },
       notHere: () => this.#over(unit, 'atHome'),
       done: (wasParsed) => this.#over(unit, wasParsed ? 'done' : 'unparsed'),
-      lost: (answered, why) => {
-        if (!answered && route.point.kind === 'read') return this.#over(unit, 'atHome');
-        this.#client.write(lostOn(place.node, route, why));
-        this.#client.write(READY_IDLE);
-        this.#over(unit, 'done');
-      },
+      lost: (loss) => this.#lost(unit, route, node, loss),
     };
-    const taken = this.#ports.pool.execute(place.node, route.isShared, execution);
-    // What takes no longer than a row is not cancelled: others are behind it.
-    this.#cancel = taken === null || route.isShared ? null : taken.cancel;
-    return taken !== null;
   }
 
-  #route(text: string, types: readonly number[]): Route | null {
-    this.#ports.refresh();
-    return this.#ports.router.route(text, types);
+  #lost(unit: Unit, route: Route, node: number, { why, answered, saidParsed, isTorn }: Loss): void {
+    if (!answered && route.point.kind === 'read') this.#over(unit, 'atHome');
+    // Within a message nothing else can be said.
+    else if (isTorn) this.#client.destroy();
+    else {
+      this.#client.write(Buffer.concat([lostOn(node, route, why), READY_IDLE]));
+      this.#over(unit, saidParsed ? 'done' : 'unparsed');
+    }
   }
 
-  /** Reads what was executed at home since. */
-  #isStillAsBegun(): boolean {
-    const settings = this.#ports.pool.facts?.settings ?? null;
-    if (settings === null) return false;
-    this.#settings ??= settings;
-    // A session whose home has nothing to do must not be ended for that.
-    if (this.#settings !== settings || IDLE_LIMIT.test(settings)) this.#isAsBegun = false;
-    for (const text of this.#unread.splice(0)) if (!leavesSession(text)) this.#isAsBegun = false;
-    return this.#isAsBegun;
+  /** Deadlocks over several nodes are ended so. */
+  #cancelledByOthers(message: Buffer, node: number): Buffer | null {
+    if (this.#running?.isCancelled !== false || errorFields(message).M !== CANCELLED) return null;
+    return asDeadlock(message, `The statement was cancelled at node ${node}, which ends deadlocks over several nodes.`);
+  }
+
+  #routeOf(prepared: Prepared, own: OwnSettings): Route | null {
+    const { router } = this.#routing;
+    const known = this.#known.get(prepared);
+    if (known?.generation === router.generation && known.own === own) return known.route;
+    const found = router.route(prepared.text, prepared.types, own.schemas);
+    const tid = known?.tid ?? found?.point.tid ?? null;
+    // What the client knows of its columns was said of another table.
+    const route = found?.point.tid === tid ? found : null;
+    this.#known.set(prepared, { generation: router.generation, own, route, tid });
+    return route;
+  }
+
+  /**
+   * Reads what was executed at home since, and asks home where that is not enough. Null: it is not known
+   * now.
+   */
+  #ownNow(): { readonly settings: OwnSettings; readonly pool: ServerPool } | null {
+    if (!this.#routing.router.isFresh) return null;
+    this.#read();
+    if (!this.#isOrdinary) return null;
+    const nowMs = performance.now();
+    const ageMs = this.#own === null ? Number.POSITIVE_INFINITY : nowMs - this.#own.atMs;
+    if (ageMs > FRESH_MS / 2 && this.#askedMs === null) {
+      this.#askedMs = nowMs;
+      this.#flow.ask(ASK_OWN);
+    }
+    return ageMs > FRESH_MS ? null : this.#own;
+  }
+
+  /** What the texts that were executed at home have left, as soon as it is known what they name. */
+  #read(): void {
+    const own = this.#own;
+    if (own === null || this.#unread.size === 0 || !this.#routing.router.knowsTables) return;
+    const texts = [...this.#unread];
+    const effects = texts.map((text) => this.#routing.effectOf(text, own.settings.schemas));
+    if (effects.includes('unknown')) this.#isOrdinary = false;
+    this.#unread.clear();
+    if (!effects.includes('settings')) return;
+    // Tables may have been others since: the rest is read again with what is in force then.
+    for (const [i, text] of texts.entries()) if (effects[i] !== 'settings') this.#unread.add(text);
+    this.#disown();
+  }
+
+  /** What it was is no longer so. */
+  #disown(): void {
+    if (this.#own !== null) this.#routing.giveBack(this.#own.settings);
+    this.#own = null;
+    this.#askAgainMs = 0;
+  }
+
+  /** Of the answer to what the session is. */
+  #hear(type: number, message: Buffer): void {
+    if (type === TYPE.dataRow) this.#answer = firstColumn(message);
+    if (type !== TYPE.readyForQuery) return;
+    this.#flow.ready(message[5] as number);
+    const [answer, atMs] = [this.#answer, this.#askedMs];
+    this.#answer = null;
+    this.#askedMs = null;
+    if (atMs === null || !this.#isOrdinary) return;
+    const settings = answer === null ? null : readOwnSettings(answer);
+    if (this.#own && settings && areSame(settings, this.#own.settings)) {
+      this.#own = { ...this.#own, atMs };
+      return;
+    }
+    this.#disown();
+    const pool = settings && this.#routing.take(settings);
+    if (settings && pool) this.#own = { settings, pool, atMs };
+    // Until then, or until something is set in it.
+    else this.#askAgainMs = atMs + FRESH_MS;
   }
 
   #over(unit: Unit, outcome: 'done' | 'atHome' | 'unparsed'): void {
-    this.#cancel = null;
+    this.#running = null;
     if (this.#client.destroyed) return;
+    for (const bytes of this.#held.splice(0)) this.#client.write(bytes);
     this.#flow.elsewhere(unit, outcome);
     this.#flush();
+    if (this.#flow.isElsewhere) return;
+    if (this.#homeHasEnded) this.#client.destroySoon();
+    else if (this.#clientHasEnded) this.#home.end();
     if (this.#client.isPaused() && this.#flow.waitingBytes <= WAITING_BYTES_MAX && !this.#home.writableNeedDrain)
       this.#client.resume();
   }
@@ -190,15 +323,25 @@ export class Session implements FlowPorts, Onlooker {
 }
 
 const NOTHING = Buffer.alloc(0);
-const IDLE_LIMIT = /^idle_session_timeout=[^0]/m;
+const USER_CANCELLED = errorResponse({ S: 'ERROR', V: 'ERROR', C: '57014', M: CANCELLED });
 const OURS: ReadonlySet<number> = new Set([
   TYPE.parseComplete,
   TYPE.closeComplete,
   TYPE.errorResponse,
+  TYPE.notice,
   TYPE.readyForQuery,
   TYPE.parameterStatus,
   TYPE.backendKeyData,
 ]);
+/** What a question in the client's place is answered with. */
+const ANSWERS: ReadonlySet<number> = new Set([
+  ...[TYPE.parseComplete, TYPE.bindComplete, TYPE.dataRow, TYPE.commandComplete, TYPE.closeComplete],
+  ...[TYPE.errorResponse, TYPE.notice, TYPE.readyForQuery],
+]);
+
+function areSame(a: OwnSettings, b: OwnSettings): boolean {
+  return a.values === b.values && a.schemas.join() === b.schemas.join();
+}
 
 function keyIn({ point }: Route, { bind, bound }: Unit): ({ bytes: Buffer } & Slice) | null {
   if ('literal' in point.key) {

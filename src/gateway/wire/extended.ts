@@ -1,4 +1,4 @@
-import { HEAD_BYTES } from './messages.ts';
+import { DESCRIBE_PORTAL, EXECUTE_ALL, HEAD_BYTES, SYNC } from './messages.ts';
 
 /**
  * The messages of the extended protocol that a gateway reads and writes (PostgreSQL manual, 54.7). Each takes
@@ -89,18 +89,39 @@ export function readExecute(message: Buffer): { portal: string; rowsMax: number 
   return { portal: message.toString('utf8', HEAD_BYTES, end), rowsMax: message.readInt32BE(end + 1) };
 }
 
-/** The same Bind message for the unnamed portal and another statement. */
-export function bindTo(message: Buffer, { restAt }: BindMessage, statement: string): Buffer {
-  const nameBytes = Buffer.byteLength(statement);
-  const restBytes = message.length - restAt;
-  const made = Buffer.allocUnsafe(HEAD_BYTES + 1 + nameBytes + 1 + restBytes);
+/**
+ * All that executes a statement: the same Bind message for the unnamed portal and another statement (its name
+ * in ASCII), Describe where the client wants it, Execute and Sync.
+ */
+export function executionOf(message: Buffer, { restAt }: BindMessage, statement: string, describes: boolean): Buffer {
+  const bindBytes = HEAD_BYTES + 1 + statement.length + 1 + message.length - restAt;
+  const behind = describes ? DESCRIBED_EXECUTION : EXECUTION;
+  const made = Buffer.allocUnsafe(bindBytes + behind.length);
   made[0] = 0x42;
-  made.writeInt32BE(made.length - 1, 1);
+  made.writeInt32BE(bindBytes - 1, 1);
   made[HEAD_BYTES] = 0;
-  made.write(statement, HEAD_BYTES + 1);
-  made[HEAD_BYTES + 1 + nameBytes] = 0;
-  message.copy(made, HEAD_BYTES + 2 + nameBytes, restAt);
+  made.write(statement, HEAD_BYTES + 1, 'latin1');
+  made[HEAD_BYTES + 1 + statement.length] = 0;
+  message.copy(made, HEAD_BYTES + 2 + statement.length, restAt);
+  behind.copy(made, bindBytes);
   return made;
+}
+
+const EXECUTION = Buffer.concat([EXECUTE_ALL, SYNC]);
+const DESCRIBED_EXECUTION = Buffer.concat([DESCRIBE_PORTAL, EXECUTION]);
+
+/** Asks `text` in a session, whatever it has prepared: `name` is gone when it is answered. */
+export function questionOf(text: string, name: string): Buffer {
+  const bind = Buffer.from(`\0${name}\0\0\0\0\0\0\0`);
+  const close = Buffer.from(`S${name}\0`);
+  return Buffer.concat([parseMessage(name, text, []), framed(0x42, bind), EXECUTE_ALL, framed(0x43, close), SYNC]);
+}
+
+function framed(type: number, body: Buffer): Buffer {
+  const head = Buffer.alloc(HEAD_BYTES);
+  head.writeUInt8(type);
+  head.writeInt32BE(4 + body.length, 1);
+  return Buffer.concat([head, body]);
 }
 
 export function parseMessage(statement: string, text: string, types: readonly number[]): Buffer {

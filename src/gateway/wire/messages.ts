@@ -6,11 +6,14 @@ export const HEAD_BYTES = 5;
 
 export const TYPE = {
   parseComplete: 0x31,
+  bindComplete: 0x32,
   closeComplete: 0x33,
   notification: 0x41,
+  commandComplete: 0x43,
   dataRow: 0x44,
   errorResponse: 0x45,
   backendKeyData: 0x4b,
+  notice: 0x4e,
   authentication: 0x52,
   parameterStatus: 0x53,
   rowDescription: 0x54,
@@ -30,6 +33,12 @@ export function errorResponse(fields: Readonly<Record<string, string>>): Buffer 
   head.writeUInt8(TYPE.errorResponse);
   head.writeInt32BE(4 + body.length, 1);
   return Buffer.concat([head, body]);
+}
+
+/** Whether the session ends with this ErrorResponse. */
+export function isFatal(message: Buffer): boolean {
+  const { V = 'ERROR' } = errorFields(message);
+  return V !== 'ERROR';
 }
 
 /** The fields of an ErrorResponse, by their letters. */

@@ -83,35 +83,69 @@ const FUNCTIONS = new Set([
 ]);
 
 /**
- * Whether names, values and settings mean the same in a session after this text as before, and nothing of
- * it is left there but rows and prepared statements. Only what is known to be so: everything else might
- * not.
+ * What a text that was executed leaves in its session: nothing but rows and prepared statements; other
+ * settings; or what nobody knows (a temporary table, what a function has done).
  */
-export function leavesSession(text: string): boolean {
-  if (text.trim() === '') return true;
-  const statement = parseOne(text);
-  if ('because' in statement) return false;
-  const [kind = ''] = Object.keys(statement);
-  if (!STATEMENTS.has(kind)) return false;
-  if (kind === 'TransactionStmt') {
-    const { kind: what = 'TRANS_STMT_BEGIN' } = (statement as Node).TransactionStmt as { kind?: string };
-    return TRANSACTION.has(what);
-  }
-  return isHarmless(statement);
+export type Effect = 'nothing' | 'settings' | 'unknown';
+
+export interface Names {
+  /** Whether it is a distributed table: such a one has no triggers, and no rules. */
+  isDistributed(schema: string | null, name: string): boolean;
+  /** Whether a function that somebody has made is called so. */
+  isUsers(name: string): boolean;
 }
 
-function isHarmless(node: unknown): boolean {
-  if (Array.isArray(node)) return node.every(isHarmless);
+/** Only what is known to leave nothing does: everything else might not. Never throws. */
+export function effectOf(text: string, names: Names): Effect {
+  if (text.trim() === '') return 'nothing';
+  const statement = parseOne(text);
+  if ('because' in statement) return 'unknown';
+  const [kind = ''] = Object.keys(statement);
+  if (kind === 'VariableSetStmt') return 'settings';
+  if (!STATEMENTS.has(kind)) return 'unknown';
+  if (kind === 'TransactionStmt') {
+    const { kind: what = 'TRANS_STMT_BEGIN' } = (statement as Node).TransactionStmt as { kind?: string };
+    return TRANSACTION.has(what) ? 'nothing' : 'unknown';
+  }
+  const queries = new Set<string>();
+  return isHarmless(statement, { ...names, queries }) ? 'nothing' : 'unknown';
+}
+
+/** `queries`: what WITH has named, so far. */
+interface Known extends Names {
+  readonly queries: Set<string>;
+}
+
+function isHarmless(node: unknown, known: Known): boolean {
+  if (Array.isArray(node)) return node.every((each) => isHarmless(each, known));
   if (node === null || typeof node !== 'object') return true;
+  const { withClause } = node as { withClause?: { ctes?: { CommonTableExpr?: { ctename?: string } }[] } };
+  for (const { CommonTableExpr } of withClause?.ctes ?? []) known.queries.add(CommonTableExpr?.ctename ?? '');
   return Object.entries(node).every(([name, value]) => {
     if (NEVER.has(name)) return false;
-    if (name === 'FuncCall' && !isKnown(value as Fields)) return false;
-    return isHarmless(value);
+    // FOR UPDATE OF says which of its tables, as the query calls them.
+    if (name === 'lockedRels') return true;
+    if (name === 'FuncCall' && !isKnownFunction(value as Fields, known)) return false;
+    if (TABLE_FIELDS.has(name) && !isKnownTable(value as Fields, known)) return false;
+    return isHarmless(value, known);
   });
 }
 
-function isKnown({ funcname }: Fields): boolean {
+/** Where a table is named: in FROM, and as what is written to. */
+const TABLE_FIELDS = new Set(['RangeVar', 'relation']);
+const CATALOGS = new Set(['pg_catalog', 'information_schema']);
+
+function isKnownTable(table: Fields, known: Known): boolean {
+  const { schemaname = null, relname } = table as { schemaname?: string | null; relname?: string };
+  if (relname === undefined) return false;
+  if (schemaname === null ? known.queries.has(relname) || relname.startsWith('pg_') : CATALOGS.has(schemaname))
+    return true;
+  return known.isDistributed(schemaname, relname);
+}
+
+function isKnownFunction({ funcname }: Fields, known: Known): boolean {
   const parts = (funcname as { String?: { sval?: string } }[]).map((part) => part.String?.sval ?? '');
-  const isOurs = parts.length === 1 || (parts.length === 2 && parts[0] === 'pg_catalog');
-  return isOurs && FUNCTIONS.has(parts.at(-1) ?? '');
+  const name = parts.at(-1) ?? '';
+  if (!FUNCTIONS.has(name) || parts.length > 2) return false;
+  return parts.length === 2 ? parts[0] === 'pg_catalog' : !known.isUsers(name);
 }
