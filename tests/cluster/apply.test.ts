@@ -1,7 +1,9 @@
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { partitionTable } from '../../src/catalog/names.ts';
+import { partitionTable, subscriptionName } from '../../src/catalog/names.ts';
 import { TIDE_DATABASE, TIDE_MANAGER } from '../../src/postgres/config.ts';
+import type { Sql } from '../../src/postgres/sql/client.ts';
+import { dropSlot } from '../../src/postgres/sql/slots.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
 import { eventually, expectReplicasEqual, expectSettled, holdersOf, keyIn, startNodes } from './support/proof.ts';
 
@@ -161,6 +163,28 @@ async function attaching(node: number, pid: number, user: string): Promise<strin
     await session.end();
   }
 }
+
+it('a slot is dropped although its receiver is there and comes back at once', async () => {
+  const { leader = 0, followers } = await holdersOf(cluster, table, 0);
+  const [follower = 0] = followers;
+  const slot = subscriptionName(leader, follower);
+  const sender: Sql = { query: async (text, values) => (await cluster.manager(leader).query(text, values)).rows };
+  for (let round = 0; round < 5; round++) {
+    // The receiver is started anew at once where its last start is longer ago than
+    // `wal_retrieve_retry_interval`.
+    await eventually(async () => {
+      const { rows } = await cluster.manager(leader).query(
+        `SELECT FROM pg_stat_replication WHERE application_name = $1 AND state = 'streaming'
+            AND clock_timestamp() - backend_start > interval '2 s'`,
+        [slot],
+      );
+      expect(rows).toHaveLength(1);
+    });
+    await dropSlot(sender, slot);
+  }
+  await expectSettled(cluster, nodes);
+  await expectReplicasEqual(cluster);
+});
 
 describe('the constraint that spares ATTACH its scan', () => {
   const implied = (pid: number) =>

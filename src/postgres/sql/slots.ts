@@ -1,7 +1,7 @@
 import type { NodeId } from '../../catalog/model.ts';
 import { subscriptionName } from '../../catalog/names.ts';
 import type { SlotState } from '../../catalog/retention.ts';
-import { type Sql, sqlstateOf } from './client.ts';
+import { literal, type Sql, sqlstateOf } from './client.ts';
 
 /** What a sender keeps for each of its receivers. */
 
@@ -17,13 +17,30 @@ export async function createSlot(sql: Sql, from: NodeId, to: NodeId): Promise<vo
   await sql.query(`select pg_create_logical_replication_slot($1, 'pgoutput')`, [name]);
 }
 
-/** A walsender that still holds it is ended first. Idempotent. */
+/** So often it is tried, a millisecond between. */
+const DROP_TRIES = 1_500;
+
+/**
+ * A walsender that still holds it is ended first. Its receiver may be there, and is back within
+ * milliseconds: so it is dropped in the moment in which nobody holds it, by a loop on the server.
+ * Idempotent. Fails with 55006 where there is no such moment for about 2 s.
+ */
 export async function dropSlot(sql: Sql, name: string): Promise<void> {
-  await sql.query(
-    'select pg_terminate_backend(active_pid, 2000) from pg_replication_slots where slot_name = $1 and active_pid is not null',
-    [name],
-  );
-  await sql.query('select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1', [name]);
+  await sql.query(`do $drop$
+    declare
+      slot constant name := ${literal(name)};
+    begin
+      for try in 1..${DROP_TRIES} loop
+        perform pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = slot and active_pid is not null;
+        begin
+          perform pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = slot;
+          return;
+        exception when object_in_use then
+          if try = ${DROP_TRIES} then raise; end if;
+        end;
+        perform pg_sleep(0.001);
+      end loop;
+    end $drop$`);
 }
 
 /** Every slot that another node reads, those of table copies that were cut off included. */
