@@ -43,7 +43,7 @@ async function elsewhere(): Promise<number> {
   for (const node of nodes) {
     const { rows } = await cluster
       .manager(node)
-      .query(`SELECT count(*)::int AS n FROM pg_stat_activity WHERE application_name = 'pgtide gateway'`);
+      .query(`SELECT count(*)::int AS n FROM pg_stat_activity WHERE application_name = 'tide gateway'`);
     count += rows[0].n;
   }
   return count;
@@ -167,7 +167,7 @@ describe('statements that are executed where their rows are', () => {
     const holder = await hold(cluster.node(leader).postgresPort, `UPDATE acct SET n = 10 WHERE id = ${key}`, 'tide');
     const waiting = client.query(update);
     const isWaiting = `SELECT count(*)::int AS n FROM pg_stat_activity
-      WHERE application_name = 'pgtide gateway' AND wait_event_type = 'Lock'`;
+      WHERE application_name = 'tide gateway' AND wait_event_type = 'Lock'`;
     await eventually(async () => expect((await cluster.manager(leader).query(isWaiting)).rows).toEqual([{ n: 1 }]));
     const cancelled = expect(waiting).rejects.toMatchObject({ code: '57014' });
     const { processID, secretKey } = client as unknown as { processID: number; secretKey: number };

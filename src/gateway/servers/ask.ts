@@ -72,7 +72,7 @@ function untilReady(socket: Socket): Promise<Said> {
       resolve(said);
     };
     const timer = setTimeout(() => fail(`it did not answer within ${ANSWER_MS} ms`), ANSWER_MS);
-    socket.on('data', take).on('error', failed).on('close', closed);
+    socket.on('data', take).on('error', failed).on('close', closed).resume();
   });
 }
 
