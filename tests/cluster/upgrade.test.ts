@@ -229,10 +229,13 @@ async function expectOrdinaryClients(at: LocalCluster): Promise<void> {
       at.manager(node).query(
         `SELECT (SELECT count(*)::int FROM pg_class WHERE relnamespace::regnamespace::text ~ '^tide_' AND relkind IN ('r', 'p', 'f') AND relowner <> 'tide_owner'::regrole) AS others,
               (SELECT string_agg(concat_ws(' ', backend_type, application_name, state, query), ', ') FROM pg_stat_activity WHERE usename = 'tide_bootstrap' AND backend_type <> 'logical replication launcher') AS inside,
+              (SELECT string_agg(subname, ', ') FROM pg_subscription WHERE subowner = 10) AS subscriptions,
               (SELECT count(*)::int FROM pg_stat_replication WHERE usename <> 'tide_stream') AS streams`,
       );
     await eventually(async () =>
-      expect((await inside()).rows, `node ${node}`).toEqual([{ others: 0, inside: null, streams: 0 }]),
+      expect((await inside()).rows, `node ${node}`).toEqual([
+        { others: 0, inside: null, subscriptions: null, streams: 0 },
+      ]),
     );
     const { host, postgresPort: port } = at.node(node);
     const app = new pg.Client({ host, port, user: 'app', database: 'tide' });
