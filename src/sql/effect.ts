@@ -1,4 +1,4 @@
-import { type Fields, type Node, parseOne } from './parser.ts';
+import { type Fields, type Node, parseAll } from './parser.ts';
 
 /**
  * Statements that change nothing but rows. What they contain may still do: every function is asked for.
@@ -98,13 +98,19 @@ export interface Names {
 /** Only what is known to leave nothing does: everything else might not. Never throws. */
 export function effectOf(text: string, names: Names): Effect {
   if (text.trim() === '') return 'nothing';
-  const statement = parseOne(text);
-  if ('because' in statement) return 'unknown';
+  const statements = parseAll(text);
+  if ('because' in statements) return 'unknown';
+  const effects = new Set(statements.map((statement) => effectOfOne(statement, names)));
+  if (effects.has('unknown')) return 'unknown';
+  return effects.has('settings') ? 'settings' : 'nothing';
+}
+
+function effectOfOne(statement: Node, names: Names): Effect {
   const [kind = ''] = Object.keys(statement);
   if (kind === 'VariableSetStmt') return 'settings';
   if (!STATEMENTS.has(kind)) return 'unknown';
   if (kind === 'TransactionStmt') {
-    const { kind: what = 'TRANS_STMT_BEGIN' } = (statement as Node).TransactionStmt as { kind?: string };
+    const { kind: what = 'TRANS_STMT_BEGIN' } = statement.TransactionStmt as { kind?: string };
     return TRANSACTION.has(what) ? 'nothing' : 'unknown';
   }
   const queries = new Set<string>();

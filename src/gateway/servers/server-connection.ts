@@ -72,8 +72,11 @@ interface InFlight {
 
 /** After a request to cancel the server has so long. */
 const CANCEL_MS = 10_000;
-/** undefined_table, invalid_schema_name, insufficient_privilege */
-const NOT_HERE: ReadonlySet<string> = new Set(['42P01', '3F000', '42501']);
+/**
+ * undefined_table, invalid_schema_name, insufficient_privilege; undefined_function: somebody has made one
+ * at home
+ */
+const NOT_HERE: ReadonlySet<string> = new Set(['42P01', '3F000', '42501', '42883']);
 /** One that knows so many statements is given no new ones. */
 const STATEMENTS_MAX = 500;
 /** Passed on as they come; all others whole. */

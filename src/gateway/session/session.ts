@@ -26,6 +26,11 @@ import { ASK_OWN, type OwnSettings, readOwnSettings } from './own-settings.ts';
 const UNREAD_MAX = 200;
 /** So much may wait behind a statement that is executed elsewhere before the client is made to wait. */
 const WAITING_BYTES_MAX = 256 << 10;
+/**
+ * Who has said his last word is still given an answer; later he is gone, as
+ * `client_connection_check_interval` has it.
+ */
+const GONE_MS = 5_000;
 /** A session's settings are asked for again: whoever owns the server may change them without a word. */
 const FRESH_MS = 30_000;
 /** PostgreSQL reports these settings; a client may change it without being another session for it. */
@@ -91,7 +96,8 @@ export class Session implements FlowPorts, Onlooker {
   /** The client sends nothing more; what it has sent is executed. */
   clientEnded(): void {
     this.#clientHasEnded = true;
-    if (!this.#flow.isElsewhere) this.#home.end();
+    if (this.#flow.isElsewhere) setTimeout(() => this.#client.destroy(), GONE_MS).unref();
+    else this.#home.end();
   }
 
   /** Nobody is there any more. */
