@@ -26,7 +26,6 @@ export async function onPhysicalStandby<T>(body: (primary: Primary) => Promise<T
   try {
     const [first = 0, ...ports] = await freePorts(1 + STANDBYS);
     const primary = await plainServer(dir, first);
-    await allowReplication(primary.options.dataDir);
     servers.push(primary);
     // A copy of a server that is stopped is a base backup.
     await primary.start();
@@ -47,13 +46,6 @@ export async function onPhysicalStandby<T>(body: (primary: Primary) => Promise<T
     for (const server of servers) await server.stop('immediate').catch(() => {});
     await rm(dir, { recursive: true, force: true });
   }
-}
-
-/** pgtide's own rules know no physical replication. */
-async function allowReplication(dataDir: string): Promise<void> {
-  const rules = join(dataDir, 'bench_hba.conf');
-  await writeFile(rules, 'host all,replication all 127.0.0.1/32 trust\n');
-  await appendFile(join(dataDir, 'postgresql.auto.conf'), `hba_file = '${rules}'\n`);
 }
 
 async function copyOf(primary: PostgresServer, dir: string, port: number): Promise<PostgresServer> {

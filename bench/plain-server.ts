@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { appendFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
@@ -7,11 +7,16 @@ import { findBinaries } from '../src/postgres/binaries.ts';
 import { ensureDataDir } from '../src/postgres/initdb.ts';
 import { PostgresServer } from '../src/postgres/server.ts';
 
-/** A PostgreSQL as pgtide configures it, which is not started. */
+/** A PostgreSQL as pgtide configures it, but for whom it lets in; it is not started. */
 export async function plainServer(dir: string, port: number): Promise<PostgresServer> {
   const binaries = await findBinaries();
   const dataDir = join(dir, String(port));
   await ensureDataDir(dataDir, binaries);
+  // pgtide's own rules know no physical replication, and no clients over TCP while the server is behind its
+  // fence.
+  const rules = join(dataDir, 'bench_hba.conf');
+  await writeFile(rules, 'host all,replication all 127.0.0.1/32 trust\n');
+  await appendFile(join(dataDir, 'postgresql.auto.conf'), `hba_file = '${rules}'\n`);
   const settings = { port, listenHosts: ['127.0.0.1'], socketDir: null };
   return new PostgresServer({ binaries, dataDir, logFile: join(dir, `${port}.log`), settings });
 }

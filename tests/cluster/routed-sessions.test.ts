@@ -7,8 +7,8 @@ import { eventually, holdersOf, keyIn, startNodes } from './support/proof.ts';
 import { login, routed, wasRouted } from './support/routed.ts';
 
 /**
- * What a session is, its statements are executed with, wherever that is: its settings, its rights, what names mean
- * in it. What is not the same elsewhere is executed at home.
+ * What a session is, its statements are executed with, wherever that is: its settings, its rights, what
+ * names mean in it. What is not the same elsewhere is executed at home.
  */
 
 const PARTITIONS = 4;

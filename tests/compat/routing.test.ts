@@ -6,6 +6,7 @@ import { Client } from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { TableRecord } from '../../src/catalog/model.ts';
 import { must } from '../../src/core/assert.ts';
+import { HOME_QUESTION, type HomeTables, readHomeTables } from '../../src/gateway/servers/home-tables.ts';
 import { freePorts } from '../../src/local/free-ports.ts';
 import { prepareStore } from '../../src/node/store-dir.ts';
 import { findBinaries } from '../../src/postgres/binaries.ts';
@@ -330,6 +331,63 @@ describe('point statements', () => {
     expect(there.command, JSON.stringify(there)).toBeDefined();
     if (statement.kind === 'read') expect(here).toEqual(there);
     expect(timeless(here)).toEqual(timeless(there));
+  });
+});
+
+describe('what home is asked', () => {
+  const asTide = async (...texts: string[]) => {
+    // Behind the fence, as a node's own clients come.
+    const host = must(server.options.settings.socketDir, 'socket');
+    const session = new Client({ host, port: server.port, user: 'tide', database: 'tide' });
+    await session.connect();
+    try {
+      for (const text of texts) await session.query(text);
+      const { rows } = await session.query({ text: HOME_QUESTION, rowMode: 'array' });
+      return readHomeTables(must(rows[0], 'row')[0]);
+    } finally {
+      await session.end();
+    }
+  };
+  const acctOf = (home: HomeTables) => must(home.tables.get(4), 'acct');
+
+  it('its tables, by their numbers, and what one may do with them', async () => {
+    // Clients are in it.
+    const OWNER = 'SET ROLE tide_owner';
+    const { rows } = await client.query("select 'public.acct'::regclass::oid::int8 as oid");
+    const ordinary = { oid: Number(must(rows[0], 'row').oid), isSameEverywhere: true, mayRead: true, mayWrite: true };
+    expect(acctOf(await asTide(OWNER))).toEqual(ordinary);
+    await client.query('REVOKE UPDATE ON public.acct FROM tide_owner');
+    expect(acctOf(await asTide(OWNER))).toEqual({ ...ordinary, mayWrite: false });
+    await client.query('REVOKE SELECT ON public.acct FROM tide_owner');
+    expect(acctOf(await asTide(OWNER))).toEqual({ ...ordinary, mayRead: false, mayWrite: false });
+    await client.query('GRANT ALL ON public.acct TO tide_owner');
+    expect(acctOf(await asTide(OWNER))).toEqual(ordinary);
+  });
+
+  it('a default that depends on who asks, or where', async () => {
+    const defaults = [
+      ['note', "'a'", true],
+      ['note', 'current_user', false],
+      ['note', 'inet_server_port()::text', false],
+      ['note', "'it''s'", true],
+    ] as const;
+    for (const [column, value, isSame] of defaults) {
+      await client.query(`SET tide.internal = on; ALTER TABLE public.flag ALTER ${column} SET DEFAULT ${value}`);
+      expect((await asTide()).tables.get(7)?.isSameEverywhere, value).toBe(isSame);
+    }
+  });
+
+  it('what somebody has made that could be taken for something else', async () => {
+    const home = await asTide(
+      'CREATE SCHEMA mine',
+      'CREATE VIEW mine.acct AS SELECT 1 AS id',
+      "CREATE FUNCTION mine.lower(varchar) RETURNS text LANGUAGE sql AS 'SELECT NULL'",
+      'CREATE OPERATOR mine.|| (FUNCTION = texticlike, LEFTARG = text, RIGHTARG = text)',
+    );
+    expect([...(home.others.get('acct') ?? [])]).toEqual(['mine']);
+    expect(home.userNames.has('lower') && home.userNames.has('||')).toBe(true);
+    expect(home.userNames.has('upper')).toBe(false);
+    await client.query('DROP SCHEMA mine CASCADE');
   });
 });
 

@@ -14,7 +14,9 @@ import {
   type Served,
 } from './support/scripted-server.ts';
 
-/** What happens to statements of several clients on one connection, whatever the server and the clients do. */
+/**
+ * What happens to statements of several clients on one connection, whatever the server and the clients do.
+ */
 
 let server: ScriptedServer;
 let connection: ServerConnection;
