@@ -71,7 +71,7 @@ export class Router {
    */
   route(text: string, types: readonly number[], schemas: readonly string[]): Route | null {
     if (types.some((type) => type >= FIRST_USER_OID) || text.length > TEXT_CHARS_MAX) return null;
-    const key = `${types.join()} ${schemas.join()} ${text}`;
+    const key = `${types.join()}\0${schemas.join('\0')}\0\0${text}`;
     let route = this.#known.get(key);
     if (route === undefined) {
       if (this.#known.size >= TEXTS_MAX) this.#known.clear();

@@ -61,7 +61,7 @@ export class Routing {
       this.#effects.clear();
       this.#effectsOf = router.generation;
     }
-    const key = `${schemas.join()} ${text}`;
+    const key = `${schemas.join('\0')}\0\0${text}`;
     const known = this.#effects.get(key);
     if (known !== undefined) return known;
     const effect = effectOf(text, {

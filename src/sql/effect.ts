@@ -100,9 +100,14 @@ export function effectOf(text: string, names: Names): Effect {
   if (text.trim() === '') return 'nothing';
   const statements = parseAll(text);
   if ('because' in statements) return 'unknown';
-  const effects = new Set(statements.map((statement) => effectOfOne(statement, names)));
-  if (effects.has('unknown')) return 'unknown';
-  return effects.has('settings') ? 'settings' : 'nothing';
+  try {
+    const effects = new Set(statements.map((statement) => effectOfOne(statement, names)));
+    if (effects.has('unknown')) return 'unknown';
+    return effects.has('settings') ? 'settings' : 'nothing';
+  } catch {
+    // It is nested deeper than the stack is.
+    return 'unknown';
+  }
 }
 
 function effectOfOne(statement: Node, names: Names): Effect {

@@ -54,14 +54,18 @@ function parseText(text: string): readonly Node[] | { readonly because: string }
   }
 }
 
-/** What stands between commas and semicolons, but for those that are inside of two pairs of parentheses. */
+/**
+ * What stands between commas and semicolons, but for those that are inside of two pairs of parentheses. A
+ * text with quotes of another kind is one part.
+ */
 function partsOf(text: string): string[] {
+  if (/[$\\]/.test(text)) return [text];
   const parts: string[] = [];
   let depth = 0;
   let from = 0;
   for (const { 0: token, index } of text.matchAll(TOKEN)) {
-    if (token === '(') depth++;
-    else if (token === ')') depth--;
+    if (token === '(' || token === '[') depth++;
+    else if (token === ')' || token === ']') depth = Math.max(0, depth - 1);
     else if ((token === ',' || token === ';') && depth <= 1) {
       parts.push(text.slice(from, index));
       from = index;
@@ -71,7 +75,7 @@ function partsOf(text: string): string[] {
 }
 
 /** Of what is quoted or a comment nothing is looked at. */
-const TOKEN = /'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|\/\*.*?\*\/|[(),;]/gs;
+const TOKEN = /'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|\/\*.*?\*\/|[()[\],;]/gs;
 
 /** The parser reads up to a zero, and what could not be decoded has been lost. */
 function isGarbled(text: string): boolean {

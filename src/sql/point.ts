@@ -57,6 +57,14 @@ type Find = (schema: string | null, name: string) => TopologyTable | null;
 
 /** Reads one statement. Never throws; `because` says why it is not a point statement. */
 export function pointStatement(text: string, find: Find): PointStatement | NotRouted {
+  try {
+    return read(text, find);
+  } catch {
+    return { because: 'it is nested deeper than the stack is' };
+  }
+}
+
+function read(text: string, find: Find): PointStatement | NotRouted {
   const parsed = parseOne(text);
   if ('because' in parsed) return parsed as NotRouted;
   const { SelectStmt, InsertStmt, UpdateStmt, DeleteStmt } = parsed as Node;

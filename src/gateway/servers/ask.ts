@@ -35,6 +35,8 @@ const NOTHING = Buffer.alloc(0);
  */
 export async function begin(address: ServerAddress, parameters: ReadonlyMap<string, string>): Promise<Begun> {
   const socket = connect({ ...address, ...KEEP_ALIVE, noDelay: true });
+  // Also while nobody listens to it: it is closed then.
+  socket.on('error', () => {});
   socket.once('connect', () => socket.write(startupMessage(parameters)));
   const { key } = await untilReady(socket);
   return { socket, key };
@@ -58,7 +60,7 @@ function untilReady(socket: Socket): Promise<Said> {
     };
     const fail = (why: string) => {
       over();
-      socket.on('error', () => {}).destroy();
+      socket.destroy();
       reject(new Error(why));
     };
     const failed = (error: Error) => fail(error.message);

@@ -47,6 +47,7 @@ export class ServerPool {
   readonly #opening = new Set<string>();
   readonly #notBeforeMs = new Map<string, number>();
   readonly #timer: NodeJS.Timeout;
+  #isClosed = false;
 
   constructor(options: PoolOptions) {
     this.#options = options;
@@ -69,6 +70,7 @@ export class ServerPool {
 
   /** Nobody uses it any more. */
   close(): void {
+    this.#isClosed = true;
     clearInterval(this.#timer);
     for (const all of this.#kept.values()) for (const { connection } of all) connection.lose('it was closed');
   }
@@ -80,9 +82,14 @@ export class ServerPool {
     let count = 0;
     for (const kept of this.#kept.get(node) ?? []) {
       if (kept.isShared !== isShared) continue;
-      count += 1;
       const { connection } = kept;
-      if (connection.load >= loadMax || nowMs - kept.bornMs > FRESH_MS || !connection.takes(statement)) continue;
+      const isOfUse = nowMs - kept.bornMs <= FRESH_MS && connection.takes(statement);
+      if (!isOfUse && connection.load === 0) {
+        connection.lose('it was closed');
+        continue;
+      }
+      count += 1;
+      if (!isOfUse || connection.load >= loadMax) continue;
       if (isShared && connection.load > 0 && connection.waitedMs(nowMs) > SHARED_WAIT_MS) continue;
       if (best === null || connection.load < best.connection.load) best = kept;
     }
@@ -104,7 +111,7 @@ export class ServerPool {
     };
     ServerConnection.open(address, parameters, check.question)
       .then(({ connection, answer }) => {
-        if (answer === check.answer) this.#keep(node, isShared, connection);
+        if (answer === check.answer && !this.#isClosed) this.#keep(node, isShared, connection);
         else {
           connection.lose('its settings are others');
           later();

@@ -284,7 +284,7 @@ export class ServerConnection {
   #answer(bytes: Buffer): void {
     const head = this.#inFlight[0];
     if (head === undefined || head.isLeft || head.isNotHere) return;
-    if (!head.answered && head.parsing === null && head.execution.saysParsed) this.#parts.push(PARSE_COMPLETE);
+    if (!head.answered && head.wasParsed && head.execution.saysParsed) this.#parts.push(PARSE_COMPLETE);
     head.answered = true;
     this.#parts.push(bytes);
   }
@@ -311,7 +311,6 @@ export class ServerConnection {
       if (head?.parsing == null) return;
       head.wasParsed = true;
       this.#known.set(head.parsing.key, head.parsing.name);
-      if (head.execution.saysParsed) this.#answer(message);
     } else if (type === TYPE.rowDescription && head) this.#answer(head.execution.exchange(message));
   }
 

@@ -47,7 +47,7 @@ const PREPARED_MAX = 2_000;
 /**
  * What home has yet to answer, in order: ParseComplete, CloseComplete, or the end of what was sent together
  * (ReadyForQuery). `name`: of the statement; null: it is no statement, or was not read. `told`: the client
- * has not asked; that is its Parse, sent for it.
+ * has not asked; of a Parse, the message that was sent for it.
  */
 type Due =
   | { readonly what: 'parse'; readonly name: string; readonly prepared: Prepared; readonly told: Buffer | null }
@@ -151,10 +151,12 @@ export class Flow implements ClientListener {
       this.#release();
       this.#begin(null);
     }
-    if (type === CLIENT.query) this.#due.push(END);
-    else if (type !== null) this.#isUnsynced = true;
+    if (type === CLIENT.query || type === CLIENT.functionCall) {
+      this.#due.push(END);
+      this.#isUnsynced = false;
+      this.#ports.saw(null);
+    } else if (type !== null) this.#isUnsynced = true;
     if (type === CLIENT.parse) this.#unread();
-    if (type === CLIENT.query) this.#ports.saw(null);
     this.#ports.toHome(bytes);
   }
 
@@ -177,16 +179,20 @@ export class Flow implements ClientListener {
 
   /** ParseComplete has come from home. True: it is none of the client's. */
   parsed(): boolean {
-    const due = this.#due.shift();
-    if (due?.what !== 'parse' || due.name === null) return false;
+    const [due] = this.#due;
+    if (due?.what !== 'parse') return false;
+    this.#due.shift();
+    if (due.name === null) return false;
     if (due.told === null) this.#remember(due.name, due.prepared);
     return due.told !== null;
   }
 
   /** CloseComplete has come from home. */
   closed(): void {
-    const due = this.#due.shift();
-    if (due?.what === 'close' && due.name !== null) this.#prepared.delete(due.name);
+    const [due] = this.#due;
+    if (due?.what !== 'close') return;
+    this.#due.shift();
+    if (due.name !== null) this.#prepared.delete(due.name);
   }
 
   /** An error has come from home. True: it is none of the client's. */
@@ -345,7 +351,9 @@ export class Flow implements ClientListener {
    * home does not have yet of statements that were executed elsewhere.
    */
   #begin(parses: string | null): void {
-    if (this.#owed.size === 0 || this.#isUnsynced) return;
+    if (this.#owed.size === 0 || this.#isUnsynced || this.#isInTransaction) return;
+    // What fails must not be in the middle of the client's own.
+    if (this.#due.some(({ told }) => told === null)) return;
     for (const name of [...this.#owed.keys()]) if (name !== parses) this.#tellOwed(name);
   }
 

@@ -31,7 +31,7 @@ export const VALUES_QUESTION = `select ${VALUES}::pg_catalog.text`;
 const OWN_QUESTION = `select pg_catalog.json_build_object('user', current_user, 'sessionUser', session_user,
   'schemas', pg_catalog.current_schemas(true), 'values', ${VALUES}::pg_catalog.text)::pg_catalog.text`;
 
-/** Messages that ask a session for its settings, and leave nothing behind. */
+/** Messages that ask a session for its settings, whatever it has prepared. */
 export const ASK_OWN = questionOf(OWN_QUESTION, 'pgtide_settings');
 
 /**
@@ -40,12 +40,22 @@ export const ASK_OWN = questionOf(OWN_QUESTION, 'pgtide_settings');
  * session whose home has nothing to do would be ended for that.
  */
 export function readOwnSettings(answer: string): OwnSettings | null {
-  const { user, sessionUser, schemas, values } = JSON.parse(answer) as {
-    user: string;
-    sessionUser: string;
-    schemas: string[];
-    values: string;
-  };
+  try {
+    return ordinary(JSON.parse(answer));
+  } catch {
+    // In another encoding it need not be JSON.
+    return null;
+  }
+}
+
+interface Answer {
+  readonly user: string;
+  readonly sessionUser: string;
+  readonly schemas: readonly string[];
+  readonly values: string;
+}
+
+function ordinary({ user, sessionUser, schemas, values }: Answer): OwnSettings | null {
   const value = JSON.parse(values) as Record<string, string>;
   const isOrdinary =
     user === sessionUser &&

@@ -72,11 +72,14 @@ export class Session implements FlowPorts, Onlooker {
   #own: { readonly settings: OwnSettings; readonly pool: ServerPool; readonly atMs: number } | null = null;
   #askedMs: number | null = null;
   #answer: string | null = null;
+  /** What it was asked has changed since. */
+  #isAnswerVoid = false;
   /** It was said that nothing of it is to be executed elsewhere: when to ask again. */
   #askAgainMs = 0;
   #key: Buffer | null = null;
   #running: { readonly unit: Unit; readonly running: Running; isCancelled: boolean } | null = null;
   #clientHasEnded = false;
+  #goneTimer: NodeJS.Timeout | undefined;
   #homeHasEnded = false;
 
   constructor(client: Socket, home: Socket, answers: SessionAnswers, routing: Routing) {
@@ -96,8 +99,8 @@ export class Session implements FlowPorts, Onlooker {
   /** The client sends nothing more; what it has sent is executed. */
   clientEnded(): void {
     this.#clientHasEnded = true;
-    if (this.#flow.isElsewhere) setTimeout(() => this.#client.destroy(), GONE_MS).unref();
-    else this.#home.end();
+    if (!this.#flow.isElsewhere) this.#home.end();
+    else this.#goneTimer = setTimeout(() => this.#client.destroy(), GONE_MS).unref();
   }
 
   /** Nobody is there any more. */
@@ -185,7 +188,7 @@ export class Session implements FlowPorts, Onlooker {
     const own = this.#ownNow();
     const route = own && this.#routeOf(unit.prepared, own.settings);
     // Who does not take what there is already is not sent more from elsewhere: home waits for him.
-    if (!own || !route || this.#client.writableNeedDrain) return false;
+    if (!own || !route || this.#client.writableNeedDrain || this.#homeHasEnded) return false;
     const key = keyIn(route, unit);
     const place = key && route.place(key);
     if (!place) return false;
@@ -282,6 +285,7 @@ export class Session implements FlowPorts, Onlooker {
     if (this.#own !== null) this.#routing.giveBack(this.#own.settings);
     this.#own = null;
     this.#askAgainMs = 0;
+    this.#isAnswerVoid = this.#askedMs !== null;
   }
 
   /** Of the answer to what the session is. */
@@ -292,7 +296,9 @@ export class Session implements FlowPorts, Onlooker {
     const [answer, atMs] = [this.#answer, this.#askedMs];
     this.#answer = null;
     this.#askedMs = null;
-    if (atMs === null || !this.#isOrdinary) return;
+    const isVoid = this.#isAnswerVoid;
+    this.#isAnswerVoid = false;
+    if (atMs === null || isVoid || !this.#isOrdinary) return;
     const settings = answer === null ? null : readOwnSettings(answer);
     if (this.#own && settings && areSame(settings, this.#own.settings)) {
       this.#own = { ...this.#own, atMs };
@@ -307,6 +313,7 @@ export class Session implements FlowPorts, Onlooker {
 
   #over(unit: Unit, outcome: 'done' | 'atHome' | 'unparsed'): void {
     this.#running = null;
+    clearTimeout(this.#goneTimer);
     if (this.#client.destroyed) return;
     for (const bytes of this.#held.splice(0)) this.#client.write(bytes);
     this.#flow.elsewhere(unit, outcome);
@@ -346,7 +353,7 @@ const ANSWERS: ReadonlySet<number> = new Set([
 ]);
 
 function areSame(a: OwnSettings, b: OwnSettings): boolean {
-  return a.values === b.values && a.schemas.join() === b.schemas.join();
+  return a.values === b.values && a.schemas.join('\0') === b.schemas.join('\0');
 }
 
 function keyIn({ point }: Route, { bind, bound }: Unit): ({ bytes: Buffer } & Slice) | null {

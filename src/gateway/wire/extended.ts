@@ -110,11 +110,14 @@ export function executionOf(message: Buffer, { restAt }: BindMessage, statement:
 const EXECUTION = Buffer.concat([EXECUTE_ALL, SYNC]);
 const DESCRIBED_EXECUTION = Buffer.concat([DESCRIBE_PORTAL, EXECUTION]);
 
-/** Asks `text` in a session, whatever it has prepared: `name` is gone when it is answered. */
+/**
+ * Asks `text` in a session, as a statement called `name`. It is gone when that is answered, or, after an
+ * error, when it is asked again.
+ */
 export function questionOf(text: string, name: string): Buffer {
-  const bind = Buffer.from(`\0${name}\0\0\0\0\0\0\0`);
-  const close = Buffer.from(`S${name}\0`);
-  return Buffer.concat([parseMessage(name, text, []), framed(0x42, bind), EXECUTE_ALL, framed(0x43, close), SYNC]);
+  const bind = framed(0x42, Buffer.from(`\0${name}\0\0\0\0\0\0\0`));
+  const close = framed(0x43, Buffer.from(`S${name}\0`));
+  return Buffer.concat([close, parseMessage(name, text, []), bind, EXECUTE_ALL, close, SYNC]);
 }
 
 function framed(type: number, body: Buffer): Buffer {

@@ -25,6 +25,7 @@ test.each([
   ['it has temporary tables', answer({ schemas: ['pg_temp_3', 'pg_catalog', 'public'] })],
   ['its keys are in another encoding', answer({}, { client_encoding: 'LATIN1' })],
   ['its strings are read otherwise', answer({}, { standard_conforming_strings: 'off' })],
+  ['it cannot be read', '{"user":"tide","schemas":["\\"]}'],
   ['it ends when its home has nothing to do', answer({}, { idle_session_timeout: '60000' })],
 ])('%s: all of it is executed at home', (_, text) => {
   expect(readOwnSettings(text)).toBeNull();

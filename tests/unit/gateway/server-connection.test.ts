@@ -43,14 +43,14 @@ interface Heard {
 const BIND = message('B', Buffer.concat([Buffer.from('\0\0'), Buffer.alloc(6)]));
 
 /** Executes a statement for a client of its own. */
-function execute(text: string, takes = () => true) {
+function execute(text: string, takes = () => true, saysParsed = false) {
   const heard: Heard = { bytes: [], outcome: null, loss: null };
   const execution: Execution = {
     statement: { text, types: [], key: text },
     bind: BIND,
     bound: must(readBind(BIND), 'bind'),
     describes: false,
-    saysParsed: false,
+    saysParsed,
     answer: (bytes) => {
       heard.bytes.push(Buffer.from(bytes));
       return takes();
@@ -108,6 +108,24 @@ test('a table that is not there, or not for us: nothing was said, and it is done
   session.socket.write(Buffer.concat([error('22012'), ready]));
   await eventually(async () => expect(other.heard.outcome).toBe('unparsed'));
   expect(said(other.heard)).toEqual(Buffer.concat([error('22012'), ready]));
+});
+
+test('whoever waits to hear that the statement is one hears it first, and nothing where it is done elsewhere', async () => {
+  const all = [execute('a', undefined, true), execute('b', undefined, true), execute('c', undefined, true)];
+  await hears('PBESPBESPBES');
+  session.socket.write(Buffer.concat([parseComplete, error('42P01'), ready]));
+  session.socket.write(Buffer.concat([parseComplete, bindComplete, error('23505'), ready]));
+  session.socket.write(Buffer.concat([error('42601'), ready]));
+  await eventually(async () => expect(all.map(({ heard }) => heard.outcome)).toEqual(['not here', 'done', 'unparsed']));
+  expect(all.map(({ heard }) => said(heard))).toEqual([
+    Buffer.alloc(0),
+    Buffer.concat([parseComplete, bindComplete, error('23505'), ready]),
+    Buffer.concat([error('42601'), ready]),
+  ]);
+  const again = execute('b', undefined, true);
+  await hears('PBESPBESPBESBES');
+  session.socket.write(answer('1'));
+  await eventually(async () => expect(said(again.heard)).toEqual(Buffer.concat([parseComplete, answer('1')])));
 });
 
 test('a client that does not read stops the server, and nobody after it', async () => {

@@ -68,6 +68,8 @@ test.each([
   'COPY acct FROM STDIN',
   'LOCK TABLE acct',
   'SELECT FROM',
+  `SELECT ${'not '.repeat(990)} true`,
+  `SELECT ${'f('.repeat(5_000)}`,
   'SET a = 1; CREATE TEMP TABLE t ()',
 ])('%j leaves what nobody knows', (text) => {
   expect(effectOf(text, names)).toBe('unknown');

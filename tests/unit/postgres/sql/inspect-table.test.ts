@@ -50,8 +50,13 @@ describe('what a statement says is refused before it reaches a server', () => {
 describe('long statements', () => {
   it('a part that is nested deep is refused, and the next statement is read as ever', async () => {
     const deep = `CREATE TABLE t (id int PRIMARY KEY, a int DEFAULT ${'('.repeat(5_000)}1${')'.repeat(5_000)})`;
+    const deeper = [
+      deep,
+      `CREATE TABLE t (id int PRIMARY KEY, a int[] DEFAULT ${'array[1,'.repeat(3_000)}1${']'.repeat(3_000)})`,
+      `CREATE TABLE t (id int PRIMARY KEY, a text DEFAULT $$)))))$$ || ${'f(1,'.repeat(3_000)}1${')'.repeat(3_000)})`,
+    ];
     for (let i = 0; i < 30; i++) {
-      const { client, table } = inspect(deep);
+      const { client, table } = inspect(deeper[i % deeper.length] ?? '');
       await expect(table).rejects.toMatchObject({
         code: 'SQL_REFUSED',
         details: { why: 'it has a part of more than 1000 words and signs' },
