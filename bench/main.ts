@@ -8,9 +8,10 @@ import { failover } from './failover.ts';
 import { memory } from './memory.ts';
 import { pauses } from './pauses.ts';
 import { planner } from './planner.ts';
+import { route } from './route.ts';
 import { startUp } from './start-up.ts';
 
-const BENCHMARKS: readonly Benchmark[] = [planner, startUp, memory, pauses, copy, commits, failover];
+const BENCHMARKS: readonly Benchmark[] = [planner, startUp, memory, pauses, copy, commits, failover, route];
 
 /** Runs the named benchmarks, or all; the tables go to stdout as Markdown, what is going on to stderr. */
 async function main(names: readonly string[]): Promise<number> {

@@ -4,9 +4,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { freePorts } from '../src/local/free-ports.ts';
-import { findBinaries } from '../src/postgres/binaries.ts';
-import { ensureDataDir } from '../src/postgres/initdb.ts';
 import { PostgresServer } from '../src/postgres/server.ts';
+import { plainServer } from './plain-server.ts';
 
 const STANDBYS = 2;
 
@@ -26,7 +25,7 @@ export async function onPhysicalStandby<T>(body: (primary: Primary) => Promise<T
   let pool: pg.Pool | undefined;
   try {
     const [first = 0, ...ports] = await freePorts(1 + STANDBYS);
-    const primary = await newServer(dir, first);
+    const primary = await plainServer(dir, first);
     servers.push(primary);
     // A copy of a server that is stopped is a base backup.
     await primary.start();
@@ -47,23 +46,6 @@ export async function onPhysicalStandby<T>(body: (primary: Primary) => Promise<T
     for (const server of servers) await server.stop('immediate').catch(() => {});
     await rm(dir, { recursive: true, force: true });
   }
-}
-
-async function newServer(dir: string, port: number): Promise<PostgresServer> {
-  const binaries = await findBinaries();
-  const dataDir = join(dir, String(port));
-  const log = join(dir, `${port}.log`);
-  await ensureDataDir(dataDir, binaries);
-  await allowReplication(dataDir);
-  const settings = { port, listenHosts: ['127.0.0.1'], socketDir: null };
-  return new PostgresServer({ binaries, dataDir, logFile: log, settings });
-}
-
-/** pgtide's own rules know no physical replication. */
-async function allowReplication(dataDir: string): Promise<void> {
-  const rules = join(dataDir, 'bench_hba.conf');
-  await writeFile(rules, 'host all,replication all 127.0.0.1/32 trust\n');
-  await appendFile(join(dataDir, 'postgresql.auto.conf'), `hba_file = '${rules}'\n`);
 }
 
 async function copyOf(primary: PostgresServer, dir: string, port: number): Promise<PostgresServer> {

@@ -83,7 +83,7 @@ export class SessionAnswers implements Onlooker {
 }
 
 /** The error as PostgreSQL would have reported a deadlock; null where it is about something else. */
-function asDeadlock(message: Buffer, detail: string): Buffer | null {
+export function asDeadlock(message: Buffer, detail: string): Buffer | null {
   const { C, S = 'ERROR', V = 'ERROR', W } = errorFields(message);
   if (C !== QUERY_CANCELED) return null;
   const said = { S, V, C: '40P01', M: 'deadlock detected', D: detail, H: HINT, ...(W === undefined ? {} : { W }) };

@@ -1,3 +1,4 @@
+import type { TopologyChange } from '../routing/topology.ts';
 import type { Refusal } from './refuse.ts';
 
 /**
@@ -6,16 +7,33 @@ import type { Refusal } from './refuse.ts';
  */
 
 /** Where a session goes to, or why it does not. */
-export type Verdict = { readonly to: ServerAddress } | { readonly refusal: Refusal };
+export type Verdict =
+  | {
+      readonly to: ServerAddress;
+      /** As whom its statements may be executed where their rows are; null: they may not. */
+      readonly routedAs: Identity | null;
+    }
+  | { readonly refusal: Refusal };
+
+export interface Identity {
+  readonly database: string;
+  /** Of the client. It may do with every distributed table what `peer` may. */
+  readonly role: string;
+  /** As which other servers execute its statements. */
+  readonly peer: string;
+}
 
 export type ServerAddress = { readonly path: string } | { readonly host: string; readonly port: number };
 
 export type ToWorker =
   /** With a PostgreSQL client's connection; `begun` was read from it. */
   | { readonly say: 'client'; readonly begun: Buffer }
+  | { readonly say: 'topology'; readonly change: TopologyChange }
   | { readonly say: 'verdict'; readonly session: number; readonly verdict: Verdict }
   /** To be answered by `expects`. */
   | { readonly say: 'expect-deadlock'; readonly call: number; readonly processId: number; readonly detail: string }
+  /** Whoever has the session of this key (process and secret) cancels what it executes elsewhere. */
+  | { readonly say: 'cancel'; readonly key: Buffer }
   | { readonly say: 'forget-deadlock'; readonly processId: number }
   /** The worker ends when its sessions have, and cuts those that are left after `graceMs`. */
   | { readonly say: 'end'; readonly graceMs: number };
@@ -24,9 +42,19 @@ export type FromWorker =
   /** It takes clients. */
   | { readonly say: 'ready' }
   /** May this one in? `session` is the worker's own number for it. */
-  | { readonly say: 'asks'; readonly session: number; readonly kind: SessionKind; readonly role: string | null }
+  | { readonly say: 'asks'; readonly session: number; readonly who: Who }
   | { readonly say: 'ended'; readonly session: number }
+  /** To be passed on to the other workers. */
+  | { readonly say: 'cancel'; readonly key: Buffer }
   /** Whether the process has a session in this worker. */
   | { readonly say: 'expects'; readonly call: number; readonly found: boolean };
 
 export type SessionKind = 'startup' | 'cancel';
+
+/** What a client has said of itself. */
+export interface Who {
+  readonly kind: SessionKind;
+  /** Whom it wants to be; null in a request to cancel. */
+  readonly role: string | null;
+  readonly database: string | null;
+}

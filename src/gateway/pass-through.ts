@@ -1,17 +1,25 @@
 import { connect, type Socket } from 'node:net';
 import type { DeadlockAnswers } from './deadlock-answers.ts';
-import type { ServerAddress, Verdict } from './messages.ts';
+import type { ServerAddress, Verdict, Who } from './messages.ts';
 import { readStartup, type Startup } from './read-startup.ts';
 import { AWAY, refuseSession } from './refuse.ts';
+import type { Routing } from './routing.ts';
+import { Session } from './session/session.ts';
 
 export interface PassThroughOptions {
   /** Asked for every client. `ended` is called when one has gone, whatever the answer was. */
-  readonly admit: (startup: Pick<Startup, 'kind' | 'role'>) => { verdict: Promise<Verdict>; ended: () => void };
+  readonly admit: (who: Who) => { verdict: Promise<Verdict>; ended: () => void };
   /** Sees what PostgreSQL answers. */
-  readonly answers?: DeadlockAnswers;
+  readonly answers: DeadlockAnswers;
+  /** A request to cancel whose session is none that executes something elsewhere here. */
+  readonly onCancel?: (key: Buffer) => void;
+  /** What sessions' statements are routed with; without it all of them are passed through. */
+  readonly routing?: Routing;
 }
 
 const LAST_WORDS_MS = 10_000;
+/** Length and code; process and secret follow. */
+const CANCEL_HEAD_BYTES = 8;
 
 /**
  * Joins clients' sessions to the PostgreSQL of this node, as they are, and refuses those that it must not.
@@ -20,6 +28,7 @@ export class PassThrough {
   readonly #options: PassThroughOptions;
   readonly #sessions = new Set<Socket>();
   readonly #cancels = new Set<Socket>();
+  readonly #routed = new Set<Session>();
 
   constructor(options: PassThroughOptions) {
     this.#options = options;
@@ -33,10 +42,10 @@ export class PassThrough {
     });
   }
 
-  async #begin(socket: Socket, { kind, role, bytes }: Startup, letIn: () => void): Promise<void> {
-    const isCancel = kind === 'cancel';
+  async #begin(socket: Socket, startup: Startup, letIn: () => void): Promise<void> {
+    const isCancel = startup.who.kind === 'cancel';
     const group = isCancel ? this.#cancels : this.#sessions;
-    const { verdict, ended } = this.#options.admit({ kind, role });
+    const { verdict, ended } = this.#options.admit(startup.who);
     group.add(socket);
     socket.once('close', () => {
       group.delete(socket);
@@ -46,9 +55,43 @@ export class PassThrough {
     if (socket.destroyed) return;
     if ('to' in said) {
       letIn();
-      passThrough(socket, bytes, said.to, isCancel ? undefined : this.#options.answers);
+      if (isCancel && this.#cancelElsewhere(startup.message)) socket.destroy();
+      else if (isCancel) join(socket, startup, said.to, pipe);
+      else this.#serve(socket, startup, said);
     } else if (isCancel) socket.destroy();
     else refuseSession(socket, said.refusal);
+  }
+
+  #serve(socket: Socket, startup: Startup, { to, routedAs }: Extract<Verdict, { to: unknown }>): void {
+    const { answers, routing } = this.#options;
+    join(socket, startup, to, (client, home) => {
+      const watched = answers.begin();
+      home.once('close', () => answers.end(watched));
+      if (routing === undefined || routedAs === null) return pass(client, home, (piece) => watched.take(piece));
+      routing.begin(to, routedAs);
+      const session = new Session(client, home, watched, routing);
+      this.#routed.add(session);
+      client.once('close', () => {
+        this.#routed.delete(session);
+        session.left();
+      });
+      client.on('data', (piece: Buffer) => session.fromClient(piece));
+      client.once('end', () => session.clientEnded());
+      fromHome(client, home, (piece) => session.fromHome(piece));
+      return { ended: () => session.homeEnded() };
+    });
+  }
+
+  /** A request to cancel, for a session of this worker: true where it executes something elsewhere. */
+  cancel(key: Buffer): boolean {
+    return [...this.#routed].some((session) => session.isOf(key) && session.cancel());
+  }
+
+  #cancelElsewhere(request: Buffer): boolean {
+    const key = request.subarray(CANCEL_HEAD_BYTES);
+    if (this.cancel(key)) return true;
+    this.#options.onCancel?.(key);
+    return false;
   }
 
   /** Returns when the last session has ended. Whoever calls sees to it that none comes after that. */
@@ -67,41 +110,64 @@ export class PassThrough {
   }
 }
 
+/** What is to be done when PostgreSQL has ended the session. */
+interface Ending {
+  ended(): void;
+}
+
 /**
- * Joins a client to PostgreSQL: each side's end is passed on as an end, each side's failure ends the other.
+ * Connects a client to PostgreSQL, which gets the startup message; `serve` passes on what they say then. Each
+ * side's failure ends the other.
  */
-function passThrough(client: Socket, begun: Buffer, target: ServerAddress, answers?: DeadlockAnswers): void {
-  const upstream = connect({ ...target, allowHalfOpen: true, noDelay: true });
+function join(
+  client: Socket,
+  startup: Startup,
+  target: ServerAddress,
+  serve: (client: Socket, home: Socket) => Ending,
+): void {
+  const home = connect({ ...target, allowHalfOpen: true, noDelay: true });
   const refuse = () => {
-    upstream.destroy();
+    home.destroy();
     refuseSession(client, AWAY);
   };
-  client.on('error', () => upstream.destroy());
-  client.once('close', () => upstream.destroy());
-  upstream.once('error', refuse);
-  upstream.once('connect', () => {
-    upstream.off('error', refuse);
-    upstream.on('error', () => client.destroy());
-    upstream.once('close', () => client.destroySoon());
+  client.on('error', () => home.destroy());
+  client.once('close', () => home.destroy());
+  home.once('error', refuse);
+  home.once('connect', () => {
+    home.off('error', refuse);
+    home.write(startup.message);
+    if (startup.rest.length > 0) client.unshift(startup.rest);
+    const { ended } = serve(client, home);
+    home.on('error', ended);
+    home.once('close', () => {
+      ended();
+      client.setTimeout(LAST_WORDS_MS, () => client.destroy());
+    });
     // PostgreSQL never half-closes: after its end the client has nobody to talk to, and no reason to keep the
     // session.
-    upstream.once('end', () => client.setTimeout(LAST_WORDS_MS, () => client.destroy()));
-    upstream.write(begun);
-    client.pipe(upstream);
-    if (answers) passOn(upstream, client, answers);
-    else upstream.pipe(client);
+    home.once('end', () => {
+      ended();
+      client.setTimeout(LAST_WORDS_MS, () => client.destroy());
+    });
+    client.resume();
   });
 }
 
-/** What `pipe` does, with a look at the bytes. */
-function passOn(upstream: Socket, client: Socket, answers: DeadlockAnswers): void {
-  const session = answers.begin();
-  upstream.on('data', (piece: Buffer) => {
-    if (!client.write(session.take(piece))) upstream.pause();
+/** Byte for byte, but for what `exchange` makes of what PostgreSQL sends. */
+function pass(client: Socket, home: Socket, exchange: (piece: Buffer) => Buffer): Ending {
+  client.pipe(home);
+  fromHome(client, home, exchange);
+  return { ended: () => client.destroySoon() };
+}
+
+const pipe = (client: Socket, home: Socket) => pass(client, home, (piece) => piece);
+
+function fromHome(client: Socket, home: Socket, exchange: (piece: Buffer) => Buffer): void {
+  home.on('data', (piece: Buffer) => {
+    const bytes = exchange(piece);
+    if (bytes.length > 0 && !client.write(bytes)) home.pause();
   });
-  client.on('drain', () => upstream.resume());
-  upstream.once('end', () => client.end());
-  upstream.once('close', () => answers.end(session));
+  client.on('drain', () => home.resume());
 }
 
 function closed(socket: Socket): Promise<void> {

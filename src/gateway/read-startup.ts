@@ -1,13 +1,13 @@
 import type { Socket } from 'node:net';
-import type { SessionKind } from './messages.ts';
+import type { Who } from './messages.ts';
 import { ENCRYPTION, type FirstMessage, firstMessage } from './wire/startup.ts';
 
-/** What a client wants, and its message with whatever came behind it. */
+/** What a client wants, its message, and whatever came behind it. */
 export interface Startup {
-  readonly kind: SessionKind;
-  /** Whom it wants to be; null in a request to cancel. */
-  readonly role: string | null;
-  readonly bytes: Buffer;
+  readonly who: Who;
+  readonly parameters: ReadonlyMap<string, string>;
+  readonly message: Buffer;
+  readonly rest: Buffer;
 }
 
 const NO = Buffer.from([ENCRYPTION.no]);
@@ -39,6 +39,10 @@ export function readStartup(client: Socket, got: (startup: Startup | null) => vo
 }
 
 function startupOf(first: FirstMessage, bytes: Buffer): Startup {
-  if (first.kind !== 'startup') return { kind: 'cancel', role: null, bytes };
-  return { kind: 'startup', role: first.parameters.get('user') ?? null, bytes };
+  const [message, rest] = [bytes.subarray(0, first.bytes), bytes.subarray(first.bytes)];
+  if (first.kind !== 'startup')
+    return { who: { kind: 'cancel', role: null, database: null }, parameters: new Map(), message, rest };
+  const { parameters } = first;
+  const role = parameters.get('user') ?? null;
+  return { who: { kind: 'startup', role, database: parameters.get('database') ?? role }, parameters, message, rest };
 }

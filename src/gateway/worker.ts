@@ -1,8 +1,10 @@
 import type { Socket } from 'node:net';
+import { loadParser } from '../sql/parser.ts';
 import { DeadlockAnswers } from './deadlock-answers.ts';
 import { Hellos } from './hellos.ts';
 import type { FromWorker, ToWorker, Verdict } from './messages.ts';
 import { PassThrough } from './pass-through.ts';
+import { Routing } from './routing.ts';
 
 /**
  * A process that serves clients' sessions: a node's process has several (`node/gateway-workers.ts`), gives
@@ -10,6 +12,9 @@ import { PassThrough } from './pass-through.ts';
  */
 const answers = new DeadlockAnswers();
 const hellos = new Hellos();
+/** How many of them the node has. */
+const workers = Number(process.argv[2] ?? 1);
+const routing = new Routing(workers);
 const asking = new Map<number, (verdict: Verdict) => void>();
 let lastSession = 0;
 
@@ -17,11 +22,13 @@ const tell = (message: FromWorker) => process.connected && process.send?.(messag
 
 const sessions = new PassThrough({
   answers,
-  admit: ({ kind, role }) => {
+  routing,
+  onCancel: (key) => tell({ say: 'cancel', key }),
+  admit: (who) => {
     lastSession += 1;
     const session = lastSession;
     const verdict = new Promise<Verdict>((resolve) => asking.set(session, resolve));
-    tell({ say: 'asks', session, kind, role });
+    tell({ say: 'asks', session, who });
     const ended = () => {
       asking.delete(session);
       tell({ say: 'ended', session });
@@ -49,6 +56,10 @@ process.on('message', (message: ToWorker, handle: unknown) => {
   switch (message.say) {
     case 'client':
       return take(handle as Socket | undefined, message.begun);
+    case 'topology':
+      return routing.useTopology(message.change);
+    case 'cancel':
+      return void sessions.cancel(Buffer.from(message.key));
     case 'verdict':
       asking.get(message.session)?.(message.verdict);
       asking.delete(message.session);
@@ -67,4 +78,5 @@ process.on('disconnect', () => process.exit(0));
 process.umask(0o077);
 // Signals to the node's terminal are not for this process: the node's own ends it.
 for (const signal of ['SIGINT', 'SIGHUP'] as const) process.on(signal, () => {});
+await loadParser();
 tell({ say: 'ready' });

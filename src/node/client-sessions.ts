@@ -1,6 +1,6 @@
-import type { ServerAddress, SessionKind, Verdict } from '../gateway/messages.ts';
+import type { ServerAddress, SessionKind, Verdict, Who } from '../gateway/messages.ts';
 import { AWAY, notForClients, tooManyClients } from '../gateway/refuse.ts';
-import { OWN_ROLES } from '../postgres/config.ts';
+import { OWN_ROLES, TIDE_DATABASE, TIDE_PEER, TIDE_USER } from '../postgres/config.ts';
 
 export interface ClientSessionsOptions {
   /**
@@ -18,6 +18,9 @@ export interface ClientSessionsOptions {
  */
 const CANCELS_MAX = 64;
 
+/** Other roles may have fewer rights than the owners' of all tables. */
+const ROUTED = { database: TIDE_DATABASE, role: TIDE_USER, peer: TIDE_PEER };
+
 /** Who may come in, over all workers: by whom they want to be, and how many there are. */
 export class ClientSessions {
   readonly #options: ClientSessionsOptions;
@@ -28,7 +31,7 @@ export class ClientSessions {
   }
 
   /** What is let in counts until `left`. */
-  admit(kind: SessionKind, role: string | null): Verdict {
+  admit({ kind, role, database }: Who): Verdict {
     if (role !== null && OWN_ROLES.has(role)) return { refusal: notForClients(role) };
     const { sessionsMax } = this.#options;
     const to = this.#options.target();
@@ -36,7 +39,8 @@ export class ClientSessions {
     if (this.#open[kind] >= (kind === 'cancel' ? CANCELS_MAX : sessionsMax))
       return { refusal: tooManyClients(sessionsMax) };
     this.#open[kind] += 1;
-    return { to };
+    const isRouted = role === TIDE_USER && database === TIDE_DATABASE;
+    return { to, routedAs: isRouted ? ROUTED : null };
   }
 
   left(kind: SessionKind): void {

@@ -123,6 +123,7 @@ class Daemon {
       sessionsMax: options.maxClients ?? CLIENTS_DEFAULT,
       log: this.#note,
     });
+    this.#topology.follow((topology) => this.#workers.useTopology(topology));
     this.#log = openLog(store.nodeLog, () => this.#identity?.nodeId ?? null);
     this.#end = new Promise((resolve) => {
       this.#askToEnd = (why) => {

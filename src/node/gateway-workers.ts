@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { FromWorker, SessionKind, ToWorker } from '../gateway/messages.ts';
 import { ownEnvironment } from '../postgres/environment.ts';
+import { type Topology, topologyChange, wholeTopology } from '../routing/topology.ts';
 import { ClientSessions, type ClientSessionsOptions } from './client-sessions.ts';
 
 export interface GatewayWorkersOptions extends ClientSessionsOptions {
@@ -38,6 +39,7 @@ export class GatewayWorkers {
   readonly #ready: Worker[] = [];
   readonly #waiting = new Set<Client>();
   #ended = false;
+  #topology: Topology | null = null;
 
   constructor(options: GatewayWorkersOptions) {
     this.#options = options;
@@ -46,6 +48,14 @@ export class GatewayWorkers {
 
   start(): void {
     for (let i = 0; i < this.#options.workers; i++) this.#start();
+  }
+
+  /** What statements are routed by, from now on. */
+  useTopology(topology: Topology): void {
+    const before = this.#topology;
+    this.#topology = topology;
+    const change = before === null ? wholeTopology(topology) : topologyChange(before, topology);
+    for (const worker of this.#ready) worker.say({ say: 'topology', change });
   }
 
   /**
@@ -93,10 +103,14 @@ export class GatewayWorkers {
 
   #start(): void {
     if (this.#ended) return;
-    const worker = new Worker(this.#admission, {
+    const worker = new Worker(this.#options.workers, this.#admission, {
       ready: () => {
         this.#ready.push(worker);
+        if (this.#topology) worker.say({ say: 'topology', change: wholeTopology(this.#topology) });
         this.#handOver();
+      },
+      cancel: (key) => {
+        for (const other of this.#ready) if (other !== worker) other.say({ say: 'cancel', key });
       },
       ended: (facts) => {
         this.#workers.delete(worker);
@@ -112,6 +126,7 @@ export class GatewayWorkers {
 
 interface WorkerEvents {
   ready(): void;
+  cancel(key: Buffer): void;
   ended(facts: object): void;
 }
 
@@ -124,14 +139,18 @@ class Worker {
   readonly #gone: Promise<void>;
   #lastCall = 0;
 
-  constructor(admission: ClientSessions, { ready, ended }: WorkerEvents) {
+  constructor(workers: number, admission: ClientSessions, { ready, cancel, ended }: WorkerEvents) {
     this.#admission = admission;
-    this.#process = fork(SCRIPT, {
+    this.#process = fork(SCRIPT, [String(workers)], {
       env: ownEnvironment(),
       serialization: 'advanced',
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
-    this.#process.on('message', (message: FromWorker) => (message.say === 'ready' ? ready() : this.#hear(message)));
+    this.#process.on('message', (message: FromWorker) => {
+      if (message.say === 'ready') ready();
+      else if (message.say === 'cancel') cancel(Buffer.from(message.key));
+      else this.#hear(message);
+    });
     this.#gone = new Promise((resolve) => {
       const gone = (facts: object) => {
         for (const session of [...this.#inside.keys()]) this.#left(session);
@@ -169,13 +188,13 @@ class Worker {
     clearTimeout(timer);
   }
 
-  #hear(message: Exclude<FromWorker, { say: 'ready' }>): void {
+  #hear(message: Exclude<FromWorker, { say: 'ready' | 'cancel' }>): void {
     if (message.say === 'expects') this.#calls.get(message.call)?.(message.found);
     else if (message.say === 'ended') this.#left(message.session);
     else {
-      const { session, kind, role } = message;
-      const verdict = this.#admission.admit(kind, role);
-      if ('to' in verdict) this.#inside.set(session, kind);
+      const { session, who } = message;
+      const verdict = this.#admission.admit(who);
+      if ('to' in verdict) this.#inside.set(session, who.kind);
       this.say({ say: 'verdict', session, verdict });
     }
   }

@@ -19,11 +19,18 @@ export class TopologyFeed {
   /** The latest, oldest first, by their revisions. */
   readonly #kept = new Map<number, Topology>();
   readonly #waiting = new Set<() => void>();
+  #follower: (topology: Topology) => void = () => {};
   #newest: Topology | null = null;
   #heardMs = 0;
 
   get revision(): number | null {
     return this.#newest?.revision ?? null;
+  }
+
+  /** Hears of every topology that comes, and of the one that there is. */
+  follow(follower: (topology: Topology) => void): void {
+    this.#follower = follower;
+    if (this.#newest !== null) follower(this.#newest);
   }
 
   /** The manager in this process has it. An older one comes too late, from one that another has followed. */
@@ -52,6 +59,7 @@ export class TopologyFeed {
     if (before?.revision === topology.revision) return;
     if (before && topology.revision < before.revision) this.#kept.clear();
     this.#newest = topology;
+    this.#follower(topology);
     this.#kept.set(topology.revision, topology);
     for (const revision of this.#kept.keys()) {
       if (this.#kept.size <= KEPT_MAX) break;

@@ -402,7 +402,8 @@ describe('statements', () => {
   });
 
   it('read with generic plans across a change of leader', async () => {
-    const client = await cluster.sql(3).connect();
+    // Through the listen port they would be executed by the leaders.
+    const client = await cluster.postgres(3).connect();
     await client.query('SET plan_cache_mode = force_generic_plan');
     const ids = await Promise.all([0, 1, 2, 3].map((pid) => keyIn(cluster, acct, 4, pid)));
     const run = async () => {

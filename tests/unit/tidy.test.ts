@@ -22,13 +22,15 @@ const ARROWS: Record<string, readonly string[]> = {
   placement: ['core', 'catalog'],
   api: ['core', 'type routing/topology.ts'],
   routing: ['core', 'catalog'],
+  // What statements mean; the parser enters here.
+  sql: ['core', 'catalog', 'routing'],
   store: ['core', 'catalog'],
   operations: ['core', 'catalog', 'placement', 'store/meta-store.ts'],
   // The ports are whose side they serve: adapters know the shape of what they implement, and nothing else of
   // it.
-  postgres: ['core', 'catalog', 'type operations/ports.ts', 'type manager/ports.ts'],
+  postgres: ['core', 'catalog', 'sql/parser.ts', 'type operations/ports.ts', 'type manager/ports.ts'],
   // What the bytes of PostgreSQL's protocol mean: known there only.
-  gateway: [],
+  gateway: ['catalog/names.ts', 'routing', 'sql'],
   // Of the stores it knows what several processes share; which one it is, adapters.ts decides.
   node: [
     'core',
@@ -60,14 +62,17 @@ const PURE = [
   'catalog/',
   'placement/',
   'routing/',
+  'sql/',
   'gateway/wire/',
   'operations/machine.ts',
   'operations/next.ts',
   'operations/admission.ts',
   'operations/stored.ts',
 ];
-/** They pass time and order on as an argument, which is what keeps the rest pure. */
-const NOT_PURE = ['core/clock.ts', 'core/mutex.ts', 'core/rounds.ts'];
+/**
+ * They pass time and order on as an argument, which is what keeps the rest pure; the parser has to be loaded.
+ */
+const NOT_PURE = ['core/clock.ts', 'core/mutex.ts', 'core/rounds.ts', 'sql/parser.ts'];
 const IMPURE =
   /\bDate\.now\b|\bnew Date\(\)|\bMath\.random\b|\bperformance\b|['"]node:|\basync\b|\bawait\b|\bPromise\b/;
 

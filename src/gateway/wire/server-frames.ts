@@ -43,7 +43,10 @@ export class ServerFrames {
   }
 
   #follow(bytes: Buffer): Buffer {
+    const parts: Buffer[] = [];
+    let from = 0;
     let at = this.#bodyBytes;
+    this.#bodyBytes = 0;
     if (!this.#hasBegun) at = this.#begin(bytes);
     while (at + HEAD_BYTES <= bytes.length && !this.#isOpaque) {
       const next = endOfMessage(bytes, at);
@@ -51,23 +54,19 @@ export class ServerFrames {
       else if (next - at <= GATHERED_BYTES_MAX && this.#onlooker.wants(bytes[at] as number)) {
         if (next > bytes.length) break;
         const answer = this.#onlooker.exchange(bytes.subarray(at, next));
-        if (answer !== null) return Buffer.concat([bytes.subarray(0, at), answer, this.#goOn(bytes.subarray(next))]);
+        if (answer !== null) {
+          parts.push(bytes.subarray(from, at), answer);
+          from = next;
+        }
       }
       at = next;
     }
-    if (this.#isOpaque || at === bytes.length) this.#bodyBytes = 0;
-    else if (at > bytes.length) this.#bodyBytes = at - bytes.length;
-    else {
-      this.#bodyBytes = 0;
+    if (at > bytes.length) this.#bodyBytes = at - bytes.length;
+    else if (at < bytes.length && !this.#isOpaque) {
       this.#kept = Buffer.from(bytes.subarray(at));
-      return bytes.subarray(0, at);
+      return joined(parts, bytes.subarray(from, at));
     }
-    return bytes;
-  }
-
-  #goOn(rest: Buffer): Buffer {
-    this.#bodyBytes = 0;
-    return this.#follow(rest);
+    return joined(parts, from === 0 ? bytes : bytes.subarray(from));
   }
 
   /** Where the first message begins: behind "no" to requests for encryption. */
@@ -79,3 +78,5 @@ export class ServerFrames {
     return at;
   }
 }
+
+const joined = (parts: Buffer[], last: Buffer) => (parts.length === 0 ? last : Buffer.concat([...parts, last]));

@@ -1,8 +1,8 @@
-import { parse } from 'libpg-query';
 import type { NodeId, TableDefinition, TableRecord } from '../../catalog/model.ts';
 import { foreignServerName, partitionTable, SCHEMAS } from '../../catalog/names.ts';
 import { messageOf, TideError, tideError } from '../../core/errors.ts';
 import type { InspectedTable } from '../../manager/ports.ts';
+import { loadParser, type Node, parseAll } from '../../sql/parser.ts';
 import { ident, literal, qualified, type Sql, sqlstateOf } from './client.ts';
 import { refuseTypes } from './column-types.ts';
 import { indexTail, readTraits, requireSame } from './compare-tables.ts';
@@ -83,8 +83,6 @@ interface RangeVar {
   relpersistence?: string;
 }
 
-type Node = Record<string, Record<string, unknown> | undefined>;
-
 /** The one table the text makes. Anything else in it is refused before it touches a server. */
 async function readStatement(text: string): Promise<{ schema: string; name: string }> {
   const statements = await parseSql(text);
@@ -123,13 +121,12 @@ async function readStatement(text: string): Promise<{ schema: string; name: stri
   return { schema, name };
 }
 
-async function parseSql(text: string): Promise<Node[]> {
-  try {
-    const parsed = (await parse(text)) as unknown as { stmts?: { stmt: Node }[] };
-    return (parsed.stmts ?? []).map((s) => s.stmt);
-  } catch (error) {
-    throw tideError('SQL_REFUSED', { why: messageOf(error), sqlstate: '42601', statement: text.trim().slice(0, 80) });
-  }
+async function parseSql(text: string): Promise<readonly Node[]> {
+  await loadParser();
+  const parsed = parseAll(text);
+  if ('because' in parsed)
+    throw tideError('SQL_REFUSED', { why: parsed.because, sqlstate: '42601', statement: text.trim().slice(0, 80) });
+  return parsed;
 }
 
 function unsupported(what: string, why: string): TideError {

@@ -4,6 +4,7 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'pg';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { DeadlockAnswers } from '../../../src/gateway/deadlock-answers.ts';
 import { Hellos } from '../../../src/gateway/hellos.ts';
 import { PassThrough } from '../../../src/gateway/pass-through.ts';
 import { freePorts } from '../../../src/local/free-ports.ts';
@@ -42,12 +43,13 @@ beforeEach(async () => {
   inside = 0;
   const admission = new ClientSessions({ target: () => target, sessionsMax: 3 });
   sessions = new PassThrough({
-    admit: ({ kind, role }) => {
-      const verdict = admission.admit(kind, role);
-      const isSession = 'to' in verdict && kind === 'startup';
+    answers: new DeadlockAnswers(),
+    admit: (who) => {
+      const verdict = admission.admit(who);
+      const isSession = 'to' in verdict && who.kind === 'startup';
       if (isSession) inside += 1;
       const ended = () => {
-        if ('to' in verdict) admission.left(kind);
+        if ('to' in verdict) admission.left(who.kind);
         if (isSession) inside -= 1;
       };
       return { verdict: Promise.resolve(verdict), ended };

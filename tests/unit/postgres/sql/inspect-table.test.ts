@@ -47,6 +47,33 @@ describe('what a statement says is refused before it reaches a server', () => {
   });
 });
 
+describe('long statements', () => {
+  it('a part that is nested deep is refused, and the next statement is read as ever', async () => {
+    const deep = `CREATE TABLE t (id int PRIMARY KEY, a int DEFAULT ${'('.repeat(5_000)}1${')'.repeat(5_000)})`;
+    const deeper = [
+      deep,
+      `CREATE TABLE t (id int PRIMARY KEY, a int[] DEFAULT ${'array[1,'.repeat(3_000)}1${']'.repeat(3_000)})`,
+      `CREATE TABLE t (id int PRIMARY KEY, a text DEFAULT $$)))))$$ || ${'f(1,'.repeat(3_000)}1${')'.repeat(3_000)})`,
+    ];
+    for (let i = 0; i < 30; i++) {
+      const { client, table } = inspect(deeper[i % deeper.length] ?? '');
+      await expect(table).rejects.toMatchObject({
+        code: 'SQL_REFUSED',
+        details: { why: 'it has a part of more than 1000 words and signs' },
+      });
+      expect(client.asked).toEqual([]);
+    }
+    await expect(inspect('DROP TABLE t').table).rejects.toMatchObject({ code: 'TABLE_UNSUPPORTED' });
+  });
+
+  it('a table of many columns gets to the server', async () => {
+    const columns = Array.from({ length: 1_000 }, (_, i) => `"c,${i}" numeric(10, 2) NOT NULL DEFAULT 0 CHECK (a > 0)`);
+    const text = `CREATE TABLE t (id int PRIMARY KEY, ${columns.join(', ')})`;
+    const { table } = inspect(text, new ScriptedSql({ [text]: sqlFailure('42704', 'it got there') }));
+    await expect(table).rejects.toMatchObject({ code: 'SQL_REFUSED', details: { why: 'it got there' } });
+  });
+});
+
 describe('what the server refuses', () => {
   const TEXT = 'CREATE TABLE a.t (id int PRIMARY KEY)';
 
