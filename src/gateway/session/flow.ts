@@ -1,40 +1,7 @@
 import { CLIENT, type ClientListener } from '../wire/client-frames.ts';
 import { type BindMessage, readBind, readExecute, readParse, readTarget } from '../wire/extended.ts';
 import { HEAD_BYTES, SYNC } from '../wire/messages.ts';
-
-/** A statement that a client has prepared, by its name; the unnamed one too. */
-export interface Prepared {
-  readonly text: string;
-  readonly types: readonly number[];
-  /** The client's own message, until home has been sent it. */
-  parse: Buffer | null;
-}
-
-/** One execution of a prepared statement in a transaction of its own, as the client has sent it. */
-export interface Unit {
-  readonly prepared: Prepared;
-  readonly bind: Buffer;
-  readonly bound: BindMessage;
-  /** The client asks what the columns are. */
-  readonly describes: boolean;
-  /** The name by which the client has prepared it in the same breath, and waits to hear so; null: before. */
-  readonly parsedAs: string | null;
-  /** All of it, as it came. */
-  readonly messages: readonly Buffer[];
-}
-
-export interface FlowPorts {
-  toHome(bytes: Buffer): void;
-  /**
-   * Executes a unit elsewhere, and calls `elsewhere` of the flow when it is over. False: it has to be
-   * executed at home.
-   */
-  tryElsewhere(unit: Unit): boolean;
-  /** Whether a statement may be executed elsewhere at all: a first look. */
-  isCandidate(prepared: Prepared): boolean;
-  /** A statement goes home, to be prepared or executed; null: nobody knows which. */
-  saw(text: string | null): void;
-}
+import type { FlowPorts, Prepared, Unit } from './unit.ts';
 
 /** What Describe and Close are about. */
 const STATEMENT = 0x53;
@@ -93,6 +60,8 @@ export class Flow implements ClientListener {
   readonly #prepared = new Map<string, Prepared | null>();
   /** There are names that were not read or not kept. */
   #areNamesUnknown = false;
+  /** What was sent home last that decides what a name is, until it is answered. */
+  readonly #latest = new Map<string, Due>();
   /** What home does not have yet. */
   readonly #owed = new Map<string, Prepared>();
   #held: Held | null = null;
@@ -173,7 +142,10 @@ export class Flow implements ClientListener {
     const end = this.#due.findIndex(({ what }) => what === 'end');
     const answered = this.#due.splice(0, end + 1);
     // An error came in the place of what is before the end.
-    for (const due of answered) if (due.what === 'parse' && due.told) this.#owe(due.name, due.prepared, due.told);
+    for (const due of answered) {
+      if (due.what === 'parse' && due.told) this.#owe(due.name, due.prepared, due.told);
+      else if (due.what !== 'end' && due.name !== null) this.#isLatest(due.name, due);
+    }
     return answered.at(-1)?.told === SYNC;
   }
 
@@ -183,7 +155,7 @@ export class Flow implements ClientListener {
     if (due?.what !== 'parse') return false;
     this.#due.shift();
     if (due.name === null) return false;
-    if (due.told === null) this.#remember(due.name, due.prepared);
+    if (due.told === null && this.#isLatest(due.name, due)) this.#remember(due.name, due.prepared);
     return due.told !== null;
   }
 
@@ -192,7 +164,7 @@ export class Flow implements ClientListener {
     const [due] = this.#due;
     if (due?.what !== 'close') return;
     this.#due.shift();
-    if (due.name !== null) this.#prepared.delete(due.name);
+    if (due.name !== null && this.#isLatest(due.name, due)) this.#prepared.delete(due.name);
   }
 
   /** An error has come from home. True: it is none of the client's. */
@@ -208,7 +180,10 @@ export class Flow implements ClientListener {
     this.#isElsewhere = false;
     if (outcome === 'atHome') this.#sendHome(unit);
     else if (unit.parsedAs !== null) {
-      if (outcome === 'unparsed') this.#lose(unit.parsedAs);
+      // Home may still have an earlier one without a name: what failed is told to it, too, before anything
+      // else.
+      if (outcome === 'unparsed' && unit.parsedAs === '') this.#prepared.set('', null);
+      else if (outcome === 'unparsed') this.#lose(unit.parsedAs);
       // One with a name lasts: home is told of it at once, so that it can be used there.
       else if (unit.parsedAs !== '') this.#tellOwed(unit.parsedAs);
     }
@@ -222,6 +197,11 @@ export class Flow implements ClientListener {
     if (this.#laterAt < this.#later.length) return;
     this.#later = [];
     this.#laterAt = 0;
+  }
+
+  /** Whether nothing that was sent after it decides. */
+  #isLatest(name: string, due: Due): boolean {
+    return this.#latest.get(name) === due && this.#latest.delete(name);
   }
 
   #lose(name: string): void {
@@ -376,7 +356,7 @@ export class Flow implements ClientListener {
     this.#ports.saw(prepared.text);
     this.#owed.delete(name);
     this.#remember(name, null);
-    this.#due.push({ what: 'parse', name, prepared, told: null });
+    this.#decides(name, { what: 'parse', name, prepared, told: null });
   }
 
   /** A Parse goes home, and what it says was not read. */
@@ -384,6 +364,7 @@ export class Flow implements ClientListener {
     this.#areNamesUnknown = true;
     this.#lose('');
     this.#ports.saw(null);
+    this.#latest.delete('');
     this.#due.push({ what: 'parse', name: null, prepared: null, told: null });
   }
 
@@ -396,9 +377,14 @@ export class Flow implements ClientListener {
     else if (prepared === null || this.#areNamesUnknown) this.#ports.saw(null);
   }
 
+  #decides(name: string | null, due: Due): void {
+    this.#due.push(due);
+    if (name !== null) this.#latest.set(name, due);
+  }
+
   #close(name: string | null): void {
     if (name !== null && this.#prepared.has(name)) this.#prepared.set(name, null);
-    this.#due.push({ what: 'close', name, told: null });
+    this.#decides(name, { what: 'close', name, told: null });
   }
 
   #pass(type: number, bytes: Buffer): void {
@@ -428,6 +414,7 @@ export class Flow implements ClientListener {
       }
       case CLIENT.query:
         // The unnamed statement lasts until then.
+        this.#latest.delete('');
         if (this.#prepared.has('')) this.#prepared.set('', null);
         this.#ports.saw(textOf(bytes));
         break;

@@ -19,8 +19,9 @@ import {
   withTable,
 } from '../wire/messages.ts';
 import { type Onlooker, ServerFrames } from '../wire/server-frames.ts';
-import { Flow, type FlowPorts, type Prepared, type Unit } from './flow.ts';
+import { Flow } from './flow.ts';
 import { ASK_OWN, type OwnSettings, readOwnSettings } from './own-settings.ts';
+import type { FlowPorts, Prepared, Unit } from './unit.ts';
 
 /** Texts that were executed at home and not read yet. More of them, and nobody finds out any more. */
 const UNREAD_MAX = 200;

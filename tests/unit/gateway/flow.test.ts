@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { Flow, type Prepared, type Unit } from '../../../src/gateway/session/flow.ts';
+import { Flow } from '../../../src/gateway/session/flow.ts';
+import type { Prepared, Unit } from '../../../src/gateway/session/unit.ts';
 import { CLIENT, ClientFrames } from '../../../src/gateway/wire/client-frames.ts';
 import { readBind, readExecute, readParse, readTarget } from '../../../src/gateway/wire/extended.ts';
 
@@ -225,7 +226,7 @@ describe('a session whose statements are executed in two places', () => {
         const { answers, executed } = routed(story);
         expect({ answers, executed }).toEqual(plain(story));
       }),
-      { numRuns: 3_000 },
+      { numRuns: 30_000 },
     );
   });
 
