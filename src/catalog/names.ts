@@ -7,6 +7,9 @@ import type { NodeId } from './model.ts';
 
 export const SCHEMAS = { own: 'tide', hinge: 'tide_hinge', data: 'tide_data', remote: 'tide_remote' } as const;
 
+/** PostgreSQL's FirstNormalObjectId: what initdb makes has a lower oid. */
+export const FIRST_USER_OID = 16_384;
+
 /** `t4_p0`: the hinge in `tide_hinge` and the replica table in `tide_data`. */
 export function partitionTable(tid: number, pid: number): string {
   return `t${tid}_p${pid}`;

@@ -139,16 +139,13 @@ function join(
     if (startup.rest.length > 0) client.unshift(startup.rest);
     const { ended } = serve(client, home);
     home.on('error', ended);
-    home.once('close', () => {
-      ended();
-      client.setTimeout(LAST_WORDS_MS, () => client.destroy());
-    });
     // PostgreSQL never half-closes: after its end the client has nobody to talk to, and no reason to keep the
     // session.
-    home.once('end', () => {
+    const over = () => {
       ended();
       client.setTimeout(LAST_WORDS_MS, () => client.destroy());
-    });
+    };
+    home.once('end', over).once('close', over);
     client.resume();
   });
 }

@@ -1,8 +1,8 @@
-import { partitionTable, SCHEMAS } from '../catalog/names.ts';
+import { FIRST_USER_OID, partitionTable, SCHEMAS } from '../catalog/names.ts';
 import { type KeyHash, keyHash } from '../routing/hash.ts';
 import type { Topology, TopologyTable } from '../routing/topology.ts';
 import { type PointStatement, pointStatement } from '../sql/point.ts';
-import { FIRST_USER_OID, type HomeTables } from './servers/home-tables.ts';
+import type { HomeTables } from './servers/home-tables.ts';
 import type { Statement } from './servers/server-connection.ts';
 import type { Slice } from './wire/extended.ts';
 
@@ -70,6 +70,7 @@ export class Router {
    * looks.
    */
   route(text: string, types: readonly number[], schemas: readonly string[]): Route | null {
+    // A type that somebody has made has another oid elsewhere.
     if (types.some((type) => type >= FIRST_USER_OID) || text.length > TEXT_CHARS_MAX) return null;
     const key = `${types.join()}\0${schemas.join('\0')}\0\0${text}`;
     let route = this.#known.get(key);

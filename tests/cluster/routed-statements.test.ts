@@ -1,10 +1,10 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { must } from '../../src/core/assert.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
 import { hold } from '../support/operations.ts';
 import { eventually, expectReplicasEqual, holdersOf, keyIn, startNodes } from './support/proof.ts';
+import { login } from './support/routed.ts';
 
 /**
  * Statements of one row, or of one key, are executed where their rows are: as one PostgreSQL would, also
@@ -28,14 +28,6 @@ beforeAll(async () => {
   await cluster.sql(1).query(`CREATE SCHEMA one; CREATE TABLE one.acct ${COLUMNS}`);
 });
 afterAll(() => cluster?.close());
-
-async function login(node: number, options: object = {}): Promise<pg.Client> {
-  const [host = '', port] = cluster.node(node).address.split(':');
-  const client = new pg.Client({ host, port: Number(port), user: 'tide', database: 'tide', ...options });
-  client.on('error', () => {});
-  await client.connect();
-  return client;
-}
 
 /** Statements that came to the servers' hinges for gateways so far, by what PostgreSQL counts. */
 async function elsewhere(): Promise<number> {
@@ -90,8 +82,8 @@ async function outcomeOf(client: pg.Client, text: string, values: unknown[], nam
 
 /** Executes the same on both tables, and gives what differed. */
 async function compare(rounds: number, seed: number): Promise<{ different: unknown[]; statements: number }> {
-  const routed = await Promise.all(nodes.map((node) => login(node)));
-  const plain = await login(1);
+  const routed = await Promise.all(nodes.map((node) => login(cluster, node)));
+  const plain = await login(cluster, 1);
   const different: unknown[] = [];
   let state = seed;
   const next = (below: number) => {
@@ -118,7 +110,7 @@ async function expectSameRows(): Promise<void> {
 
 describe('statements that are executed where their rows are', () => {
   test('answer and change what one server would', async () => {
-    const client = await login(1);
+    const client = await login(cluster, 1);
     await untilRouted(client);
     await client.end();
     const { different } = await compare(1_500, 1);
@@ -160,7 +152,7 @@ describe('statements that are executed where their rows are', () => {
     );
     const key = await keyIn(cluster, { tid, table: 'acct' }, PARTITIONS, pid, 10_000);
     await cluster.sql(home).query('INSERT INTO acct VALUES ($1, 0)', [key]);
-    const client = await login(home);
+    const client = await login(cluster, home);
     await untilRouted(client);
     const update = { name: 'u', text: 'UPDATE acct SET n = n + 1 WHERE id = $1', values: [key] };
     await client.query(update);
@@ -187,14 +179,14 @@ describe('statements that are executed where their rows are', () => {
   });
 
   test('a session that is no longer as it began stays at home', async () => {
-    const client = await login(2);
+    const client = await login(cluster, 2);
     await untilRouted(client);
     await client.query('CREATE TEMPORARY TABLE acct (id bigint PRIMARY KEY, n int)');
     await client.query('INSERT INTO acct VALUES (1, 4711)');
     const mine = { name: 'mine', text: 'SELECT n FROM acct WHERE id = $1', values: [1] };
     expect((await client.query(mine)).rows).toEqual([{ n: 4711 }]);
     await client.end();
-    const other = await login(2);
+    const other = await login(cluster, 2);
     await untilRouted(other);
     await other.query("SELECT set_config('statement_timeout', '300ms', false)");
     const key = await keyIn(cluster, { tid, table: 'acct' }, PARTITIONS, 1, 20_000);
@@ -209,7 +201,7 @@ describe('statements that are executed where their rows are', () => {
   });
 
   test('sees in a transaction what the transaction has done, and after it what it has left', async () => {
-    const client = await login(3);
+    const client = await login(cluster, 3);
     await untilRouted(client);
     const read = (id: number) => client.query({ name: 'read', text: 'SELECT n FROM acct WHERE id = $1', values: [id] });
     await client.query('BEGIN');
@@ -219,6 +211,5 @@ describe('statements that are executed where their rows are', () => {
     await client.query('ROLLBACK');
     for (let id = 30_000; id < 30_010; id++) expect((await read(id)).rows).toEqual([]);
     await client.end();
-    await sleep(0);
   });
 });

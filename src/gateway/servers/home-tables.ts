@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import { SCHEMAS } from '../../catalog/names.ts';
+import { FIRST_USER_OID, SCHEMAS } from '../../catalog/names.ts';
 import type { ServerAddress } from '../messages.ts';
 import { ask, begin } from './ask.ts';
 
@@ -23,12 +23,6 @@ export interface HomeTable {
   readonly mayRead: boolean;
   readonly mayWrite: boolean;
 }
-
-/**
- * PostgreSQL's FirstNormalObjectId: what has a higher oid was made by somebody, and has another one
- * elsewhere.
- */
-export const FIRST_USER_OID = 16_384;
 
 /** A constant, or a function that gives the same to everybody or something new each time. */
 const PLAIN_DEFAULT = String.raw`'^((''([^'']|'''')*''|-?[0-9.]+|\(''?-?[0-9.]+''?\)|true|false|NULL)(::[a-z "]+)?|(now|gen_random_uuid|uuidv7|clock_timestamp)\(\)|CURRENT_TIMESTAMP)$'`;

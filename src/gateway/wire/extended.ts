@@ -1,4 +1,4 @@
-import { DESCRIBE_PORTAL, EXECUTE_ALL, HEAD_BYTES, SYNC } from './messages.ts';
+import { DESCRIBE_PORTAL, EXECUTE_ALL, framed, HEAD_BYTES, SYNC } from './messages.ts';
 
 /**
  * The messages of the extended protocol that a gateway reads and writes (PostgreSQL manual, 54.7). Each takes
@@ -118,13 +118,6 @@ export function questionOf(text: string, name: string): Buffer {
   const bind = framed(0x42, Buffer.from(`\0${name}\0\0\0\0\0\0\0`));
   const close = framed(0x43, Buffer.from(`S${name}\0`));
   return Buffer.concat([close, parseMessage(name, text, []), bind, EXECUTE_ALL, close, SYNC]);
-}
-
-function framed(type: number, body: Buffer): Buffer {
-  const head = Buffer.alloc(HEAD_BYTES);
-  head.writeUInt8(type);
-  head.writeInt32BE(4 + body.length, 1);
-  return Buffer.concat([head, body]);
 }
 
 export function parseMessage(statement: string, text: string, types: readonly number[]): Buffer {

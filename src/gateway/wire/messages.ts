@@ -28,9 +28,13 @@ export function endOfMessage(bytes: Buffer, at: number): number {
 /** An ErrorResponse: fields of one letter and a string each, a zero at the end. */
 export function errorResponse(fields: Readonly<Record<string, string>>): Buffer {
   const texts = Object.entries(fields).map(([key, value]) => `${key}${value}\0`);
-  const body = Buffer.from(`${texts.join('')}\0`);
+  return framed(TYPE.errorResponse, Buffer.from(`${texts.join('')}\0`));
+}
+
+/** A whole message with this body. */
+export function framed(type: number, body: Buffer): Buffer {
   const head = Buffer.alloc(HEAD_BYTES);
-  head.writeUInt8(TYPE.errorResponse);
+  head.writeUInt8(type);
   head.writeInt32BE(4 + body.length, 1);
   return Buffer.concat([head, body]);
 }
@@ -82,11 +86,7 @@ export function startupMessage(parameters: ReadonlyMap<string, string>): Buffer 
 }
 
 export function simpleQuery(text: string): Buffer {
-  const body = Buffer.from(`${text}\0`);
-  const head = Buffer.alloc(HEAD_BYTES);
-  head.writeUInt8(0x51);
-  head.writeInt32BE(4 + body.length, 1);
-  return Buffer.concat([head, body]);
+  return framed(0x51, Buffer.from(`${text}\0`));
 }
 
 /** The first column of a DataRow, as text; null: NULL. */

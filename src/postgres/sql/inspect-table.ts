@@ -1,5 +1,5 @@
 import type { NodeId, TableDefinition, TableRecord } from '../../catalog/model.ts';
-import { foreignServerName, partitionTable, SCHEMAS } from '../../catalog/names.ts';
+import { FIRST_USER_OID, foreignServerName, partitionTable, SCHEMAS } from '../../catalog/names.ts';
 import { messageOf, TideError, tideError } from '../../core/errors.ts';
 import type { InspectedTable } from '../../manager/ports.ts';
 import { loadParser, type Node, parseAll } from '../../sql/parser.ts';
@@ -143,9 +143,6 @@ interface ColumnRow {
   generated: string;
   builtin: boolean;
 }
-
-/** PostgreSQL's FirstNormalObjectId: what initdb makes has a lower oid. */
-const FIRST_USER_OID = 16_384;
 
 async function readDefinition(sql: Sql, relation: string): Promise<TableDefinition> {
   const columns = await sql.query<ColumnRow>(

@@ -1,13 +1,9 @@
+import { FIRST_USER_OID } from '../../catalog/names.ts';
 import { TIDE_MANAGER, TIDE_OWNER } from '../config.ts';
 import { isLockFailure, type Sql, sqlstateOf } from './client.ts';
 
 /** Oid of the superuser that initdb has made. */
 export const BOOTSTRAP_OID = 10;
-/**
- * PostgreSQL's FirstNormalObjectId: what initdb makes has a lower oid, and stays with the superuser. Large
- * objects, of which it makes none, may have any.
- */
-const FIRST_USER_OID = 16_384;
 
 const OWN_SCHEMAS = `('tide', 'tide_hinge', 'tide_data', 'tide_remote')`;
 
@@ -69,7 +65,8 @@ const LOCK_MS = 100;
  * Gives everything in the database to whom it belongs: distributed tables to their owner, the rest of
  * pgtide's to the manager, and what the superuser of initdb owns to `clients`. Beside all that goes on there,
  * one after the other: a lock that others would queue behind is given up after a moment, and asked for again
- * at the next call. Gives how many are left. Needs a session.
+ * at the next call. What initdb has made stays with the superuser; large objects, of which it makes none, may
+ * have any oid. Gives how many are left. Needs a session.
  */
 export async function giveToOwners(sql: Sql, clients: string): Promise<number> {
   const [pgtide] = await sql.query(`select where to_regclass('tide.distributed') is not null`);

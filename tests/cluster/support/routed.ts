@@ -3,9 +3,9 @@ import { expect } from 'vitest';
 import type { LocalCluster } from '../../support/cluster.ts';
 
 /** A client's session through a node, as an application has it. */
-export async function login(cluster: LocalCluster, node: number, options: pg.ClientConfig = {}): Promise<pg.Client> {
+export async function login(cluster: LocalCluster, node: number): Promise<pg.Client> {
   const [host = '', port] = cluster.node(node).address.split(':');
-  const client = new pg.Client({ host, port: Number(port), user: 'tide', database: 'tide', ...options });
+  const client = new pg.Client({ host, port: Number(port), user: 'tide', database: 'tide' });
   client.on('error', () => {});
   await client.connect();
   return client;
