@@ -27,7 +27,9 @@ export interface RolePorts {
 export class RoleKeeper {
   readonly #ports: RolePorts;
   readonly #rounds: Rounds<NodeId>;
+  /** Changed, and looked at once more: a server may be at starting something on what it read before. */
   readonly #done = new Set<NodeId>();
+  readonly #announced = new Set<NodeId>();
   /** What was told last, of all and of a node. */
   readonly #told = new Map<NodeId | 'all', string>();
 
@@ -78,10 +80,12 @@ export class RoleKeeper {
       this.#tellOnce(node, outcome);
       return;
     }
-    this.#done.add(node);
+    if (outcome === 'already') this.#done.add(node);
     // What was left at the last look has gone by itself.
-    if (outcome === 'done' || this.#told.has(node))
-      await event({ kind: 'clients-weakened', node, text: `clients of node ${node} are no superusers any more` });
+    const isNews = outcome === 'done' || this.#told.has(node);
+    if (!isNews || this.#announced.has(node)) return;
+    this.#announced.add(node);
+    await event({ kind: 'clients-weakened', node, text: `clients of node ${node} are no superusers any more` });
   }
 
   #tellOnce(about: NodeId | 'all', why: string): void {

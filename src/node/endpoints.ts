@@ -6,7 +6,7 @@ import type { GatewayWorkers } from './gateway-workers.ts';
 import { createHttp, type HttpPorts } from './http.ts';
 import { createMux, type Mux } from './mux.ts';
 import { awaitIdle } from './sessions.ts';
-import { listenError, requirePortFree } from './tcp-address.ts';
+import { BACKLOG, listenError, requirePortFree } from './tcp-address.ts';
 
 export interface EndpointsOptions {
   addresses: Addresses;
@@ -66,7 +66,7 @@ export async function openEndpoints({
 async function listen(addresses: Addresses, http: FastifyInstance, mux: Mux): Promise<void> {
   const { host, port } = addresses.http;
   try {
-    await http.listen({ host: host === '' ? '::' : host, port });
+    await http.listen({ host: host === '' ? '::' : host, port, backlog: BACKLOG });
   } catch (error) {
     await requirePortFree('--listen-addr', addresses.listen);
     throw listenError('--http-addr', addresses.http, error);

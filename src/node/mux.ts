@@ -1,6 +1,6 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { Hellos } from '../gateway/hellos.ts';
-import { type Address, listenError } from './tcp-address.ts';
+import { type Address, BACKLOG, listenError } from './tcp-address.ts';
 
 export interface MuxOptions {
   /** Gets connections that speak HTTP, nothing read from them yet: `server.emit('connection', socket)`. */
@@ -88,7 +88,7 @@ function listen(server: Server, flag: string, address: Address): Promise<void> {
     const failed = (error: Error) => reject(listenError(flag, address, error));
     server.once('error', failed);
     const { host, port } = address;
-    server.listen(host === '' ? { port } : { host, port }, () => {
+    server.listen({ port, ...(host === '' ? {} : { host }), backlog: BACKLOG }, () => {
       server.off('error', failed);
       // A failed accept (no file descriptors left) concerns that one client: it is closed, and the rest goes
       // on.

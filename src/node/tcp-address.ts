@@ -9,6 +9,12 @@ export interface Address {
 }
 
 const PORT_MAX = 65_535;
+/**
+ * Clients that come at once, and wait to be accepted. Where there is no more room Linux answers with SYN
+ * cookies: a client that says nothing then has a connection that nobody here knows of, or ever ends. It takes
+ * no more than `net.core.somaxconn`, which is 4096.
+ */
+export const BACKLOG = 4_096;
 
 /**
  * Reads the HOST:PORT that `flag` was given: `10.0.0.5:26257`, `:26257` (all interfaces), `[::1]:26257`, or a

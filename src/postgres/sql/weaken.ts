@@ -77,6 +77,13 @@ export async function weakenClients(sql: Sql, elsewhere: InDatabase): Promise<'a
   return 'done';
 }
 
+/**
+ * An apply worker is who its subscription belonged to when PostgreSQL's launcher looked: one that it starts
+ * beside a change of owner stays who that was, and never finds out.
+ */
+const OLD_WORKERS = `select a.pid from pg_stat_subscription w join pg_subscription s on s.oid = w.subid join pg_stat_activity a on a.pid = w.pid
+  where a.usesysid = ${BOOTSTRAP_OID} and s.subowner <> ${BOOTSTRAP_OID}`;
+
 interface Clients {
   oid: number;
   isDone: boolean;
@@ -88,7 +95,8 @@ async function readClients(sql: Sql): Promise<Clients> {
             and not b.rolcanlogin
             and not exists (select from pg_class where relowner = b.oid and oid >= 16384 and relkind in ('r', 'p', 'v', 'm', 'f') and relpersistence <> 't'
                                and not exists (select from pg_depend d where d.objid = pg_class.oid and d.deptype = 'e'))
-            and not exists (select from pg_stat_activity where usesysid = b.oid and backend_type = 'client backend') as "isDone"
+            and not exists (select from pg_stat_activity where usesysid = b.oid and backend_type = 'client backend')
+            and not exists (${OLD_WORKERS}) as "isDone"
        from pg_roles t, pg_roles b where t.rolname = $1 and b.oid = ${BOOTSTRAP_OID}`,
     [TIDE_USER],
   );
@@ -172,12 +180,13 @@ const LAST_MS = 5_000;
 
 /**
  * Ends sessions of the superuser of initdb, which was everybody's: those that do nothing at once, the others
- * in time. Gives how many it has found.
+ * in time, and workers, which begin anew. Gives how many it has found.
  */
 async function endOld(sql: Sql): Promise<number> {
+  const workers = await sql.query(`select pg_terminate_backend(old.pid) from (${OLD_WORKERS}) old`);
   const found = await sql.query(
     `select case when state = 'idle' or clock_timestamp() - xact_start > interval '${LAST_MS} ms' then pg_terminate_backend(pid) end
        from pg_stat_activity where usesysid = ${BOOTSTRAP_OID} and backend_type = 'client backend'`,
   );
-  return found.length;
+  return workers.length + found.length;
 }

@@ -29,6 +29,7 @@ const keeper = () =>
         weakenClients: async (node) => {
           const outcome = left.get(node) ?? 'done';
           done.push(`weaken ${node}: ${outcome}`);
+          if (outcome === 'done') left.set(node, 'already');
           return outcome;
         },
       },
@@ -76,7 +77,28 @@ test('all nodes use their own roles before old programs are kept out, and that b
     'clients-weakened 1',
     'clients-weakened 2',
     'clients-weakened 3',
+    'weaken 1: already',
+    'weaken 2: already',
+    'weaken 3: already',
   ]);
+});
+
+test('a node is looked at once more: what its server starts on what it read before is ended, and nothing told twice', async () => {
+  const at = keeper();
+  await rounds(at);
+  left = new Map([
+    [1, 'already'],
+    [2, 'done'],
+    [3, '1 sessions are being ended'],
+  ]);
+  expect(await rounds(at)).toEqual([
+    'weaken 1: already',
+    'weaken 2: done',
+    'weaken 3: 1 sessions are being ended',
+    'clients are superusers still: 1 sessions are being ended',
+  ]);
+  left.set(3, 'already');
+  expect(await rounds(at, 2)).toEqual(['weaken 2: already', 'weaken 3: already']);
 });
 
 test('what is in use is tried again, and a node that was away is changed when it is back', async () => {
@@ -101,5 +123,6 @@ test('what is in use is tried again, and a node that was away is changed when it
     'weaken 3: done',
     'clients-weakened 2',
     'clients-weakened 3',
+    'weaken 3: already',
   ]);
 });
