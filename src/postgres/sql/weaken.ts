@@ -183,10 +183,10 @@ const LAST_MS = 5_000;
  * in time, and workers, which begin anew. Gives how many it has found.
  */
 async function endOld(sql: Sql): Promise<number> {
-  const workers = await sql.query(`select pg_terminate_backend(old.pid) from (${OLD_WORKERS}) old`);
   const found = await sql.query(
-    `select case when state = 'idle' or clock_timestamp() - xact_start > interval '${LAST_MS} ms' then pg_terminate_backend(pid) end
-       from pg_stat_activity where usesysid = ${BOOTSTRAP_OID} and backend_type = 'client backend'`,
+    `select case when backend_type <> 'client backend' or state = 'idle' or clock_timestamp() - xact_start > interval '${LAST_MS} ms'
+            then pg_terminate_backend(pid) end
+       from pg_stat_activity where usesysid = ${BOOTSTRAP_OID} and (backend_type = 'client backend' or pid in (${OLD_WORKERS}))`,
   );
-  return workers.length + found.length;
+  return found.length;
 }
