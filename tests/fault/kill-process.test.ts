@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { PartitionRow } from '../../src/api/results.ts';
+import type { OperationResult, PartitionRow } from '../../src/api/results.ts';
 import { must } from '../../src/core/assert.ts';
 import { childrenOf } from '../../src/local/processes.ts';
 import { whatIsWrong } from '../support/checks.ts';
@@ -81,22 +81,12 @@ const IN_SHORT_AT = ['swing', 'catch-up'];
 test.for(played(CASES, ({ what, step }) => IN_SHORT.includes(what) && IN_SHORT_AT.includes(step)))(
   'kill -9 of $what at $step',
   async (fault) => {
-    const move = await chooseMove();
-    const victim = fault.victim(move);
     const before = { statements: load.statements };
     load.start(NODES);
     await load.untilAcknowledged(20);
 
-    const holder = 'held' in fault ? await holdBack(fault.held, move) : null;
-    const { operations } = await cluster.admin({
-      do: 'partition-migrate',
-      table: 'load',
-      pids: [move.pid],
-      from: move.source,
-      to: move.target,
-    });
-    const id = must(operations[0], 'operation');
-    const hit = await untilStep(cluster, id, fault.step);
+    const { move, id, hit, holder } = await moveUntil(fault.step, 'held' in fault ? fault.held : null);
+    const victim = fault.victim(move);
     load.expect(await hurt(victim, fault.serverDies, move));
     await fault.kill(victim);
     await holder?.end().catch(() => {});
@@ -156,6 +146,32 @@ test('what has arrived is on disk, though the WAL writer sleeps', async () => {
     process.kill(walWriter, 'SIGCONT');
   }
 });
+
+interface Begun {
+  readonly move: Move;
+  readonly id: number;
+  readonly hit: OperationResult;
+  readonly holder: { end: () => Promise<void> } | null;
+}
+
+const TRIES = 10;
+
+/** A move that is at `step`. What nothing holds there may have passed it before anybody has seen it. */
+async function moveUntil(step: string, held: 'source' | 'target' | null): Promise<Begun> {
+  for (let tries = 1; ; tries++) {
+    const move = await chooseMove();
+    const holder = held === null ? null : await holdBack(held, move);
+    const { pid, source: from, target: to } = move;
+    const { operations } = await cluster.admin({ do: 'partition-migrate', table: 'load', pids: [pid], from, to });
+    const id = must(operations[0], 'operation');
+    try {
+      return { move, id, hit: await untilStep(cluster, id, step), holder };
+    } catch (error) {
+      if (holder !== null || tries === TRIES) throw error;
+      await untilEnded(cluster, id);
+    }
+  }
+}
 
 /** A leader on one of the nodes 2 to 4, and another of those that has no replica of it. */
 async function chooseMove(): Promise<Move> {
