@@ -26,7 +26,7 @@ const NODES = [1, 2, 3];
  * A start that is refused because somebody answers has not waited for anybody's silence, nor started a
  * PostgreSQL.
  */
-const REFUSED_MS = 15_000;
+const REFUSED_MS = 29_000;
 const LIVE_MS = 60_000;
 
 let etcd: EtcdCluster | null = null;
