@@ -7,6 +7,7 @@ import { runCli } from './cli/main.ts';
  */
 const host = processHost({
   startNode: async (options) => (await import('./adapters.ts')).startNode(options),
+  openSql: async (address, onNotice) => (await import('./cli/sql/connection.ts')).openSql(address, onNotice),
   runDemo: async (options) => (await import('./demo/demo.ts')).runDemo(options),
 });
 

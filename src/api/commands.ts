@@ -78,6 +78,7 @@ export const adminCommand = z.discriminatedUnion('do', [
   z.strictObject({ do: z.literal('op-ls'), all: z.boolean().default(false) }),
   z.strictObject({ do: z.literal('op-show'), id: z.int().positive() }),
   z.strictObject({ do: z.literal('op-cancel'), id: z.int().positive() }),
+  z.strictObject({ do: z.literal('pause-ls') }),
   z.strictObject({
     do: z.literal('events'),
     after: z.int().nonnegative().default(0),

@@ -197,6 +197,10 @@ export interface PauseRow {
   at: string;
 }
 
+export interface PauseOfOperationRow extends PauseRow {
+  operation: number;
+}
+
 export interface OperationResult extends OperationRow {
   steps: { name: string; status: 'pending' | 'running' | 'done' | 'undone'; noReturn: boolean }[];
   children: OperationRow[];
@@ -266,6 +270,7 @@ export interface Results {
   'op-ls': OperationRow[];
   'op-show': OperationResult;
   'op-cancel': OperationRow;
+  'pause-ls': PauseOfOperationRow[];
   events: EventRow[];
   'setting-ls': SettingRow[];
   'setting-set': SettingRow;

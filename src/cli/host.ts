@@ -1,6 +1,8 @@
+import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { DemoOptions, StartOptions } from '../api/start-options.ts';
+import type { SqlConnection } from './sql/connection.ts';
 
 /** What the CLI writes to; `process.stdout` and `process.stderr` fit. */
 export interface CliStream {
@@ -19,6 +21,10 @@ export interface CliHost {
   /** Runs a node until it ends (with `background`: until it is ready); resolves with the exit status. */
   startNode(options: StartOptions): Promise<number>;
   runDemo(options: DemoOptions): Promise<number>;
+  /** A user's session at a node's listen port; `onNotice` gets what the server has to say beside answers. */
+  openSql(address: string, onNotice: (text: string) => void): Promise<SqlConnection>;
+  /** Runs psql until it ends; resolves with its exit status, null where there is none. */
+  runPsql(connection: string): Promise<number | null>;
   stdout: CliStream;
   stderr: CliStream;
   env: Readonly<Record<string, string | undefined>>;
@@ -29,6 +35,8 @@ export interface CliHost {
   readonly canAsk: boolean;
   /** The next line of standard input, empty where it has ended. */
   readLine(): Promise<string>;
+  /** Standard input, line by line, as it is typed. */
+  readLines(): AsyncIterable<string>;
   /** Standard input to its end. */
   readStdin(): Promise<string>;
   /** Calls `handler` at Ctrl-C instead of ending the process, until the returned function is called. */
@@ -36,7 +44,7 @@ export interface CliHost {
 }
 
 /** The host of a real process. */
-export function processHost(parts: Pick<CliHost, 'startNode' | 'runDemo'>): CliHost {
+export function processHost(parts: Pick<CliHost, 'startNode' | 'runDemo' | 'openSql'>): CliHost {
   // `tide events | head` closes the pipe when it has seen enough: nobody reads any more, so there is nothing
   // left to do.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -47,6 +55,7 @@ export function processHost(parts: Pick<CliHost, 'startNode' | 'runDemo'>): CliH
   process.stderr.on('error', () => {});
   return {
     ...parts,
+    runPsql,
     stdout: process.stdout,
     stderr: process.stderr,
     env: process.env,
@@ -62,6 +71,7 @@ export function processHost(parts: Pick<CliHost, 'startNode' | 'runDemo'>): CliH
         lines.close();
       }
     },
+    readLines: () => createInterface({ input: process.stdin }),
     readStdin: async () => {
       const chunks: Buffer[] = [];
       for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
@@ -72,6 +82,17 @@ export function processHost(parts: Pick<CliHost, 'startNode' | 'runDemo'>): CliH
       return () => process.off('SIGINT', handler);
     },
   };
+}
+
+function runPsql(connection: string): Promise<number | null> {
+  // Ctrl-C is psql's: it cancels a statement.
+  const ignore = () => {};
+  process.on('SIGINT', ignore);
+  const psql = spawn('psql', [connection], { stdio: 'inherit' });
+  return new Promise((resolve) => {
+    psql.once('error', () => resolve(null));
+    psql.once('exit', (status) => resolve(status ?? 1));
+  }).finally(() => process.off('SIGINT', ignore)) as Promise<number | null>;
 }
 
 /**

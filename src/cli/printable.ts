@@ -19,6 +19,8 @@ export function withPrintableOutput(host: CliHost): CliHost {
   return {
     startNode: (options) => host.startNode(options),
     runDemo: (options) => host.runDemo(options),
+    openSql: (address, onNotice) => host.openSql(address, onNotice),
+    runPsql: (connection) => host.runPsql(connection),
     stdout: printableOutput(host.stdout),
     stderr: printableOutput(host.stderr),
     env: host.env,
@@ -27,6 +29,7 @@ export function withPrintableOutput(host: CliHost): CliHost {
     readStdin: () => host.readStdin(),
     canAsk: host.canAsk,
     readLine: () => host.readLine(),
+    readLines: () => host.readLines(),
     onInterrupt: (handler) => host.onInterrupt(handler),
   };
 }

@@ -12,6 +12,7 @@ import { addPlan } from './commands/plan.ts';
 import { addQuit } from './commands/quit.ts';
 import { addScale } from './commands/scale.ts';
 import { addSettings } from './commands/settings.ts';
+import { addSql } from './commands/sql.ts';
 import { addStart } from './commands/start.ts';
 import { addTable } from './commands/table.ts';
 import { addVersion } from './commands/version.ts';
@@ -45,6 +46,7 @@ export function buildProgram(run: CliRun): Command {
   addOp(program, run);
   addEvents(program, run);
   addSettings(program, run);
+  addSql(program, run);
   addDoctor(program, run);
   addDemo(program, run);
   addVersion(program, run, version);

@@ -1,4 +1,6 @@
+import type { RelationName } from '../api/relations.ts';
 import type { TopologyChange } from '../routing/topology.ts';
+import type { Work } from './admin/reading.ts';
 import type { Refusal } from './refuse.ts';
 
 /**
@@ -34,6 +36,8 @@ export type ToWorker =
   | { readonly say: 'expect-deadlock'; readonly call: number; readonly processId: number; readonly detail: string }
   /** Whoever has the session of this key (process and secret) cancels what it executes elsewhere. */
   | { readonly say: 'cancel'; readonly key: Buffer }
+  /** What was asked for in this call, by `look` or `perform`, is done. */
+  | { readonly say: 'worked'; readonly call: number }
   | { readonly say: 'forget-deadlock'; readonly processId: number }
   /** The worker ends when its sessions have, and cuts those that are left after `graceMs`. */
   | { readonly say: 'end'; readonly graceMs: number };
@@ -46,6 +50,10 @@ export type FromWorker =
   | { readonly say: 'ended'; readonly session: number }
   /** To be passed on to the other workers. */
   | { readonly say: 'cancel'; readonly key: Buffer }
+  /** These relations are to be brought up to date. */
+  | { readonly say: 'look'; readonly call: number; readonly relations: readonly RelationName[] }
+  /** What comes of it is left for the session that is served by `process`. Null: it may not be. */
+  | { readonly say: 'perform'; readonly call: number; readonly process: number; readonly work: Work | null }
   /** Whether the process has a session in this worker. */
   | { readonly say: 'expects'; readonly call: number; readonly found: boolean };
 

@@ -1,4 +1,5 @@
 import { connect, type Socket } from 'node:net';
+import type { NodeWork } from './admin/node-work.ts';
 import type { DeadlockAnswers } from './deadlock-answers.ts';
 import type { ServerAddress, Verdict, Who } from './messages.ts';
 import { readStartup, type Startup } from './read-startup.ts';
@@ -15,6 +16,8 @@ export interface PassThroughOptions {
   readonly onCancel?: (key: Buffer) => void;
   /** What sessions' statements are routed with; without it all of them are passed through. */
   readonly routing?: Routing;
+  /** For statements about the cluster, of sessions that are routed. */
+  readonly work?: NodeWork;
 }
 
 const LAST_WORDS_MS = 10_000;
@@ -63,13 +66,14 @@ export class PassThrough {
   }
 
   #serve(socket: Socket, startup: Startup, { to, routedAs }: Extract<Verdict, { to: unknown }>): void {
-    const { answers, routing } = this.#options;
+    const { answers, routing, work } = this.#options;
     join(socket, startup, to, (client, home) => {
       const watched = answers.begin();
       home.once('close', () => answers.end(watched));
-      if (routing === undefined || routedAs === null) return pass(client, home, (piece) => watched.take(piece));
+      if (routing === undefined || work === undefined || routedAs === null)
+        return pass(client, home, (piece) => watched.take(piece));
       routing.begin(to, routedAs);
-      const session = new Session(client, home, watched, routing);
+      const session = new Session(client, home, watched, routing, work);
       this.#routed.add(session);
       client.once('close', () => {
         this.#routed.delete(session);

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { loadParser } from '../sql/parser.ts';
+import { NodeWork } from './admin/node-work.ts';
 import { DeadlockAnswers } from './deadlock-answers.ts';
 import { Hellos } from './hellos.ts';
 import type { FromWorker, ToWorker, Verdict } from './messages.ts';
@@ -20,9 +21,11 @@ let lastSession = 0;
 
 const tell = (message: FromWorker) => process.connected && process.send?.(message);
 
+const work = new NodeWork(tell);
 const sessions = new PassThrough({
   answers,
   routing,
+  work,
   onCancel: (key) => tell({ say: 'cancel', key }),
   admit: (who) => {
     lastSession += 1;
@@ -64,6 +67,8 @@ process.on('message', (message: ToWorker, handle: unknown) => {
       asking.get(message.session)?.(message.verdict);
       asking.delete(message.session);
       return;
+    case 'worked':
+      return work.done(message.call);
     case 'expect-deadlock': {
       const { call, processId, detail } = message;
       return tell({ say: 'expects', call, found: answers.expect(processId, detail) });

@@ -1,4 +1,12 @@
-import type { MoveRow, OperationResult, OperationRow, PauseRow, PauseSummary, PlanResult } from '../api/results.ts';
+import type {
+  MoveRow,
+  OperationResult,
+  OperationRow,
+  PauseOfOperationRow,
+  PauseRow,
+  PauseSummary,
+  PlanResult,
+} from '../api/results.ts';
 import type { ClusterView } from '../catalog/model.ts';
 import { tableName } from '../catalog/view.ts';
 import { isoTime } from '../core/clock.ts';
@@ -129,6 +137,14 @@ export function operationResult(
     plan: plan ? planResult(view, plan) : null,
     claims: record.claims.map(({ kind, node, name }) => ({ kind, node, name })),
   };
+}
+
+/** Of all operations that are kept, in the order of time. */
+export function pauseRows(runner: Runner, view: ClusterView): PauseOfOperationRow[] {
+  const pauses = runner.all().flatMap(({ id, pauses }) => pauses.map((pause) => ({ id, pause })));
+  return pauses
+    .sort((a, b) => a.pause.atMs - b.pause.atMs)
+    .map(({ id, pause }) => ({ operation: id, ...pauseRow(view, pause) }));
 }
 
 function stepStatus(record: OperationRecord, index: number): OperationResult['steps'][number]['status'] {

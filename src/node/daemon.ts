@@ -31,6 +31,7 @@ import { openLog } from './log.ts';
 import { Management } from './management.ts';
 import type { ImportMeta, SharedPorts, StartManager } from './manager-handle.ts';
 import { OwnStart } from './own-start.ts';
+import { SqlAdmin } from './sql-admin.ts';
 import { holdStore, type NodeIdentity, prepareStore, requireStartable, type StoreDir } from './store-dir.ts';
 import { formatAddress } from './tcp-address.ts';
 import { TopologyFeed } from './topology-feed.ts';
@@ -89,6 +90,7 @@ class Daemon {
   readonly #known: Identity;
   readonly #management: Management;
   readonly #farewell = new Farewell();
+  readonly #sqlAdmin: SqlAdmin;
   readonly #workers: GatewayWorkers;
   readonly #topology = new TopologyFeed();
   #endpoints: Endpoints | null = null;
@@ -117,7 +119,14 @@ class Daemon {
       onOvertaken: (error) => this.#refuse(error),
       log: this.#note,
     });
+    this.#sqlAdmin = new SqlAdmin({
+      address: () => (this.#ready ? formatAddress(addresses.advertise) : null),
+      clusterId: () => this.#identity?.clusterId ?? null,
+      server: () => this.#server,
+      log: this.#note,
+    });
     this.#workers = new GatewayWorkers({
+      sqlAdmin: this.#sqlAdmin,
       workers: options.workers ?? availableParallelism(),
       target: () => (this.#ready && this.#server?.letsIn ? this.#server.localEndpoint : null),
       sessionsMax: options.maxClients ?? CLIENTS_DEFAULT,
@@ -218,6 +227,7 @@ class Daemon {
       await postgres.stop('fast');
     });
     cleanups.push(keepChecksRenewed(postgres.port, this.#note));
+    cleanups.push(() => this.#sqlAdmin.close());
     await this.#belong(peer, postgres.port);
     cleanups.push(() => this.#management.end());
     cleanups.push(

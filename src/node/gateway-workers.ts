@@ -6,8 +6,11 @@ import type { FromWorker, SessionKind, ToWorker } from '../gateway/messages.ts';
 import { ownEnvironment } from '../postgres/environment.ts';
 import { type Topology, topologyChange, wholeTopology } from '../routing/topology.ts';
 import { ClientSessions, type ClientSessionsOptions } from './client-sessions.ts';
+import type { SqlAdmin } from './sql-admin.ts';
 
 export interface GatewayWorkersOptions extends ClientSessionsOptions {
+  /** Carries out what statements about the cluster ask for. */
+  readonly sqlAdmin: Pick<SqlAdmin, 'look' | 'perform'>;
   /** How many processes serve sessions. */
   readonly workers: number;
   log(level: 'warn', message: string, facts: object): void;
@@ -112,6 +115,8 @@ export class GatewayWorkers {
       cancel: (key) => {
         for (const other of this.#ready) if (other !== worker) other.say({ say: 'cancel', key });
       },
+      look: (relations) => this.#options.sqlAdmin.look(relations),
+      perform: (process, work) => this.#options.sqlAdmin.perform(process, work),
       ended: (facts) => {
         this.#workers.delete(worker);
         if (this.#ready.includes(worker)) this.#ready.splice(this.#ready.indexOf(worker), 1);
@@ -124,7 +129,7 @@ export class GatewayWorkers {
   }
 }
 
-interface WorkerEvents {
+interface WorkerEvents extends Pick<SqlAdmin, 'look' | 'perform'> {
   ready(): void;
   cancel(key: Buffer): void;
   ended(facts: object): void;
@@ -137,10 +142,13 @@ class Worker {
   readonly #inside = new Map<number, SessionKind>();
   readonly #calls = new Map<number, (found: boolean) => void>();
   readonly #gone: Promise<void>;
+  readonly #events: WorkerEvents;
   #lastCall = 0;
 
-  constructor(workers: number, admission: ClientSessions, { ready, cancel, ended }: WorkerEvents) {
+  constructor(workers: number, admission: ClientSessions, events: WorkerEvents) {
+    const { ready, cancel, ended } = events;
     this.#admission = admission;
+    this.#events = events;
     this.#process = fork(SCRIPT, [String(workers)], {
       env: ownEnvironment(),
       serialization: 'advanced',
@@ -189,14 +197,30 @@ class Worker {
   }
 
   #hear(message: Exclude<FromWorker, { say: 'ready' | 'cancel' }>): void {
-    if (message.say === 'expects') this.#calls.get(message.call)?.(message.found);
-    else if (message.say === 'ended') this.#left(message.session);
-    else {
-      const { session, who } = message;
-      const verdict = this.#admission.admit(who);
-      if ('to' in verdict) this.#inside.set(session, who.kind);
-      this.say({ say: 'verdict', session, verdict });
+    switch (message.say) {
+      case 'expects':
+        this.#calls.get(message.call)?.(message.found);
+        return;
+      case 'ended':
+        this.#left(message.session);
+        return;
+      case 'look':
+        this.#work(message.call, this.#events.look(message.relations));
+        return;
+      case 'perform':
+        this.#work(message.call, this.#events.perform(message.process, message.work));
+        return;
+      case 'asks': {
+        const { session, who } = message;
+        const verdict = this.#admission.admit(who);
+        if ('to' in verdict) this.#inside.set(session, who.kind);
+        this.say({ say: 'verdict', session, verdict });
+      }
     }
+  }
+
+  #work(call: number, work: Promise<void>): void {
+    void work.then(() => this.say({ say: 'worked', call }));
   }
 
   #left(session: number): void {

@@ -113,6 +113,7 @@ export function effectOf(text: string, names: Names): Effect {
 function effectOfOne(statement: Node, names: Names): Effect {
   const [kind = ''] = Object.keys(statement);
   if (kind === 'VariableSetStmt') return 'settings';
+  if (kind === 'CallStmt') return isOwnCall(statement.CallStmt as Fields) ? 'nothing' : 'unknown';
   if (!STATEMENTS.has(kind)) return 'unknown';
   if (kind === 'TransactionStmt') {
     const { kind: what = 'TRANS_STMT_BEGIN' } = statement.TransactionStmt as { kind?: string };
@@ -144,7 +145,15 @@ function isHarmless(node: unknown, known: Known): boolean {
 
 /** Where a table is named: in FROM, and as what is written to. */
 const TABLE_FIELDS = new Set(['RangeVar', 'relation']);
-const CATALOGS = new Set(['pg_catalog', 'information_schema']);
+const CATALOGS = new Set(['pg_catalog', 'information_schema', 'tide']);
+/** Of schema `tide`, in which nobody else makes any: what statements about the cluster become. */
+const OWN_FUNCTIONS = new Set(['told', 'refuse', 'started', 'planned', 'cluster_setting']);
+
+function isOwnCall({ funccall }: Fields): boolean {
+  const { funcname = [] } = (funccall ?? {}) as { funcname?: { String?: { sval?: string } }[] };
+  const [schema, name] = funcname.map((part) => part.String?.sval ?? '');
+  return schema === 'tide' && OWN_FUNCTIONS.has(name ?? '') && funcname.length === 2;
+}
 
 function isKnownTable(table: Fields, known: Known): boolean {
   const { schemaname = null, relname } = table as { schemaname?: string | null; relname?: string };
@@ -157,6 +166,7 @@ function isKnownTable(table: Fields, known: Known): boolean {
 function isKnownFunction({ funcname }: Fields, known: Known): boolean {
   const parts = (funcname as { String?: { sval?: string } }[]).map((part) => part.String?.sval ?? '');
   const name = parts.at(-1) ?? '';
+  if (parts.length === 2 && parts[0] === 'tide') return OWN_FUNCTIONS.has(name);
   if (!FUNCTIONS.has(name) || parts.length > 2) return false;
   return parts.length === 2 ? parts[0] === 'pg_catalog' : !known.isUsers(name);
 }

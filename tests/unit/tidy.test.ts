@@ -28,15 +28,23 @@ const ARROWS: Record<string, readonly string[]> = {
   operations: ['core', 'catalog', 'placement', 'store/meta-store.ts'],
   // The ports are whose side they serve: adapters know the shape of what they implement, and nothing else of
   // it.
-  postgres: ['core', 'catalog', 'sql/parser.ts', 'type operations/ports.ts', 'type manager/ports.ts'],
+  postgres: [
+    'core',
+    'catalog',
+    'sql/parser.ts',
+    'api/relations.ts',
+    'type operations/ports.ts',
+    'type manager/ports.ts',
+  ],
   // What the bytes of PostgreSQL's protocol mean: known there only.
-  gateway: ['catalog/names.ts', 'routing', 'sql'],
+  gateway: ['catalog/names.ts', 'routing', 'sql', 'type api/commands.ts', 'api/relations.ts'],
   // Of the stores it knows what several processes share; which one it is, adapters.ts decides.
   node: [
     'core',
     'catalog',
     'routing',
     'api',
+    'type gateway/admin/reading.ts',
     'gateway/hellos.ts',
     'gateway/messages.ts',
     'gateway/refuse.ts',
@@ -204,8 +212,8 @@ test('pure folders are pure', () => {
 });
 
 test('sessions of pgtide are made in one room', () => {
-  // Those of the demo and of a local cluster are an application's.
-  const own = sources.filter((file) => !/^(demo\/|local\/|postgres\/connect\.ts$)/.test(within(file)));
+  // Those of the demo, of a local cluster and of the shell are an application's.
+  const own = sources.filter((file) => !/^(demo\/|local\/|cli\/sql\/|postgres\/connect\.ts$)/.test(within(file)));
   expect(own.filter((file) => /\bnew (pg\.)?(Client|Pool)\(/.test(codeOf(file)))).toEqual([]);
 });
 

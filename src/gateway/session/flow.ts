@@ -1,6 +1,6 @@
 import { CLIENT, type ClientListener } from '../wire/client-frames.ts';
 import { type BindMessage, readBind, readExecute, readParse, readTarget } from '../wire/extended.ts';
-import { HEAD_BYTES, SYNC } from '../wire/messages.ts';
+import { queryText, SYNC } from '../wire/messages.ts';
 import type { FlowPorts, Prepared, Unit } from './unit.ts';
 
 /** What Describe and Close are about. */
@@ -93,6 +93,17 @@ export class Flow implements ClientListener {
   get isParsingOwn(): boolean {
     const [due] = this.#due;
     return due?.what === 'parse' && due.told !== null;
+  }
+
+  /** A transaction is open at home, as of the last answer. */
+  get isInTransaction(): boolean {
+    return this.#isInTransaction;
+  }
+
+  /** What was sent and is not answered: nothing, something since the last Sync, or something before that. */
+  get unanswered(): 'nothing' | 'here' | 'before' {
+    if (this.#isElsewhere || this.#due.some(({ what }) => what === 'end')) return 'before';
+    return this.#due.length > 0 ? 'here' : 'nothing';
   }
 
   /** Asks home in the client's place, while nothing is under way there. */
@@ -416,7 +427,7 @@ export class Flow implements ClientListener {
         // The unnamed statement lasts until then.
         this.#latest.delete('');
         if (this.#prepared.has('')) this.#prepared.set('', null);
-        this.#ports.saw(textOf(bytes));
+        this.#ports.saw(queryText(bytes));
         break;
       case CLIENT.functionCall:
         this.#ports.saw(null);
@@ -424,9 +435,4 @@ export class Flow implements ClientListener {
     }
     this.#pass(type, bytes);
   }
-}
-
-/** Of a Query message. */
-function textOf(message: Buffer): string | null {
-  return message.at(-1) === 0 ? message.toString('utf8', HEAD_BYTES, message.length - 1) : null;
 }

@@ -1,4 +1,6 @@
 import type { Socket } from 'node:net';
+import { AdminGate } from '../admin/gate.ts';
+import type { NodeWork } from '../admin/node-work.ts';
 import { asDeadlock, type SessionAnswers } from '../deadlock-answers.ts';
 import type { Route } from '../router.ts';
 import type { Routing } from '../routing.ts';
@@ -14,6 +16,7 @@ import {
   isFatal,
   PARSE_COMPLETE,
   parameterStatus,
+  processOf,
   READY_IDLE,
   TYPE,
   withTable,
@@ -60,7 +63,8 @@ export class Session implements FlowPorts, Onlooker {
   readonly #routing: Routing;
   readonly #answers: SessionAnswers;
   readonly #flow: Flow = new Flow(this);
-  readonly #clientFrames = new ClientFrames(this.#flow);
+  readonly #gate: AdminGate;
+  readonly #clientFrames: ClientFrames;
   readonly #homeFrames = new ServerFrames(this);
   readonly #known = new WeakMap<Prepared, Known>();
   #out: Buffer[] = [];
@@ -78,29 +82,37 @@ export class Session implements FlowPorts, Onlooker {
   /** It was said that nothing of it is to be executed elsewhere: when to ask again. */
   #askAgainMs = 0;
   #key: Buffer | null = null;
+  #process = 0;
   #running: { readonly unit: Unit; readonly running: Running; isCancelled: boolean } | null = null;
   #clientHasEnded = false;
   #goneTimer: NodeJS.Timeout | undefined;
   #homeHasEnded = false;
 
-  constructor(client: Socket, home: Socket, answers: SessionAnswers, routing: Routing) {
+  constructor(client: Socket, home: Socket, answers: SessionAnswers, routing: Routing, work: NodeWork) {
     this.#client = client;
     this.#home = home;
     this.#answers = answers;
     this.#routing = routing;
+    this.#gate = new AdminGate(this.#flow, {
+      look: (relations, done) => this.#after(work.look(relations), done),
+      perform: (what, done) => this.#after(work.perform(this.#process, what), done),
+      unanswered: () => this.#flow.unanswered,
+      isInTransaction: () => this.#flow.isInTransaction,
+    });
+    this.#clientFrames = new ClientFrames(this.#gate);
   }
 
   /** What the client has sent after its startup message. */
   fromClient(piece: Buffer): void {
     this.#clientFrames.take(piece);
     this.#flush();
-    if (this.#flow.waitingBytes > WAITING_BYTES_MAX) this.#client.pause();
+    if (this.#waitingBytes > WAITING_BYTES_MAX) this.#client.pause();
   }
 
   /** The client sends nothing more; what it has sent is executed. */
   clientEnded(): void {
     this.#clientHasEnded = true;
-    if (!this.#flow.isElsewhere) this.#home.end();
+    if (!this.#isWaiting) this.#home.end();
     else this.#goneTimer = setTimeout(() => this.#client.destroy(), GONE_MS).unref();
   }
 
@@ -115,7 +127,10 @@ export class Session implements FlowPorts, Onlooker {
   /** What the client is to get of what home sends, now. */
   fromHome(piece: Buffer): Buffer {
     const bytes = this.#homeFrames.take(piece);
-    if (!this.#flow.isElsewhere) return bytes;
+    // What is executed elsewhere from now on comes after it.
+    const { isElsewhere } = this.#flow;
+    this.#answered();
+    if (!isElsewhere) return bytes;
     if (bytes.length > 0) this.#held.push(bytes);
     return NOTHING;
   }
@@ -137,11 +152,19 @@ export class Session implements FlowPorts, Onlooker {
       this.#hear(type, message);
       return NOTHING;
     }
-    if (type === TYPE.backendKeyData) this.#key = cancelKey(message);
+    if (type === TYPE.backendKeyData) {
+      this.#key = cancelKey(message);
+      this.#process = processOf(message);
+    }
     if (type === TYPE.parseComplete && this.#flow.parsed()) return NOTHING;
     if (type === TYPE.closeComplete) this.#flow.closed();
     if (type === TYPE.notice && this.#flow.isParsingOwn) return NOTHING;
     if (type === TYPE.errorResponse && this.#flow.failed() && !isFatal(message)) return NOTHING;
+    if (type === TYPE.errorResponse) {
+      this.#gate.failed();
+      const { W: context = '', ...fields } = errorFields(message);
+      if (OWN_CONTEXT.test(context)) return errorResponse(fields);
+    }
     if (type === TYPE.readyForQuery) {
       this.#hasBegun = true;
       if (this.#flow.ready(message[5] as number)) return NOTHING;
@@ -318,12 +341,41 @@ export class Session implements FlowPorts, Onlooker {
     if (this.#client.destroyed) return;
     for (const bytes of this.#held.splice(0)) this.#client.write(bytes);
     this.#flow.elsewhere(unit, outcome);
+    this.#gate.answered();
+    this.#goOn();
+  }
+
+  /** The client's messages go on when the node has done its part. */
+  #after(work: Promise<void>, done: () => void): void {
+    void work.then(() => {
+      if (this.#client.destroyed) return;
+      clearTimeout(this.#goneTimer);
+      done();
+      this.#goOn();
+    });
+  }
+
+  /** Home has answered something. */
+  #answered(): void {
+    this.#gate.answered();
+    if (this.#out.length > 0) this.#goOn();
+  }
+
+  #goOn(): void {
     this.#flush();
-    if (this.#flow.isElsewhere) return;
+    if (this.#isWaiting) return;
     if (this.#homeHasEnded) this.#client.destroySoon();
     else if (this.#clientHasEnded) this.#home.end();
-    if (this.#client.isPaused() && this.#flow.waitingBytes <= WAITING_BYTES_MAX && !this.#home.writableNeedDrain)
+    if (this.#client.isPaused() && this.#waitingBytes <= WAITING_BYTES_MAX && !this.#home.writableNeedDrain)
       this.#client.resume();
+  }
+
+  get #isWaiting(): boolean {
+    return this.#flow.isElsewhere || this.#gate.isWaiting;
+  }
+
+  get #waitingBytes(): number {
+    return this.#flow.waitingBytes + this.#gate.waitingBytes;
   }
 
   #flush(): void {
@@ -336,6 +388,8 @@ export class Session implements FlowPorts, Onlooker {
   }
 }
 
+/** What is said of the cluster comes from functions that are nothing to the client. */
+const OWN_CONTEXT = /^PL\/pgSQL function tide\.(fail|rows_of|cluster_setting|outcome_here|refuse)\(/;
 const NOTHING = Buffer.alloc(0);
 const USER_CANCELLED = errorResponse({ S: 'ERROR', V: 'ERROR', C: '57014', M: CANCELLED });
 const OURS: ReadonlySet<number> = new Set([

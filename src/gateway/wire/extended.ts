@@ -75,6 +75,15 @@ export function parameterOf(message: Buffer, { restAt }: BindMessage, index: num
   return { start: at + 4, end: at + 4 + bytes, isBinary: format === 1 };
 }
 
+/** Whether a Bind message has no parameters, and asks for at most one column in a format that there is. */
+export function isPlain(message: Buffer, { restAt }: BindMessage): boolean {
+  const formats = message.length < restAt + 2 ? 1 : message.readUInt16BE(restAt);
+  if (formats !== 0 || message.length < restAt + 6 || message.readUInt16BE(restAt + 2) !== 0) return false;
+  const columns = message.readUInt16BE(restAt + 4);
+  if (columns > 1 || message.length !== restAt + 6 + 2 * columns) return false;
+  return columns === 0 || message.readUInt16BE(restAt + 6) <= 1;
+}
+
 /** The kind ('S', 'P') and the name of a Describe or Close message. */
 export function readTarget(message: Buffer): { kind: number; name: string } | null {
   const end = message.indexOf(0, HEAD_BYTES + 1);

@@ -67,6 +67,7 @@ export function isAuthenticated(message: Buffer): boolean {
 }
 
 /** Whole messages that are always the same: PostgreSQL manual, 54.7. */
+export const FLUSH = Buffer.from([0x48, 0, 0, 0, 4]);
 export const SYNC = Buffer.from([0x53, 0, 0, 0, 4]);
 /** The unnamed portal, all of its rows. */
 export const EXECUTE_ALL = Buffer.from([0x45, 0, 0, 0, 9, 0, 0, 0, 0, 0]);
@@ -87,6 +88,11 @@ export function startupMessage(parameters: ReadonlyMap<string, string>): Buffer 
 
 export function simpleQuery(text: string): Buffer {
   return framed(0x51, Buffer.from(`${text}\0`));
+}
+
+/** The text of a Query message; null: it is none. */
+export function queryText(message: Buffer): string | null {
+  return message.at(-1) === 0 ? message.toString('utf8', HEAD_BYTES, message.length - 1) : null;
 }
 
 /** The first column of a DataRow, as text; null: NULL. */

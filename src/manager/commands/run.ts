@@ -5,7 +5,7 @@ import { parseSetting, SETTINGS, showSetting } from '../../catalog/settings.ts';
 import { hasEnded } from '../../operations/machine.ts';
 import { examine } from '../doctor.ts';
 import { replicationFindings } from '../replication-faults.ts';
-import { operationResult, operationRow } from '../rows.ts';
+import { operationResult, operationRow, pauseRows } from '../rows.ts';
 import type { CommandContext } from './context.ts';
 import * as nodes from './nodes.ts';
 import * as outages from './outages.ts';
@@ -61,6 +61,8 @@ export async function runCommand(c: CommandContext, command: ManagerCommand): Pr
       return showOperation(c, command.id);
     case 'op-cancel':
       return operationRow(c.runner, await c.runner.cancel(command.id), c.clock.nowMs());
+    case 'pause-ls':
+      return pauseRows(c.runner, c.view);
     case 'events':
       return c.events.after(command.after, command.limit);
     case 'setting-ls':

@@ -3,6 +3,7 @@ import { TIDE_DATABASE, TIDE_USER } from '../config.ts';
 import { literal, type Sql } from './client.ts';
 import { GUARD } from './guard.ts';
 import { inTurn, ROLES } from './roles.ts';
+import { SHOWN } from './shown.ts';
 
 /**
  * What pgtide needs in a node's database before any table: schemas, roles, the marker table, the triggers'
@@ -14,7 +15,9 @@ import { inTurn, ROLES } from './roles.ts';
  * partition without a live follower (`refusal.ts`).
  */
 export async function bootstrapDatabase(sql: Sql): Promise<void> {
-  await sql.query(inTurn(`${BOOTSTRAP}${ROLES}${GUARD}comment on schema tide is ${literal(BOOTSTRAP_VERSION)};`));
+  await sql.query(
+    inTurn(`${BOOTSTRAP}${ROLES}${GUARD}${SHOWN}comment on schema tide is ${literal(BOOTSTRAP_VERSION)};`),
+  );
 }
 
 /** What `bootstrapDatabase` of some version last made there; null where none has. */
@@ -89,6 +92,6 @@ alter role ${TIDE_USER} in database ${TIDE_DATABASE} set search_path = public;
 
 /** Changes with every change of what is made. */
 export const BOOTSTRAP_VERSION = `pgtide ${createHash('sha256')
-  .update(BOOTSTRAP + ROLES + GUARD)
+  .update(BOOTSTRAP + ROLES + GUARD + SHOWN)
   .digest('hex')
   .slice(0, 12)}`;
