@@ -1,0 +1,253 @@
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { connect } from 'node:net';
+import { promisify } from 'node:util';
+import pg from 'pg';
+import Cursor from 'pg-cursor';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { RELATION_NAMES, RELATIONS } from '../../src/api/relations.ts';
+import { must } from '../../src/core/assert.ts';
+import { simpleQuery, startupMessage } from '../../src/gateway/wire/messages.ts';
+import { createTable, LocalCluster } from '../support/cluster.ts';
+
+/** Statements about the cluster, through a node that does not manage it. */
+
+const PSQL = '/usr/bin/psql';
+const run = promisify(execFile);
+const SET = (value: string) => `SET CLUSTER SETTING move.max_pause = ${value}`;
+const SHOW = 'SHOW CLUSTER SETTING move.max_pause';
+
+let cluster: LocalCluster;
+let client: pg.Client;
+
+beforeAll(async () => {
+  cluster = await LocalCluster.create();
+  for (let started = 0; started < 3; started++) await cluster.addNode();
+  await cluster.admin({ do: 'setting-set', key: 'rebalance.auto', value: 'off' });
+  await cluster.admin({ do: 'setting-set', key: 'min_nodes', value: '2' });
+  await createTable(cluster, 'CREATE TABLE acct (id bigint PRIMARY KEY, owner int)', { partitions: 4, replicas: 2 });
+  client = await login(2);
+  await client.query('INSERT INTO acct SELECT n, 1 + n % 3 FROM generate_series(1, 30) n');
+});
+afterAll(async () => {
+  await client?.end();
+  await cluster?.close();
+});
+beforeEach(async () => {
+  await cluster.admin({ do: 'setting-set', key: 'move.max_pause', value: '200' });
+});
+
+async function login(node: number, options: pg.ClientConfig = {}): Promise<pg.Client> {
+  const [host, port] = cluster.node(node).address.split(':');
+  const found = new pg.Client({ host: host as string, port: Number(port), user: 'tide', database: 'tide', ...options });
+  found.on('error', () => {});
+  await found.connect();
+  return found;
+}
+
+async function maxPause(): Promise<string | undefined> {
+  return (await cluster.admin({ do: 'setting-ls' })).find(({ key }) => key === 'move.max_pause')?.value;
+}
+
+describe('what is read', () => {
+  test.for(RELATION_NAMES)('%s have their columns, in simple and in extended queries', async (name) => {
+    const shown = await client.query(`SHOW ${name}`);
+    const names = RELATIONS[name].columns.map((column) => column.name);
+    expect(shown.fields.map((field) => field.name)).toEqual(names);
+    const { rows: counted } = await client.query(`SELECT count(*)::int AS n FROM tide.${name} WHERE $1`, [true]);
+    expect(counted).toEqual([{ n: shown.rows.length }]);
+  });
+
+  test('nodes, tables, partitions and operations are those that there are', async () => {
+    const { rows: nodes } = await client.query('SHOW NODES');
+    expect(nodes).toMatchObject([1, 2, 3].map((id) => ({ id, is_live: true, sql_address: cluster.node(id).address })));
+    const { rows: tables } = await client.query('SHOW TABLES');
+    expect(tables).toMatchObject([{ schema: 'public', name: 'acct', partitions: 4, replicas: 2 }]);
+    const { rows: of } = await client.query('SHOW PARTITIONS FROM acct');
+    expect(of).toHaveLength(8);
+    const { rows: leaders } = await client.query('SHOW ROUTES');
+    expect(leaders).toMatchObject([0, 1, 2, 3].map((pid) => ({ table_name: 'acct', pid, is_alive: true })));
+    const { rows: done } = await client.query("SELECT * FROM tide.operations WHERE kind = 'create-table'");
+    expect(done).toMatchObject([{ status: 'done', error: null, started_at: expect.any(Date) }]);
+  });
+
+  test('joins with tables of the user, in a view’s place, a cursor, a transaction and EXPLAIN', async () => {
+    const { rows } = await client.query(
+      'SELECT n.id, count(*)::int AS accounts FROM acct JOIN tide.nodes n ON n.id = owner GROUP BY 1 ORDER BY 1',
+    );
+    expect(rows).toEqual([1, 2, 3].map((id) => ({ id, accounts: 10 })));
+    await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
+    expect((await client.query('SELECT count(*)::int AS n FROM tide.settings')).rows[0].n).toBeGreaterThan(10);
+    expect((await client.query(SHOW)).rows).toEqual([{ 'move.max_pause': '200' }]);
+    await client.query('COMMIT');
+    await client.query('BEGIN');
+    await client.query('DECLARE c CURSOR FOR SELECT id FROM tide.nodes ORDER BY id');
+    expect((await client.query('FETCH ALL FROM c')).rows).toEqual([{ id: 1 }, { id: 2 }, { id: 3 }]);
+    await client.query('COMMIT');
+    const cursor = client.query(new Cursor('SELECT id FROM tide.nodes WHERE id > $1 ORDER BY id', [1]));
+    expect(await cursor.read(1)).toEqual([{ id: 2 }]);
+    expect(await cursor.read(5)).toEqual([{ id: 3 }]);
+    await cursor.close();
+    expect((await client.query('EXPLAIN SELECT * FROM tide.nodes')).rows.length).toBeGreaterThan(0);
+  });
+
+  test('is what is so when it is asked for, each time, also by a prepared statement', async () => {
+    const ask = () => client.query({ name: 'pause', text: SHOW });
+    for (const value of ['101', '102', '103']) {
+      await cluster.admin({ do: 'setting-set', key: 'move.max_pause', value });
+      expect((await ask()).rows).toEqual([{ 'move.max_pause': value }]);
+    }
+  });
+
+  test('is refused where it would not be what is so now', async () => {
+    await client.query('CREATE TEMPORARY VIEW mine AS SELECT * FROM tide.events');
+    await expect(cluster.postgres(3).query('SELECT * FROM tide.events')).rejects.toMatchObject({
+      code: '55000',
+      hint: expect.stringContaining('tide.events'),
+    });
+    await expect(client.query('SHOW CLUSTER SETTING nonsense')).rejects.toMatchObject({ code: '42704' });
+  });
+
+  test('is for tide, and for whom tide lets', async () => {
+    for (const node of [1, 2, 3]) await cluster.sql(node).query('CREATE ROLE app LOGIN');
+    const app = await login(2, { user: 'app' });
+    await expect(app.query('SELECT * FROM tide.nodes')).rejects.toMatchObject({ code: '42501' });
+    await expect(app.query("SELECT tide.rows_of('nodes')")).rejects.toMatchObject({ code: '42501' });
+    await expect(app.query('TABLE tide.shown')).rejects.toMatchObject({ code: '42501' });
+    await expect(client.query('DELETE FROM tide.shown')).rejects.toMatchObject({ code: '42501' });
+    await app.end();
+  });
+
+  test('by a hundred at once is asked of the manager a few times', async () => {
+    const pool = new pg.Pool({ connectionString: `postgresql://tide@${cluster.node(3).address}/tide`, max: 20 });
+    const answers = await Promise.all(Array.from({ length: 100 }, () => pool.query('SHOW PARTITIONS')));
+    expect(answers.every(({ rows }) => rows.length === 8)).toBe(true);
+    await pool.end();
+  });
+});
+
+describe('a setting', () => {
+  test.for(['simple', 'extended', 'prepared'])('is set and shown in %s queries', async (how) => {
+    const ask = (text: string): Promise<pg.QueryResult> => {
+      if (how === 'simple') return client.query(text);
+      const query: pg.QueryConfig & { queryMode?: string } =
+        how === 'prepared' ? { name: text, text } : { text, queryMode: 'extended' };
+      return client.query(query);
+    };
+    await ask(SET('123'));
+    expect(await maxPause()).toBe('123');
+    expect((await ask(SHOW)).rows).toEqual([{ 'move.max_pause': '123' }]);
+    await ask('RESET CLUSTER SETTING move.max_pause');
+    expect((await ask(SHOW)).rows).toEqual([{ 'move.max_pause': '200' }]);
+    await expect(ask(SET('banana'))).rejects.toMatchObject({
+      code: '22023',
+      message: 'setting move.max_pause cannot be "banana"',
+      detail: 'code: SETTING_INVALID',
+      where: undefined,
+    });
+    await expect(ask('SET CLUSTER SETTING nonsense = 1')).rejects.toMatchObject({ detail: 'code: SETTING_UNKNOWN' });
+    await expect(ask('RESET CLUSTER SETTING nonsense')).rejects.toMatchObject({ detail: 'code: SETTING_UNKNOWN' });
+    await expect(ask('SET CLUSTER SETTING')).rejects.toMatchObject({ code: '42601' });
+    // The session goes on, and is still routed.
+    expect((await ask('SELECT owner FROM acct WHERE id = 3')).rows).toEqual([{ owner: 1 }]);
+  });
+
+  test('is set by each of many statements that are sent at once, in their order', async () => {
+    const [host, port] = cluster.node(2).address.split(':');
+    const socket = connect(Number(port), host as string);
+    const parameters = new Map([
+      ['user', 'tide'],
+      ['database', 'tide'],
+    ]);
+    const values = Array.from({ length: 20 }, (_, i) => String(100 + i));
+    const sets = values.flatMap((value) => [simpleQuery(SET(value)), simpleQuery(SHOW)]);
+    socket.write(Buffer.concat([startupMessage(parameters), ...sets, simpleQuery('SELECT 4711')]));
+    let answers = Buffer.alloc(0);
+    socket.on('data', (piece) => {
+      answers = Buffer.concat([answers, piece as Buffer]);
+    });
+    await expect.poll(() => answers.includes('4711'), { timeout: 30_000 }).toBe(true);
+    socket.destroy();
+    const shownAt = values.map((value) => answers.indexOf(Buffer.from([0, 0, 0, 3, ...Buffer.from(value)])));
+    expect(shownAt).not.toContain(-1);
+    expect(shownAt).toEqual(shownAt.toSorted((a, b) => a - b));
+    expect(await maxPause()).toBe('119');
+  });
+
+  test('is no part of a transaction', async () => {
+    await client.query('BEGIN');
+    await expect(client.query(SET('77'))).rejects.toMatchObject({ code: '25001' });
+    await expect(client.query(SET('78'))).rejects.toMatchObject({ code: '25P02' });
+    await client.query('ROLLBACK');
+    // Nor is what the failed one left found later.
+    expect(await maxPause()).toBe('200');
+    await client.query(SET('79'));
+    expect(await maxPause()).toBe('79');
+  });
+
+  test('by psql, with its own commands', async (context) => {
+    if (!existsSync(PSQL)) return context.skip(`no ${PSQL}`);
+    const script = `${SET('88')} \\; SELECT 1;\n${SET('89')};\n${SHOW}\n\\gset p_\n\\echo got :"p_move.max_pause"\nSHOW NODES \\g (format=unaligned tuples_only=on)\n`;
+    const at = `postgresql://tide@${cluster.node(3).address}/tide`;
+    const child = run(PSQL, ['-X', '-q', at]);
+    child.child.stdin?.end(script);
+    const { stdout, stderr } = await child;
+    expect(stderr).toContain('syntax error');
+    expect(stdout.split('\n').filter((line) => /^[123]\|/.test(line))).toHaveLength(3);
+    expect(await maxPause()).toBe('89');
+  });
+});
+
+describe('a change of the cluster', () => {
+  test('is explained, line by line, and changes nothing', async () => {
+    const { rows } = await client.query('EXPLAIN SCALE IN NODE 3');
+    expect(Object.keys(must(rows[0], 'line'))).toEqual(['QUERY PLAN']);
+    const lines = rows.map((row) => row['QUERY PLAN'] as string);
+    expect(lines[0]).toMatch(/^Moves: \d+, .*B \(at least .*\)$/);
+    expect(lines.filter((line) => /acct \d: n3 -> n[12]/.test(line)).length).toBeGreaterThan(0);
+    expect(lines.at(-1)).toMatch(/^Node \d: replicas \d+ -> \d+/);
+    await expect(client.query('EXPLAIN DECOMMISSION 9')).rejects.toMatchObject({ detail: 'code: NODE_UNKNOWN' });
+    expect((await cluster.admin({ do: 'op-ls' })).filter((op) => op.status === 'running')).toEqual([]);
+  });
+
+  test('is started, and watched and waited for in SQL', async () => {
+    const { rows } = await client.query('ALTER CLUSTER DRAIN NODE 3');
+    const id = Number(must(rows[0], 'operation').operation);
+    await expect
+      .poll(async () => (await client.query('SELECT status FROM tide.operations WHERE id = $1', [id])).rows, {
+        timeout: 30_000,
+      })
+      .toEqual([{ status: 'done' }]);
+    const drained = await client.query('SELECT count(*)::int AS n FROM tide.routes WHERE node = 3');
+    expect(drained.rows).toEqual([{ n: 0 }]);
+    expect((await client.query('SELECT is_draining FROM tide.nodes WHERE id = 3')).rows).toEqual([
+      { is_draining: true },
+    ]);
+    const back = await client.query('ALTER CLUSTER UNDRAIN NODE 3');
+    await cluster.waitForOperation(Number(must(back.rows[0], 'operation').operation));
+    await expect(client.query('ALTER CLUSTER CANCEL OPERATION 9999')).rejects.toMatchObject({
+      detail: expect.stringMatching(/^code: OP/),
+    });
+    await expect(client.query('ALTER CLUSTER EXPLODE')).rejects.toMatchObject({
+      code: '42601',
+      hint: expect.stringContaining('ALTER CLUSTER SCALE OUT'),
+    });
+  });
+});
+
+test('while the manager is away statements about the cluster say so in time, and all others go on', async () => {
+  await cluster.node(1).kill('SIGSTOP');
+  try {
+    const begunMs = performance.now();
+    await expect(client.query('SHOW NODES')).rejects.toMatchObject({ detail: expect.stringMatching(/^code: /) });
+    expect(performance.now() - begunMs).toBeLessThan(30_000);
+    const other = await login(2);
+    const asking = expect(other.query('SHOW EVENTS')).rejects.toMatchObject({ severity: 'ERROR' });
+    expect((await client.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
+    await asking;
+    await other.end();
+  } finally {
+    await cluster.node(1).kill('SIGCONT');
+  }
+  await expect.poll(async () => (await client.query('SHOW NODES')).rows.length, { timeout: 30_000 }).toBe(3);
+});
