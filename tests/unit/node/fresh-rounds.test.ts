@@ -11,15 +11,15 @@ test('whoever asks while a round runs gets the next, together with all others; a
       () => told.push(`${who} failed`),
     );
   const turn = () => new Promise((resolve) => setImmediate(resolve));
-  ask('first');
-  ask('second');
-  ask('third');
+  void ask('first');
+  void ask('second');
+  void ask('third');
   expect(ends).toHaveLength(1);
   ends[0]?.resolve();
   await turn();
   expect(told).toEqual(['first']);
   expect(ends).toHaveLength(2);
-  ask('fourth');
+  void ask('fourth');
   ends[1]?.reject(new Error('away'));
   await turn();
   expect(told).toEqual(['first', 'second failed', 'third failed']);
