@@ -1,7 +1,7 @@
 import { FIRST_USER_OID, partitionTable, SCHEMAS } from '../catalog/names.ts';
 import { type KeyHash, keyHash } from '../routing/hash.ts';
 import type { Topology, TopologyTable } from '../routing/topology.ts';
-import { type PointStatement, pointStatement } from '../sql/point.ts';
+import { type NotRouted, type PointStatement, pointStatement } from '../sql/point.ts';
 import type { HomeTables } from './servers/home-tables.ts';
 import type { Statement } from './servers/server-connection.ts';
 import type { Slice } from './wire/extended.ts';
@@ -37,7 +37,7 @@ export class Router {
   #topology: Topology | null = null;
   #home: HomeTables | null = null;
   #byName: ReadonlyMap<string, TopologyTable[]> = new Map();
-  #known = new Map<string, Route | null>();
+  #known = new Map<string, Route | NotRouted>();
   #generation = 0;
   #isFresh = false;
 
@@ -70,8 +70,15 @@ export class Router {
    * looks.
    */
   route(text: string, types: readonly number[], schemas: readonly string[]): Route | null {
-    // A type that somebody has made has another oid elsewhere.
-    if (types.some((type) => type >= FIRST_USER_OID) || text.length > TEXT_CHARS_MAX) return null;
+    const found = this.routeOrReason(text, types, schemas);
+    return 'because' in found ? null : found;
+  }
+
+  /** As `route`, or why it is executed at home. */
+  routeOrReason(text: string, types: readonly number[], schemas: readonly string[]): Route | NotRouted {
+    // It has another oid elsewhere.
+    if (types.some((type) => type >= FIRST_USER_OID)) return { because: 'a parameter’s type is a user’s' };
+    if (text.length > TEXT_CHARS_MAX) return { because: `it has more than ${TEXT_CHARS_MAX} characters` };
     const key = `${types.join()}\0${schemas.join('\0')}\0\0${text}`;
     let route = this.#known.get(key);
     if (route === undefined) {
@@ -117,18 +124,20 @@ export class Router {
     this.#forget();
   }
 
-  #find(text: string, types: readonly number[], schemas: readonly string[]): Route | null {
+  #find(text: string, types: readonly number[], schemas: readonly string[]): Route | NotRouted {
     const point = pointStatement(text, (schema, name) => this.table(schema, name, schemas));
-    if ('because' in point) return null;
+    if ('because' in point) return point;
     const hash = keyHash(point.keyType);
     const table = this.#topology?.tables.get(point.tid);
     const home = this.#home?.tables.get(point.tid);
-    if (hash === null || table === undefined || !home?.isSameEverywhere) return null;
-    if (point.kind === 'read' ? !home.mayRead : !home.mayWrite) return null;
-    for (const name of point.uses) if (this.isUsers(name)) return null;
+    if (hash === null || table === undefined || home === undefined) return { because: 'the table is new or going' };
+    if (!home.isSameEverywhere) return { because: 'the table has types or defaults that differ from node to node' };
+    if (point.kind === 'read' ? !home.mayRead : !home.mayWrite) return { because: 'a right on the table is missing' };
+    for (const name of point.uses) if (this.isUsers(name)) return { because: `somebody has made a ${name} of his own` };
     if ('parameter' in point.key) {
       const type = types[point.key.parameter - 1] ?? 0;
-      if (type !== 0 && !hash.parameterTypes.includes(type)) return null;
+      if (type !== 0 && !hash.parameterTypes.includes(type))
+        return { because: 'the key’s parameter has another type than the key' };
     }
     const isOneRow =
       point.kind === 'read' && table.primaryKey.length === 1 && table.primaryKey[0] === table.distributeBy;

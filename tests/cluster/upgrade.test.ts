@@ -153,6 +153,8 @@ test.for(orders)('node %i, then %i, then %i', { timeout: TEST_MS }, async (order
   for (const node of order.slice(0, 2)) {
     await exchange(at, traffic, node, LocalCluster.program);
     await expectAllWorks(at, `mixed_${node}`);
+    // Whoever manages may not know of it.
+    expect((await at.sql(node).query('SHOW NODES')).rows).toMatchObject([{ id: 1 }, { id: 2 }, { id: 3 }]);
   }
   // Nothing is taken from anybody yet, and there is a way back.
   for (const node of NODES) expect(await isSuperuser(at, node), `node ${node}`).toBe(true);

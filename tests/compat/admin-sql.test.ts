@@ -198,6 +198,38 @@ describe('a setting', () => {
   });
 });
 
+test('how a statement would be executed is explained, with the reason', async () => {
+  const explain = async (statement: string) =>
+    (await client.query(`EXPLAIN (ROUTE) ${statement}`)).rows.map((row) => row['QUERY PLAN']);
+  const { rows: routes } = await client.query('SHOW ROUTES');
+  const [first, second, third] = await explain('SELECT owner FROM acct WHERE id = 7');
+  expect(first).toMatch(/^Route: the leader of one partition/);
+  const [, pid, node] = must(/^ {2}Reads partition (\d), which node (\d) leads$/.exec(second), second);
+  expect(routes).toContainEqual(expect.objectContaining({ pid: Number(pid), node: Number(node) }));
+  expect(third).toMatch(new RegExp(`^  Statement: SELECT owner FROM tide_hinge\\.t\\d+_p${pid} `));
+  const { rows: there } = await cluster
+    .postgres(Number(node))
+    .query(`SELECT tableoid::regclass::text AS at FROM acct WHERE id = 7`);
+  expect(there).toEqual([{ at: expect.stringMatching(new RegExp(`_p${pid}$`)) }]);
+  expect(await explain('UPDATE acct SET owner = 1 WHERE id = $1')).toEqual([
+    expect.stringMatching(/^Route: the leader/),
+    '  Writes the partition of $1; below it is 0',
+    expect.stringContaining('_p0'),
+  ]);
+  for (const [statement, why] of [
+    ['SELECT count(*) FROM acct', 'id is not held equal'],
+    ['SELECT * FROM acct a JOIN acct b USING (id) WHERE id = 1', 'JoinExpr'],
+    ['SELECT 1', 'no FROM'],
+    ['SELECT * FROM nothing WHERE id = 1', 'nothing is no distributed table'],
+    ['nonsense', 'syntax error'],
+    ['SELECT 1; SELECT 2', 'one statement'],
+  ] as const)
+    expect(await explain(statement)).toEqual([
+      'Route: home, rows of other nodes by postgres_fdw',
+      expect.stringContaining(why),
+    ]);
+});
+
 describe('a change of the cluster', () => {
   test('is explained, line by line, and changes nothing', async () => {
     const { rows } = await client.query('EXPLAIN SCALE IN NODE 3');

@@ -2,11 +2,16 @@ import { CLIENT, type ClientListener } from '../wire/client-frames.ts';
 import { isPlain, parseMessage, readBind, readExecute, readParse, readTarget } from '../wire/extended.ts';
 import { FLUSH, queryText, simpleQuery } from '../wire/messages.ts';
 import { readStatement } from './read.ts';
-import type { Reading, Work } from './reading.ts';
+import { lines, type Reading, type Work } from './reading.ts';
 
 /** Statements about the cluster that a session has prepared. More are not known as such. */
 const PREPARED_MAX = 1_000;
 const STATEMENT = 0x53;
+
+/** The node has something to do before it is executed. */
+type WithWork = Extract<Reading, { kind: 'look' | 'do' }>;
+
+const hasWork = (reading: Reading): reading is WithWork => reading.kind === 'look' || reading.kind === 'do';
 
 type Relations = Extract<Reading, { kind: 'look' }>['relations'];
 
@@ -21,6 +26,8 @@ export interface AdminPorts {
    * something before that.
    */
   unanswered(): 'nothing' | 'here' | 'before';
+  /** How a statement would be executed, line by line. */
+  explain(statement: string): readonly string[];
   /** The session is in a transaction, as of the last answer. */
   isInTransaction(): boolean;
 }
@@ -45,7 +52,7 @@ interface Later {
 export class AdminGate implements ClientListener {
   readonly #behind: ClientListener;
   readonly #ports: AdminPorts;
-  readonly #prepared = new Map<string, Reading>();
+  readonly #prepared = new Map<string, WithWork>();
   /** Portals of statements that do something, not executed yet. */
   readonly #portals = new Map<string, Pick<Due, 'work' | 'statement'>>();
   /** Something else was executed since the last Sync: it is one transaction with what follows. */
@@ -142,7 +149,7 @@ export class AdminGate implements ClientListener {
     this.#isMixed = false;
     this.#prepared.delete('');
     if (reading === null) this.#behind.message(CLIENT.query, bytes);
-    else if (reading.kind === 'wrong') this.#behind.message(CLIENT.query, simpleQuery(reading.text));
+    else if (!hasWork(reading)) this.#behind.message(CLIENT.query, simpleQuery(this.#textOf(reading)));
     else if (reading.kind === 'look')
       this.#look(reading.relations, reading.text === text ? bytes : simpleQuery(reading.text));
     else this.#do(isMixed ? null : reading.work, null, simpleQuery(reading.text));
@@ -153,19 +160,27 @@ export class AdminGate implements ClientListener {
     const reading = read && readStatement(read.text);
     if (read) this.#prepared.delete(read.statement);
     if (read && reading) {
-      if (this.#prepared.size < PREPARED_MAX) this.#prepared.set(read.statement, reading);
-      this.#unsure.add(read.statement);
+      if (hasWork(reading)) this.#remember(read.statement, reading);
       // Its own bytes are in the client's encoding.
-      const isOwn = reading.text === read.text;
-      this.#behind.message(CLIENT.parse, isOwn ? bytes : parseMessage(read.statement, reading.text, read.types));
+      const text = this.#textOf(reading);
+      this.#behind.message(CLIENT.parse, text === read.text ? bytes : parseMessage(read.statement, text, read.types));
     } else this.#behind.message(CLIENT.parse, bytes);
+  }
+
+  #remember(name: string, reading: WithWork): void {
+    if (this.#prepared.size < PREPARED_MAX) this.#prepared.set(name, reading);
+    this.#unsure.add(name);
+  }
+
+  #textOf(reading: Reading): string {
+    return reading.kind === 'route' ? lines(this.#ports.explain(reading.statement)) : reading.text;
   }
 
   #bind(bytes: Buffer): void {
     const bound = this.#prepared.size === 0 ? null : readBind(bytes);
     const reading = bound && this.#prepared.get(bound.statement);
     if (bound) this.#portals.delete(bound.portal);
-    if (!bound || !reading || reading.kind === 'wrong') this.#behind.message(CLIENT.bind, bytes);
+    if (!bound || !reading) this.#behind.message(CLIENT.bind, bytes);
     // What a query sees is what is there when it is bound.
     else if (reading.kind === 'look') this.#look(reading.relations, bytes);
     else {

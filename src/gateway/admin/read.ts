@@ -1,16 +1,18 @@
 import { RELATION_NAMES, RELATIONS, type RelationName } from '../../api/relations.ts';
 import { readAlter } from './alter.ts';
 import { readExplain } from './explain.ts';
-import type { Reading } from './reading.ts';
+import { type Reading, wrong } from './reading.ts';
 import { readReset, readSet } from './settings.ts';
 import { readShow } from './show.ts';
 import { Words, wordsOf } from './words.ts';
 
 /** What is none of them is found out quickly: every text of every client comes by here. */
-const FIRST = /^(?:\s|--[^\n]*\n)*(show|set|reset|alter|explain)\s/i;
+const FIRST = /^(?:\s|--[^\n]*\n)*(show|set|reset|alter|explain)\b/i;
 const OWN_SCHEMA = /tide/i;
 /** A relation named together with its schema; more than that is meant by some of it does no harm. */
 const NAMED = new RegExp(String.raw`\btide"?\s*\.\s*"?(${[...RELATION_NAMES, 'routes'].join('|')})\b`, 'gi');
+
+const EXPLAIN_ROUTE = /^(?:\s|--[^\n]*\n)*explain\s*\(\s*route\s*(?<more>,.*?)?\)(?<statement>.*)$/is;
 
 const STATEMENTS: Readonly<Record<string, (words: Words) => Reading | null>> = {
   show: readShow,
@@ -23,6 +25,9 @@ const STATEMENTS: Readonly<Record<string, (words: Words) => Reading | null>> = {
 /** What a text is to the cluster; null: nothing, it is PostgreSQL's. */
 export function readStatement(text: string): Reading | null {
   const [, first] = FIRST.exec(text) ?? [];
+  const { more, statement } = (first === undefined ? null : EXPLAIN_ROUTE.exec(text))?.groups ?? {};
+  if (more !== undefined) return wrong('EXPLAIN (ROUTE) has no other options', 'EXPLAIN (ROUTE) statement');
+  if (statement !== undefined) return { kind: 'route', statement: statement.trim() };
   if (first !== undefined) {
     const words = wordsOf(text);
     const reading = words && STATEMENTS[first.toLowerCase()]?.(new Words(words.slice(1)));

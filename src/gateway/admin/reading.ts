@@ -11,6 +11,8 @@ export type Reading =
   | { readonly kind: 'look'; readonly relations: readonly RelationName[]; readonly text: string }
   /** A command is carried out before `text` is, which says what came of it. Not in a transaction. */
   | { readonly kind: 'do'; readonly work: Work; readonly text: string }
+  /** How a statement would be executed is said in its place. */
+  | { readonly kind: 'route'; readonly statement: string }
   /** It is none, although it begins like one: `text` says why. */
   | { readonly kind: 'wrong'; readonly text: string };
 
@@ -25,6 +27,11 @@ export const TOLD = 'CALL tide.told()';
 export const STARTED = 'SELECT operation FROM tide.started()';
 /** Gives a plan, line by line. */
 export const PLANNED = 'SELECT line AS "QUERY PLAN" FROM tide.planned()';
+
+/** Gives these lines, as EXPLAIN does. */
+export function lines(texts: readonly string[]): string {
+  return `SELECT unnest(ARRAY[${texts.map(quote).join(', ')}]) AS "QUERY PLAN"`;
+}
 
 /** `text` has to be executed in place of a statement that is wrong. */
 export function wrong(message: string, hint: string): Reading {

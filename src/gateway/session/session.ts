@@ -7,7 +7,6 @@ import type { Routing } from '../routing.ts';
 import type { ServerPool } from '../servers/pool.ts';
 import type { Execution, Loss, Running } from '../servers/server-connection.ts';
 import { ClientFrames } from '../wire/client-frames.ts';
-import { parameterOf, type Slice } from '../wire/extended.ts';
 import {
   cancelKey,
   errorFields,
@@ -22,8 +21,10 @@ import {
   withTable,
 } from '../wire/messages.ts';
 import { type Onlooker, ServerFrames } from '../wire/server-frames.ts';
+import { inClientsText, keyIn, lostOn } from './elsewhere.ts';
 import { Flow } from './flow.ts';
 import { ASK_OWN, type OwnSettings, readOwnSettings } from './own-settings.ts';
+import { routeLines } from './route-lines.ts';
 import type { FlowPorts, Prepared, Unit } from './unit.ts';
 
 /** Texts that were executed at home and not read yet. More of them, and nobody finds out any more. */
@@ -96,6 +97,7 @@ export class Session implements FlowPorts, Onlooker {
     this.#gate = new AdminGate(this.#flow, {
       look: (relations, done) => this.#after(work.look(relations), done),
       perform: (what, done) => this.#after(work.perform(this.#process, what), done),
+      explain: (statement) => this.#explain(statement),
       unanswered: () => this.#flow.unanswered,
       isInTransaction: () => this.#flow.isInTransaction,
     });
@@ -345,6 +347,14 @@ export class Session implements FlowPorts, Onlooker {
     this.#goOn();
   }
 
+  /** As of what is known of the session now. */
+  #explain(statement: string): readonly string[] {
+    if (!this.#isOrdinary) return routeLines({ because: 'the session has used what is not distributed, or unknown' });
+    const { router } = this.#routing;
+    if (!router.isFresh) return routeLines({ because: 'the node has heard nothing of the tables lately' });
+    return routeLines(router.routeOrReason(statement, [], this.#own?.settings.schemas ?? DEFAULT_SCHEMAS));
+  }
+
   /** The client's messages go on when the node has done its part. */
   #after(work: Promise<void>, done: () => void): void {
     void work.then(() => {
@@ -390,6 +400,8 @@ export class Session implements FlowPorts, Onlooker {
 
 /** What is said of the cluster comes from functions that are nothing to the client. */
 const OWN_CONTEXT = /^PL\/pgSQL function tide\.(fail|rows_of|cluster_setting|outcome_here|refuse)\(/;
+/** Before the session was asked. */
+const DEFAULT_SCHEMAS = ['public'];
 const NOTHING = Buffer.alloc(0);
 const USER_CANCELLED = errorResponse({ S: 'ERROR', V: 'ERROR', C: '57014', M: CANCELLED });
 const OURS: ReadonlySet<number> = new Set([
@@ -409,35 +421,4 @@ const ANSWERS: ReadonlySet<number> = new Set([
 
 function areSame(a: OwnSettings, b: OwnSettings): boolean {
   return a.values === b.values && a.schemas.join('\0') === b.schemas.join('\0');
-}
-
-function keyIn({ point }: Route, { bind, bound }: Unit): ({ bytes: Buffer } & Slice) | null {
-  if ('literal' in point.key) {
-    const bytes = Buffer.from(point.key.literal);
-    return { bytes, start: 0, end: bytes.length, isBinary: false };
-  }
-  const slice = parameterOf(bind, bound, point.key.parameter - 1);
-  return slice && { bytes: bind, ...slice };
-}
-
-/** The error with the position as it is in the client's own text. */
-function inClientsText(message: Buffer, { point }: Route, hinge: string): Buffer {
-  const fields = errorFields(message);
-  if (fields.P === undefined) return message;
-  return errorResponse({ ...fields, P: String(point.positionInOriginal(Number(fields.P), hinge)) });
-}
-
-function lostOn(node: number, { point }: Route, why: string): Buffer {
-  const outcome =
-    point.kind === 'write'
-      ? 'whether the statement has taken effect is not known'
-      : 'the answer is not whole, and changed nothing';
-  return errorResponse({
-    S: 'ERROR',
-    V: 'ERROR',
-    C: '08006',
-    M: `the connection to node ${node}, which leads the row, was lost: ${outcome}`,
-    D: why,
-    H: point.kind === 'write' ? 'look whether the row is as it should be before you repeat it' : 'repeat it',
-  });
 }

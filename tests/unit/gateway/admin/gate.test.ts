@@ -35,6 +35,7 @@ beforeEach(() => {
         happened.push(work === null ? 'refuse' : 'perform');
         done.push(then);
       },
+      explain: (statement) => [`it's ${statement}`],
       unanswered: () => unanswered,
       isInTransaction: () => isInTransaction,
     },
@@ -215,6 +216,23 @@ describe('a prepared statement', () => {
     send(EXECUTE_ALL, SYNC);
     expect(since()).toEqual(['execute', 'sync']);
   });
+});
+
+it('how a statement would be executed is said in its place', () => {
+  send(
+    simpleQuery('EXPLAIN (ROUTE) SELECT 1'),
+    parseMessage('', 'explain ( route ) TABLE t;', []),
+    bind(),
+    EXECUTE_ALL,
+    SYNC,
+  );
+  expect(since()).toEqual([
+    `query SELECT unnest(ARRAY['it''s SELECT 1']) AS "QUERY PLAN"`,
+    `parse SELECT unnest(ARRAY['it''s TABLE t;']) AS "QUERY PLAN"`,
+    'bind',
+    'execute',
+    'sync',
+  ]);
 });
 
 it('pieces of long messages wait like others, and are passed on as they are', () => {

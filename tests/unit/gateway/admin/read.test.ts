@@ -60,6 +60,8 @@ test.for<[string, object]>([
   ['EXPLAIN SCALE OUT BY 2 ', does({ do: 'plan', add: 2 }, PLANNED)],
   ['EXPLAIN SCALE IN NODE 3, 4', does({ do: 'plan', remove: [3, 4] }, PLANNED)],
   ['EXPLAIN DECOMMISSION 3', does({ do: 'plan', remove: [3] }, PLANNED)],
+  ['EXPLAIN (ROUTE) SELECT 1', { kind: 'route', statement: 'SELECT 1' }],
+  ['explain\n( route ) DELETE FROM t', { kind: 'route', statement: 'DELETE FROM t' }],
   ['EXPLAIN REBALANCE', does({ do: 'plan', rebalance: true }, PLANNED)],
 ])('%s', ([text, expected]) => {
   expect(readStatement(text)).toEqual(expected);
@@ -87,12 +89,13 @@ test.for([
   'ALTER CLUSTER DRAIN NODE 0',
   'ALTER CLUSTER CANCEL OPERATION 99999999999',
   'EXPLAIN SCALE',
+  'EXPLAIN (ROUTE, ANALYZE) SELECT 1',
   'EXPLAIN SCALE OUT BY',
   'EXPLAIN DECOMMISSION',
 ])('%s is told to be wrong, with what would be right', (text) => {
   expect(readStatement(text)).toMatchObject({
     kind: 'wrong',
-    text: expect.stringMatching(/^CALL tide\.refuse\('42601', '.+', '.*(CLUSTER|SCALE|PARTITIONS).+'\)$/),
+    text: expect.stringMatching(/^CALL tide\.refuse\('42601', '.+', '.*(CLUSTER|SCALE|PARTITIONS|ROUTE).+'\)$/),
   });
 });
 

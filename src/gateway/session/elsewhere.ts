@@ -1,0 +1,37 @@
+import type { Route } from '../router.ts';
+import { parameterOf, type Slice } from '../wire/extended.ts';
+import { errorFields, errorResponse } from '../wire/messages.ts';
+import type { Unit } from './unit.ts';
+
+/** Where the value of the key is. Null: it is not there. */
+export function keyIn({ point }: Route, { bind, bound }: Unit): ({ bytes: Buffer } & Slice) | null {
+  if ('literal' in point.key) {
+    const bytes = Buffer.from(point.key.literal);
+    return { bytes, start: 0, end: bytes.length, isBinary: false };
+  }
+  const slice = parameterOf(bind, bound, point.key.parameter - 1);
+  return slice && { bytes: bind, ...slice };
+}
+
+/** The error with the position as it is in the client's own text. */
+export function inClientsText(message: Buffer, { point }: Route, hinge: string): Buffer {
+  const fields = errorFields(message);
+  if (fields.P === undefined) return message;
+  return errorResponse({ ...fields, P: String(point.positionInOriginal(Number(fields.P), hinge)) });
+}
+
+/** The error that says what has become of a statement whose leader was lost. */
+export function lostOn(node: number, { point }: Route, why: string): Buffer {
+  const outcome =
+    point.kind === 'write'
+      ? 'whether the statement has taken effect is not known'
+      : 'the answer is not whole, and changed nothing';
+  return errorResponse({
+    S: 'ERROR',
+    V: 'ERROR',
+    C: '08006',
+    M: `the connection to node ${node}, which leads the row, was lost: ${outcome}`,
+    D: why,
+    H: point.kind === 'write' ? 'look whether the row is as it should be before you repeat it' : 'repeat it',
+  });
+}
