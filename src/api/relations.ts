@@ -157,3 +157,11 @@ export const RELATIONS = {
 
 export type RelationName = keyof typeof RELATIONS;
 export const RELATION_NAMES = Object.keys(RELATIONS) as RelationName[];
+
+/** An error as SQL has it. */
+export interface SqlError {
+  readonly sqlstate: string;
+  readonly message: string;
+  readonly detail: string;
+  readonly hint: string;
+}

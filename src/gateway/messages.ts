@@ -1,6 +1,6 @@
 import type { RelationName } from '../api/relations.ts';
 import type { TopologyChange } from '../routing/topology.ts';
-import type { Work } from './admin/reading.ts';
+import type { Outcome, Work } from './admin/reading.ts';
 import type { Refusal } from './refuse.ts';
 
 /**
@@ -37,7 +37,7 @@ export type ToWorker =
   /** Whoever has the session of this key (process and secret) cancels what it executes elsewhere. */
   | { readonly say: 'cancel'; readonly key: Buffer }
   /** What was asked for in this call, by `look` or `perform`, is done. */
-  | { readonly say: 'worked'; readonly call: number }
+  | { readonly say: 'worked'; readonly call: number; readonly outcome: Outcome }
   | { readonly say: 'forget-deadlock'; readonly processId: number }
   /** The worker ends when its sessions have, and cuts those that are left after `graceMs`. */
   | { readonly say: 'end'; readonly graceMs: number };
@@ -52,8 +52,7 @@ export type FromWorker =
   | { readonly say: 'cancel'; readonly key: Buffer }
   /** These relations are to be brought up to date. */
   | { readonly say: 'look'; readonly call: number; readonly relations: readonly RelationName[] }
-  /** What comes of it is left for the session that is served by `process`. Null: it may not be. */
-  | { readonly say: 'perform'; readonly call: number; readonly process: number; readonly work: Work | null }
+  | { readonly say: 'perform'; readonly call: number; readonly work: Work }
   /** Whether the process has a session in this worker. */
   | { readonly say: 'expects'; readonly call: number; readonly found: boolean };
 

@@ -54,6 +54,11 @@ export class Routing {
     this.#homeTables.refresh();
   }
 
+  /** Whom sessions that are routed belong to; null: there was none yet. */
+  get clientsRole(): string | null {
+    return this.#identity?.role ?? null;
+  }
+
   /** What a text leaves in a session that looks in these schemas. */
   effectOf(text: string, schemas: readonly string[]): Effect {
     const { router } = this;

@@ -68,7 +68,7 @@ process.on('message', (message: ToWorker, handle: unknown) => {
       asking.delete(message.session);
       return;
     case 'worked':
-      return work.done(message.call);
+      return work.done(message.call, message.outcome);
     case 'expect-deadlock': {
       const { call, processId, detail } = message;
       return tell({ say: 'expects', call, found: answers.expect(processId, detail) });

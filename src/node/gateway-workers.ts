@@ -2,6 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import type { Outcome } from '../gateway/admin/reading.ts';
 import type { FromWorker, SessionKind, ToWorker } from '../gateway/messages.ts';
 import { ownEnvironment } from '../postgres/environment.ts';
 import { type Topology, topologyChange, wholeTopology } from '../routing/topology.ts';
@@ -23,6 +24,7 @@ interface Client {
   readonly handedOver: () => void;
 }
 
+const NOTHING: Outcome = { operation: null, lines: [] };
 const SCRIPT = fileURLToPath(new URL('../gateway/worker.js', import.meta.url));
 /** A worker that ends at once is not started again at once. */
 const AGAIN_MS = 500;
@@ -116,7 +118,7 @@ export class GatewayWorkers {
         for (const other of this.#ready) if (other !== worker) other.say({ say: 'cancel', key });
       },
       look: (relations) => this.#options.sqlAdmin.look(relations),
-      perform: (process, work) => this.#options.sqlAdmin.perform(process, work),
+      perform: (work) => this.#options.sqlAdmin.perform(work),
       ended: (facts) => {
         this.#workers.delete(worker);
         if (this.#ready.includes(worker)) this.#ready.splice(this.#ready.indexOf(worker), 1);
@@ -205,10 +207,13 @@ class Worker {
         this.#left(message.session);
         return;
       case 'look':
-        this.#work(message.call, this.#events.look(message.relations));
+        this.#work(
+          message.call,
+          this.#events.look(message.relations).then(() => NOTHING),
+        );
         return;
       case 'perform':
-        this.#work(message.call, this.#events.perform(message.process, message.work));
+        this.#work(message.call, this.#events.perform(message.work));
         return;
       case 'asks': {
         const { session, who } = message;
@@ -219,8 +224,8 @@ class Worker {
     }
   }
 
-  #work(call: number, work: Promise<void>): void {
-    void work.then(() => this.say({ say: 'worked', call }));
+  #work(call: number, work: Promise<Outcome>): void {
+    void work.then((outcome) => this.say({ say: 'worked', call, outcome }));
   }
 
   #left(session: number): void {

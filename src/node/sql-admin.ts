@@ -1,11 +1,11 @@
 import { admin } from '../api/http-client.ts';
-import { RELATIONS, type RelationName } from '../api/relations.ts';
+import { RELATIONS, type RelationName, type SqlError } from '../api/relations.ts';
 import type { DoctorResult, PlanResult, StartedResult } from '../api/results.ts';
 import { messageOf, TideError, tideError } from '../core/errors.ts';
-import type { Work } from '../gateway/admin/reading.ts';
+import type { Outcome, Work } from '../gateway/admin/reading.ts';
 import { ownServer } from '../postgres/connect.ts';
 import { KeptSession } from '../postgres/kept-session.ts';
-import { leaveOutcome, type Outcome, type SqlError, showRows } from '../postgres/sql/shown.ts';
+import { type Shown, showRows } from '../postgres/sql/shown.ts';
 import { FreshRounds } from './fresh-rounds.ts';
 import { planLines } from './plan-lines.ts';
 
@@ -23,8 +23,8 @@ const COMMAND_MS = 30_000;
 const STORE_MS = 3_000;
 
 /**
- * Carries out what clients say of the cluster in SQL, and leaves what comes of it in this node's PostgreSQL,
- * where their statements find it.
+ * Carries out what clients say of the cluster in SQL, and brings what they read of it into this node's
+ * PostgreSQL.
  */
 export class SqlAdmin {
   readonly #options: SqlAdminOptions;
@@ -42,14 +42,13 @@ export class SqlAdmin {
     await Promise.all(relations.map((name) => this.#rounds(name).next()));
   }
 
-  /**
-   * Carries a command out, and leaves its outcome for the session that `process` serves. Null: it stands
-   * where it may not. Never throws.
-   */
-  async perform(process: number, work: Work | null): Promise<void> {
-    await this.#store((sql) => leaveOutcome(sql, process, IN_DOUBT));
-    const outcome = work === null ? { error: IN_TRANSACTION, result: null } : await this.#outcomeOf(work);
-    await this.#store((sql) => leaveOutcome(sql, process, outcome));
+  /** Carries a command out. Never throws. */
+  async perform(work: Work): Promise<Outcome> {
+    try {
+      return outcomeOf(await this.#answerTo(work));
+    } catch (error) {
+      return { error: isInDoubt(error) ? IN_DOUBT : inSql(error) };
+    }
   }
 
   async close(): Promise<void> {
@@ -63,19 +62,25 @@ export class SqlAdmin {
   }
 
   async #bringUpToDate(name: RelationName): Promise<void> {
-    const outcome = await caught(async () => rowsOf(await this.#ask(RELATIONS[name].command, LOOK_MS)));
-    await this.#store((sql) => showRows(sql, name, outcome));
+    const shown = await this.#shown(name);
+    await this.#store((sql) => showRows(sql, name, shown));
   }
 
-  #outcomeOf(work: Work): Promise<Outcome> {
-    return caught(async () => {
-      if ('command' in work) return resultOf(await this.#ask(work.command, COMMAND_MS));
-      const settings = await this.#ask({ do: 'setting-ls' } as const, COMMAND_MS);
-      const known = settings.find(({ key }) => key === work.reset);
-      // Of one that there is not: the manager says which there are.
-      const value = known?.default ?? '';
-      return resultOf(await this.#ask({ do: 'setting-set', key: work.reset, value }, COMMAND_MS));
-    });
+  async #shown(name: RelationName): Promise<Shown> {
+    try {
+      const answer = await this.#ask(RELATIONS[name].command, LOOK_MS);
+      return { rows: Array.isArray(answer) ? answer : (answer as DoctorResult).findings };
+    } catch (error) {
+      return { error: inSql(isInDoubt(error) ? noAnswer() : error) };
+    }
+  }
+
+  async #answerTo(work: Work): Promise<unknown> {
+    if ('command' in work) return this.#ask(work.command, COMMAND_MS);
+    const settings = await this.#ask({ do: 'setting-ls' } as const, COMMAND_MS);
+    const known = settings.find(({ key }) => key === work.reset);
+    // Of one that there is not: the manager says which there are.
+    return this.#ask({ do: 'setting-set', key: work.reset, value: known?.default ?? '' }, COMMAND_MS);
   }
 
   async #ask<R extends Parameters<typeof admin>[1]>(command: R, timeoutMs: number) {
@@ -84,7 +89,7 @@ export class SqlAdmin {
     return admin(address, command, { timeoutMs, cluster: this.#options.clusterId() ?? undefined });
   }
 
-  /** What cannot be left is not found: the statement says so. */
+  /** What cannot be brought there is found to be old: the statement says so. */
   async #store(leave: (sql: KeptSession) => Promise<void>): Promise<void> {
     const { server, log } = this.#options;
     const at = server();
@@ -102,45 +107,31 @@ export class SqlAdmin {
   }
 }
 
-async function caught(work: () => Promise<unknown>): Promise<Outcome> {
-  try {
-    return { error: null, result: await work() };
-  } catch (error) {
-    return {
-      error: inSql(error instanceof TideError ? error : tideError('INTERNAL', { why: messageOf(error) })),
-      result: null,
-    };
-  }
+/** The call went out, and no answer came. */
+function isInDoubt(error: unknown): boolean {
+  return error instanceof TideError && error.code === 'UNREACHABLE' && error.details.refused !== true;
 }
 
-function inSql({ sqlstate, code, message, hint }: TideError): SqlError {
+function noAnswer(): TideError {
+  return tideError('NO_MANAGER', { manager: 'the manager', why: `it has not answered within ${LOOK_MS / 1_000} s` });
+}
+
+function inSql(error: unknown): SqlError {
+  const known = error instanceof TideError ? error : tideError('INTERNAL', { why: messageOf(error) });
+  const { sqlstate, code, message, hint } = known;
   return { sqlstate, message, detail: `code: ${code}`, hint };
 }
 
-function rowsOf(answer: unknown): unknown {
-  return Array.isArray(answer) ? answer : (answer as DoctorResult).findings;
-}
-
 /** What a statement gives: the operation that it has started, or the lines of a plan. */
-function resultOf(answer: unknown): { operation: number | null; lines: string[] } {
+function outcomeOf(answer: unknown): Outcome {
   const { operation = null, id = null } = answer as Partial<StartedResult & { id: number }>;
   const lines = 'moves' in (answer as object) ? planLines(answer as PlanResult) : [];
   return { operation: operation ?? id, lines };
 }
 
-const IN_TRANSACTION: SqlError = {
-  sqlstate: '25001',
-  message: 'a change of the cluster cannot be a part of a transaction',
-  detail: 'code: IN_TRANSACTION',
-  hint: 'send it by itself: it is done at once, and no ROLLBACK takes it back',
-};
-
-const IN_DOUBT: Outcome = {
-  error: {
-    sqlstate: '08007',
-    message: 'whether the command was carried out is not known: its answer did not arrive here',
-    detail: 'code: UNREACHABLE',
-    hint: 'look at SHOW OPERATIONS, SHOW EVENTS and SHOW CLUSTER SETTINGS before you repeat it',
-  },
-  result: null,
+const IN_DOUBT: SqlError = {
+  sqlstate: '08007',
+  message: `whether the command was carried out is not known: no answer has come within ${COMMAND_MS / 1_000} s`,
+  detail: 'code: NO_MANAGER',
+  hint: 'it may take effect still: look at SHOW OPERATIONS, SHOW EVENTS and SHOW CLUSTER SETTINGS before you repeat it',
 };

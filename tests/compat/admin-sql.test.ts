@@ -7,7 +7,15 @@ import Cursor from 'pg-cursor';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { RELATION_NAMES, RELATIONS } from '../../src/api/relations.ts';
 import { must } from '../../src/core/assert.ts';
-import { simpleQuery, startupMessage } from '../../src/gateway/wire/messages.ts';
+import { parseMessage } from '../../src/gateway/wire/extended.ts';
+import {
+  DESCRIBE_PORTAL,
+  EXECUTE_ALL,
+  framed,
+  SYNC,
+  simpleQuery,
+  startupMessage,
+} from '../../src/gateway/wire/messages.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
 
 /** Statements about the cluster, through a node that does not manage it. */
@@ -43,6 +51,24 @@ async function login(node: number, options: pg.ClientConfig = {}): Promise<pg.Cl
   found.on('error', () => {});
   await found.connect();
   return found;
+}
+
+/** All that a session answers to these messages, byte for byte. */
+async function exchanged(...messages: Buffer[]): Promise<string> {
+  const [host, port] = cluster.node(2).address.split(':');
+  const socket = connect(Number(port), host as string);
+  const parameters = new Map([
+    ['user', 'tide'],
+    ['database', 'tide'],
+  ]);
+  socket.write(Buffer.concat([startupMessage(parameters), ...messages, simpleQuery('SELECT 4711')]));
+  let answers = '';
+  socket.on('data', (piece) => {
+    answers += piece.toString('latin1');
+  });
+  await expect.poll(() => answers.includes('4711'), { timeout: 30_000 }).toBe(true);
+  socket.destroy();
+  return answers;
 }
 
 async function maxPause(): Promise<string | undefined> {
@@ -112,10 +138,33 @@ describe('what is read', () => {
     for (const node of [1, 2, 3]) await cluster.sql(node).query('CREATE ROLE app LOGIN');
     const app = await login(2, { user: 'app' });
     await expect(app.query('SELECT * FROM tide.nodes')).rejects.toMatchObject({ code: '42501' });
-    await expect(app.query("SELECT tide.rows_of('nodes')")).rejects.toMatchObject({ code: '42501' });
     await expect(app.query('TABLE tide.shown')).rejects.toMatchObject({ code: '42501' });
     await expect(client.query('DELETE FROM tide.shown')).rejects.toMatchObject({ code: '42501' });
+    await client.query('GRANT SELECT ON tide.nodes TO app');
+    await client.query('SHOW NODES');
+    expect((await app.query('SELECT id FROM tide.nodes ORDER BY 1')).rows).toEqual([{ id: 1 }, { id: 2 }, { id: 3 }]);
+    await expect(app.query('SELECT * FROM tide.events')).rejects.toMatchObject({ code: '42501' });
     await app.end();
+  });
+
+  test('runs nothing of a session’s own as anybody else', async () => {
+    const other = await login(2);
+    const notices: string[] = [];
+    other.on('notice', ({ message = '' }) => notices.push(message));
+    await other.query(`CREATE FUNCTION pg_temp.seen(v pg_catalog.text) RETURNS boolean LANGUAGE plpgsql AS
+      $$ BEGIN RAISE NOTICE 'seen by %', current_user; RETURN true; END $$`);
+    await other.query('CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK (pg_temp.seen(VALUE))');
+    expect((await other.query(SHOW)).rows).toEqual([{ 'move.max_pause': '200' }]);
+    expect((await other.query('SHOW PARTITIONS FROM acct')).rows).toHaveLength(8);
+    await other.query('SHOW NODES');
+    expect(notices).toEqual([]);
+    await other.end();
+  });
+
+  test('of a table or a setting that there is not says so', async () => {
+    await expect(client.query('SHOW PARTITIONS FROM nothing')).rejects.toMatchObject({ code: '42P01' });
+    await expect(client.query('SHOW PARTITIONS FROM acct.acct')).rejects.toMatchObject({ code: '42P01' });
+    await expect(client.query('SHOW constructor')).rejects.toMatchObject({ code: '42704' });
   });
 
   test('by a hundred at once is asked of the manager a few times', async () => {
@@ -153,25 +202,46 @@ describe('a setting', () => {
   });
 
   test('is set by each of many statements that are sent at once, in their order', async () => {
-    const [host, port] = cluster.node(2).address.split(':');
-    const socket = connect(Number(port), host as string);
-    const parameters = new Map([
-      ['user', 'tide'],
-      ['database', 'tide'],
-    ]);
     const values = Array.from({ length: 20 }, (_, i) => String(100 + i));
-    const sets = values.flatMap((value) => [simpleQuery(SET(value)), simpleQuery(SHOW)]);
-    socket.write(Buffer.concat([startupMessage(parameters), ...sets, simpleQuery('SELECT 4711')]));
-    let answers = Buffer.alloc(0);
-    socket.on('data', (piece) => {
-      answers = Buffer.concat([answers, piece as Buffer]);
-    });
-    await expect.poll(() => answers.includes('4711'), { timeout: 30_000 }).toBe(true);
-    socket.destroy();
-    const shownAt = values.map((value) => answers.indexOf(Buffer.from([0, 0, 0, 3, ...Buffer.from(value)])));
+    const answers = await exchanged(...values.flatMap((value) => [simpleQuery(SET(value)), simpleQuery(SHOW)]));
+    const shownAt = values.map((value) => answers.indexOf(`\0\0\0\x03${value}`));
     expect(shownAt).not.toContain(-1);
     expect(shownAt).toEqual(shownAt.toSorted((a, b) => a - b));
     expect(await maxPause()).toBe('119');
+  });
+
+  test('is set by a client that gives formats for no parameters, and to nobody who has not prepared it', async () => {
+    const formats = '\0\x01\0\x01\0\0\0\x01\0\x01';
+    const bind = framed(0x42, Buffer.from(`\0\0${formats}`));
+    const answers = await exchanged(parseMessage('', SET('144'), []), bind, DESCRIBE_PORTAL, EXECUTE_ALL, SYNC);
+    expect(answers).toContain('CALL');
+    expect(await maxPause()).toBe('144');
+    await client.query({ name: 'kept', text: SET('145') });
+    expect(await maxPause()).toBe('145');
+    await client.query({ name: 'other', text: SET('146') });
+    await client.query('DEALLOCATE ALL');
+    await expect(client.query({ name: 'kept', text: SET('145') })).rejects.toMatchObject({ code: '26000' });
+    expect(await maxPause()).toBe('146');
+  });
+
+  test('is set by a session whose transactions are serializable, and shown', async () => {
+    const other = await login(2, { options: '-c default_transaction_isolation=serializable' });
+    const extended = (text: string) => other.query({ text, queryMode: 'extended' } as pg.QueryConfig);
+    for (const value of ['151', '152', '153', '154']) {
+      await extended(SET(value));
+      expect((await extended(SHOW)).rows).toEqual([{ 'move.max_pause': value }]);
+      expect((await extended('EXPLAIN SCALE OUT')).rows).toEqual([{ 'QUERY PLAN': 'Nothing to do' }]);
+    }
+    await other.end();
+  });
+
+  test('is for whoever is tide at that moment', async () => {
+    await client.query('CREATE ROLE lesser; GRANT lesser TO tide; SET ROLE lesser');
+    await expect(client.query(SET('66'))).rejects.toMatchObject({ code: '42501', detail: 'code: NO_RIGHT' });
+    await client.query('RESET ROLE');
+    expect(await maxPause()).toBe('200');
+    await client.query(SET('67'));
+    expect(await maxPause()).toBe('67');
   });
 
   test('is no part of a transaction', async () => {
@@ -199,9 +269,12 @@ describe('a setting', () => {
 });
 
 test('how a statement would be executed is explained, with the reason', async () => {
+  // One that has done nothing yet but what is known.
+  const fresh = await login(2);
   const explain = async (statement: string) =>
-    (await client.query(`EXPLAIN (ROUTE) ${statement}`)).rows.map((row) => row['QUERY PLAN']);
-  const { rows: routes } = await client.query('SHOW ROUTES');
+    (await fresh.query(`EXPLAIN (ROUTE) ${statement}`)).rows.map((row) => row['QUERY PLAN']);
+  const { rows: routes } = await fresh.query('SHOW ROUTES');
+  await expect.poll(() => explain('SELECT owner FROM acct WHERE id = 7')).toHaveLength(3);
   const [first, second, third] = await explain('SELECT owner FROM acct WHERE id = 7');
   expect(first).toMatch(/^Route: the leader of one partition/);
   const [, pid, node] = must(/^ {2}Reads partition (\d), which node (\d) leads$/.exec(second), second);
@@ -228,6 +301,9 @@ test('how a statement would be executed is explained, with the reason', async ()
       'Route: home, rows of other nodes by postgres_fdw',
       expect.stringContaining(why),
     ]);
+  await fresh.query('CREATE TEMPORARY TABLE mine (id int)');
+  await expect.poll(() => explain('SELECT owner FROM acct WHERE id = 7')).toHaveLength(2);
+  await fresh.end();
 });
 
 describe('a change of the cluster', () => {

@@ -87,11 +87,22 @@ async function converse(session: Session, connection: SqlConnection): Promise<nu
   return 0;
 }
 
+const NO_COPY = {
+  message: 'COPY from or to the client is not done here',
+  code: '0A000',
+  detail: undefined,
+  hint: 'use psql',
+};
+
 const PROMPT = 'tide=> ';
 const MORE = 'tide-> ';
 
+/** Its data would go past what is shown. */
+const COPY = /^\s*copy\b.*\b(from\s+stdin|to\s+stdout)\b/is;
+
 async function execute(session: Session, connection: SqlConnection, statement: string): Promise<boolean> {
   try {
+    if (COPY.test(statement)) throw new SqlFailure(NO_COPY);
     for (const answer of await connection.query(statement)) show(session, answer);
     return true;
   } catch (error) {
@@ -103,19 +114,28 @@ async function execute(session: Session, connection: SqlConnection, statement: s
 
 function show(session: Session, { command, rowCount, columns, rows }: SqlAnswer): void {
   if (columns.length === 0) {
-    session.say(rowCount === null ? command : `${command} ${rowCount}`);
+    if (command !== null) session.say(rowCount === null ? command : `${command} ${rowCount}`);
     return;
   }
   const shape = columns.map((name, at) => ({ name, value: (row: readonly unknown[]) => cell(row[at]) }));
-  const answer = rows.map((row) => Object.fromEntries(columns.map((name, at) => [name, row[at] ?? null])));
+  const names = distinct(columns);
+  const answer = rows.map((row) => Object.fromEntries(names.map((name, at) => [name, row[at] ?? null])));
   session.show(rows, shape, answer);
+}
+
+/** JSON takes a name once: `count`, `count (2)`. */
+function distinct(names: readonly string[]): string[] {
+  const seen = new Map<string, number>();
+  return names.map((name) => {
+    const times = (seen.get(name) ?? 0) + 1;
+    seen.set(name, times);
+    return times === 1 ? name : `${name} (${times})`;
+  });
 }
 
 function cell(value: unknown): string | number | boolean | null {
   if (value === null || value === undefined) return null;
-  if (typeof value === 'number' || typeof value === 'boolean') return value;
-  if (value instanceof Date) return value.toISOString();
-  return typeof value === 'string' ? value : JSON.stringify(value);
+  return typeof value === 'number' || typeof value === 'boolean' ? value : String(value);
 }
 
 function failureText({ format }: Session, { message, sqlstate, detail, hint }: SqlFailure): string {

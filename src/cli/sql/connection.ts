@@ -3,7 +3,8 @@ import { messageOf, tideError } from '../../core/errors.ts';
 
 /** What one statement gave: rows where `columns` is not empty, else its command tag alone. */
 export interface SqlAnswer {
-  readonly command: string;
+  /** Null: there was no statement. */
+  readonly command: string | null;
   readonly rowCount: number | null;
   readonly columns: readonly string[];
   readonly rows: readonly (readonly unknown[])[];
@@ -15,7 +16,7 @@ export class SqlFailure extends Error {
   readonly detail: string | null;
   readonly hint: string | null;
 
-  constructor({ message, code, detail, hint }: pg.DatabaseError) {
+  constructor({ message, code, detail, hint }: Pick<pg.DatabaseError, 'message' | 'code' | 'detail' | 'hint'>) {
     super(message);
     this.sqlstate = code ?? '';
     this.detail = detail ?? null;
@@ -31,6 +32,14 @@ export interface SqlConnection {
 }
 
 const CONNECT_MS = 10_000;
+/** Of int2, int4, oid and float4: numbers. Everything else is what PostgreSQL prints. */
+const NUMBERS: ReadonlySet<number> = new Set([21, 23, 26, 700]);
+const BOOLEAN = 16;
+
+function parserOf(type: number): (text: string) => unknown {
+  if (type === BOOLEAN) return (text) => text === 't';
+  return NUMBERS.has(type) ? Number : (text) => text;
+}
 
 /** `address`: HOST:PORT of a node's listen port. Throws UNREACHABLE, SqlFailure. */
 export async function openSql(address: string, onNotice: (text: string) => void): Promise<SqlConnection> {
@@ -47,7 +56,12 @@ export async function openSql(address: string, onNotice: (text: string) => void)
   await client.connect().catch(failed);
   return {
     query: async (text) => {
-      const answer = await client.query({ text, rowMode: 'array' }).catch(failed);
+      const query = {
+        text,
+        rowMode: 'array' as const,
+        types: { getTypeParser: parserOf as typeof pg.types.getTypeParser },
+      };
+      const answer = await client.query(query).catch(failed);
       return [answer].flat().map(({ command, rowCount, fields, rows }) => ({
         command,
         rowCount,

@@ -1,5 +1,5 @@
 import type { AdminRequest } from '../../api/commands.ts';
-import { type Reading, STARTED, wrong } from './reading.ts';
+import { type Reading, wrong } from './reading.ts';
 import { nodeIds } from './targets.ts';
 import type { Words } from './words.ts';
 
@@ -21,7 +21,7 @@ export function readAlter(words: Words): Reading | null {
   if (!words.take('cluster')) return null;
   const command = commandOf(words);
   if (command === null) return wrong('ALTER CLUSTER is not followed by what it can do', FORMS);
-  return { kind: 'do', work: { command }, text: STARTED };
+  return { kind: 'do', work: { command }, gives: 'operation' };
 }
 
 function commandOf(words: Words): AdminRequest | null {

@@ -1,5 +1,5 @@
 import type { AdminRequest } from '../../api/commands.ts';
-import { PLANNED, type Reading, wrong } from './reading.ts';
+import { type Reading, wrong } from './reading.ts';
 import { nodeIds } from './targets.ts';
 import type { Words } from './words.ts';
 
@@ -21,7 +21,7 @@ export function readExplain(words: Words): Reading | null {
 
 function planned(command: AdminRequest | null): Reading {
   if (command === null) return wrong('EXPLAIN is not followed by a change of the cluster', FORMS);
-  return { kind: 'do', work: { command }, text: PLANNED };
+  return { kind: 'do', work: { command }, gives: 'plan' };
 }
 
 function scale(words: Words): AdminRequest | null {

@@ -7,12 +7,13 @@ import { readShow } from './show.ts';
 import { Words, wordsOf } from './words.ts';
 
 /** What is none of them is found out quickly: every text of every client comes by here. */
-const FIRST = /^(?:\s|--[^\n]*\n)*(show|set|reset|alter|explain)\b/i;
+const FIRST = /^(?:\s|--[^\n]*\n|\/\*(?:[^*]|\*(?!\/))*\*\/)*(show|set|reset|alter|explain)\b/i;
 const OWN_SCHEMA = /tide/i;
 /** A relation named together with its schema; more than that is meant by some of it does no harm. */
 const NAMED = new RegExp(String.raw`\btide"?\s*\.\s*"?(${[...RELATION_NAMES, 'routes'].join('|')})\b`, 'gi');
 
-const EXPLAIN_ROUTE = /^(?:\s|--[^\n]*\n)*explain\s*\(\s*route\s*(?<more>,.*?)?\)(?<statement>.*)$/is;
+const EXPLAIN_ROUTE =
+  /^(?:\s|--[^\n]*\n|\/\*(?:[^*]|\*(?!\/))*\*\/)*explain\s*\(\s*route\s*(?<more>,.*?)?\)(?<statement>.*)$/is;
 
 const STATEMENTS: Readonly<Record<string, (words: Words) => Reading | null>> = {
   show: readShow,
@@ -31,6 +32,8 @@ export function readStatement(text: string): Reading | null {
   if (first !== undefined) {
     const words = wordsOf(text);
     const reading = words && STATEMENTS[first.toLowerCase()]?.(new Words(words.slice(1)));
+    if (reading && text.includes('\ufffd'))
+      return wrong('the statement is not in UTF-8', "SET client_encoding = 'UTF8'");
     if (reading) return reading;
   }
   if (!OWN_SCHEMA.test(text)) return null;
@@ -39,5 +42,5 @@ export function readStatement(text: string): Reading | null {
 }
 
 function relationOf(name: string): RelationName {
-  return name in RELATIONS ? (name as RelationName) : 'partitions';
+  return Object.hasOwn(RELATIONS, name) ? (name as RelationName) : 'partitions';
 }

@@ -1,16 +1,16 @@
 import type { AdminRequest } from '../../api/commands.ts';
-import type { RelationName } from '../../api/relations.ts';
+import type { RelationName, SqlError } from '../../api/relations.ts';
 
 /**
  * Statements about the cluster, which PostgreSQL does not know: what a gateway makes of them. The session's
- * own server executes another one in the place of each, which gives what the node has left there: so
- * transactions, prepared statements and errors are PostgreSQL's own.
+ * own server executes another one in the place of each: so transactions, prepared statements and errors are
+ * PostgreSQL's own.
  */
 export type Reading =
   /** Relations are brought up to date before `text` is executed. */
   | { readonly kind: 'look'; readonly relations: readonly RelationName[]; readonly text: string }
-  /** A command is carried out before `text` is, which says what came of it. Not in a transaction. */
-  | { readonly kind: 'do'; readonly work: Work; readonly text: string }
+  /** A command is carried out, and what came of it is executed in its place. Not in a transaction. */
+  | { readonly kind: 'do'; readonly work: Work; readonly gives: Gives }
   /** How a statement would be executed is said in its place. */
   | { readonly kind: 'route'; readonly statement: string }
   /** It is none, although it begins like one: `text` says why. */
@@ -21,25 +21,69 @@ export type Work =
   /** The setting gets its default again. */
   | { readonly reset: string };
 
-/** Gives nothing but whether it succeeded. */
-export const TOLD = 'CALL tide.told()';
-/** Gives the operation that was started. */
-export const STARTED = 'SELECT operation FROM tide.started()';
-/** Gives a plan, line by line. */
-export const PLANNED = 'SELECT line AS "QUERY PLAN" FROM tide.planned()';
+/** What a command answers with: nothing, the operation that was started, or a plan. */
+export type Gives = 'nothing' | 'operation' | 'plan';
+
+/** What came of a command. */
+export type Outcome =
+  | { readonly error: SqlError }
+  /** `operation`: null, there was nothing to do. */
+  | { readonly operation: number | null; readonly lines: readonly string[] };
+
+/**
+ * What a command is to the server until it was carried out: with the columns of the answer, and it fails
+ * where it is executed all the same.
+ */
+export const PLACEHOLDER: Readonly<Record<Gives, string>> = {
+  nothing: 'CALL tide.not_carried_out()',
+  operation: 'SELECT operation FROM tide.no_operation()',
+  plan: 'SELECT line AS "QUERY PLAN" FROM tide.no_plan()',
+};
+
+/** What gives the outcome where it is executed. */
+export function outcomeText(gives: Gives, outcome: Outcome): string {
+  if ('error' in outcome) return failure(outcome.error);
+  if (gives === 'plan') return lines(outcome.lines);
+  if (gives === 'nothing') return 'CALL tide.done()';
+  return outcome.operation === null
+    ? 'SELECT NULL::bigint AS operation WHERE false'
+    : `SELECT ${outcome.operation}::bigint AS operation`;
+}
 
 /** Gives these lines, as EXPLAIN does. */
 export function lines(texts: readonly string[]): string {
-  return `SELECT unnest(ARRAY[${texts.map(quote).join(', ')}]) AS "QUERY PLAN"`;
+  return `SELECT unnest(ARRAY[${texts.map(quote).join(', ')}]::text[]) AS "QUERY PLAN"`;
 }
 
 /** `text` has to be executed in place of a statement that is wrong. */
 export function wrong(message: string, hint: string): Reading {
-  return { kind: 'wrong', text: `CALL tide.refuse(${quote('42601')}, ${quote(message)}, ${quote(hint)})` };
+  return { kind: 'wrong', text: failure({ sqlstate: '42601', message, detail: 'code: SYNTAX', hint }) };
+}
+
+function failure({ sqlstate, message, detail, hint }: SqlError): string {
+  return `CALL tide.refuse(${[sqlstate, message, detail, hint].map(quote).join(', ')})`;
 }
 
 /** A literal, whatever `standard_conforming_strings` is (PostgreSQL manual, 4.1.2). */
 export function quote(text: string): string {
-  const doubled = text.replaceAll("'", "''");
+  const doubled = text.replaceAll('\0', '').replaceAll("'", "''");
   return doubled.includes('\\') ? ` E'${doubled.replaceAll('\\', '\\\\')}'` : `'${doubled}'`;
 }
+
+export const IN_TRANSACTION: Outcome = {
+  error: {
+    sqlstate: '25001',
+    message: 'a change of the cluster cannot be a part of a transaction',
+    detail: 'code: IN_TRANSACTION',
+    hint: 'send it by itself: it is done at once, and no ROLLBACK takes it back',
+  },
+};
+
+export const NO_RIGHT: Outcome = {
+  error: {
+    sqlstate: '42501',
+    message: 'only tide changes the cluster, and the session acts as somebody else',
+    detail: 'code: NO_RIGHT',
+    hint: 'RESET ROLE',
+  },
+};

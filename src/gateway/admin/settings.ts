@@ -1,4 +1,4 @@
-import { type Reading, TOLD, wrong } from './reading.ts';
+import { type Reading, wrong } from './reading.ts';
 import type { Words } from './words.ts';
 
 const FORMS = "SET CLUSTER SETTING name = 'value', or = DEFAULT; SHOW CLUSTER SETTINGS lists all";
@@ -24,9 +24,9 @@ export function readReset(words: Words): Reading | null {
 }
 
 function set(key: string, value: string): Reading {
-  return { kind: 'do', work: { command: { do: 'setting-set', key, value } }, text: TOLD };
+  return { kind: 'do', work: { command: { do: 'setting-set', key, value } }, gives: 'nothing' };
 }
 
 function reset(key: string): Reading {
-  return { kind: 'do', work: { reset: key }, text: TOLD };
+  return { kind: 'do', work: { reset: key }, gives: 'nothing' };
 }

@@ -13,7 +13,7 @@ export function readShow(words: Words): Reading | null {
   if (words.take('partitions', 'from')) return partitionsOf(words);
   const { next } = words;
   const name = next?.kind === 'word' ? next.text.toLowerCase() : '';
-  if (!(name in RELATIONS)) return null;
+  if (!Object.hasOwn(RELATIONS, name)) return null;
   words.value();
   return whole(name as RelationName, words);
 }
@@ -26,9 +26,11 @@ function partitionsOf(words: Words): Reading {
   words.take('table');
   const table = words.name();
   if (table === null || !words.isAtEnd) return wrong('SHOW PARTITIONS FROM what?', 'SHOW PARTITIONS FROM table_name');
-  const own = table.startsWith('public.') ? table.slice('public.'.length) : table;
-  const { order } = RELATIONS.partitions;
-  return look(['partitions'], `SELECT * FROM tide.partitions WHERE table_name = ${quote(own)} ORDER BY ${order}`);
+  const own = quote(table.startsWith('public.') ? table.slice('public.'.length) : table);
+  return look(
+    ['partitions'],
+    `SELECT p.* FROM ${known('table', own, 'tide.partitions', 'table_name')} LEFT JOIN tide.partitions p ON p.table_name = k ORDER BY ${RELATIONS.partitions.order}`,
+  );
 }
 
 function showSetting(words: Words): Reading {
@@ -36,7 +38,15 @@ function showSetting(words: Words): Reading {
   if (key === null || !words.isAtEnd)
     return wrong('which setting of the cluster?', 'SHOW CLUSTER SETTING name; SHOW CLUSTER SETTINGS lists all');
   const column = `"${key.replaceAll('"', '""')}"`;
-  return look(['settings'], `SELECT tide.cluster_setting(${quote(key)}) AS ${column}`);
+  return look(
+    ['settings'],
+    `SELECT s.value AS ${column} FROM ${known('setting', quote(key), 'tide.settings', 'key')} LEFT JOIN tide.settings s ON s.key = k`,
+  );
+}
+
+/** Gives the name, where a relation has it, and else an error that says what there is none of. */
+function known(what: string, name: string, relation: string, column: string): string {
+  return `tide.known('${what}', ${name}, EXISTS (SELECT FROM ${relation} WHERE ${column} = ${name})) k`;
 }
 
 const look = (relations: readonly RelationName[], text: string): Reading => ({ kind: 'look', relations, text });

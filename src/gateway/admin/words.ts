@@ -6,11 +6,11 @@ export interface Word {
 
 /** Blanks and comments have no name. */
 const TOKEN =
-  /\s+|--[^\n]*|(?<string>'(?:[^']|'')*')|(?<name>"(?:[^"]|"")+")|(?<word>[\p{L}_][\p{L}\p{N}_$]*(?:\.[\p{L}_][\p{L}\p{N}_$]*)*|\d[\w.]*)|(?<sign>.)/gsu;
+  /\s+|--[^\n]*|\/\*(?:[^*]|\*(?!\/))*\*\/|(?<string>'(?:[^']|'')*')|(?<name>"(?:[^"]|"")+")|(?<word>[\p{L}_][\p{L}\p{N}_$]*(?:\.[\p{L}_][\p{L}\p{N}_$]*)*|\d[\w.]*)|(?<sign>.)/gsu;
 
 /**
  * The words of one statement, without the semicolon behind it. Null: there is another one. Statements about
- * the cluster are plain: a comment or a string of another kind makes signs of it, which belong to none.
+ * the cluster are plain: a string of another kind makes signs of it, which belong to none.
  */
 export function wordsOf(text: string): readonly Word[] | null {
   const words: Word[] = [];

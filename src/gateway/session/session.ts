@@ -1,12 +1,14 @@
 import type { Socket } from 'node:net';
 import { AdminGate } from '../admin/gate.ts';
 import type { NodeWork } from '../admin/node-work.ts';
+import { IN_TRANSACTION, NO_RIGHT, type Outcome, outcomeText, type Work } from '../admin/reading.ts';
 import { asDeadlock, type SessionAnswers } from '../deadlock-answers.ts';
 import type { Route } from '../router.ts';
 import type { Routing } from '../routing.ts';
 import type { ServerPool } from '../servers/pool.ts';
 import type { Execution, Loss, Running } from '../servers/server-connection.ts';
 import { ClientFrames } from '../wire/client-frames.ts';
+import { questionOf } from '../wire/extended.ts';
 import {
   cancelKey,
   errorFields,
@@ -15,7 +17,6 @@ import {
   isFatal,
   PARSE_COMPLETE,
   parameterStatus,
-  processOf,
   READY_IDLE,
   TYPE,
   withTable,
@@ -23,6 +24,7 @@ import {
 import { type Onlooker, ServerFrames } from '../wire/server-frames.ts';
 import { inClientsText, keyIn, lostOn } from './elsewhere.ts';
 import { Flow } from './flow.ts';
+import { ANSWERS, OURS } from './heard.ts';
 import { ASK_OWN, type OwnSettings, readOwnSettings } from './own-settings.ts';
 import { routeLines } from './route-lines.ts';
 import type { FlowPorts, Prepared, Unit } from './unit.ts';
@@ -83,7 +85,10 @@ export class Session implements FlowPorts, Onlooker {
   /** It was said that nothing of it is to be executed elsewhere: when to ask again. */
   #askAgainMs = 0;
   #key: Buffer | null = null;
-  #process = 0;
+  /** The next Bind that home answers is none of the client's. */
+  #isBindOwn = false;
+  /** Who asked as whom the session acts. */
+  #roleAsked: ((isClients: boolean) => void) | null = null;
   #running: { readonly unit: Unit; readonly running: Running; isCancelled: boolean } | null = null;
   #clientHasEnded = false;
   #goneTimer: NodeJS.Timeout | undefined;
@@ -96,10 +101,13 @@ export class Session implements FlowPorts, Onlooker {
     this.#routing = routing;
     this.#gate = new AdminGate(this.#flow, {
       look: (relations, done) => this.#after(work.look(relations), done),
-      perform: (what, done) => this.#after(work.perform(this.#process, what), done),
+      perform: (what, gives, done) => this.#perform(what, (outcome) => done(outcomeText(gives, outcome)), work),
       explain: (statement) => this.#explain(statement),
-      unanswered: () => this.#flow.unanswered,
-      isInTransaction: () => this.#flow.isInTransaction,
+      insert: (answeredBy, messages) => {
+        this.#isBindOwn = answeredBy === 'parse' || this.#isBindOwn;
+        this.#flow.insert(answeredBy, messages);
+      },
+      progress: () => this.#flow.progress,
     });
     this.#clientFrames = new ClientFrames(this.#gate);
   }
@@ -145,6 +153,7 @@ export class Session implements FlowPorts, Onlooker {
 
   wants(type: number): boolean {
     if (this.#flow.isAnswering && ANSWERS.has(type)) return true;
+    if (type === TYPE.bindComplete) return this.#isBindOwn;
     return OURS.has(type) || this.#answers.wants(type);
   }
 
@@ -154,16 +163,18 @@ export class Session implements FlowPorts, Onlooker {
       this.#hear(type, message);
       return NOTHING;
     }
-    if (type === TYPE.backendKeyData) {
-      this.#key = cancelKey(message);
-      this.#process = processOf(message);
+    if (type === TYPE.backendKeyData) this.#key = cancelKey(message);
+    if (type === TYPE.bindComplete) {
+      this.#isBindOwn = false;
+      return NOTHING;
     }
     if (type === TYPE.parseComplete && this.#flow.parsed()) return NOTHING;
-    if (type === TYPE.closeComplete) this.#flow.closed();
+    if (type === TYPE.closeComplete && this.#flow.closed()) return NOTHING;
     if (type === TYPE.notice && this.#flow.isParsingOwn) return NOTHING;
     if (type === TYPE.errorResponse && this.#flow.failed() && !isFatal(message)) return NOTHING;
     if (type === TYPE.errorResponse) {
       this.#gate.failed();
+      this.#isBindOwn = false;
       const { W: context = '', ...fields } = errorFields(message);
       if (OWN_CONTEXT.test(context)) return errorResponse(fields);
     }
@@ -319,8 +330,14 @@ export class Session implements FlowPorts, Onlooker {
     if (type === TYPE.dataRow) this.#answer = firstColumn(message);
     if (type !== TYPE.readyForQuery) return;
     this.#flow.ready(message[5] as number);
-    const [answer, atMs] = [this.#answer, this.#askedMs];
+    const [answer, atMs, roleAsked] = [this.#answer, this.#askedMs, this.#roleAsked];
     this.#answer = null;
+    // It was asked when nothing else was under way.
+    if (roleAsked !== null && this.#askedMs === null) {
+      this.#roleAsked = null;
+      roleAsked(answer === this.#routing.clientsRole);
+      return;
+    }
     this.#askedMs = null;
     const isVoid = this.#isAnswerVoid;
     this.#isAnswerVoid = false;
@@ -355,12 +372,28 @@ export class Session implements FlowPorts, Onlooker {
     return routeLines(router.routeOrReason(statement, [], this.#own?.settings.schemas ?? DEFAULT_SCHEMAS));
   }
 
+  /** Null: it may not be. Nor may it by whoever the session acts as by now. */
+  #perform(what: Work | null, done: (outcome: Outcome) => void, node: NodeWork): void {
+    if (what === null) {
+      this.#after(Promise.resolve(IN_TRANSACTION), done);
+      return;
+    }
+    const isClients = new Promise<boolean>((resolve) => {
+      this.#roleAsked = resolve;
+    });
+    this.#flow.ask(ASK_ROLE);
+    this.#flush();
+    this.#after(
+      isClients.then((may) => (may ? node.perform(what) : NO_RIGHT)),
+      done,
+    );
+  }
+
   /** The client's messages go on when the node has done its part. */
-  #after(work: Promise<void>, done: () => void): void {
-    void work.then(() => {
+  #after<T>(work: Promise<T>, done: (outcome: T) => void): void {
+    void work.then((outcome) => {
       if (this.#client.destroyed) return;
-      clearTimeout(this.#goneTimer);
-      done();
+      done(outcome);
       this.#goOn();
     });
   }
@@ -374,6 +407,7 @@ export class Session implements FlowPorts, Onlooker {
   #goOn(): void {
     this.#flush();
     if (this.#isWaiting) return;
+    clearTimeout(this.#goneTimer);
     if (this.#homeHasEnded) this.#client.destroySoon();
     else if (this.#clientHasEnded) this.#home.end();
     if (this.#client.isPaused() && this.#waitingBytes <= WAITING_BYTES_MAX && !this.#home.writableNeedDrain)
@@ -399,26 +433,13 @@ export class Session implements FlowPorts, Onlooker {
 }
 
 /** What is said of the cluster comes from functions that are nothing to the client. */
-const OWN_CONTEXT = /^PL\/pgSQL function tide\.(fail|rows_of|cluster_setting|outcome_here|refuse)\(/;
+const OWN_CONTEXT = /^PL\/pgSQL function tide\.(checked|known|refuse|not_carried_out|no_operation|no_plan)\(/;
+/** Of SET ROLE only the server knows. */
+const ASK_ROLE = questionOf('SELECT current_user::pg_catalog.text', 'tide role');
 /** Before the session was asked. */
 const DEFAULT_SCHEMAS = ['public'];
 const NOTHING = Buffer.alloc(0);
 const USER_CANCELLED = errorResponse({ S: 'ERROR', V: 'ERROR', C: '57014', M: CANCELLED });
-const OURS: ReadonlySet<number> = new Set([
-  TYPE.parseComplete,
-  TYPE.closeComplete,
-  TYPE.errorResponse,
-  TYPE.notice,
-  TYPE.readyForQuery,
-  TYPE.parameterStatus,
-  TYPE.backendKeyData,
-]);
-/** What a question in the client's place is answered with. */
-const ANSWERS: ReadonlySet<number> = new Set([
-  ...[TYPE.parseComplete, TYPE.bindComplete, TYPE.dataRow, TYPE.commandComplete, TYPE.closeComplete],
-  ...[TYPE.errorResponse, TYPE.notice, TYPE.readyForQuery],
-]);
-
 function areSame(a: OwnSettings, b: OwnSettings): boolean {
   return a.values === b.values && a.schemas.join('\0') === b.schemas.join('\0');
 }

@@ -75,13 +75,37 @@ export function parameterOf(message: Buffer, { restAt }: BindMessage, index: num
   return { start: at + 4, end: at + 4 + bytes, isBinary: format === 1 };
 }
 
-/** Whether a Bind message has no parameters, and asks for at most one column in a format that there is. */
+/**
+ * Whether a Bind message is right for a statement without parameters and with one column at most: it names
+ * formats that there are.
+ */
 export function isPlain(message: Buffer, { restAt }: BindMessage): boolean {
-  const formats = message.length < restAt + 2 ? 1 : message.readUInt16BE(restAt);
-  if (formats !== 0 || message.length < restAt + 6 || message.readUInt16BE(restAt + 2) !== 0) return false;
-  const columns = message.readUInt16BE(restAt + 4);
-  if (columns > 1 || message.length !== restAt + 6 + 2 * columns) return false;
-  return columns === 0 || message.readUInt16BE(restAt + 6) <= 1;
+  const formats = formatsAt(message, restAt);
+  if (formats === null || message.length < formats.end + 2 || message.readUInt16BE(formats.end) !== 0) return false;
+  const columns = formatsAt(message, formats.end + 2);
+  return columns !== null && columns.end === message.length;
+}
+
+/** At most one format code, and that one known. */
+function formatsAt(message: Buffer, at: number): { end: number } | null {
+  const count = at + 2 > message.length ? 2 : message.readUInt16BE(at);
+  const end = at + 2 + 2 * count;
+  if (count > 1 || end > message.length) return null;
+  return count === 1 && message.readUInt16BE(at + 2) > 1 ? null : { end };
+}
+
+/** Binds what a Bind message binds, of another statement and in a portal of its name, and executes that. */
+export function reboundTo(message: Buffer, name: string): Buffer {
+  const { restAt } = readBind(message) as BindMessage;
+  const bind = framed(0x42, Buffer.concat([Buffer.from(`${name}\0${name}\0`), message.subarray(restAt)]));
+  return Buffer.concat([bind, framed(0x45, Buffer.concat([Buffer.from(`${name}\0`), ALL_ROWS]))]);
+}
+
+const ALL_ROWS = Buffer.alloc(4);
+
+/** Closes a statement, whether there is one of this name or not. */
+export function closeMessage(statement: string): Buffer {
+  return framed(0x43, Buffer.from(`S${statement}\0`));
 }
 
 /** The kind ('S', 'P') and the name of a Describe or Close message. */
@@ -125,7 +149,7 @@ const DESCRIBED_EXECUTION = Buffer.concat([DESCRIBE_PORTAL, EXECUTION]);
  */
 export function questionOf(text: string, name: string): Buffer {
   const bind = framed(0x42, Buffer.from(`\0${name}\0\0\0\0\0\0\0`));
-  const close = framed(0x43, Buffer.from(`S${name}\0`));
+  const close = closeMessage(name);
   return Buffer.concat([close, parseMessage(name, text, []), bind, EXECUTE_ALL, close, SYNC]);
 }
 

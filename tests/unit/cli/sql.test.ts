@@ -23,9 +23,27 @@ test.for<[string, string[], string]>([
   ['SELECT $1; SELECT a$b;', ['SELECT $1;', 'SELECT a$b;'], ''],
   ["SELECT 'it''s; ", [], "SELECT 'it''s; "],
   ['SELECT $x$ ;', [], 'SELECT $x$ ;'],
+  ["SELECT E'a\\';b'; SELECT", ["SELECT E'a\\';b';"], 'SELECT'],
+  ["SELECT 'a\\'; b", ["SELECT 'a\\';"], 'b'],
+  ['SELECT 1 /* a /* b; */ ; */ + 1;', ['SELECT 1 /* a /* b; */ ; */ + 1;'], ''],
+  [
+    'CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END; SELECT 3;',
+    [
+      'CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END;',
+      'SELECT 3;',
+    ],
+    '',
+  ],
+  ['BEGIN; END; SELECT atomic;', ['BEGIN;', 'END;', 'SELECT atomic;'], ''],
+  ["SELECT 'x", [], "SELECT 'x"],
   ['', [], ''],
 ])('%j is split where statements end', ([text, whole, rest]) => {
   expect(splitStatements(text)).toEqual({ whole, rest });
+});
+
+test('a literal of many megabytes is one', () => {
+  const text = `SELECT '${"x''".repeat(4_000_000)}';`;
+  expect(splitStatements(`${text} SELECT 1`)).toEqual({ whole: [text], rest: 'SELECT 1' });
 });
 
 test('psql is used where there is one and somebody sits there', async () => {

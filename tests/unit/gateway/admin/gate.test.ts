@@ -8,22 +8,24 @@ import { EXECUTE_ALL, framed, queryText, SYNC, simpleQuery } from '../../../../s
 let happened: string[];
 let unanswered: 'nothing' | 'here' | 'before';
 let isInTransaction: boolean;
-let done: (() => void)[];
+let done: ((text: string) => void)[];
 let gate: AdminGate;
 let frames: ClientFrames;
 
 const NAMES = new Map<number, string>(Object.entries(CLIENT).map(([name, type]) => [type, name]));
+
+function describeMessage(type: number | null, bytes: Buffer): string {
+  const name = NAMES.get(type as number) ?? 'more';
+  const text = name === 'query' ? queryText(bytes) : name === 'parse' ? (readParse(bytes)?.text ?? 'long') : null;
+  return text === null ? name : `${name} ${text}`;
+}
 
 beforeEach(() => {
   happened = [];
   done = [];
   unanswered = 'nothing';
   isInTransaction = false;
-  const tell = (type: number | null, bytes: Buffer) => {
-    const name = NAMES.get(type as number) ?? 'more';
-    const text = name === 'query' ? queryText(bytes) : name === 'parse' ? (readParse(bytes)?.text ?? 'long') : null;
-    happened.push(text === null ? name : `${name} ${text}`);
-  };
+  const tell = (type: number | null, bytes: Buffer) => happened.push(describeMessage(type, bytes));
   gate = new AdminGate(
     { message: tell, piece: tell, broken: () => happened.push('broken') },
     {
@@ -31,34 +33,50 @@ beforeEach(() => {
         happened.push(`look ${relations.join()}`);
         done.push(then);
       },
-      perform: (work, then) => {
-        happened.push(work === null ? 'refuse' : 'perform');
+      perform: (work, gives, then) => {
+        happened.push(work === null ? 'refuse' : `perform for ${gives}`);
         done.push(then);
       },
       explain: (statement) => [`it's ${statement}`],
-      unanswered: () => unanswered,
-      isInTransaction: () => isInTransaction,
+      insert: (answeredBy, messages) => {
+        const own: string[] = [];
+        const note = (type: number | null, bytes: Buffer) => own.push(describeMessage(type, bytes));
+        new ClientFrames({ message: note, piece: note, broken: () => own.push('broken') }).take(messages);
+        happened.push(`own ${own.join(', ')} (${answeredBy})`);
+        if (unanswered === 'nothing') unanswered = 'here';
+      },
+      progress: () => ({ unanswered, isInTransaction }),
     },
   );
   frames = new ClientFrames(gate);
 });
 
 const send = (...messages: Buffer[]) => frames.take(Buffer.concat(messages));
-const bind = (statement = '', rest = '\0\0\0\0\0\0') => framed(0x42, Buffer.from(`\0${statement}\0${rest}`));
+const bind = (statement = '', rest = '\0\0\0\0\0\0', portal = '') =>
+  framed(0x42, Buffer.from(`${portal}\0${statement}\0${rest}`));
+const execute = (portal: string) => framed(0x45, Buffer.from(`${portal}\0\0\0\0\0`));
 const close = (statement: string) => framed(0x43, Buffer.from(`S${statement}\0`));
 const SET = 'SET CLUSTER SETTING rebalance.auto = off';
-const TOLD = 'CALL tide.told()';
+const PLACE = 'CALL tide.not_carried_out()';
+const DONE = 'CALL tide.done()';
 const NODES = 'SELECT * FROM tide.nodes';
+const BARRIER = 'own close, flush (close)';
+const INSTEAD = ['own parse CALL tide.done(), bind, execute (parse)', 'own close (close)'];
 
 /** What has happened since it was asked last. */
 function since(): string[] {
   return happened.splice(0);
 }
 
-function finish(): void {
+function finish(text = DONE): void {
   const then = done.shift();
   expect(then).toBeDefined();
-  then?.();
+  then?.(text);
+}
+
+function answer(what: typeof unanswered = 'nothing'): void {
+  unanswered = what;
+  gate.answered();
 }
 
 describe('a simple query', () => {
@@ -71,42 +89,54 @@ describe('a simple query', () => {
     expect(since()).toEqual(['query SELECT * FROM tide.nodes ORDER BY id', 'query SELECT 1']);
     expect(gate.isWaiting).toBe(false);
     expect(gate.waitingBytes).toBe(0);
+    send(simpleQuery('SHOW NODES'));
+    expect(since()).toEqual(['look nodes']);
   });
 
-  it('that changes the cluster is carried out first', () => {
-    send(simpleQuery(SET), simpleQuery(SET));
-    expect(since()).toEqual(['perform']);
-    finish();
-    expect(since()).toEqual([`query ${TOLD}`, 'perform']);
-    finish();
-    expect(since()).toEqual([`query ${TOLD}`]);
+  it('reads what is so when all that was sent before it is answered', () => {
+    unanswered = 'before';
+    send(simpleQuery('SHOW NODES'));
+    expect(since()).toEqual([]);
+    answer();
+    expect(since()).toEqual(['look nodes']);
   });
 
-  it('is carried out when all that was sent before is answered', () => {
+  it('that changes the cluster is carried out, and what came of it is executed in its place', () => {
+    send(simpleQuery(SET), simpleQuery('ALTER CLUSTER SCALE OUT'));
+    expect(since()).toEqual(['perform for nothing']);
+    finish();
+    expect(since()).toEqual([`query ${DONE}`, 'perform for operation']);
+    finish('SELECT 17');
+    expect(since()).toEqual(['query SELECT 17']);
+  });
+
+  it('is carried out when all that was sent before is answered, of an open batch too', () => {
     unanswered = 'before';
     send(simpleQuery(SET));
     expect(since()).toEqual([]);
-    gate.answered();
+    answer('before');
     expect(since()).toEqual([]);
-    unanswered = 'nothing';
-    gate.answered();
-    expect(since()).toEqual(['perform']);
+    answer();
+    expect(since()).toEqual(['perform for nothing']);
+    finish();
+    since();
+    send(parseMessage('', 'SELECT 1', []), simpleQuery(SET));
+    expect(since()).toEqual(['parse SELECT 1', BARRIER]);
+    answer();
+    expect(since()).toEqual(['perform for nothing']);
   });
 
-  it('does nothing in a transaction, and is told so', () => {
+  it('does nothing in a transaction, also one of which it hears only when its turn comes', () => {
     isInTransaction = true;
     send(simpleQuery(SET));
     expect(since()).toEqual(['refuse']);
-    finish();
-    expect(since()).toEqual([`query ${TOLD}`]);
-  });
-
-  it('finds out only when its turn comes that a transaction was begun', () => {
+    finish('CALL tide.refuse()');
+    expect(since()).toEqual(['query CALL tide.refuse()']);
+    isInTransaction = false;
     unanswered = 'before';
     send(simpleQuery(SET));
     isInTransaction = true;
-    unanswered = 'nothing';
-    gate.answered();
+    answer();
     expect(since()).toEqual(['refuse']);
   });
 
@@ -119,17 +149,18 @@ describe('a simple query', () => {
     unanswered = 'before';
     send(simpleQuery(SET));
     gate.failed();
-    gate.answered();
+    answer('before');
     expect(since()).toEqual([]);
-    unanswered = 'nothing';
-    gate.answered();
-    expect(since()).toEqual(['perform']);
+    answer();
+    expect(since()).toEqual(['perform for nothing']);
   });
 });
 
 describe('a prepared statement', () => {
-  it('reads what is so when it is bound, each time', () => {
+  it('reads what is so when it is bound, each time, and when it is prepared', () => {
     send(parseMessage('n', NODES, []), SYNC);
+    expect(since()).toEqual(['look nodes']);
+    finish();
     expect(since()).toEqual([`parse ${NODES}`, 'sync']);
     for (let i = 0; i < 2; i++) {
       send(bind('n'), EXECUTE_ALL, SYNC);
@@ -141,76 +172,83 @@ describe('a prepared statement', () => {
     expect(since()).toEqual(['close', 'parse SELECT 1', 'bind', 'execute', 'sync']);
   });
 
-  it('changes the cluster when it is executed, and that it was prepared and bound is known', () => {
-    unanswered = 'here';
-    send(parseMessage('', SET, []), bind(), EXECUTE_ALL, SYNC);
-    expect(since()).toEqual([`parse ${TOLD}`, 'bind', 'flush']);
-    unanswered = 'nothing';
-    gate.answered();
-    expect(since()).toEqual(['perform']);
+  it('reads once what is sent up to a Sync', () => {
+    send(parseMessage('', NODES, []), bind(), EXECUTE_ALL, SYNC);
+    expect(since()).toEqual(['look nodes']);
     finish();
-    expect(since()).toEqual(['execute', 'sync']);
+    expect(since()).toEqual([`parse ${NODES}`, 'bind', 'execute', 'sync']);
   });
 
-  it('is skipped as the server skips it, where it could not be prepared', () => {
-    unanswered = 'here';
+  it('changes the cluster when all before its execution has succeeded, and gives what came of it', () => {
     send(parseMessage('', SET, []), bind(), EXECUTE_ALL, SYNC);
+    expect(since()).toEqual([`parse ${PLACE}`, 'bind', BARRIER]);
+    answer('here');
+    expect(since()).toEqual([]);
+    answer();
+    expect(since()).toEqual(['perform for nothing']);
+    finish();
+    expect(since()).toEqual([...INSTEAD, 'sync']);
+  });
+
+  it('is skipped as the server skips it where something before it has failed, and works again after Sync', () => {
+    send(parseMessage('s', SET, []), bind('s'), EXECUTE_ALL, SYNC);
     since();
     gate.failed();
-    gate.answered();
+    answer('here');
     expect(since()).toEqual(['execute', 'sync']);
-    unanswered = 'nothing';
-    send(bind(), EXECUTE_ALL, SYNC);
-    expect(since()).toEqual(['bind', 'execute', 'sync']);
+    answer();
+    send(bind('s'), EXECUTE_ALL, SYNC);
+    answer();
+    expect(since()).toEqual(['bind', BARRIER, 'perform for nothing']);
   });
 
-  it('is skipped where what was sent before it has failed by then', () => {
+  it('is skipped where that is known before it is sent', () => {
     send(parseMessage('s', SET, []), SYNC);
-    gate.answered();
     since();
-    unanswered = 'here';
-    send(parseMessage('', 'SELECT nonsense', []));
     gate.failed();
     send(bind('s'), EXECUTE_ALL, SYNC);
-    expect(since()).toEqual(['parse SELECT nonsense', 'bind', 'flush', 'execute', 'sync']);
-    unanswered = 'nothing';
-    send(bind('s'), EXECUTE_ALL, SYNC);
-    expect(since()).toEqual(['bind', 'perform']);
+    expect(since()).toEqual(['bind', BARRIER, 'execute', 'sync']);
   });
 
-  it('is no part of a transaction with what was executed before it, up to Sync', () => {
+  it('waits for what was executed before it up to Sync, with which it is one transaction, and does nothing', () => {
     send(parseMessage('s', SET, []), SYNC, parseMessage('', 'DELETE FROM t', []), bind(), EXECUTE_ALL);
     send(bind('s'), EXECUTE_ALL, SYNC);
-    expect(since().at(-1)).toBe('refuse');
+    expect(since().slice(-2)).toEqual(['bind', BARRIER]);
+    answer();
+    expect(since()).toEqual(['refuse']);
     finish();
-    expect(since()).toEqual(['execute', 'sync']);
-    gate.answered();
+    expect(since()).toEqual([...INSTEAD, 'sync']);
+    answer();
     send(bind('s'), EXECUTE_ALL, SYNC);
-    expect(since()).toEqual(['bind', 'perform']);
+    answer();
+    expect(since()).toEqual(['bind', BARRIER, 'perform for nothing']);
   });
 
-  it('of an earlier batch that turned out to have failed is unknown', () => {
-    unanswered = 'before';
-    send(parseMessage('s', SET, []), SYNC, bind('s'), EXECUTE_ALL, SYNC);
-    expect(since()).toEqual([`parse ${TOLD}`, 'sync', 'bind']);
-    gate.failed();
-    unanswered = 'nothing';
-    gate.answered();
-    expect(since()).toEqual(['execute', 'sync']);
-  });
-
-  it('with parameters, which it has not, fails and does nothing', () => {
+  it('with parameters, which it has not, fails and does nothing; a format for none is right', () => {
     send(parseMessage('', SET, []), bind('', '\0\0\0\x01\0\0\0\x011\0\0'), EXECUTE_ALL, SYNC);
-    expect(since()).toEqual([`parse ${TOLD}`, 'bind', 'execute', 'sync']);
+    expect(since()).toEqual([`parse ${PLACE}`, 'bind', 'execute', 'sync']);
+    send(parseMessage('', SET, []), bind('', '\0\x01\0\x01\0\0\0\x01\0\x01'), EXECUTE_ALL, SYNC);
+    expect(since()).toEqual([`parse ${PLACE}`, 'bind', BARRIER]);
   });
 
-  it('that was bound and not executed does nothing', () => {
+  it.each(['\0\x01\0\x02\0\0\0\0', '\0\0\0\0\0\x02\0\0\0\0', '\0\0\0\0\0\x01\0\x02', '\0\0\0\0', '\0\x01'])(
+    'with formats that there are not, or that are missing, does nothing (%j)',
+    (rest) => {
+      send(parseMessage('', SET, []), bind('', rest), EXECUTE_ALL, SYNC);
+      expect(since()).toEqual([`parse ${PLACE}`, 'bind', 'execute', 'sync']);
+    },
+  );
+
+  it('that was bound and not executed up to Sync does nothing, in whatever portal', () => {
     send(parseMessage('', SET, []), bind(), SYNC, EXECUTE_ALL, SYNC);
-    expect(since()).toEqual([`parse ${TOLD}`, 'bind', 'sync', 'execute', 'sync']);
+    expect(since()).toEqual([`parse ${PLACE}`, 'bind', 'sync', 'execute', 'sync']);
+    send(parseMessage('s', SET, []), bind('s', '\0\0\0\0\0\0', 'p'), SYNC, execute('p'), SYNC);
+    expect(since()).toEqual([`parse ${PLACE}`, 'bind', 'sync', 'execute', 'sync']);
   });
 
   it('is executed once, however often its portal is', () => {
     send(parseMessage('', SET, []), bind(), EXECUTE_ALL);
+    answer();
     finish();
     since();
     send(EXECUTE_ALL, SYNC);
@@ -227,8 +265,8 @@ it('how a statement would be executed is said in its place', () => {
     SYNC,
   );
   expect(since()).toEqual([
-    `query SELECT unnest(ARRAY['it''s SELECT 1']) AS "QUERY PLAN"`,
-    `parse SELECT unnest(ARRAY['it''s TABLE t;']) AS "QUERY PLAN"`,
+    `query SELECT unnest(ARRAY['it''s SELECT 1']::text[]) AS "QUERY PLAN"`,
+    `parse SELECT unnest(ARRAY['it''s TABLE t;']::text[]) AS "QUERY PLAN"`,
     'bind',
     'execute',
     'sync',

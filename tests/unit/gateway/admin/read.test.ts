@@ -3,15 +3,16 @@ import { readStatement } from '../../../../src/gateway/admin/read.ts';
 import { quote } from '../../../../src/gateway/admin/reading.ts';
 
 const looks = (relations: string[], text: string) => ({ kind: 'look', relations, text });
-const does = (command: object, text: string) => ({ kind: 'do', work: { command }, text });
-const TOLD = 'CALL tide.told()';
-const STARTED = 'SELECT operation FROM tide.started()';
-const PLANNED = 'SELECT line AS "QUERY PLAN" FROM tide.planned()';
+const does = (command: object, gives: string) => ({ kind: 'do', work: { command }, gives });
+const TOLD = 'nothing';
+const STARTED = 'operation';
+const PLANNED = 'plan';
 const set = (key: string, value: string) => does({ do: 'setting-set', key, value }, TOLD);
 
 test.for<[string, object]>([
   ['SHOW NODES', looks(['nodes'], 'SELECT * FROM tide.nodes ORDER BY id')],
   ['  show\n\tnodes ; ', looks(['nodes'], 'SELECT * FROM tide.nodes ORDER BY id')],
+  ['/* a; * b */ SHOW /* c */ NODES -- d', looks(['nodes'], 'SELECT * FROM tide.nodes ORDER BY id')],
   ['-- who is there?\nSHOW NODES;', looks(['nodes'], 'SELECT * FROM tide.nodes ORDER BY id')],
   ['SHOW TABLES', looks(['tables'], 'SELECT * FROM tide.tables ORDER BY schema, name')],
   ['SHOW OPERATIONS', looks(['operations'], 'SELECT * FROM tide.operations ORDER BY id')],
@@ -27,19 +28,22 @@ test.for<[string, object]>([
     `SHOW PARTITIONS FROM ${name}`,
     looks(
       ['partitions'],
-      `SELECT * FROM tide.partitions WHERE table_name = 'shop.acct' ORDER BY table_name, pid, role DESC, node`,
+      `SELECT p.* FROM tide.known('table', 'shop.acct', EXISTS (SELECT FROM tide.partitions WHERE table_name = 'shop.acct')) k LEFT JOIN tide.partitions p ON p.table_name = k ORDER BY table_name, pid, role DESC, node`,
     ),
   ]),
   [
     `SHOW PARTITIONS FROM public."it's"`,
     looks(
       ['partitions'],
-      `SELECT * FROM tide.partitions WHERE table_name = 'it''s' ORDER BY table_name, pid, role DESC, node`,
+      `SELECT p.* FROM tide.known('table', 'it''s', EXISTS (SELECT FROM tide.partitions WHERE table_name = 'it''s')) k LEFT JOIN tide.partitions p ON p.table_name = k ORDER BY table_name, pid, role DESC, node`,
     ),
   ],
   [
     'SHOW CLUSTER SETTING move.max_pause',
-    looks(['settings'], `SELECT tide.cluster_setting('move.max_pause') AS "move.max_pause"`),
+    looks(
+      ['settings'],
+      `SELECT s.value AS "move.max_pause" FROM tide.known('setting', 'move.max_pause', EXISTS (SELECT FROM tide.settings WHERE key = 'move.max_pause')) k LEFT JOIN tide.settings s ON s.key = k`,
+    ),
   ],
   ['SET CLUSTER SETTING rebalance.auto = off', set('rebalance.auto', 'off')],
   ["set cluster setting Rebalance.Auto TO 'off';", set('rebalance.auto', 'off')],
@@ -47,8 +51,8 @@ test.for<[string, object]>([
   ['SET CLUSTER SETTING move.max_pause = -1', set('move.max_pause', '-1')],
   ["SET CLUSTER SETTING x = 'default'", set('x', 'default')],
   ["SET CLUSTER SETTING x = 'it''s'", set('x', "it's")],
-  ['SET CLUSTER SETTING x = DEFAULT', { kind: 'do', work: { reset: 'x' }, text: TOLD }],
-  ['RESET CLUSTER SETTING move.max_pause', { kind: 'do', work: { reset: 'move.max_pause' }, text: TOLD }],
+  ['SET CLUSTER SETTING x = DEFAULT', { kind: 'do', work: { reset: 'x' }, gives: TOLD }],
+  ['RESET CLUSTER SETTING move.max_pause', { kind: 'do', work: { reset: 'move.max_pause' }, gives: TOLD }],
   ['ALTER CLUSTER SCALE OUT', does({ do: 'scale-out' }, STARTED)],
   ['ALTER CLUSTER DECOMMISSION NODE 3', does({ do: 'node-decommission', nodes: [3] }, STARTED)],
   ['ALTER CLUSTER DECOMMISSION NODES 3, 4;', does({ do: 'node-decommission', nodes: [3, 4] }, STARTED)],
@@ -95,7 +99,9 @@ test.for([
 ])('%s is told to be wrong, with what would be right', (text) => {
   expect(readStatement(text)).toMatchObject({
     kind: 'wrong',
-    text: expect.stringMatching(/^CALL tide\.refuse\('42601', '.+', '.*(CLUSTER|SCALE|PARTITIONS|ROUTE).+'\)$/),
+    text: expect.stringMatching(
+      /^CALL tide\.refuse\('42601', '.+', 'code: SYNTAX', '.*(CLUSTER|SCALE|PARTITIONS|ROUTE).+'\)$/,
+    ),
   });
 });
 
@@ -107,6 +113,8 @@ test.for([
   'SHOW nodes_max',
   'SHOW "nodes"',
   'SHOW NODES OF THIS',
+  'SHOW constructor',
+  'SHOW __proto__',
   'SHOW NODES; SELECT 1',
   'SHOW tide.nodes_max',
   'SET search_path = tide',
