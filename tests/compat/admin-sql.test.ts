@@ -291,7 +291,7 @@ test('how a statement would be executed is explained, with the reason', async ()
   ]);
   for (const [statement, why] of [
     ['SELECT count(*) FROM acct', 'id is not held equal'],
-    ['SELECT * FROM acct a JOIN acct b USING (id) WHERE id = 1', 'JoinExpr'],
+    ['SELECT * FROM acct a JOIN acct b USING (id) WHERE id = 1', 'a join'],
     ['SELECT 1', 'no FROM'],
     ['SELECT * FROM nothing WHERE id = 1', 'nothing is no distributed table'],
     ['nonsense', 'syntax error'],
