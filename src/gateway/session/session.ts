@@ -366,10 +366,13 @@ export class Session implements FlowPorts, Onlooker {
 
   /** As of what is known of the session now. */
   #explain(statement: string): readonly string[] {
-    if (!this.#isOrdinary) return routeLines({ because: 'the session has used what is not distributed, or unknown' });
     const { router } = this.#routing;
     if (!router.isFresh) return routeLines({ because: 'the node has heard nothing of the tables lately' });
-    return routeLines(router.routeOrReason(statement, [], this.#own?.settings.schemas ?? DEFAULT_SCHEMAS));
+    const schemas = this.#own?.settings.schemas ?? DEFAULT_SCHEMAS;
+    const isOrdinary =
+      this.#isOrdinary && ![...this.#unread].some((text) => this.#routing.effectOf(text, schemas) === 'unknown');
+    if (!isOrdinary) return routeLines({ because: 'the session has used what is not distributed, or unknown' });
+    return routeLines(router.routeOrReason(statement, [], schemas));
   }
 
   /** Null: it may not be. Nor may it by whoever the session acts as by now. */
