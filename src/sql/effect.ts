@@ -147,7 +147,7 @@ function isHarmless(node: unknown, known: Known): boolean {
 const TABLE_FIELDS = new Set(['RangeVar', 'relation']);
 const CATALOGS = new Set(['pg_catalog', 'information_schema', 'tide']);
 /** Of schema `tide`, in which nobody else makes any: what statements about the cluster become. */
-const OWN_FUNCTIONS = new Set(['refuse', 'done', 'not_carried_out', 'no_operation', 'no_plan', 'known']);
+const OWN_FUNCTIONS = new Set(['refuse', 'done', 'known']);
 
 function isOwnCall({ funccall }: Fields): boolean {
   const { funcname = [] } = (funccall ?? {}) as { funcname?: { String?: { sval?: string } }[] };

@@ -1,21 +1,16 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { connect } from 'node:net';
+import { finished } from 'node:stream/promises';
 import { promisify } from 'node:util';
 import pg from 'pg';
+import { from as copyFrom } from 'pg-copy-streams';
 import Cursor from 'pg-cursor';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { RELATION_NAMES, RELATIONS } from '../../src/api/relations.ts';
 import { must } from '../../src/core/assert.ts';
 import { parseMessage } from '../../src/gateway/wire/extended.ts';
-import {
-  DESCRIBE_PORTAL,
-  EXECUTE_ALL,
-  framed,
-  SYNC,
-  simpleQuery,
-  startupMessage,
-} from '../../src/gateway/wire/messages.ts';
+import { SYNC, simpleQuery, startupMessage } from '../../src/gateway/wire/messages.ts';
 import { createTable, LocalCluster } from '../support/cluster.ts';
 
 /** Statements about the cluster, through a node that does not manage it. */
@@ -61,11 +56,13 @@ async function exchanged(...messages: Buffer[]): Promise<string> {
     ['user', 'tide'],
     ['database', 'tide'],
   ]);
-  socket.write(Buffer.concat([startupMessage(parameters), ...messages, simpleQuery('SELECT 4711')]));
   let answers = '';
   socket.on('data', (piece) => {
     answers += piece.toString('latin1');
   });
+  socket.write(startupMessage(parameters));
+  await expect.poll(() => answers.includes('Z\0\0\0\x05I'), { timeout: 30_000 }).toBe(true);
+  socket.write(Buffer.concat([...messages, simpleQuery('SELECT 4711')]));
   await expect.poll(() => answers.includes('4711'), { timeout: 30_000 }).toBe(true);
   socket.destroy();
   return answers;
@@ -176,62 +173,77 @@ describe('what is read', () => {
 });
 
 describe('a setting', () => {
-  test.for(['simple', 'extended', 'prepared'])('is set and shown in %s queries', async (how) => {
-    const ask = (text: string): Promise<pg.QueryResult> => {
-      if (how === 'simple') return client.query(text);
-      const query: pg.QueryConfig & { queryMode?: string } =
-        how === 'prepared' ? { name: text, text } : { text, queryMode: 'extended' };
-      return client.query(query);
-    };
-    await ask(SET('123'));
+  test('is set by simple queries, and shown in all', async () => {
+    await client.query(SET('123'));
     expect(await maxPause()).toBe('123');
-    expect((await ask(SHOW)).rows).toEqual([{ 'move.max_pause': '123' }]);
-    await ask('RESET CLUSTER SETTING move.max_pause');
-    expect((await ask(SHOW)).rows).toEqual([{ 'move.max_pause': '200' }]);
-    await expect(ask(SET('banana'))).rejects.toMatchObject({
+    const extended = (text: string) => client.query({ text, queryMode: 'extended' } as pg.QueryConfig);
+    for (const shown of [client.query(SHOW), extended(SHOW), client.query({ name: 'shown', text: SHOW })])
+      expect((await shown).rows).toEqual([{ 'move.max_pause': '123' }]);
+    await client.query('RESET CLUSTER SETTING move.max_pause');
+    expect((await client.query(SHOW)).rows).toEqual([{ 'move.max_pause': '200' }]);
+    await expect(client.query(SET('banana'))).rejects.toMatchObject({
       code: '22023',
       message: 'setting move.max_pause cannot be "banana"',
       detail: 'code: SETTING_INVALID',
       where: undefined,
     });
-    await expect(ask('SET CLUSTER SETTING nonsense = 1')).rejects.toMatchObject({ detail: 'code: SETTING_UNKNOWN' });
-    await expect(ask('RESET CLUSTER SETTING nonsense')).rejects.toMatchObject({ detail: 'code: SETTING_UNKNOWN' });
-    await expect(ask('SET CLUSTER SETTING')).rejects.toMatchObject({ code: '42601' });
+    for (const [text, code] of [
+      ['SET CLUSTER SETTING nonsense = 1', 'SETTING_UNKNOWN'],
+      ['RESET CLUSTER SETTING nonsense', 'SETTING_UNKNOWN'],
+      ['SET CLUSTER SETTING', 'SYNTAX'],
+    ])
+      await expect(client.query(text as string)).rejects.toMatchObject({ detail: `code: ${code}` });
     // The session goes on, and is still routed.
-    expect((await ask('SELECT owner FROM acct WHERE id = 3')).rows).toEqual([{ owner: 1 }]);
+    expect((await client.query('SELECT owner FROM acct WHERE id = 3')).rows).toEqual([{ owner: 1 }]);
   });
 
-  test('is set by each of many statements that are sent at once, in their order', async () => {
-    const values = Array.from({ length: 20 }, (_, i) => String(100 + i));
-    const answers = await exchanged(...values.flatMap((value) => [simpleQuery(SET(value)), simpleQuery(SHOW)]));
-    const shownAt = values.map((value) => answers.indexOf(`\0\0\0\x03${value}`));
-    expect(shownAt).not.toContain(-1);
-    expect(shownAt).toEqual(shownAt.toSorted((a, b) => a - b));
-    expect(await maxPause()).toBe('119');
+  test.for(['extended', 'prepared'])('is not set by %s queries, which are told what to send', async (how) => {
+    const query: pg.QueryConfig & { queryMode?: string } =
+      how === 'prepared' ? { name: 'set', text: SET('124') } : { text: SET('124'), queryMode: 'extended' };
+    for (let i = 0; i < 2; i++)
+      await expect(client.query(query)).rejects.toMatchObject({
+        code: '0A000',
+        hint: expect.stringContaining('simple'),
+      });
+    expect(await maxPause()).toBe('200');
   });
 
-  test('is set by a client that gives formats for no parameters, and to nobody who has not prepared it', async () => {
-    const formats = '\0\x01\0\x01\0\0\0\x01\0\x01';
-    const bind = framed(0x42, Buffer.from(`\0\0${formats}`));
-    const answers = await exchanged(parseMessage('', SET('144'), []), bind, DESCRIBE_PORTAL, EXECUTE_ALL, SYNC);
-    expect(answers).toContain('CALL');
-    expect(await maxPause()).toBe('144');
-    await client.query({ name: 'kept', text: SET('145') });
-    expect(await maxPause()).toBe('145');
-    await client.query({ name: 'other', text: SET('146') });
-    await client.query('DEALLOCATE ALL');
-    await expect(client.query({ name: 'kept', text: SET('145') })).rejects.toMatchObject({ code: '26000' });
-    expect(await maxPause()).toBe('146');
+  test('is set when all that was sent before is answered; what is read may be sent at any time', async () => {
+    const answers = await exchanged(
+      simpleQuery(SET('101')),
+      simpleQuery(SHOW),
+      simpleQuery(SET('102')),
+      simpleQuery(SHOW),
+    );
+    expect(answers.split('move.max_pause')).toHaveLength(3);
+    expect(answers.match(/C25001/g)).toHaveLength(1);
+    expect(await maxPause()).toBe('101');
+    const failed = await exchanged(parseMessage('', 'SELEC', []), simpleQuery(SET('103')), SYNC);
+    expect(failed).toContain('C42601');
+    expect(await maxPause()).toBe('101');
   });
 
   test('is set by a session whose transactions are serializable, and shown', async () => {
     const other = await login(2, { options: '-c default_transaction_isolation=serializable' });
     const extended = (text: string) => other.query({ text, queryMode: 'extended' } as pg.QueryConfig);
     for (const value of ['151', '152', '153', '154']) {
-      await extended(SET(value));
+      await other.query(SET(value));
       expect((await extended(SHOW)).rows).toEqual([{ 'move.max_pause': value }]);
-      expect((await extended('EXPLAIN SCALE OUT')).rows).toEqual([{ 'QUERY PLAN': 'Nothing to do' }]);
+      expect((await other.query('EXPLAIN SCALE OUT')).rows).toEqual([{ 'QUERY PLAN': 'Nothing to do' }]);
     }
+    await other.end();
+  });
+
+  test('is shown, and set, behind COPY in whatever protocol', async () => {
+    await client.query('CREATE TEMPORARY TABLE copied (id int)');
+    const other = await login(2);
+    await other.query('CREATE TEMPORARY TABLE copied (id int)');
+    const stream = other.query(copyFrom('COPY copied FROM STDIN'));
+    stream.end('1\n2\n');
+    await finished(stream);
+    expect((await other.query(SHOW)).rows).toEqual([{ 'move.max_pause': '200' }]);
+    await other.query(SET('131'));
+    expect(await maxPause()).toBe('131');
     await other.end();
   });
 

@@ -30,16 +30,6 @@ export type Outcome =
   /** `operation`: null, there was nothing to do. */
   | { readonly operation: number | null; readonly lines: readonly string[] };
 
-/**
- * What a command is to the server until it was carried out: with the columns of the answer, and it fails
- * where it is executed all the same.
- */
-export const PLACEHOLDER: Readonly<Record<Gives, string>> = {
-  nothing: 'CALL tide.not_carried_out()',
-  operation: 'SELECT operation FROM tide.no_operation()',
-  plan: 'SELECT line AS "QUERY PLAN" FROM tide.no_plan()',
-};
-
 /** What gives the outcome where it is executed. */
 export function outcomeText(gives: Gives, outcome: Outcome): string {
   if ('error' in outcome) return failure(outcome.error);
@@ -52,7 +42,7 @@ export function outcomeText(gives: Gives, outcome: Outcome): string {
 
 /** Gives these lines, as EXPLAIN does. */
 export function lines(texts: readonly string[]): string {
-  return `SELECT unnest(ARRAY[${texts.map(quote).join(', ')}]::text[]) AS "QUERY PLAN"`;
+  return `SELECT pg_catalog.unnest(ARRAY[${texts.map(quote).join(', ')}]::pg_catalog.text[]) AS "QUERY PLAN"`;
 }
 
 /** `text` has to be executed in place of a statement that is wrong. */
@@ -70,14 +60,30 @@ export function quote(text: string): string {
   return doubled.includes('\\') ? ` E'${doubled.replaceAll('\\', '\\\\')}'` : `'${doubled}'`;
 }
 
-export const IN_TRANSACTION: Outcome = {
+export const NOT_QUIET: Outcome = {
   error: {
     sqlstate: '25001',
-    message: 'a change of the cluster cannot be a part of a transaction',
-    detail: 'code: IN_TRANSACTION',
+    message: 'a command to the cluster cannot be a part of a transaction, or sent before all else is answered',
+    detail: 'code: NOT_ALONE',
     hint: 'send it by itself: it is done at once, and no ROLLBACK takes it back',
   },
 };
+
+/** In the place of a command that is prepared. */
+export const NOT_PREPARED = failure({
+  sqlstate: '0A000',
+  message: 'a command to the cluster cannot be prepared',
+  detail: 'code: NOT_PREPARED',
+  hint: 'send it as a simple query, without parameters: libpq PQexec, node-postgres query(text), asyncpg execute(text), pgjdbc preferQueryMode=simple',
+});
+
+/** In the place of a statement that would not be known as one that reads the cluster. */
+export const TOO_MANY = failure({
+  sqlstate: '54000',
+  message: 'the session has prepared too many statements that read the cluster',
+  detail: 'code: TOO_MANY_PREPARED',
+  hint: 'close those that are not needed, or reconnect',
+});
 
 export const NO_RIGHT: Outcome = {
   error: {

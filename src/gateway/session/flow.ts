@@ -1,7 +1,7 @@
 import { CLIENT, type ClientListener } from '../wire/client-frames.ts';
 import { type BindMessage, readBind, readExecute, readParse, readTarget } from '../wire/extended.ts';
-import { queryText, SYNC } from '../wire/messages.ts';
-import type { FlowPorts, Prepared, Progress, Unit } from './unit.ts';
+import { HEAD_BYTES, SYNC } from '../wire/messages.ts';
+import type { FlowPorts, Prepared, Unit } from './unit.ts';
 
 /** What Describe and Close are about. */
 const STATEMENT = 0x53;
@@ -18,7 +18,7 @@ const PREPARED_MAX = 2_000;
  */
 type Due =
   | { readonly what: 'parse'; readonly name: string; readonly prepared: Prepared; readonly told: Buffer | null }
-  | { readonly what: 'parse' | 'close'; readonly name: null; readonly prepared: null; readonly told: Buffer | null }
+  | { readonly what: 'parse'; readonly name: null; readonly prepared: null; readonly told: null }
   | { readonly what: 'close'; readonly name: string | null; readonly told: null }
   | typeof END
   | typeof OWN_END
@@ -95,25 +95,12 @@ export class Flow implements ClientListener {
     return due?.what === 'parse' && due.told !== null;
   }
 
-  /** How far home has come. */
-  get progress(): Progress {
-    const isBefore = this.#isElsewhere || this.#due.some(({ what }) => what === 'end');
-    return {
-      unanswered: isBefore ? 'before' : this.#due.length > 0 ? 'here' : 'nothing',
-      isInTransaction: this.#isInTransaction,
-    };
-  }
-
   /**
-   * Sends what the client has not sent among what it has: messages that are answered with this completion
-   * (and a Bind's or an Execute's, of which nothing is known here).
+   * All that was sent is answered, and no transaction is open: what is sent now is one by itself. False also
+   * where that is not known.
    */
-  insert(answeredBy: 'parse' | 'close', messages: Buffer): void {
-    this.#release();
-    this.#begin(null);
-    this.#due.push({ what: answeredBy, name: null, prepared: null, told: messages });
-    this.#isUnsynced = true;
-    this.#ports.toHome(messages);
+  get isQuiet(): boolean {
+    return this.#due.length === 0 && !this.#isUnsynced && !this.#isInTransaction && !this.#isElsewhere;
   }
 
   /** Asks home in the client's place, while nothing is under way there. */
@@ -164,7 +151,7 @@ export class Flow implements ClientListener {
     const answered = this.#due.splice(0, end + 1);
     // An error came in the place of what is before the end.
     for (const due of answered) {
-      if (due.what === 'parse' && due.told && due.name !== null) this.#owe(due.name, due.prepared, due.told);
+      if (due.what === 'parse' && due.told) this.#owe(due.name, due.prepared, due.told);
       else if (due.what !== 'end' && due.name !== null) this.#isLatest(due.name, due);
     }
     return answered.at(-1)?.told === SYNC;
@@ -175,18 +162,17 @@ export class Flow implements ClientListener {
     const [due] = this.#due;
     if (due?.what !== 'parse') return false;
     this.#due.shift();
-    if (due.name === null) return due.told !== null;
+    if (due.name === null) return false;
     if (due.told === null && this.#isLatest(due.name, due)) this.#remember(due.name, due.prepared);
     return due.told !== null;
   }
 
-  /** CloseComplete has come from home. True: it is none of the client's. */
-  closed(): boolean {
+  /** CloseComplete has come from home. */
+  closed(): void {
     const [due] = this.#due;
-    if (due?.what !== 'close') return false;
+    if (due?.what !== 'close') return;
     this.#due.shift();
     if (due.name !== null && this.#isLatest(due.name, due)) this.#prepared.delete(due.name);
-    return due.told !== null;
   }
 
   /** An error has come from home. True: it is none of the client's. */
@@ -438,7 +424,7 @@ export class Flow implements ClientListener {
         // The unnamed statement lasts until then.
         this.#latest.delete('');
         if (this.#prepared.has('')) this.#prepared.set('', null);
-        this.#ports.saw(queryText(bytes));
+        this.#ports.saw(textOf(bytes));
         break;
       case CLIENT.functionCall:
         this.#ports.saw(null);
@@ -446,4 +432,9 @@ export class Flow implements ClientListener {
     }
     this.#pass(type, bytes);
   }
+}
+
+/** Of a Query message. */
+function textOf(message: Buffer): string | null {
+  return message.at(-1) === 0 ? message.toString('utf8', HEAD_BYTES, message.length - 1) : null;
 }

@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import { AdminGate } from '../admin/gate.ts';
 import type { NodeWork } from '../admin/node-work.ts';
-import { IN_TRANSACTION, NO_RIGHT, type Outcome, outcomeText, type Work } from '../admin/reading.ts';
+import { NO_RIGHT, NOT_QUIET, type Outcome, outcomeText, type Work } from '../admin/reading.ts';
 import { asDeadlock, type SessionAnswers } from '../deadlock-answers.ts';
 import type { Route } from '../router.ts';
 import type { Routing } from '../routing.ts';
@@ -85,8 +85,6 @@ export class Session implements FlowPorts, Onlooker {
   /** It was said that nothing of it is to be executed elsewhere: when to ask again. */
   #askAgainMs = 0;
   #key: Buffer | null = null;
-  /** The next Bind that home answers is none of the client's. */
-  #isBindOwn = false;
   /** Who asked as whom the session acts. */
   #roleAsked: ((isClients: boolean) => void) | null = null;
   #running: { readonly unit: Unit; readonly running: Running; isCancelled: boolean } | null = null;
@@ -103,11 +101,6 @@ export class Session implements FlowPorts, Onlooker {
       look: (relations, done) => this.#after(work.look(relations), done),
       perform: (what, gives, done) => this.#perform(what, (outcome) => done(outcomeText(gives, outcome)), work),
       explain: (statement) => this.#explain(statement),
-      insert: (answeredBy, messages) => {
-        this.#isBindOwn = answeredBy === 'parse' || this.#isBindOwn;
-        this.#flow.insert(answeredBy, messages);
-      },
-      progress: () => this.#flow.progress,
     });
     this.#clientFrames = new ClientFrames(this.#gate);
   }
@@ -137,10 +130,7 @@ export class Session implements FlowPorts, Onlooker {
   /** What the client is to get of what home sends, now. */
   fromHome(piece: Buffer): Buffer {
     const bytes = this.#homeFrames.take(piece);
-    // What is executed elsewhere from now on comes after it.
-    const { isElsewhere } = this.#flow;
-    this.#answered();
-    if (!isElsewhere) return bytes;
+    if (!this.#flow.isElsewhere) return bytes;
     if (bytes.length > 0) this.#held.push(bytes);
     return NOTHING;
   }
@@ -153,7 +143,6 @@ export class Session implements FlowPorts, Onlooker {
 
   wants(type: number): boolean {
     if (this.#flow.isAnswering && ANSWERS.has(type)) return true;
-    if (type === TYPE.bindComplete) return this.#isBindOwn;
     return OURS.has(type) || this.#answers.wants(type);
   }
 
@@ -164,17 +153,11 @@ export class Session implements FlowPorts, Onlooker {
       return NOTHING;
     }
     if (type === TYPE.backendKeyData) this.#key = cancelKey(message);
-    if (type === TYPE.bindComplete) {
-      this.#isBindOwn = false;
-      return NOTHING;
-    }
     if (type === TYPE.parseComplete && this.#flow.parsed()) return NOTHING;
-    if (type === TYPE.closeComplete && this.#flow.closed()) return NOTHING;
+    if (type === TYPE.closeComplete) this.#flow.closed();
     if (type === TYPE.notice && this.#flow.isParsingOwn) return NOTHING;
     if (type === TYPE.errorResponse && this.#flow.failed() && !isFatal(message)) return NOTHING;
     if (type === TYPE.errorResponse) {
-      this.#gate.failed();
-      this.#isBindOwn = false;
       const { W: context = '', ...fields } = errorFields(message);
       if (OWN_CONTEXT.test(context)) return errorResponse(fields);
     }
@@ -360,7 +343,6 @@ export class Session implements FlowPorts, Onlooker {
     if (this.#client.destroyed) return;
     for (const bytes of this.#held.splice(0)) this.#client.write(bytes);
     this.#flow.elsewhere(unit, outcome);
-    this.#gate.answered();
     this.#goOn();
   }
 
@@ -375,10 +357,10 @@ export class Session implements FlowPorts, Onlooker {
     return routeLines(router.routeOrReason(statement, [], schemas));
   }
 
-  /** Null: it may not be. Nor may it by whoever the session acts as by now. */
-  #perform(what: Work | null, done: (outcome: Outcome) => void, node: NodeWork): void {
-    if (what === null) {
-      this.#after(Promise.resolve(IN_TRANSACTION), done);
+  /** Only alone, and by whoever the session acts as by now. */
+  #perform(what: Work, done: (outcome: Outcome) => void, node: NodeWork): void {
+    if (!this.#flow.isQuiet) {
+      this.#after(Promise.resolve(NOT_QUIET), done);
       return;
     }
     const isClients = new Promise<boolean>((resolve) => {
@@ -399,12 +381,6 @@ export class Session implements FlowPorts, Onlooker {
       done(outcome);
       this.#goOn();
     });
-  }
-
-  /** Home has answered something. */
-  #answered(): void {
-    this.#gate.answered();
-    if (this.#out.length > 0) this.#goOn();
   }
 
   #goOn(): void {
@@ -436,7 +412,7 @@ export class Session implements FlowPorts, Onlooker {
 }
 
 /** What is said of the cluster comes from functions that are nothing to the client. */
-const OWN_CONTEXT = /^PL\/pgSQL function tide\.(checked|known|refuse|not_carried_out|no_operation|no_plan)\(/;
+const OWN_CONTEXT = /^PL\/pgSQL function tide\.(checked|known|refuse)\(/;
 /** Of SET ROLE only the server knows. */
 const ASK_ROLE = questionOf('SELECT current_user::pg_catalog.text', 'tide role');
 /** Before the session was asked. */

@@ -21,16 +21,6 @@ export interface Unit {
   readonly messages: readonly Buffer[];
 }
 
-/** How far a session's server has come with what it was sent. */
-export interface Progress {
-  /**
-   * What has no answer yet: nothing; something that was sent since the last Sync; or something before that.
-   */
-  readonly unanswered: 'nothing' | 'here' | 'before';
-  /** A transaction is open, as of the last answer. */
-  readonly isInTransaction: boolean;
-}
-
 export interface FlowPorts {
   toHome(bytes: Buffer): void;
   /**

@@ -75,37 +75,10 @@ export function parameterOf(message: Buffer, { restAt }: BindMessage, index: num
   return { start: at + 4, end: at + 4 + bytes, isBinary: format === 1 };
 }
 
-/**
- * Whether a Bind message is right for a statement without parameters and with one column at most: it names
- * formats that there are.
- */
-export function isPlain(message: Buffer, { restAt }: BindMessage): boolean {
-  const formats = formatsAt(message, restAt);
-  if (formats === null || message.length < formats.end + 2 || message.readUInt16BE(formats.end) !== 0) return false;
-  const columns = formatsAt(message, formats.end + 2);
-  return columns !== null && columns.end === message.length;
-}
-
-/** At most one format code, and that one known. */
-function formatsAt(message: Buffer, at: number): { end: number } | null {
-  const count = at + 2 > message.length ? 2 : message.readUInt16BE(at);
-  const end = at + 2 + 2 * count;
-  if (count > 1 || end > message.length) return null;
-  return count === 1 && message.readUInt16BE(at + 2) > 1 ? null : { end };
-}
-
-/** Binds what a Bind message binds, of another statement and in a portal of its name, and executes that. */
-export function reboundTo(message: Buffer, name: string): Buffer {
-  const { restAt } = readBind(message) as BindMessage;
-  const bind = framed(0x42, Buffer.concat([Buffer.from(`${name}\0${name}\0`), message.subarray(restAt)]));
-  return Buffer.concat([bind, framed(0x45, Buffer.concat([Buffer.from(`${name}\0`), ALL_ROWS]))]);
-}
-
-const ALL_ROWS = Buffer.alloc(4);
-
-/** Closes a statement, whether there is one of this name or not. */
-export function closeMessage(statement: string): Buffer {
-  return framed(0x43, Buffer.from(`S${statement}\0`));
+/** The name in the beginning of a Parse message. */
+export function statementOf(begun: Buffer): string | null {
+  const end = begun.indexOf(0, HEAD_BYTES);
+  return end === -1 ? null : begun.toString('utf8', HEAD_BYTES, end);
 }
 
 /** The kind ('S', 'P') and the name of a Describe or Close message. */
@@ -149,7 +122,7 @@ const DESCRIBED_EXECUTION = Buffer.concat([DESCRIBE_PORTAL, EXECUTION]);
  */
 export function questionOf(text: string, name: string): Buffer {
   const bind = framed(0x42, Buffer.from(`\0${name}\0\0\0\0\0\0\0`));
-  const close = closeMessage(name);
+  const close = framed(0x43, Buffer.from(`S${name}\0`));
   return Buffer.concat([close, parseMessage(name, text, []), bind, EXECUTE_ALL, close, SYNC]);
 }
 

@@ -67,7 +67,6 @@ export function isAuthenticated(message: Buffer): boolean {
 }
 
 /** Whole messages that are always the same: PostgreSQL manual, 54.7. */
-export const FLUSH = Buffer.from([0x48, 0, 0, 0, 4]);
 export const SYNC = Buffer.from([0x53, 0, 0, 0, 4]);
 /** The unnamed portal, all of its rows. */
 export const EXECUTE_ALL = Buffer.from([0x45, 0, 0, 0, 9, 0, 0, 0, 0, 0]);

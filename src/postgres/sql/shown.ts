@@ -50,22 +50,6 @@ create or replace procedure tide.done() ${PLAIN}
 begin
 end $body$;
 
-create or replace procedure tide.not_carried_out() ${PLAIN}
-begin
-  raise exception 'the command was not carried out'
-    using errcode = '55000', hint = 'send the statement itself to the listen port of a node, as tide; if it was prepared, prepare it again';
-end $body$;
-
-create or replace function tide.no_operation() returns table (operation bigint) ${PLAIN}
-begin
-  call tide.not_carried_out();
-end $body$;
-
-create or replace function tide.no_plan() returns table (line text) ${PLAIN}
-begin
-  call tide.not_carried_out();
-end $body$;
-
 -- What was shown longer ago is nobody's any more: a statement follows at once.
 create or replace function tide.checked(relation text, at timestamptz, error jsonb, rows jsonb) returns jsonb ${PLAIN}
 begin
