@@ -100,7 +100,8 @@ export class SqlAdmin {
       answerMs: STORE_MS,
     });
     try {
-      await leave(this.#session);
+      // A session that has ended meanwhile, as PostgreSQL was started again, says so once.
+      await leave(this.#session).catch(() => leave(this.#session as KeptSession));
     } catch (error) {
       log('warn', 'what was asked in SQL could not be answered there', { error: messageOf(error) });
     }
@@ -118,7 +119,13 @@ function noAnswer(): TideError {
 
 function inSql(error: unknown): SqlError {
   const known = error instanceof TideError ? error : tideError('INTERNAL', { why: messageOf(error) });
-  const { sqlstate, code, message, hint } = known;
+  // A manager of another version may say less.
+  const {
+    sqlstate = 'XX000',
+    code,
+    message,
+    hint = '',
+  } = known as Partial<TideError> & Pick<TideError, 'code' | 'message'>;
   return { sqlstate, message, detail: `code: ${code}`, hint };
 }
 

@@ -38,6 +38,7 @@ export class AdminGate implements ClientListener {
   readonly #looked = new Set<string>();
   #isWorking = false;
   #later: Later[] = [];
+  #laterAt = 0;
   #laterBytes = 0;
 
   constructor(behind: ClientListener, ports: AdminPorts) {
@@ -156,12 +157,15 @@ export class AdminGate implements ClientListener {
   #goOn(pass: () => void): void {
     this.#isWorking = false;
     pass();
-    while (!this.#isWorking) {
-      const next = this.#later.shift();
-      if (next === undefined) return;
+    while (!this.#isWorking && this.#laterAt < this.#later.length) {
+      const next = this.#later[this.#laterAt] as Later;
+      this.#laterAt += 1;
       this.#laterBytes -= next.bytes.length;
       if (next.isWhole) this.message(next.type as number, next.bytes);
       else this.piece(next.type, next.bytes);
     }
+    if (this.#laterAt < this.#later.length) return;
+    this.#later = [];
+    this.#laterAt = 0;
   }
 }

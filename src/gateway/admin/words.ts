@@ -6,7 +6,7 @@ export interface Word {
 
 /** Blanks and comments have no name. */
 const TOKEN =
-  /\s+|--[^\n]*|\/\*(?:[^*]|\*(?!\/))*\*\/|(?<string>'(?:[^']|'')*')|(?<name>"(?:[^"]|"")+")|(?<word>[\p{L}_][\p{L}\p{N}_$]*(?:\.[\p{L}_][\p{L}\p{N}_$]*)*|\d[\w.]*)|(?<sign>.)/gsu;
+  /\s+|--[^\n]*|\/\*(?:[^*]|\*(?!\/))*(?:\*\/|$)|(?<string>'(?:[^']|'')*')|(?<name>"(?:[^"]|"")+")|(?<word>[\p{L}_][\p{L}\p{N}_$]*(?:\.[\p{L}_][\p{L}\p{N}_$]*)*|\d[\w.]*)|(?<sign>.)/gsu;
 
 /**
  * The words of one statement, without the semicolon behind it. Null: there is another one. Statements about

@@ -8,6 +8,8 @@ const STATEMENT = 0x53;
 const PORTAL = 0x50;
 /** Of a ReadyForQuery: no transaction is open. */
 const IDLE = 0x49;
+/** They are part of no batch: data of a COPY, its end, and that of the session. */
+const UNBOUND: ReadonlySet<number> = new Set([CLIENT.copyData, CLIENT.copyDone, CLIENT.copyFail, CLIENT.terminate]);
 /** More statements than that of one session have no names that are remembered. */
 const PREPARED_MAX = 2_000;
 
@@ -100,7 +102,7 @@ export class Flow implements ClientListener {
    * where that is not known.
    */
   get isQuiet(): boolean {
-    return this.#due.length === 0 && !this.#isUnsynced && !this.#isInTransaction && !this.#isElsewhere;
+    return this.#isIdle && this.#held === null && !this.#isElsewhere;
   }
 
   /** Asks home in the client's place, while nothing is under way there. */
@@ -132,7 +134,7 @@ export class Flow implements ClientListener {
       this.#due.push(END);
       this.#isUnsynced = false;
       this.#ports.saw(null);
-    } else if (type !== null) this.#isUnsynced = true;
+    } else if (type !== null && !UNBOUND.has(type)) this.#isUnsynced = true;
     if (type === CLIENT.parse) this.#unread();
     this.#ports.toHome(bytes);
   }
@@ -398,7 +400,7 @@ export class Flow implements ClientListener {
   #pass(type: number, bytes: Buffer): void {
     const ends = type === CLIENT.sync || type === CLIENT.query || type === CLIENT.functionCall;
     if (ends) this.#due.push(END);
-    if (type !== CLIENT.terminate) this.#isUnsynced = !ends;
+    if (!UNBOUND.has(type)) this.#isUnsynced = !ends;
     this.#ports.toHome(bytes);
   }
 

@@ -4,6 +4,9 @@ import { endOfMessage, HEAD_BYTES } from './messages.ts';
 export const CLIENT = {
   bind: 0x42,
   close: 0x43,
+  copyData: 0x64,
+  copyDone: 0x63,
+  copyFail: 0x66,
   describe: 0x44,
   execute: 0x45,
   functionCall: 0x46,
