@@ -1,3 +1,4 @@
+import { snakeCase } from '../core/snake-case.ts';
 import type { AdminRequest } from './commands.ts';
 import type {
   DoctorRow,
@@ -37,12 +38,10 @@ type Renamed = readonly [type: SqlType, name: string];
 /** Every field of the command's row, in the order of the columns. */
 function relation<Row>(command: AdminRequest, order: string, fields: Record<keyof Row & string, SqlType | Renamed>) {
   const columns = Object.entries<SqlType | Renamed>(fields).map(([key, field]) =>
-    typeof field === 'string' ? { key, name: snake(key), type: field } : { key, name: field[1], type: field[0] },
+    typeof field === 'string' ? { key, name: snakeCase(key), type: field } : { key, name: field[1], type: field[0] },
   );
   return { command, columns, order } satisfies Relation;
 }
-
-const snake = (key: string) => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 
 export const RELATIONS = {
   nodes: relation<NodeStatusRow>({ do: 'node-status' }, 'id', {

@@ -1,3 +1,4 @@
+import { snakeCase } from '../core/snake-case.ts';
 import { humanBytes, humanSeconds, sqlTime } from '../core/units.ts';
 
 /** Rendering of results: pure, rows and columns in, text out. */
@@ -26,15 +27,11 @@ export function columns<T>(...fields: (Field<T> | `${Field<T>}:${Unit}`)[]): Col
   return fields.map((field) => {
     const [key, unit] = field.split(':') as [Field<T>, Unit | undefined];
     // An older manager does not say what came later.
-    const column: Column<T> = { name: snake(key), value: (row) => (row[key] ?? null) as Cell };
+    const column: Column<T> = { name: snakeCase(key), value: (row) => (row[key] ?? null) as Cell };
     return unit === undefined ? column : { ...column, unit };
   });
 }
 type Field<T> = { [K in keyof T & string]: T[K] extends Cell ? K : never }[keyof T & string];
-
-function snake(key: string): string {
-  return key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-}
 
 /** Renders rows; every format ends with a newline. `answer` is what json prints: the API's own answer. */
 export function render<T>(format: Format, rows: readonly T[], shape: readonly Column<T>[], answer: unknown): string {

@@ -13,6 +13,7 @@ const STATEMENTS = new Set([
   'VariableShowStmt',
   'ExplainStmt',
   'TruncateStmt',
+  'CallStmt',
 ]);
 
 /** BEGIN and the like; those for prepared transactions are other ones. */
@@ -113,7 +114,6 @@ export function effectOf(text: string, names: Names): Effect {
 function effectOfOne(statement: Node, names: Names): Effect {
   const [kind = ''] = Object.keys(statement);
   if (kind === 'VariableSetStmt') return 'settings';
-  if (kind === 'CallStmt') return isOwnCall(statement.CallStmt as Fields) ? 'nothing' : 'unknown';
   if (!STATEMENTS.has(kind)) return 'unknown';
   if (kind === 'TransactionStmt') {
     const { kind: what = 'TRANS_STMT_BEGIN' } = statement.TransactionStmt as { kind?: string };
@@ -137,7 +137,8 @@ function isHarmless(node: unknown, known: Known): boolean {
     if (NEVER.has(name)) return false;
     // FOR UPDATE OF says which of its tables, as the query calls them.
     if (name === 'lockedRels') return true;
-    if (name === 'FuncCall' && !isKnownFunction(value as Fields, known)) return false;
+    // CALL has its own field for one.
+    if ((name === 'FuncCall' || name === 'funccall') && !isKnownFunction(value as Fields, known)) return false;
     if (TABLE_FIELDS.has(name) && !isKnownTable(value as Fields, known)) return false;
     return isHarmless(value, known);
   });
@@ -148,12 +149,6 @@ const TABLE_FIELDS = new Set(['RangeVar', 'relation']);
 const CATALOGS = new Set(['pg_catalog', 'information_schema', 'tide']);
 /** Of schema `tide`, in which nobody else makes any: what statements about the cluster become. */
 const OWN_FUNCTIONS = new Set(['refuse', 'done', 'known']);
-
-function isOwnCall({ funccall }: Fields): boolean {
-  const { funcname = [] } = (funccall ?? {}) as { funcname?: { String?: { sval?: string } }[] };
-  const [schema, name] = funcname.map((part) => part.String?.sval ?? '');
-  return schema === 'tide' && OWN_FUNCTIONS.has(name ?? '') && funcname.length === 2;
-}
 
 function isKnownTable(table: Fields, known: Known): boolean {
   const { schemaname = null, relname } = table as { schemaname?: string | null; relname?: string };

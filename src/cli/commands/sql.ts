@@ -1,7 +1,6 @@
-import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
-import { messageOf, tideError } from '../../core/errors.ts';
 import { type CliRun, defineClient, onClient } from '../command.ts';
+import { readTextFile } from '../read-file.ts';
 import type { ClientFlags, Session } from '../session.ts';
 import { type SqlAnswer, type SqlConnection, SqlFailure } from '../sql/connection.ts';
 import { splitStatements } from '../sql/statements.ts';
@@ -51,12 +50,7 @@ function connectionOf(address: string): string {
 /** Null: somebody types them. */
 async function statementsOf({ host }: Session, { command, file }: SqlFlags): Promise<string[] | null> {
   const texts = [...(command ?? [])];
-  if (file !== undefined && file !== '-')
-    texts.push(
-      await readFile(file, 'utf8').catch((error: unknown) => {
-        throw tideError('FILE_UNREADABLE', { file, why: messageOf(error) }, error);
-      }),
-    );
+  if (file !== undefined && file !== '-') texts.push(await readTextFile(file));
   if (file === '-' || (texts.length === 0 && !host.canAsk)) texts.push(await host.readStdin());
   if (texts.length === 0) return null;
   return texts.flatMap((text) => {

@@ -1,13 +1,12 @@
-import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import type { TableRow } from '../../api/results.ts';
-import { messageOf, tideError } from '../../core/errors.ts';
 import { humanBytes } from '../../core/units.ts';
 import { type CliRun, defineClient, onClient, type WaitFlags, withWait } from '../command.ts';
 import { confirm, withYes, type YesFlag } from '../confirm.ts';
 import { given, integer } from '../flags.ts';
 import type { CliHost } from '../host.ts';
 import { columns } from '../output.ts';
+import { readTextFile } from '../read-file.ts';
 import type { Session } from '../session.ts';
 import { finishWork } from '../work.ts';
 
@@ -53,10 +52,7 @@ function addCreate(table: Command, run: CliRun): void {
 async function statement(host: CliHost, source: string): Promise<string> {
   if (source === '-') return host.readStdin();
   if (!source.startsWith('@')) return source;
-  const file = source.slice(1);
-  return readFile(file, 'utf8').catch((error: unknown) => {
-    throw tideError('FILE_UNREADABLE', { file, why: messageOf(error) }, error);
-  });
+  return readTextFile(source.slice(1));
 }
 
 function addList(table: Command, run: CliRun): void {

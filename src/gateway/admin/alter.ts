@@ -1,6 +1,6 @@
 import type { AdminRequest } from '../../api/commands.ts';
 import { type Reading, wrong } from './reading.ts';
-import { nodeIds } from './targets.ts';
+import { nodeIds, oneId } from './targets.ts';
 import type { Words } from './words.ts';
 
 const FORMS = [
@@ -28,8 +28,8 @@ function commandOf(words: Words): AdminRequest | null {
   if (words.take('scale', 'out')) return words.isAtEnd ? { do: 'scale-out' } : null;
   if (words.take('decommission')) return ofNodes(words, (nodes) => ({ do: 'node-decommission', nodes }));
   if (words.take('recommission')) return ofNodes(words, (nodes) => ({ do: 'node-recommission', nodes }));
-  if (words.take('drain')) return ofNode(words, (node) => ({ do: 'node-drain', node }));
-  if (words.take('undrain')) return ofNode(words, (node) => ({ do: 'node-undrain', node }));
+  if (words.take('drain')) return ofOne(words, (node) => ({ do: 'node-drain', node }));
+  if (words.take('undrain')) return ofOne(words, (node) => ({ do: 'node-undrain', node }));
   if (words.take('cancel', 'operation')) return ofOne(words, (id) => ({ do: 'op-cancel', id }));
   return null;
 }
@@ -39,12 +39,7 @@ function ofNodes(words: Words, command: (nodes: number[]) => AdminRequest): Admi
   return ids && command(ids);
 }
 
-function ofNode(words: Words, command: (node: number) => AdminRequest): AdminRequest | null {
-  words.take('node');
-  return ofOne(words, command);
-}
-
 function ofOne(words: Words, command: (id: number) => AdminRequest): AdminRequest | null {
-  const [id, ...more] = nodeIds(words) ?? [];
-  return id === undefined || more.length > 0 ? null : command(id);
+  const id = oneId(words);
+  return id === null ? null : command(id);
 }

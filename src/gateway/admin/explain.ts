@@ -1,6 +1,6 @@
 import type { AdminRequest } from '../../api/commands.ts';
 import { type Reading, wrong } from './reading.ts';
-import { nodeIds } from './targets.ts';
+import { nodeIds, oneId } from './targets.ts';
 import type { Words } from './words.ts';
 
 const FORMS = [
@@ -28,8 +28,8 @@ function scale(words: Words): AdminRequest | null {
   if (words.take('in')) return removal(words);
   if (!words.take('out')) return null;
   if (!words.take('by')) return words.isAtEnd ? { do: 'plan', rebalance: true } : null;
-  const [add, ...more] = nodeIds(words) ?? [];
-  return add === undefined || more.length > 0 ? null : { do: 'plan', add };
+  const add = oneId(words);
+  return add === null ? null : { do: 'plan', add };
 }
 
 function removal(words: Words): AdminRequest | null {

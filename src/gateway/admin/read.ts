@@ -7,13 +7,13 @@ import { readShow } from './show.ts';
 import { Words, wordsOf } from './words.ts';
 
 /** What is none of them is found out quickly: every text of every client comes by here. */
-const FIRST = /^(?:\s|--[^\n]*\n|\/\*(?:[^*]|\*(?!\/))*\*\/)*(show|set|reset|alter|explain)\b/i;
+const BEFORE = String.raw`^(?:\s|--[^\n]*\n|\/\*(?:[^*]|\*(?!\/))*\*\/)*`;
+const FIRST = new RegExp(String.raw`${BEFORE}(show|set|reset|alter|explain)\b`, 'i');
 const OWN_SCHEMA = /tide/i;
 /** A relation named together with its schema; more than that is meant by some of it does no harm. */
 const NAMED = new RegExp(String.raw`\btide"?\s*\.\s*"?(${[...RELATION_NAMES, 'routes'].join('|')})\b`, 'gi');
 
-const EXPLAIN_ROUTE =
-  /^(?:\s|--[^\n]*\n|\/\*(?:[^*]|\*(?!\/))*\*\/)*explain\s*\(\s*route\s*(?<more>,.*?)?\)(?<statement>.*)$/is;
+const EXPLAIN_ROUTE = new RegExp(String.raw`${BEFORE}explain\s*\(\s*route\s*(?<more>,.*?)?\)(?<statement>.*)$`, 'is');
 
 const STATEMENTS: Readonly<Record<string, (words: Words) => Reading | null>> = {
   show: readShow,

@@ -7,6 +7,12 @@ export function nodeIds(words: Words): number[] | null {
   return ids === undefined || ids.includes(null) ? null : (ids as number[]);
 }
 
+/** One alone. */
+export function oneId(words: Words): number | null {
+  const [id, ...more] = nodeIds(words) ?? [];
+  return id === undefined || more.length > 0 ? null : id;
+}
+
 function idOf(text: string): number | null {
   return /^[1-9]\d{0,8}$/.test(text) ? Number(text) : null;
 }

@@ -1,14 +1,21 @@
+import type { PointStatement } from '../../sql/point.ts';
 import type { Route } from '../router.ts';
 import { parameterOf, type Slice } from '../wire/extended.ts';
 import { errorFields, errorResponse } from '../wire/messages.ts';
 import type { Unit } from './unit.ts';
 
+type KeyBytes = { bytes: Buffer } & Slice;
+
+/** The key's value where the statement says it; null: a parameter does. */
+export function literalKey({ key }: PointStatement): KeyBytes | null {
+  if (!('literal' in key)) return null;
+  const bytes = Buffer.from(key.literal);
+  return { bytes, start: 0, end: bytes.length, isBinary: false };
+}
+
 /** Where the value of the key is. Null: it is not there. */
-export function keyIn({ point }: Route, { bind, bound }: Unit): ({ bytes: Buffer } & Slice) | null {
-  if ('literal' in point.key) {
-    const bytes = Buffer.from(point.key.literal);
-    return { bytes, start: 0, end: bytes.length, isBinary: false };
-  }
+export function keyIn({ point }: Route, { bind, bound }: Unit): KeyBytes | null {
+  if (!('parameter' in point.key)) return literalKey(point);
   const slice = parameterOf(bind, bound, point.key.parameter - 1);
   return slice && { bytes: bind, ...slice };
 }

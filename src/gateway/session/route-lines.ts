@@ -1,15 +1,15 @@
 import type { NotRouted } from '../../sql/point.ts';
 import type { Route } from '../router.ts';
+import { literalKey } from './elsewhere.ts';
 
 /** What EXPLAIN (ROUTE) says of a statement. */
 export function routeLines(found: Route | NotRouted): string[] {
   if ('because' in found) return ['Route: home, rows of other nodes by postgres_fdw', `  Reason: ${found.because}`];
-  const { kind, key } = found.point;
-  const literal = 'literal' in key ? Buffer.from(key.literal) : null;
-  const place = literal && found.place({ bytes: literal, start: 0, end: literal.length, isBinary: false });
+  const key = literalKey(found.point);
+  const place = key && found.place(key);
   return [
     'Route: the leader of one partition, when it is prepared and no transaction is open',
-    `  ${kind === 'read' ? 'Reads' : 'Writes'} ${placeOf(found, place)}`,
+    `  ${found.point.kind === 'read' ? 'Reads' : 'Writes'} ${placeOf(found, place)}`,
     `  Statement: ${found.at(place?.pid ?? 0).statement.text}`,
   ];
 }

@@ -22,17 +22,20 @@ export async function showRows(sql: Sql, name: RelationName, shown: Shown): Prom
 
 const view = (name: RelationName) => {
   const { columns } = RELATIONS[name];
-  const read = columns.map(
-    ({ key, type }) => `${ident(key)} pg_catalog.${type === 'int' ? 'int4' : (SQL_NAMES[type] ?? type)}`,
-  );
+  const read = columns.map(({ key, type }) => `${ident(key)} pg_catalog.${CATALOG_NAMES[type] ?? type}`);
   const shown = columns.map(({ key, name: called }) => `r.${ident(key)} as ${ident(called)}`);
   return `create or replace view tide.${name} as select ${shown.join(', ')}
   from (values (${literal(name)})) w(what) left join tide.shown s on s.what = w.what,
        pg_catalog.jsonb_to_recordset(tide.checked(w.what, s.at, s.error, s.rows)) as r(${read.join(', ')});`;
 };
 
-/** As the catalog has them. */
-const SQL_NAMES: Readonly<Record<string, string>> = { bigint: 'int8', boolean: 'bool', 'double precision': 'float8' };
+/** Of types that the catalog calls otherwise. */
+const CATALOG_NAMES: Readonly<Record<string, string>> = {
+  int: 'int4',
+  bigint: 'int8',
+  boolean: 'bool',
+  'double precision': 'float8',
+};
 
 /** Whatever a session has made in front of PostgreSQL's own names is not meant. */
 const PLAIN = 'language plpgsql set search_path = pg_catalog, pg_temp as $body$';

@@ -29,6 +29,9 @@ test.each([
   'EXPLAIN ANALYZE SELECT lower(n::text) FROM acct',
   'SHOW search_path',
   'BEGIN; UPDATE acct SET n = 1; COMMIT',
+  "CALL tide.refuse('42601', 'a', 'b', 'c')",
+  'CALL tide.done()',
+  'SELECT id FROM tide.nodes',
 ])('%j leaves nothing', (text) => {
   expect(effectOf(text, names)).toBe('nothing');
 });
@@ -56,6 +59,8 @@ test.each([
   'LISTEN a',
   'DO $$ BEGIN END $$',
   'CALL p()',
+  "CALL tide.refuse('a', 'b', 'c', set_config('search_path', 'x', false))",
+  'CALL lower.done()',
   "SELECT set_config('role', 'reader', false)",
   'SELECT somebodys(1)',
   'SELECT public.lower(n) FROM acct',
