@@ -10,15 +10,10 @@ start_postgres wal_level=logical wal_retrieve_retry_interval=50ms
 javascript <<'JS'
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { twoDatabases } from './two-databases.mjs';
+import { streamingDatabases } from './two-databases.mjs';
 
-const { admin, sender, receiver } = await twoDatabases();
-for (const each of [sender, receiver]) await each.query('create table t (id int primary key)');
-await sender.query('create publication p for all tables');
-await sender.query(`select pg_create_logical_replication_slot('s', 'pgoutput')`);
+const { admin, sender, receiver } = await streamingDatabases(', enabled = false');
 await receiver.query('create role former superuser login; create role later superuser login');
-await receiver.query(`create subscription s connection 'host=127.0.0.1 port=${process.env.PGPORT} user=postgres dbname=sender'
-  publication p with (create_slot = false, copy_data = false, enabled = false)`);
 
 const worker = async () =>
   (

@@ -15,3 +15,14 @@ export async function twoDatabases() {
   await admin.query('create database receiver');
   return { admin, sender: await connect('sender'), receiver: await connect('receiver') };
 }
+
+/** With a table `t` whose rows flow from one to the other, by slot, subscription `s` and publication `p`. */
+export async function streamingDatabases(options = '') {
+  const { admin, sender, receiver } = await twoDatabases();
+  for (const each of [sender, receiver]) await each.query('create table t (id int primary key)');
+  await sender.query('create publication p for all tables');
+  await sender.query(`select pg_create_logical_replication_slot('s', 'pgoutput')`);
+  await receiver.query(`create subscription s connection 'host=127.0.0.1 port=${process.env.PGPORT} user=postgres dbname=sender'
+  publication p with (create_slot = false, copy_data = false${options})`);
+  return { admin, sender, receiver };
+}
